@@ -1,0 +1,80 @@
+"""Figures, how they compare with their targets, and the table that shows them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass
+class Figure:
+    """One row: what was measured, for the gateway and for nginx, and what is asked of it."""
+
+    name: str
+    title: str
+    unit: str
+    gateway: float
+    nginx: float | None = None
+    limit: float | None = None
+    limit_is_ratio: bool = True
+    errors: int = 0
+
+    @property
+    def ratio(self) -> float | None:
+        """The gateway's figure in units of nginx's."""
+        return self.gateway / self.nginx if self.nginx else None
+
+    @property
+    def ok(self) -> bool | None:
+        """Whether the target holds; None when there is none. Wrong answers never pass."""
+        if self.errors:
+            return False
+        value = self.ratio if self.limit_is_ratio else self.gateway
+        return None if self.limit is None or value is None else value <= self.limit
+
+    def as_json(self) -> dict[str, object]:
+        """The row for the JSON file."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "unit": self.unit,
+            "gateway": self.gateway,
+            "nginx": self.nginx,
+            "ratio": self.ratio,
+            "limit": self.limit,
+            "limit_is": "ratio" if self.limit_is_ratio else self.unit,
+            "wrong_answers": self.errors,
+            "ok": self.ok,
+        }
+
+    def cells(self) -> list[str]:
+        """The row for the table."""
+        limit = "" if self.limit is None else f"<= {_number(self.limit)}"
+        limit += "" if not limit else " x" if self.limit_is_ratio else f" {self.unit}"
+        verdict = {True: "ok", False: "MISSED", None: ""}[self.ok]
+        return [
+            f"{self.title} ({self.unit})",
+            _number(self.gateway),
+            "" if self.nginx is None else _number(self.nginx),
+            "" if self.ratio is None or not self.limit_is_ratio else f"{self.ratio:.2f}",
+            limit,
+            f"{self.errors} WRONG ANSWERS" if self.errors else verdict,
+        ]
+
+
+def _number(value: float) -> str:
+    if value == int(value) or abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def table(figures: Sequence[Figure]) -> str:
+    """All rows, aligned."""
+    head = ["figure", "gateway", "nginx", "ratio", "target", ""]
+    rows = [head, *(figure.cells() for figure in figures)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    lines = []
+    for row in rows:
+        first = row[0].ljust(widths[0])
+        middle = [cell.rjust(width) for cell, width in zip(row[1:5], widths[1:5], strict=True)]
+        lines.append("  ".join([first, *middle, row[5]]).rstrip())
+    lines.insert(1, "-" * max(map(len, lines)))
+    return "\n".join(lines)

@@ -1,0 +1,195 @@
+"""What is measured: one function per scenario.
+
+CPU per request or chunk is all CPU time that the process tree used during a run, also before the
+first and after the last answer, divided by what was answered correctly.
+"""
+
+from collections.abc import Callable
+
+from bench import bodies, cpu
+from bench.client import Plan
+from bench.measure import Run, measure
+from bench.report import Figure
+from bench.rounds import Bench, Value
+from bench.targets import Target
+
+_STARTS_PER_SECOND = 125
+_AFTER_WINDOW_SECONDS = 1.5
+
+
+def _spent(part: str, per: str) -> Value:
+    """CPU microseconds of ``target``, ``postgres`` or ``redis`` per ``requests`` or ``chunks``."""
+    return lambda run: run.micros(part, per)
+
+
+def _rate(what: str) -> Value:
+    return lambda run: float(run.seen[what]) / float(run.seen["seconds"])
+
+
+def _share(what: str, share: str) -> Value:
+    """A quantile of what the load generator saw, in milliseconds."""
+    return lambda run: float(run.seen[what].get(share, float("inf")))
+
+
+def _plain(target: Target, connections: int, seconds: float, rate: float = 0.0) -> Plan:
+    body = bodies.plain().decode()
+    bare = target.bare_proxy
+    return Plan(0, "", body, connections, bare_proxy=bare, seconds=seconds, rate=rate)
+
+
+def _paced(target: Target, streams: int, window: float, side_body: str = "") -> Plan:
+    """Streams of 20 chunks per second that all run for ``window`` seconds, and a little longer."""
+    pace = 20
+    ramp = max(1.0, streams / _STARTS_PER_SECOND)
+    tokens = int((ramp + window + _AFTER_WINDOW_SECONDS) * pace)
+    bare = target.bare_proxy
+    return Plan(
+        port=0,
+        key="",
+        body=bodies.streamed(tokens, pace, bare_proxy=bare).decode(),
+        connections=streams,
+        streamed=True,
+        tokens=tokens,
+        bare_proxy=bare,
+        seconds=window,
+        once=True,
+        ramp_seconds=ramp,
+        side_body=side_body,
+    )
+
+
+def plain_requests(bench: Bench) -> list[Figure]:
+    """Answers of 16 tokens, not streamed, 32 connections."""
+    seconds = bench.seconds(4.0, 2.0)
+    pair = bench.interleave("plain", lambda target: _plain(target, 32, seconds))
+    request = pair.figure(
+        "plain_cpu", "CPU per request of 16 tokens", "us", _spent("target", "requests"), 50
+    )
+    postgres = pair.alone(
+        "plain_postgres", "  PostgreSQL's CPU per request", "us", _spent("postgres", "requests")
+    )
+    redis = pair.alone(
+        "plain_redis", "  Redis's CPU per request", "us", _spent("redis", "requests")
+    )
+    postgres.nginx = redis.nginx = request.nginx  # both are compared with nginx's own CPU
+    postgres.limit = 30
+    rate = pair.figure("plain_rate", "  requests per second", "1/s", _rate("requests"))
+    return [request, postgres, redis, rate]
+
+
+def burst_streams(bench: Bench) -> list[Figure]:
+    """256 chunks back to back, 8 connections."""
+    seconds = bench.seconds(4.0, 2.0)
+
+    def plan(target: Target) -> Plan:
+        bare = target.bare_proxy
+        body = bodies.streamed(256, 0, bare_proxy=bare).decode()
+        return Plan(0, "", body, 8, streamed=True, tokens=256, seconds=seconds, bare_proxy=bare)
+
+    pair = bench.interleave("burst", plan)
+    cost = _spent("target", "chunks")
+    return [
+        pair.figure("burst_cpu", "CPU per chunk, back to back", "us", cost, 3.5),
+        pair.figure("burst_rate", "  chunks per second", "1/s", _rate("chunks")),
+    ]
+
+
+def paced_streams(bench: Bench) -> list[Figure]:
+    """500 streams of 20 chunks per second."""
+    streams = 500
+    window = bench.seconds(6.0, 2.0)
+    idle = {}
+    for target in (bench.nginx, bench.gateway):
+        measure(bench.system, target, _plain(target, 4, 0.5))  # what is loaded at first use
+        idle[target.name] = cpu.pss_kib(target.service.pid)
+    pair = bench.interleave("paced", lambda target: _paced(target, streams, window))
+
+    def memory(run: Run) -> float:
+        return (run.open_kib - idle[run.target]) / streams
+
+    cost, postgres = _spent("target", "chunks"), _spent("postgres", "chunks")
+    late = _share("lateness_ms", "p99")
+    return [
+        pair.figure("paced_cpu", "CPU per chunk, 500 streams of 20/s", "us", cost, 3.5),
+        pair.figure(
+            "paced_window_cpu", "  the same without start and end", "us", Run.window_micros
+        ),
+        pair.alone("paced_postgres", "  PostgreSQL's CPU per chunk", "us", postgres),
+        pair.absolute("paced_late", "  lateness of chunks, p99", "ms", late, 50),
+        pair.absolute("paced_memory", "  memory per open stream", "KiB", memory, 64),
+    ]
+
+
+def refusals(bench: Bench) -> list[Figure]:
+    """401 for keys that are well formed and unknown, each another; nginx relays a request."""
+    seconds = bench.seconds(3.0, 1.5)
+
+    def plan(target: Target) -> Plan:
+        asked = _plain(target, 32, seconds)
+        if not target.bare_proxy:
+            asked.status, asked.unknown_keys = 401, 4096
+        return asked
+
+    pair = bench.interleave("refusal", plan)
+    postgres = _spent("postgres", "requests")
+    return [
+        pair.figure("refusal_cpu", "CPU of a 401", "us", _spent("target", "requests"), 25),
+        pair.alone("refusal_postgres", "  PostgreSQL's CPU of a 401", "us", postgres),
+    ]
+
+
+def latency(bench: Bench) -> list[Figure]:
+    """Time to a whole answer of 16 tokens at 20 requests per second."""
+    seconds = bench.seconds(5.0, 3.0)
+    pair = bench.interleave("latency", lambda target: _plain(target, 8, seconds, 20.0))
+    figures = []
+    for share in ("p50", "p99"):
+        figure = pair.absolute(
+            f"latency_{share}",
+            f"latency at 20 requests/s, {share}",
+            "ms",
+            _share("latency_ms", share),
+        )
+        added = figure.gateway - (figure.nginx or 0.0)
+        figures += [figure, Figure(f"added_{share}", "  added by the gateway", "ms", added)]
+    figures[0].errors = pair.wrong
+    return figures
+
+
+def big_bodies(bench: Bench) -> list[Figure]:
+    """What a chat of 1 MB costs, and how late 50 paced streams run while one is posted a second."""
+    seconds = bench.seconds(4.0, 2.0)
+
+    def alone(target: Target) -> Plan:
+        bare = target.bare_proxy
+        return Plan(0, "", bodies.megabyte().decode(), 4, seconds=seconds, bare_proxy=bare)
+
+    cost = bench.interleave("big_cpu", alone).absolute(
+        "big_cpu",
+        "CPU of a prompt of 1 MB",
+        "ms",
+        lambda run: run.micros("target", "requests") / 1000,
+        25,
+    )
+    window = bench.seconds(6.0, 2.0)
+    side = bodies.megabyte().decode()
+    pair = bench.interleave("big", lambda target: _paced(target, 50, window, side))
+    worst, late = _share("lateness_ms", "max"), _share("lateness_ms", "p99")
+    answer = _share("side_latency_ms", "p50")
+    return [
+        cost,
+        pair.absolute("big_late_max", "lateness beside 1 MB bodies, largest", "ms", worst, 20),
+        pair.absolute("big_late_p99", "  p99", "ms", late),
+        pair.absolute("big_answer", "  time to answer a 1 MB body, p50", "ms", answer),
+    ]
+
+
+# The paced streams come first, because memory is measured above that of an unused process.
+SCENARIOS: dict[str, Callable[[Bench], list[Figure]]] = {
+    "paced": paced_streams,
+    "plain": plain_requests,
+    "burst": burst_streams,
+    "refusal": refusals,
+    "latency": latency,
+    "big": big_bodies,
+}

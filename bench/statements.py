@@ -1,0 +1,86 @@
+"""The SQL that a piece of work sends: each statement with its time, and its plan afterwards."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Engine, event, text
+
+USAGE_EVENTS = "usage_events"
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One statement as it was sent, and how long its answer took."""
+
+    sql: str
+    parameters: Any
+    seconds: float
+
+    @property
+    def head(self) -> str:
+        """Its beginning on one line."""
+        return " ".join(self.sql.split())
+
+
+@contextmanager
+def watched(engine: Engine) -> Iterator[list[Statement]]:
+    """The statements of a block, in the order in which they ended."""
+    seen: list[Statement] = []
+    begun: list[float] = []
+
+    def before(*_: Any) -> None:
+        begun.append(time.perf_counter())
+
+    def after(_conn: Any, _cursor: Any, sql: str, parameters: Any, *_: Any) -> None:
+        seen.append(Statement(sql, parameters, time.perf_counter() - begun.pop()))
+
+    event.listen(engine, "before_cursor_execute", before)
+    event.listen(engine, "after_cursor_execute", after)
+    try:
+        yield seen
+    finally:
+        event.remove(engine, "before_cursor_execute", before)
+        event.remove(engine, "after_cursor_execute", after)
+
+
+def explain(engine: Engine, statement: Statement) -> dict[str, Any]:
+    """The plan that PostgreSQL makes for a statement; it is not run. {} for what has no plan."""
+    if statement.head.split(" ", 1)[0].upper() not in {"SELECT", "WITH", "INSERT", "UPDATE"}:
+        return {}
+    connection = engine.raw_connection()
+    try:
+        cursor = connection.cursor()
+        cursor.execute(f"EXPLAIN (FORMAT JSON) {statement.sql}", statement.parameters)
+        plan: dict[str, Any] = cursor.fetchone()[0][0]["Plan"]
+        return plan
+    finally:
+        connection.close()
+
+
+def scanned_whole(engine: Engine, plan: dict[str, Any]) -> list[str]:
+    """The partitions of usage events that a plan reads from beginning to end, but empty ones.
+
+    The months to come have no event yet, and what fits no month has none as a rule.
+    """
+    found = {
+        str(node["Relation Name"])
+        for node in _nodes(plan)
+        if node.get("Node Type") == "Seq Scan"
+        and str(node.get("Relation Name", "")).startswith(USAGE_EVENTS)
+    }
+    with engine.connect() as connection:
+        return [
+            name
+            for name in sorted(found)
+            if connection.scalar(text(f"SELECT EXISTS (SELECT FROM {name})"))
+        ]
+
+
+def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    if plan:
+        yield plan
+    for part in plan.get("Plans", []):
+        yield from _nodes(part)

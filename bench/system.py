@@ -1,0 +1,165 @@
+"""Everything a run needs besides the two servers that are measured: PostgreSQL, Redis, the stub.
+
+All of it, and the load generator, runs on ``SERVICE_CPU``; what is measured has ``TARGET_CPU``.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import psycopg2
+import psycopg2.extensions
+import redis
+
+from bench import cpu
+from promptly.sandbox import process
+from promptly.sandbox.postgres import EmbeddedPostgres
+from promptly.sandbox.process import SandboxError
+from promptly.sandbox.redis_server import EmbeddedRedis
+
+ROOT = Path(__file__).resolve().parent.parent
+_CPUS = sorted(os.sched_getaffinity(0))
+TARGET_CPU = _CPUS[0]
+SERVICE_CPU = _CPUS[-1]
+_START_SECONDS = 60.0
+
+
+def free_port() -> int:
+    """A TCP port that nobody uses at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def python(*arguments: str | Path) -> list[str | Path]:
+    """A command that runs this interpreter."""
+    return [sys.executable, *arguments]
+
+
+class Service:
+    """One child process on a given core, with its log, ended by ``stop``."""
+
+    def __init__(
+        self,
+        command: list[str | Path],
+        log: Path,
+        cpu_number: int,
+        env: dict[str, str] | None = None,
+    ) -> None:
+        self.log = log
+        self.popen: subprocess.Popen[bytes] = process.spawn(command, log=log, env=env, cwd=ROOT)
+        os.sched_setaffinity(self.popen.pid, {cpu_number})
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self.popen.pid
+
+    def wait_for(self, url: str) -> None:
+        """Return when the URL answers 200; raises SandboxError with the log if it never does."""
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline and self.popen.poll() is None:
+            try:
+                with urllib.request.urlopen(url, timeout=2) as answer:
+                    if answer.status == 200:
+                        return
+            except OSError:
+                time.sleep(0.05)
+        raise SandboxError(f"{url} did not answer:\n{process.tail(self.log, 40)}")
+
+    def stop(self) -> None:
+        """End the process."""
+        process.stop(self.popen, (signal.SIGTERM, 10.0))
+
+
+class System:
+    """PostgreSQL, Redis and the stub upstream, running in ``directory``; a context manager.
+
+    ``DATABASE_URL`` and ``REDIS_URL`` of the environment win over the embedded servers.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.database_url = os.environ.get("DATABASE_URL", "")
+        self.redis_url = os.environ.get("REDIS_URL", "")
+        self.stub_port = free_port()
+        self.postgres_pid: int | None = None
+        self.redis_pid: int | None = None
+        self.stub: Service
+        self._stack = ExitStack()
+
+    def __enter__(self) -> "System":
+        with self._stack as stack:
+            self._start(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _start(self, stack: ExitStack) -> None:
+        os.sched_setaffinity(0, {SERVICE_CPU})  # children inherit it
+        if not self.database_url:
+            postgres = EmbeddedPostgres(self.directory / "postgres")
+            stack.callback(postgres.stop)
+            postgres.start()
+            postgres.create_database("promptly")
+            self.database_url = postgres.url("promptly")
+        if not self.redis_url:
+            server = EmbeddedRedis(self.directory / "redis")
+            stack.callback(server.stop)
+            server.start()
+            self.redis_url = server.url
+        self.postgres_pid = self._find_postgres()
+        self.redis_pid = self._find_redis()
+        command = python("-m", "bench.stub_upstream", "--port", str(self.stub_port))
+        self.stub = Service(command, self.directory / "stub.log", SERVICE_CPU)
+        stack.callback(self.stub.stop)
+        self.stub.wait_for(f"http://127.0.0.1:{self.stub_port}/health")
+
+    def postgres_settings(self) -> dict[str, str]:
+        """The settings that decide what a durable commit costs."""
+        names = ["server_version", "fsync", "synchronous_commit", "full_page_writes"]
+        found = {}
+        with closing(self._connect()) as connection, connection.cursor() as cursor:
+            for name in names:
+                cursor.execute(f"SHOW {name}")
+                row = cursor.fetchone()
+                found[name] = str(row[0]) if row else ""
+        return found
+
+    def _connect(self) -> psycopg2.extensions.connection:
+        url = self.database_url.replace("postgresql+psycopg2://", "postgresql://", 1)
+        return psycopg2.connect(url)
+
+    def _find_postgres(self) -> int | None:
+        """The postmaster's process id, if it runs on this machine."""
+        with closing(self._connect()) as connection:
+            backend = connection.info.backend_pid
+            return _local(lambda: cpu.parent(backend) if _name(backend) == "postgres" else None)
+
+    def _find_redis(self) -> int | None:
+        with closing(redis.Redis.from_url(self.redis_url)) as client:
+            information = client.info("server")
+            assert isinstance(information, dict)
+            pid = int(information["process_id"])
+            return _local(lambda: pid if _name(pid) == "redis-server" else None)
+
+
+def _name(pid: int) -> str:
+    return Path(f"/proc/{pid}/comm").read_text().strip()
+
+
+def _local(find: Callable[[], int | None]) -> int | None:
+    try:
+        return find()
+    except OSError:
+        return None

@@ -1,0 +1,126 @@
+"""The two servers that are measured: the gateway, one worker, and nginx, a bare proxy."""
+
+import json
+import os
+import secrets
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.system import ROOT, TARGET_CPU, Service, System, free_port, python
+from promptly.sandbox.process import SandboxError
+
+_NO_LIMIT = "1000000000"
+_TOKENS = "1000000000000"
+
+_NGINX = """\
+{user}
+worker_processes 1;
+worker_rlimit_nofile 65536;
+daemon off;
+pid {folder}/nginx.pid;
+error_log {folder}/error.log warn;
+events {{ worker_connections 16384; }}
+http {{
+    access_log off;
+    client_max_body_size 64m;
+    client_body_buffer_size 2m;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    keepalive_requests 1000000000;
+    keepalive_timeout 600s;
+    upstream llama {{
+        server 127.0.0.1:{upstream};
+        keepalive 1024;
+        keepalive_requests 1000000000;
+    }}
+    server {{
+        listen 127.0.0.1:{port} backlog=4096;
+        location / {{
+            proxy_pass http://llama;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_buffering off;
+            proxy_read_timeout 600s;
+        }}
+    }}
+}}
+"""
+
+
+@dataclass
+class Target:
+    """A server that takes chat requests: where, with which key, and as which process."""
+
+    name: str
+    port: int
+    key: str
+    service: Service
+
+    @property
+    def bare_proxy(self) -> bool:
+        """Whether upstream's bytes reach the client as they are."""
+        return self.name == "nginx"
+
+
+def start_nginx(system: System) -> Target:
+    """nginx with one worker, no buffering, no log, connections kept on both sides."""
+    binary = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
+    if binary is None:
+        raise SandboxError("nginx is missing (on Debian: apt-get install nginx-light)")
+    folder, port = system.directory / "nginx", free_port()
+    folder.mkdir()
+    config = folder / "nginx.conf"
+    user = "user root;" if os.geteuid() == 0 else ""
+    config.write_text(_NGINX.format(folder=folder, port=port, upstream=system.stub_port, user=user))
+    log = folder / "error.log"
+    command: list[str | Path] = [binary, "-p", folder, "-e", log, "-c", config]
+    service = Service(command, folder / "output.log", TARGET_CPU)
+    service.wait_for(f"http://127.0.0.1:{port}/health")
+    return Target("nginx", port, "sk-none", service)
+
+
+def start_gateway(system: System) -> Target:
+    """Migrate, make an account that cannot run dry, and start gunicorn with one worker."""
+    port = free_port()
+    env = _gateway_environment(system, port)
+    _flask(env, "db", "upgrade")
+    email = f"bench-{secrets.token_hex(4)}@example.com"
+    _flask(env, "users", "create", email, "--json")
+    _flask(env, "balance", "adjust", "--email", email, "--delta", _TOKENS, "--json")
+    made = _flask(env, "keys", "create", "--email", email, "--name", "bench", "--json")
+    key: str = json.loads(made)["key"]
+    command = python("-m", "gunicorn", "-c", "gunicorn.conf.py", "wsgi:app")
+    service = Service(command, system.directory / "gateway.log", TARGET_CPU, env)
+    service.wait_for(f"http://127.0.0.1:{port}/health/ready")
+    return Target("gateway", port, key, service)
+
+
+def _gateway_environment(system: System, port: int) -> dict[str, str]:
+    return os.environ | {
+        "DATABASE_URL": system.database_url,
+        "REDIS_URL": system.redis_url,
+        "LLAMA_BASE_URL": f"http://127.0.0.1:{system.stub_port}",
+        "GATEWAY_SECRET_KEY": secrets.token_hex(32),
+        "KEY_PEPPER": secrets.token_hex(32),
+        "BASE_URL": f"http://127.0.0.1:{port}",
+        "GATEWAY_BIND": "127.0.0.1",
+        "GATEWAY_PORT": str(port),
+        "WEB_CONCURRENCY": "1",
+        "INFERENCE_IP_RATE_LIMIT": _NO_LIMIT,
+        "INFERENCE_USER_RATE_LIMIT": _NO_LIMIT,
+        "MAX_CONCURRENT_REQUESTS": "100000",
+    }
+
+
+def _flask(env: dict[str, str], *arguments: str) -> str:
+    """Run a command of the gateway's CLI and return what it printed."""
+    command = [str(part) for part in python("-m", "flask", "--app", "wsgi", *arguments)]
+    done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SandboxError(f"flask {' '.join(arguments)} failed:\n{done.stderr[-3000:]}")
+    return done.stdout

@@ -1,0 +1,144 @@
+"""Celery: queues, routes, the beat schedule, and what keeps tasks safe and callers quick.
+
+Every task may run twice and at any time: rows decide what is done, messages only hint. The
+broker's address is set by `create_app`, from REDIS_URL.
+"""
+
+import logging
+from typing import Any
+
+from celery.signals import setup_logging, worker_ready
+from kombu import Queue
+from kombu.exceptions import OperationalError
+
+from promptly import broker
+
+# A dead worker's message comes back after this; task limits stay below it.
+VISIBILITY_TIMEOUT_SECONDS = 300
+
+broker.install()
+
+broker_connection_retry_on_startup = True
+# However long Redis is away.
+broker_connection_max_retries = None
+broker_transport_options = {
+    "visibility_timeout": VISIBILITY_TIMEOUT_SECONDS,
+    "unacked_restore_throttle": 1,
+    # A broker that hangs must not hold up a web request for longer than this.
+    "socket_timeout": 0.5,
+    "socket_connect_timeout": 0.5,
+    # Whoever queues a task does not wait for a broker that is away: the row's sweep will do.
+    "max_retries": 0,
+    "interval_start": 0,
+    "interval_step": 0,
+    "interval_max": 0,
+}
+
+task_default_queue = "default"
+task_queues = (Queue("default"), Queue("mail"), Queue("metering"), Queue("payments"))
+task_routes = {
+    "promptly.tasks.mail.*": {"queue": "mail"},
+    "promptly.tasks.metering.*": {"queue": "metering"},
+    "promptly.tasks.payments.*": {"queue": "payments"},
+}
+imports = (
+    "promptly.tasks.accounts",
+    "promptly.tasks.mail",
+    "promptly.tasks.metering",
+    "promptly.tasks.notices",
+    "promptly.tasks.payments",
+    "promptly.tasks.trials",
+    "promptly.tasks.usage",
+)
+
+task_serializer = "json"
+accept_content = ["json"]
+task_acks_late = True
+task_reject_on_worker_lost = True
+task_ignore_result = True
+task_store_errors_even_if_ignored = False
+task_time_limit = 240
+task_soft_time_limit = 200
+worker_prefetch_multiplier = 1
+worker_concurrency = 2
+worker_cancel_long_running_tasks_on_connection_loss = False
+worker_send_task_events = False
+timezone = "UTC"
+enable_utc = True
+
+beat_schedule = {
+    "accounts-finish-deletions": {
+        "task": "promptly.tasks.accounts.finish_deletions",
+        "schedule": 15.0,
+        "options": {"expires": 14},
+    },
+    "mail-sweep": {
+        "task": "promptly.tasks.mail.sweep",
+        "schedule": 10.0,
+        "options": {"expires": 9},
+    },
+    "holds-recover": {
+        "task": "promptly.tasks.metering.recover_holds",
+        "schedule": 10.0,
+        "options": {"expires": 9},
+    },
+    "holds-purge": {
+        "task": "promptly.tasks.metering.purge_holds",
+        "schedule": 300.0,
+        "options": {"expires": 290},
+    },
+    "payments-sweep": {
+        "task": "promptly.tasks.payments.sweep",
+        "schedule": 10.0,
+        "options": {"expires": 9},
+    },
+    "payments-reconcile": {
+        "task": "promptly.tasks.payments.reconcile",
+        "schedule": 600.0,
+        "options": {"expires": 590},
+    },
+    "payments-purge": {
+        "task": "promptly.tasks.payments.purge",
+        "schedule": 3600.0,
+        "options": {"expires": 3500},
+    },
+    "notices-send": {
+        "task": "promptly.tasks.notices.send",
+        "schedule": 60.0,
+        "options": {"expires": 55},
+    },
+    "trials-expire": {
+        "task": "promptly.tasks.trials.expire",
+        "schedule": 60.0,
+        "options": {"expires": 55},
+    },
+    "usage-roll-up": {
+        "task": "promptly.tasks.usage.roll_up",
+        "schedule": 300.0,
+        "options": {"expires": 290},
+    },
+    "usage-partitions": {
+        "task": "promptly.tasks.usage.maintain_partitions",
+        "schedule": 3600.0,
+        "options": {"expires": 3500},
+    },
+}
+
+
+@setup_logging.connect
+def keep_logging(**_: object) -> None:
+    """Leave logging as `create_app` has set it up: Celery would let through warnings only.
+
+    Of Celery's own lines the two for each task say nothing that the tasks do not say better.
+    """
+    logging.getLogger("celery").setLevel(logging.WARNING)
+
+
+@worker_ready.connect
+def reconcile_at_start(sender: Any, **_: object) -> None:
+    """Look for what happened to payments while no worker was there."""
+    try:
+        sender.app.send_task("promptly.tasks.payments.reconcile", retry=False)
+    except (OperationalError, OSError):
+        # Redis is away: beat asks for the same within ten minutes.
+        logging.getLogger(__name__).warning("payments are reconciled later")

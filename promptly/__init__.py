@@ -1,0 +1,3 @@
+"""promptly: an authenticated, metered, prepaid gateway for LLM inference."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,54 @@
+"""The application factory: reads like a table of contents."""
+
+from datetime import timedelta
+
+from flask import Flask
+
+from promptly import blueprints, cli, database, logs, redis_client
+from promptly.celery_app import bind_celery
+from promptly.extensions import csrf, db, limiter, migrate
+from promptly.gateway import bind_gateway
+from promptly.settings import Settings
+
+
+def create_app(settings: Settings) -> Flask:
+    """Build the application for these settings; it connects to nothing yet."""
+    app = Flask("promptly", template_folder="../templates", static_folder="../static")
+    app.extensions["settings"] = settings
+    app.config.from_mapping(flask_configuration(settings))
+
+    logs.configure(settings.log_level)
+    database.configure(app, settings)
+    redis_client.configure(app, settings)
+    db.init_app(app)
+    migrate.init_app(app, db, directory="migrations")
+    limiter.init_app(app)
+    csrf.init_app(app)
+    bind_celery(app, settings)
+    bind_gateway(app, settings)
+    blueprints.register(app)
+    cli.register(app)
+    return app
+
+
+def flask_configuration(settings: Settings) -> dict[str, object]:
+    """What Flask and its extensions read of the settings."""
+    return {
+        "SECRET_KEY": settings.gateway_secret_key.reveal(),
+        # Forms only: the bodies of /v1 are read and bounded by the gateway itself.
+        "MAX_CONTENT_LENGTH": 256 * 1024,
+        "TRUSTED_HOSTS": list(settings.trusted_hosts) or None,
+        "PERMANENT_SESSION_LIFETIME": timedelta(days=30),
+        "SESSION_COOKIE_NAME": "promptly_session",
+        "SESSION_COOKIE_HTTPONLY": True,
+        "SESSION_COOKIE_SAMESITE": "Lax",
+        "SQLALCHEMY_DATABASE_URI": settings.database_url,
+        "SQLALCHEMY_ENGINE_OPTIONS": database.engine_options(settings),
+        # The blueprints of pages ask for their checks themselves; /v1 pays for none.
+        "WTF_CSRF_CHECK_DEFAULT": False,
+        "RATELIMIT_STORAGE_URI": redis_client.limiter_uri(settings.redis_url),
+        "RATELIMIT_STORAGE_OPTIONS": redis_client.TIMEOUTS,
+        "RATELIMIT_STRATEGY": "sliding-window-counter",
+        "RATELIMIT_IN_MEMORY_FALLBACK_ENABLED": True,
+        "RATELIMIT_KEY_PREFIX": "promptly",
+    }

@@ -1,0 +1,17 @@
+"""The edge: blueprints, each guarding its own routes."""
+
+from flask import Flask
+
+from promptly.blueprints import admin, billing, docs, error_handlers, openapi, ops, v1, web
+
+
+def register(app: Flask) -> None:
+    """Put every blueprint and the error handlers on the application."""
+    app.register_blueprint(docs.blueprint)
+    app.register_blueprint(openapi.blueprint)
+    app.register_blueprint(ops.blueprint)
+    app.register_blueprint(v1.blueprint)
+    app.register_blueprint(web.blueprint)
+    app.register_blueprint(billing.blueprint)
+    app.register_blueprint(admin.blueprint)
+    error_handlers.register(app)

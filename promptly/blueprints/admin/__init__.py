@@ -1,0 +1,180 @@
+"""The operator's side: the panel, and the form API for scripts.
+
+Two layers stand before every route, the client's address and ADMIN_KEY or a session opened with
+it; `guard` is the one place that looks at both.
+"""
+
+from flask import Blueprint, Flask, Response, current_app, g, request
+from flask.blueprints import BlueprintSetupState
+from werkzeug.wrappers import Response as AnyResponse
+
+from promptly import forwarding
+from promptly.blueprints.admin import (
+    access,
+    account_keys,
+    acts,
+    audit_log,
+    cases,
+    confirmations,
+    entrance,
+    form_api,
+    holds,
+    outbox,
+    overview,
+    purchases,
+    reconciliations,
+    refunding,
+    sessions,
+    user,
+    users,
+    webhook_events,
+)
+from promptly.blueprints.admin.fields import LARGEST_ID
+from promptly.blueprints.admin.throttle import Throttle
+from promptly.blueprints.page_headers import add_page_headers
+from promptly.blueprints.web.origins import refuse_foreign_posts
+from promptly.errors import Forbidden, InvalidRequest
+from promptly.extensions import csrf
+
+FORM_API = frozenset({"admin.adjust", "admin.grant", "admin.delete"})
+USER, KEY = f"<int(max={LARGEST_ID}):user_id>", f"<int(max={LARGEST_ID}):key_id>"
+FORM = "application/x-www-form-urlencoded"
+
+CASE, EVENT, MAIL = (
+    f"<int(max={LARGEST_ID}):{name}>" for name in ("case_id", "event_id", "mail_id")
+)
+
+# The panel's pages, as its navigation shows them once they are there.
+NAVIGATION = (
+    ("admin.overview", "Overview"),
+    ("admin.users", "Users"),
+    ("admin.purchases", "Purchases"),
+    ("admin.webhooks", "Webhooks"),
+    ("admin.outbox", "Mail"),
+    ("admin.holds", "Holds"),
+    ("admin.audit", "Audit"),
+)
+
+blueprint = Blueprint("admin", __name__, url_prefix="/admin")
+
+blueprint.add_url_rule("", "overview", overview.overview, strict_slashes=False)
+blueprint.add_url_rule("/session", "open_session", entrance.open_session, methods=["POST"])
+blueprint.add_url_rule("/session/end", "end_session", entrance.end_session, methods=["POST"])
+
+blueprint.add_url_rule("/adjust", "adjust", form_api.adjust, methods=["POST"])
+blueprint.add_url_rule("/grant", "grant", form_api.grant, methods=["POST"])
+blueprint.add_url_rule("/delete", "delete", form_api.delete, methods=["POST"])
+
+blueprint.add_url_rule("/users", "users", users.users)
+blueprint.add_url_rule(f"/users/{USER}", "user", user.user)
+blueprint.add_url_rule(f"/users/{USER}/ledger", "user_ledger", user.user_ledger)
+blueprint.add_url_rule(f"/users/{USER}/adjust", "confirm_adjust", confirmations.adjust)
+blueprint.add_url_rule(f"/users/{USER}/grant", "confirm_grant", confirmations.grant)
+blueprint.add_url_rule(f"/users/{USER}/delete", "confirm_delete", confirmations.delete)
+blueprint.add_url_rule(f"/users/{USER}/reissue", "confirm_reissue", confirmations.reissue)
+blueprint.add_url_rule(f"/users/{USER}/reissue", "reissue", account_keys.reissue, methods=["POST"])
+blueprint.add_url_rule(f"/users/{USER}/keys/{KEY}/revoke", "confirm_revoke", confirmations.revoke)
+blueprint.add_url_rule(
+    f"/users/{USER}/keys/{KEY}/revoke", "revoke", account_keys.revoke, methods=["POST"]
+)
+blueprint.add_url_rule("/audit", "audit", audit_log.entries)
+
+add = blueprint.add_url_rule
+add("/purchases", "purchases", purchases.index)
+add("/purchases/<number>", "purchase", purchases.one)
+add("/purchases/<number>/check", "check", purchases.check, methods=["POST"])
+add("/purchases/<number>/refund", "confirm_refund", refunding.question)
+add("/purchases/<number>/refund", "refund", refunding.refund, methods=["POST"])
+add("/cases", "cases", cases.index)
+add(f"/cases/{CASE}", "case", cases.one)
+add(f"/cases/{CASE}", "resolve", cases.resolve, methods=["POST"])
+add("/reconciliations", "reconciliations", reconciliations.index)
+add("/reconciliations", "reconcile", reconciliations.begin, methods=["POST"])
+add("/webhooks", "webhooks", webhook_events.index)
+add(f"/webhooks/{EVENT}", "webhook", webhook_events.one)
+add(f"/webhooks/{EVENT}/replay", "replay", webhook_events.replay, methods=["POST"])
+add("/outbox", "outbox", outbox.index)
+add(f"/outbox/{MAIL}", "mail", outbox.one)
+add(f"/outbox/{MAIL}/resend", "confirm_resend", outbox.resend_question)
+add(f"/outbox/{MAIL}/resend", "resend_mail", outbox.resend, methods=["POST"])
+add(f"/outbox/{MAIL}/cancel", "confirm_cancel", outbox.cancel_question)
+add(f"/outbox/{MAIL}/cancel", "cancel_mail", outbox.cancel, methods=["POST"])
+add("/holds", "holds", holds.index)
+add("/holds/<request_id>/recover", "confirm_recover", holds.recover_question)
+add("/holds/<request_id>/recover", "recover_hold", holds.recover, methods=["POST"])
+
+
+@blueprint.record_once
+def configure(state: BlueprintSetupState) -> None:
+    """Give the application its count of wrong keys, and the templates the navigation."""
+    app: Flask = state.app  # type: ignore[assignment]
+    app.extensions["admin_throttle"] = Throttle(app.extensions["redis_lane"])
+    app.jinja_env.globals["admin_navigation"] = navigation
+
+
+def navigation() -> list[tuple[str, str]]:
+    """The pages that are there, each by its endpoint and name."""
+    known = current_app.view_functions
+    return [(endpoint, label) for endpoint, label in NAVIGATION if endpoint in known]
+
+
+@blueprint.before_request
+def guard() -> AnyResponse | None:
+    """Both layers: raises Forbidden, or answers with the form to sign in."""
+    # Whoever has no session is a script, to these routes; what else it is, its body tells.
+    g.answers_json = request.endpoint in FORM_API and sessions.COOKIE not in request.cookies
+    forwarding.note()
+    g.admin_address = access.allowed_address()
+    access.require_configured_key()
+    if request.method == "POST":
+        return _guard_post()
+    if request.args.get("key"):
+        access.check_key(request.args["key"], g.admin_address)
+        g.actor = acts.API
+        return entrance.enter_by_url()
+    return None if _has_session() else entrance.page()
+
+
+@blueprint.before_app_request
+def guard_unknown() -> AnyResponse | None:
+    """The same for what is no page here, or no method of one: strangers cannot tell."""
+    return guard() if request.routing_exception is not None and _is_below() else None
+
+
+def _is_below() -> bool:
+    return request.path == "/admin" or request.path.startswith("/admin/")
+
+
+def _guard_post() -> AnyResponse | None:
+    if request.mimetype not in {"", FORM}:
+        raise InvalidRequest(f"Send the fields as {FORM}.")
+    if "key" in request.form:
+        # A key needs no token beside it, and no cookie has a say.
+        g.answers_json = request.endpoint in FORM_API
+        refuse_foreign_posts()
+        if request.endpoint != "admin.open_session":
+            access.check_key(request.form["key"], g.admin_address)
+        g.actor = acts.API
+        return None
+    refuse_foreign_posts()
+    if not _has_session():
+        raise Forbidden
+    csrf.protect()
+    return None
+
+
+def _has_session() -> bool:
+    g.panel_session = sessions.current()
+    g.actor = acts.PANEL
+    return g.panel_session is not None
+
+
+@blueprint.after_app_request
+def finish(response: Response) -> Response:
+    """No cache keeps what is here, and no search engine."""
+    if not _is_below():
+        return response
+    sessions.renew(response)
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["X-Robots-Tag"] = "noindex, nofollow"
+    return add_page_headers(response)

@@ -1,0 +1,86 @@
+"""The two layers before everything an operator can do: where he comes from, and his key.
+
+Neither helps without the other, and a refusal does not tell which of them it was.
+"""
+
+import hmac
+import ipaddress
+import logging
+
+from flask import current_app, request
+from sqlalchemy.exc import SQLAlchemyError
+
+from promptly.blueprints.admin.throttle import Throttle
+from promptly.errors import Forbidden
+from promptly.remote import client_network, forwarded_address
+from promptly.services import audit
+from promptly.settings import Settings
+from promptly.transactions import transaction
+
+logger = logging.getLogger(__name__)
+
+
+def allowed_address() -> str:
+    """The client's address, if it may administer; raises Forbidden.
+
+    Behind proxies a request that carries fewer addresses than there are proxies came around them.
+    """
+    settings = _settings()
+    text = forwarded_address(
+        request.environ.get("REMOTE_ADDR") or "",
+        request.environ.get("HTTP_X_FORWARDED_FOR"),
+        settings.trusted_proxy_hops,
+    )
+    try:
+        address = ipaddress.ip_address(text or "")
+    except ValueError:
+        raise Forbidden from None
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    if not any(address in network for network in settings.admin_allowed_cidrs):
+        raise Forbidden
+    return str(address)
+
+
+def require_configured_key() -> None:
+    """Raise Forbidden where no ADMIN_KEY is set: nothing could match it."""
+    if not _settings().admin_key:
+        raise Forbidden
+
+
+def check_key(presented: str, address: str) -> None:
+    """Raise Forbidden for a wrong key, RateLimited after too many of them.
+
+    While an address has to wait its right key is refused as well: otherwise guessing would go on.
+    """
+    throttle: Throttle = current_app.extensions["admin_throttle"]
+    network = client_network()
+    throttle.check(network)
+    if _is_the_key(presented):
+        return
+    throttle.count(network)
+    _tell_of_refusal(address)
+    raise Forbidden
+
+
+def _is_the_key(presented: str) -> bool:
+    expected = _settings().admin_key.reveal().encode()
+    # In forms and URLs a plus means a space, and base64 is full of them.
+    spellings = (presented.strip(), presented.strip("\r\n\t").replace(" ", "+"))
+    alike = [hmac.compare_digest(text.encode(errors="replace"), expected) for text in spellings]
+    return bool(expected) and any(alike)
+
+
+def _tell_of_refusal(address: str) -> None:
+    logger.warning("wrong admin key", extra={"address": address})
+    try:
+        with transaction():
+            audit.record("session.refuse", actor="unknown", address=address)
+    except SQLAlchemyError as problem:
+        # The refusal stands without its entry.
+        logger.warning("not in the audit log", extra={"reason": type(problem).__name__})
+
+
+def _settings() -> Settings:
+    settings: Settings = current_app.extensions["settings"]
+    return settings

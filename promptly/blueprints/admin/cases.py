@@ -1,0 +1,116 @@
+"""Payments that an operator decides about: what waits, what was decided, and the decision."""
+
+from flask import current_app, g, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response as AnyResponse
+
+from promptly.blueprints.admin import acts, asking, notices, pages, words
+from promptly.blueprints.admin.asking import Question
+from promptly.blueprints.admin.purchases import case_of
+from promptly.errors import InvalidRequest
+from promptly.extensions import db
+from promptly.models import Order, PaymentCase, User
+from promptly.services import money
+from promptly.services.payments import attention, refunds, resolving
+from promptly.transactions import transaction
+
+PAGE_SIZE = 50
+
+
+def index() -> str:
+    """Cases, newest first: the open ones, or all."""
+    show_all = request.args.get("show") == "all"
+    page = attention.page(PAGE_SIZE, pages.cursor(), only_open=not show_all)
+    newer, older = pages.links(page)
+    return render_template(
+        "admin/cases.html",
+        rows=[case_of(case) | {"number": number} for case, number in page.rows],
+        show_all=show_all,
+        newer=newer,
+        older=older,
+        notice=notices.notice(),
+    )
+
+
+def one(case_id: int) -> str:
+    """One case with what can be decided; with a choice, the question whether to do that."""
+    case = attention.find(case_id)
+    order = None if case.order_id is None else db.session.get(Order, case.order_id)
+    user = None if order is None or order.user_id is None else db.session.get(User, order.user_id)
+    choice = request.args.get("choice")
+    if choice is not None:
+        return _question(case, order, user, choice)
+    return render_template(
+        "admin/case.html",
+        **case_of(case),
+        order=order,
+        email=None if user is None else user.email,
+        facts=_facts(case, order, user),
+        explained=[
+            (choice, *words.CHOICES[choice])
+            for choice in (() if case.resolution else attention.CHOICES[case.kind])
+        ],
+        notice=notices.notice(subject=str(case_id)),
+    )
+
+
+def resolve(case_id: int) -> AnyResponse:
+    """Record the decision, carry it out, and ask the provider for a refund if that was it."""
+    choice = request.form.get("choice", "")
+    with transaction():
+        case = attention.find(case_id)
+        order = None if case.order_id is None else db.session.get(Order, case.order_id)
+        user_id = None if order is None else order.user_id
+        asking.require_account(user_id)
+        before = {"state": None if order is None else order.state}
+        _, refund_id = resolving.resolve(case_id, choice, actor=g.actor, note=asking.note())
+        act = acts.record(
+            "payment.resolve",
+            user_id=user_id,
+            subject=str(case_id),
+            before=before,
+            after={
+                "choice": choice,
+                "order": None if order is None else order.number,
+                "state": None if order is None else order.state,
+            },
+        )
+    if refund_id is not None:
+        refunds.carry_out(refund_id, current_app.extensions["settings"])
+    return redirect(url_for("admin.case", case_id=case_id, act=act), 303)
+
+
+def _question(case: PaymentCase, order: Order | None, user: User | None, choice: str) -> str:
+    if case.resolution is not None:
+        raise InvalidRequest("This case has been decided already.")
+    if choice not in attention.CHOICES[case.kind]:
+        raise InvalidRequest("This case does not offer that.", param="choice")
+    label, effect = words.CHOICES[choice]
+    return asking.ask(
+        Question(
+            title=f"{label}: case {case.id}?",
+            facts=_facts(case, order, user),
+            effects=[effect],
+            action=url_for("admin.resolve", case_id=case.id),
+            button=label,
+            back=url_for("admin.case", case_id=case.id),
+            user_id=None if order is None else order.user_id,
+            fields={"choice": choice},
+            note=True,
+            danger=choice != attention.CREDIT,
+        )
+    )
+
+
+def _facts(case: PaymentCase, order: Order | None, user: User | None) -> list[tuple[str, str]]:
+    facts = [
+        ("What", words.plain(words.CASES, case.kind)),
+        ("Detail", case.detail),
+        ("Provider", f"{words.PROVIDERS[case.provider]}, {case.checkout_id}"),
+    ]
+    if order is not None:
+        price = money.shown(order.amount_minor, order.currency)
+        facts.append(("Purchase", f"{order.number}: {order.tokens:,} tokens for {price}"))
+        facts.append(("Account", "deleted" if user is None else user.email))
+        if case.paid_minor is not None:
+            facts.append(("Paid", money.shown(case.paid_minor, order.currency)))
+    return facts

@@ -1,0 +1,78 @@
+"""Open holds: which requests run, for whom, and those whose process has died."""
+
+from flask import redirect, render_template, request, url_for
+from werkzeug.wrappers import Response as AnyResponse
+
+from promptly.blueprints.admin import acts, asking, notices
+from promptly.blueprints.admin.asking import Question
+from promptly.errors import InvalidRequest
+from promptly.extensions import db
+from promptly.models import User
+from promptly.request_ids import parse_id, public_id
+from promptly.services import overview
+from promptly.services.metering import recovery, running
+from promptly.transactions import transaction
+
+PAGE_SIZE = 50
+
+
+def index() -> str:
+    """Open holds, oldest first."""
+    after = parse_id(request.args.get("after", ""))
+    rows = running.oldest(PAGE_SIZE + 1, after=after)
+    shown = rows[:PAGE_SIZE]
+    following = public_id(shown[-1].hold.request_id) if len(rows) > PAGE_SIZE else None
+    return render_template(
+        "admin/holds.html",
+        rows=[(public_id(row.hold.request_id), row) for row in shown],
+        following=following and url_for("admin.holds", after=following),
+        first=after is None,
+        totals=overview.running(),
+        stale_seconds=recovery.STALE_SECONDS,
+        notice=notices.notice(),
+    )
+
+
+def recover_question(request_id: str) -> str:
+    """What settling a dead request now means."""
+    hold = running.find(request_id)
+    user = db.session.get(User, hold.user_id)
+    counted = hold.prompt_tokens + hold.completion_tokens
+    return asking.ask(
+        Question(
+            title="Settle this request now?",
+            facts=[
+                ("Request", request_id),
+                ("Account", "deleted" if user is None else user.email),
+                ("Model", f"{hold.model}, {hold.endpoint}"),
+                ("Held", f"{hold.held_paid + hold.held_trial:,} tokens"),
+            ],
+            effects=[
+                f"The {counted:,} tokens of its last checkpoint are charged, the rest is freed.",
+                f"Only a process that has been silent for {recovery.STALE_SECONDS} seconds is"
+                " taken for dead. The sweep does the same by itself while the workers run.",
+            ],
+            action=url_for("admin.recover_hold", request_id=request_id),
+            button="Settle it",
+            back=url_for("admin.holds"),
+            user_id=hold.user_id,
+        )
+    )
+
+
+def recover(request_id: str) -> AnyResponse:
+    """Settle a dead request at its last checkpoint."""
+    with transaction() as session:
+        hold = running.find(request_id)
+        asking.require_account(hold.user_id)
+        before = running.figures(hold)
+        if not recovery.recover(session, hold.request_id):
+            raise InvalidRequest("This request has ended, or its process lives after all.")
+        act = acts.record(
+            "hold.recover",
+            user_id=hold.user_id,
+            subject=request_id,
+            before=before,
+            after={"state": "recovered"},
+        )
+    return redirect(url_for("admin.holds", act=act), 303)

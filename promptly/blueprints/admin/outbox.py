@@ -1,0 +1,119 @@
+"""Mail: what waits, was sent or failed; sent again or stopped. What a mail says is never shown."""
+
+from flask import redirect, render_template, request, url_for
+from werkzeug.wrappers import Response as AnyResponse
+
+from promptly.blueprints.admin import acts, asking, notices, pages, words
+from promptly.blueprints.admin.asking import Question
+from promptly.models import OutboxMail
+from promptly.services import mail_messages, mails, outbox
+from promptly.transactions import transaction
+
+PAGE_SIZE = 50
+
+
+def index() -> str:
+    """All mails, newest first."""
+    state, kind = request.args.get("state"), request.args.get("kind")
+    chosen = {
+        "state": state if state in words.MAILS else None,
+        "kind": kind if kind in words.MAIL_KINDS else None,
+    }
+    user_id = pages.number("user_id")
+    page = outbox.page(
+        PAGE_SIZE, pages.cursor(), state=chosen["state"], kind=chosen["kind"], user_id=user_id
+    )
+    newer, older = pages.links(page)
+    return render_template(
+        "admin/outbox.html",
+        mails=page.rows,
+        newer=newer,
+        older=older,
+        chosen=chosen | {"user_id": user_id},
+        words=words,
+    )
+
+
+def one(mail_id: int) -> str:
+    """One mail: to whom, what kind, and what came of it."""
+    mail = outbox.find(mail_id)
+    return render_template(
+        "admin/mail.html",
+        mail=mail,
+        number=mail.payload.get("number"),
+        words=words,
+        notice=notices.notice(subject=str(mail_id)),
+    )
+
+
+def resend_question(mail_id: int) -> str:
+    """What sending it again means."""
+    mail = outbox.find(mail_id)
+    effects = ["It is sent as if it had never been, and may arrive a second time."]
+    if mail.kind in mail_messages.WITH_KEY:
+        effects.append(
+            "It carries a new key; a key that it carried before is refused from then on."
+        )
+    return _question(mail, "Send again", "resend", effects, danger=False)
+
+
+def cancel_question(mail_id: int) -> str:
+    """What not sending it means."""
+    mail = outbox.find(mail_id)
+    effects = ["It is not sent."]
+    if mail.kind in mail_messages.WITH_KEY:
+        effects.append("The account gets no key by this mail.")
+    return _question(mail, "Cancel the mail", "cancel", effects, danger=True)
+
+
+def resend(mail_id: int) -> AnyResponse:
+    """Send a mail again, whatever became of it."""
+    with transaction():
+        mail = outbox.find(mail_id)
+        before = _before(mail)
+        mail = mails.resend(mail_id)
+        return _done("mail.resend", mail, before)
+
+
+def cancel(mail_id: int) -> AnyResponse:
+    """Do not send a mail that waits."""
+    with transaction():
+        mail = outbox.find(mail_id)
+        before = _before(mail)
+        mail = mails.cancel(mail_id)
+        return _done("mail.cancel", mail, before)
+
+
+def _question(mail: OutboxMail, button: str, act: str, effects: list[str], *, danger: bool) -> str:
+    return asking.ask(
+        Question(
+            title=f"{button}?",
+            facts=[
+                ("Mail", f"{mail.id}: {words.plain(words.MAIL_KINDS, mail.kind)}"),
+                ("To", mail.recipient),
+                ("State", words.plain(words.MAILS, mail.state)),
+            ],
+            effects=effects,
+            action=url_for(f"admin.{act}_mail", mail_id=mail.id),
+            button=button,
+            back=url_for("admin.mail", mail_id=mail.id),
+            user_id=mail.user_id,
+            danger=danger,
+        )
+    )
+
+
+def _before(mail: OutboxMail) -> dict[str, object]:
+    asking.require_account(mail.user_id)
+    return {"state": mail.state, "kind": mail.kind, "attempts": mail.attempts}
+
+
+def _done(action: str, mail: OutboxMail, before: dict[str, object]) -> AnyResponse:
+    act = acts.record(
+        action,
+        user_id=mail.user_id,
+        subject=str(mail.id),
+        before=before,
+        after={"state": mail.state},
+    )
+    return redirect(url_for("admin.mail", mail_id=mail.id, act=act), 303)

@@ -1,0 +1,124 @@
+"""The panel's first page: how the service does, and what waits for its operator."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from flask import current_app, render_template
+
+from promptly.blueprints.admin import words
+from promptly.blueprints.admin.overview_charts import (
+    chart_days,
+    outcome_figure,
+    revenue_figures,
+    sign_up_figure,
+    table,
+    usage_figures,
+)
+from promptly.clock import utcnow
+from promptly.gateway import current_gateway
+from promptly.redis_client import RedisAway
+from promptly.services import directory, statistics
+from promptly.services import overview as figures
+from promptly.services.payments import providers
+from promptly.services.usage import SWEEP_NAME
+from promptly.settings import Settings
+
+# The sweep of holds runs every ten seconds; later than this nothing runs at all.
+WORKER_SILENT = timedelta(seconds=60)
+NEWEST_ACCOUNTS = 10
+ROLL_UP_LATE = timedelta(minutes=15)
+
+
+@dataclass(frozen=True)
+class Server:
+    """A model server as this process saw it last; `taken` by all processes, None: unknown."""
+
+    name: str
+    ready: bool
+    model: str
+    slots: int
+    n_ctx: int
+    taken: int | None
+
+
+def overview() -> str:
+    """How the service does."""
+    settings: Settings = current_app.extensions["settings"]
+    now = utcnow()
+    days = chart_days(now.date())
+    since = datetime(days[0].year, days[0].month, days[0].day, tzinfo=UTC)
+    outcomes = statistics.outcomes(days[0], days[-1])
+    runs = figures.last_runs()
+    shown = [
+        *usage_figures(days, statistics.daily(days[0], days[-1])),
+        outcome_figure(days, outcomes),
+        *revenue_figures(days, statistics.revenue(days[0], days[-1]), settings.packs_currency),
+        sign_up_figure(days, figures.sign_ups(since)),
+    ]
+    headings, rows = table(shown)
+    return render_template(
+        "admin/overview.html",
+        accounts=figures.accounts(since),
+        newest=directory.page(limit=NEWEST_ACCOUNTS).accounts,
+        waiting=figures.waiting(),
+        figures=shown,
+        headings=headings,
+        rows=rows,
+        outcomes=_summed(outcomes),
+        rolled_up_at=runs.get(SWEEP_NAME),
+        troubles=_troubles(runs, now, settings),
+        reconciliation=runs["reconciliation"],
+        providers=[words.PROVIDERS[name] for name in providers.offered(settings)],
+        **_live(),
+    )
+
+
+def _live() -> dict[str, Any]:
+    """The model servers, and what runs and waits at this moment."""
+    gateway = current_gateway()
+    gateway.pool.seen()
+    try:
+        occupancy = gateway.slots.occupancy()
+    except RedisAway:
+        occupancy = None
+    servers = [
+        Server(
+            name=upstream.name,
+            ready=upstream.ready,
+            model=upstream.model,
+            slots=upstream.slots,
+            n_ctx=upstream.n_ctx,
+            taken=None if occupancy is None else occupancy.taken[upstream.name],
+        )
+        for upstream in gateway.pool.upstreams
+    ]
+    return {"servers": servers, "queued": None if occupancy is None else occupancy.waiting}
+
+
+def _troubles(runs: dict[str, Any], now: datetime, settings: Settings) -> list[str]:
+    """What does not run as it should, in sentences."""
+    found = []
+    swept_at, rolled_up_at = runs.get("holds"), runs.get(SWEEP_NAME)
+    if swept_at is None or now - swept_at > WORKER_SILENT:
+        found.append(
+            "The Celery worker or its beat does not run: mail, payments and totals stand still."
+        )
+    elif rolled_up_at is None or now - rolled_up_at > ROLL_UP_LATE:
+        found.append("The totals on this page are old: the roll-up does not run.")
+    newest = runs["reconciliation"]
+    if newest is not None and newest.finished_at is not None and not newest.complete:
+        found.append("The last comparison with the payment providers was not complete.")
+    if not settings.smtp_host:
+        found.append("No mail server is configured (SMTP_HOST): no key reaches anybody.")
+    return found
+
+
+def _summed(rows: list[dict[str, Any]]) -> list[tuple[str, int, float]]:
+    """Each outcome in words with its number and share, most frequent first."""
+    sums: dict[str, int] = {}
+    for row in rows:
+        sums[row["outcome"]] = sums.get(row["outcome"], 0) + row["requests"]
+    total = sum(sums.values())
+    ordered = sorted(sums.items(), key=lambda item: -item[1])
+    return [(words.plain(words.OUTCOMES, name), number, number / total) for name, number in ordered]

@@ -1,0 +1,156 @@
+"""Purchases: the list of all, the page of one, and a look at what its provider says now."""
+
+from typing import Any
+
+from flask import current_app, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response as AnyResponse
+
+from promptly.blueprints.admin import acts, asking, notices, pages, words
+from promptly.clients.provider_errors import ProviderProblem
+from promptly.errors import InvalidRequest
+from promptly.extensions import db
+from promptly.models import Order, PaymentCase, PaymentReversal, User
+from promptly.models.payments import ORDER_STATES, PROVIDERS
+from promptly.services import money, outbox, webhooks
+from promptly.services.payments import (
+    attention,
+    orders,
+    providers,
+    purchases,
+    refunds,
+    reversals,
+    syncing,
+)
+from promptly.settings import Settings
+from promptly.transactions import transaction
+
+PAGE_SIZE = 50
+MOST_SHOWN = 50
+MOST_SEARCHED = 254
+
+
+def index() -> str:
+    """All purchases, newest first."""
+    state = _one_of(ORDER_STATES, "state")
+    provider = _one_of(PROVIDERS, "provider")
+    search = request.args.get("q", "").replace("\x00", "").strip()[:MOST_SEARCHED]
+    owed, user_id = "owed" in request.args, pages.number("user_id")
+    page = orders.page(
+        PAGE_SIZE,
+        pages.cursor(),
+        user_id=user_id,
+        state=state,
+        provider=provider,
+        owed=owed,
+        search=search,
+    )
+    newer, older = pages.links(page)
+    return render_template(
+        "admin/purchases.html",
+        rows=[row_of(order, email) for order, email in page.rows],
+        newer=newer,
+        older=older,
+        chosen={
+            "q": search,
+            "state": state,
+            "provider": provider,
+            "owed": owed,
+            "user_id": user_id,
+        },
+        states=[(name, purchases.LABELS[name]) for name in ORDER_STATES],
+        providers=list(words.PROVIDERS.items()),
+        open_cases=attention.count_open(),
+    )
+
+
+def one(number: str) -> str:
+    """One purchase with all that concerns it."""
+    order = orders.find(number)
+    user = None if order.user_id is None else db.session.get(User, order.user_id)
+    quote = refunds.quote(order)
+    settings: Settings = current_app.extensions["settings"]
+    return render_template(
+        "admin/purchase.html",
+        **row_of(order, None if user is None else user.email),
+        order=order,
+        refundable=money.shown(quote.most_minor, order.currency) if quote.most_minor else None,
+        unspent=money.decimal_text(quote.unspent_minor, order.currency),
+        provider_asks=order.provider in providers.offered(settings),
+        cases=[case_of(case) for case in attention.cases_of(order.id)],
+        reversals=[_reversal(row, order) for row in reversals.of_order(order.id)],
+        events=webhooks.page(MOST_SHOWN, order_id=order.id).rows,
+        mails=_mails(order),
+        words=words,
+        notice=notices.notice(subject=number),
+    )
+
+
+def check(number: str) -> AnyResponse:
+    """Ask the provider about a purchase now, and apply what it says."""
+    settings: Settings = current_app.extensions["settings"]
+    with transaction():
+        order = orders.find(number)
+        asking.require_account(order.user_id)
+        order_id, user_id, before, name = order.id, order.user_id, order.state, order.provider
+    if name not in providers.offered(settings):
+        raise InvalidRequest("The provider of this purchase is not configured any more.")
+    after: dict[str, Any]
+    try:
+        with providers.connect(name, settings, providers.OPERATOR_WAITS_SECONDS) as provider:
+            synced = syncing.sync(order_id, provider)
+        after = {"busy": True} if synced is None else {"state": synced.after}
+    except ProviderProblem as problem:
+        after = {"problem": problem.reason}
+    with transaction():
+        act = acts.record(
+            "payment.check",
+            user_id=user_id,
+            subject=number,
+            before={"state": before},
+            after=after,
+        )
+    return redirect(url_for("admin.purchase", number=number, act=act), 303)
+
+
+def row_of(order: Order, email: str | None) -> dict[str, Any]:
+    """What is shown of an order, in a list and on its page."""
+    return {
+        "purchase": purchases.Purchase.of(order),
+        "email": email,
+        "user_id": order.user_id,
+        "provider": words.PROVIDERS[order.provider],
+        "test_mode": not order.livemode,
+    }
+
+
+def case_of(case: PaymentCase) -> dict[str, Any]:
+    """What is shown of a case, with the choices while it is open."""
+    choices = () if case.resolution else attention.CHOICES[case.kind]
+    return {
+        "case": case,
+        "label": words.plain(words.CASES, case.kind),
+        "choices": [(choice, words.CHOICES[choice][0]) for choice in choices],
+        "resolution": case.resolution and words.plain(words.RESOLUTIONS, case.resolution),
+    }
+
+
+def _reversal(row: PaymentReversal, order: Order) -> dict[str, Any]:
+    return {
+        "row": row,
+        "label": words.plain(words.REVERSALS, row.kind),
+        "state": row.state.replace("_", " "),
+        "amount": money.shown(row.amount_minor, order.currency),
+        "counts": row.active and row.counts,
+    }
+
+
+def _mails(order: Order) -> list[Any]:
+    """The mails about a purchase; they are gone with its account."""
+    if order.user_id is None:
+        return []
+    return outbox.page(MOST_SHOWN, user_id=order.user_id, number=order.number).rows
+
+
+def _one_of(known: tuple[str, ...], name: str) -> str | None:
+    given = request.args.get(name)
+    return given if given in known else None

@@ -1,0 +1,30 @@
+"""Comparisons with the payment providers: what they found, and a new one on demand."""
+
+from flask import current_app, g, redirect, render_template, url_for
+from werkzeug.wrappers import Response as AnyResponse
+
+from promptly.blueprints.admin import acts, notices, words
+from promptly.services.payments import providers, reconciliation
+from promptly.settings import Settings
+from promptly.transactions import enqueue, transaction
+
+MOST_SHOWN = 50
+
+
+def index() -> str:
+    """The newest runs with their reports."""
+    settings: Settings = current_app.extensions["settings"]
+    return render_template(
+        "admin/reconciliations.html",
+        runs=reconciliation.newest(MOST_SHOWN),
+        providers=[words.PROVIDERS[name] for name in providers.offered(settings)],
+        notice=notices.notice(),
+    )
+
+
+def begin() -> AnyResponse:
+    """Ask a worker for a comparison: it takes longer than a page should."""
+    with transaction():
+        enqueue("promptly.tasks.payments.reconcile", g.actor)
+        act = acts.record("payment.reconcile")
+    return redirect(url_for("admin.reconciliations", act=act), 303)

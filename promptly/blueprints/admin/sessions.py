@@ -1,0 +1,118 @@
+"""Sessions of the panel: a signed cookie of its own, short-lived, sent to the panel only.
+
+It is signed with GATEWAY_SECRET_KEY and ADMIN_KEY together, so another key ends all of them. The
+cookie says when its session was opened and last seen; one that was signed out is remembered in
+Redis until it would have ended anyway.
+"""
+
+import hashlib
+import hmac
+import secrets
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from flask import Response, current_app, g, request
+from itsdangerous import BadData, URLSafeSerializer
+from werkzeug.wrappers import Response as AnyResponse
+
+from promptly.blueprints.page_headers import is_https
+from promptly.clock import utcnow
+from promptly.redis_client import RedisAway, RedisLane
+from promptly.settings import Settings
+
+COOKIE = "promptly_admin"
+PATH = "/admin"
+IDLE_SECONDS = 30 * 60
+LONGEST_SECONDS = 8 * 3600
+# A cookie that is younger is not written anew.
+RENEWAL_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class PanelSession:
+    """One sign-in; moments are Unix seconds."""
+
+    session_id: str
+    opened_at: int
+    seen_at: int
+
+
+def start() -> PanelSession:
+    """A new session; `write` puts it into an answer."""
+    now = _now()
+    return PanelSession(secrets.token_urlsafe(16), opened_at=now, seen_at=now)
+
+
+def current() -> PanelSession | None:
+    """The session that this request carries, if it is still good."""
+    try:
+        found = PanelSession(*_serializer().loads(request.cookies.get(COOKIE, "")))
+    except (BadData, TypeError):
+        return None
+    now = _now()
+    if now - found.seen_at > IDLE_SECONDS or now - found.opened_at > LONGEST_SECONDS:
+        return None
+    return None if _was_ended(found) else found
+
+
+def renew(response: Response) -> None:
+    """Note in the cookie that its session is in use, if it carries one."""
+    session: PanelSession | None = g.get("panel_session")
+    now = _now()
+    if session is not None and now - session.seen_at >= RENEWAL_SECONDS:
+        write(response, replace(session, seen_at=now))
+
+
+def write(response: AnyResponse, session: PanelSession) -> None:
+    """Put a session into the cookie of an answer."""
+    value = [session.session_id, session.opened_at, session.seen_at]
+    response.set_cookie(
+        COOKIE,
+        str(_serializer().dumps(value)),
+        max_age=IDLE_SECONDS,
+        path=PATH,
+        secure=is_https(),
+        httponly=True,
+        samesite="Strict",
+    )
+
+
+def end(response: AnyResponse, session: PanelSession) -> None:
+    """Sign out: the cookie goes, and a copy of it is worth nothing."""
+    # Left as it is, the answer would renew what it ends.
+    g.panel_session = None
+    response.delete_cookie(COOKIE, path=PATH, secure=is_https(), httponly=True, samesite="Strict")
+    # Without Redis the browser forgets it all the same.
+    with suppress(RedisAway):
+        _redis().command("SET", _ended(session), "1", "EX", LONGEST_SECONDS)
+
+
+def _was_ended(session: PanelSession) -> bool:
+    try:
+        return _redis().command("GET", _ended(session)) is not None
+    except RedisAway:
+        return False
+
+
+def _ended(session: PanelSession) -> str:
+    return f"promptly:admin:ended:{session.session_id}"
+
+
+def _serializer() -> URLSafeSerializer:
+    settings: Settings = current_app.extensions["settings"]
+    secret = hmac.digest(
+        settings.gateway_secret_key.reveal().encode(),
+        settings.admin_key.reveal().encode(),
+        "sha256",
+    )
+    options = {"key_derivation": "hmac", "digest_method": hashlib.sha256}
+    return URLSafeSerializer(secret, salt="promptly.admin.session", signer_kwargs=options)
+
+
+def _redis() -> RedisLane:
+    lane: RedisLane = current_app.extensions["redis_lane"]
+    return lane
+
+
+def _now() -> int:
+    return int(utcnow().timestamp())

@@ -1,0 +1,66 @@
+"""One account: what it owns, uses and bought, and what can be done about it."""
+
+from datetime import timedelta
+
+from flask import render_template
+
+from promptly.blueprints.admin import notices, pages
+from promptly.blueprints.charts import Series, every_day, stacked
+from promptly.clock import utcnow
+from promptly.services import accounts, audit, balances, key_activity, keys, ledger, usage
+from promptly.services.metering import running
+from promptly.services.payments import purchases
+
+CHART_DAYS = 30
+RECENT = 10
+LEDGER_PAGE = 50
+
+_FIGURES = ("requests", "prompt_tokens", "completion_tokens", "charged_tokens")
+
+
+def user(user_id: int) -> str:
+    """The page of one account."""
+    row = accounts.find(user_id=user_id)
+    today = utcnow().date()
+    start = today - timedelta(days=CHART_DAYS - 1)
+    days = every_day(usage.daily(user_id, start, today), start, today, _FIGURES)
+    bought, more = purchases.history(user_id, RECENT)
+    entries = ledger.page(user_id, RECENT)
+    acts = audit.entries(RECENT, user_id=user_id)
+    return render_template(
+        "admin/user.html",
+        notice=notices.notice(user_id),
+        user=row,
+        balance=balances.read(user_id),
+        chart=stacked(
+            [start + timedelta(days=number) for number in range(CHART_DAYS)],
+            [
+                Series("first", "prompt", [day["prompt_tokens"] for day in days]),
+                Series("second", "completion", [day["completion_tokens"] for day in days]),
+            ],
+        ),
+        totals={name: sum(day[name] for day in days) for name in _FIGURES},
+        recent=usage.recent(user_id, RECENT),
+        entries=entries.rows,
+        more_entries=entries.older is not None,
+        keys=keys.list_good(user_id),
+        last_used=key_activity.last_used(user_id),
+        purchases=bought,
+        more_purchases=more is not None,
+        holds=running.of_account(user_id),
+        acts=acts.rows,
+        more_acts=acts.older is not None,
+    )
+
+
+def user_ledger(user_id: int) -> str:
+    """All ledger entries of an account, page by page."""
+    page = ledger.page(user_id, LEDGER_PAGE, pages.cursor())
+    newer, older = pages.links(page)
+    return render_template(
+        "admin/user_ledger.html",
+        user=accounts.find(user_id=user_id),
+        entries=page.rows,
+        newer=newer,
+        older=older,
+    )

@@ -1,0 +1,48 @@
+"""All accounts: searched, sorted, page by page."""
+
+from flask import render_template, request
+
+from promptly.blueprints.admin import notices, pages
+from promptly.services import directory
+from promptly.services.directory import ORDERS, Place
+from promptly.services.mailboxes import MAX_LENGTH
+
+PAGE_SIZE = 50
+
+
+def users() -> str:
+    """The list of accounts."""
+    part = request.args.get("q", "").replace("\x00", "").strip()[:MAX_LENGTH]
+    order = request.args.get("sort", "")
+    order = order if order in ORDERS else directory.JOINED
+    # The largest and the newest are looked for first, addresses from the beginning.
+    usual = "asc" if order == directory.EMAIL else "desc"
+    direction = request.args.get("dir", "")
+    direction = direction if direction in {"asc", "desc"} else usual
+    page = directory.page(
+        part=part,
+        order=order,
+        descending=direction == "desc",
+        after=Place.parse(order, request.args.get("after", "")),
+        before=Place.parse(order, request.args.get("before", "")),
+        limit=PAGE_SIZE,
+    )
+    return render_template(
+        "admin/users.html",
+        notice=notices.notice(),
+        q=part,
+        page=page,
+        headers={name: _header(name, order, direction) for name in ORDERS},
+        previous=page.before and pages.here(before=page.before, after=None, act=None),
+        following=page.after and pages.here(after=page.after, before=None, act=None),
+    )
+
+
+def _header(name: str, order: str, direction: str) -> dict[str, str | None]:
+    """A column's heading: how it is sorted, and where a click leads."""
+    is_sorted = name == order
+    # A second click turns the order round.
+    turned = ("asc" if direction == "desc" else "desc") if is_sorted else None
+    link = pages.here(sort=name, dir=turned, before=None, after=None, act=None)
+    sorted_as = {"asc": "ascending", "desc": "descending"}[direction] if is_sorted else None
+    return {"link": link, "sorted": sorted_as}

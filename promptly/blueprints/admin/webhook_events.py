@@ -1,0 +1,72 @@
+"""What payment providers told: the list, one event, and handling it again."""
+
+from flask import redirect, render_template, request, url_for
+from werkzeug.wrappers import Response as AnyResponse
+
+from promptly.blueprints.admin import acts, asking, notices, pages, words
+from promptly.extensions import db
+from promptly.models import Order, User, WebhookEvent
+from promptly.services import webhooks
+from promptly.transactions import transaction
+
+PAGE_SIZE = 50
+
+
+def index() -> str:
+    """All events, newest first."""
+    state, provider = request.args.get("state"), request.args.get("provider")
+    chosen = {
+        "state": state if state in words.EVENTS else None,
+        "provider": provider if provider in words.PROVIDERS else None,
+    }
+    page = webhooks.page(
+        PAGE_SIZE, pages.cursor(), state=chosen["state"], provider=chosen["provider"]
+    )
+    newer, older = pages.links(page)
+    return render_template(
+        "admin/webhooks.html",
+        events=page.rows,
+        newer=newer,
+        older=older,
+        chosen=chosen,
+        words=words,
+    )
+
+
+def one(event_id: int) -> str:
+    """One event, and the purchase that it is about."""
+    event = webhooks.find(event_id)
+    order, user = _about(event)
+    return render_template(
+        "admin/webhook.html",
+        event=event,
+        order=order,
+        user=user,
+        words=words,
+        notice=notices.notice(subject=str(event_id)),
+    )
+
+
+def replay(event_id: int) -> AnyResponse:
+    """Handle an event again; what has been credited stays credited once."""
+    with transaction():
+        event = webhooks.find(event_id)
+        order, _ = _about(event)
+        user_id = None if order is None else order.user_id
+        asking.require_account(user_id)
+        before = {"state": event.state, "attempts": event.attempts}
+        webhooks.replay(event_id)
+        act = acts.record(
+            "webhook.replay",
+            user_id=user_id,
+            subject=str(event_id),
+            before=before,
+            after={"state": event.state},
+        )
+    return redirect(url_for("admin.webhook", event_id=event_id, act=act), 303)
+
+
+def _about(event: WebhookEvent) -> tuple[Order | None, User | None]:
+    order = None if event.order_id is None else db.session.get(Order, event.order_id)
+    user = None if order is None or order.user_id is None else db.session.get(User, order.user_id)
+    return order, user

@@ -1,0 +1,60 @@
+"""From a pack to the provider's page."""
+
+from flask import current_app, g, make_response, redirect, render_template, request
+from werkzeug.wrappers import Response
+
+from promptly.blueprints.error_handlers import request_id
+from promptly.errors import InvalidRequest, PaymentRefused, PaymentUnavailable
+from promptly.extensions import limiter
+from promptly.models import ApiKey
+from promptly.services.payments import checkout as checkouts
+from promptly.services.payments import purchases
+from promptly.settings import Settings
+
+CHECKOUTS = "30 per hour"
+
+
+def account() -> str:
+    """Whom the limits of these pages count."""
+    key: ApiKey = g.key
+    return str(key.user_id)
+
+
+@limiter.limit(CHECKOUTS, key_func=account)
+def start() -> Response:
+    """Lead the customer to the page where he pays the pack of the form, or say why not."""
+    settings: Settings = current_app.extensions["settings"]
+    key: ApiKey = g.key
+    pack, method = request.form.get("pack", ""), request.form.get("method", "")
+    try:
+        page = checkouts.start(key.user_id, pack, method, settings)
+    except (PaymentUnavailable, PaymentRefused) as problem:
+        return _not_now(problem, pack, method, settings)
+    return redirect(page, 303)
+
+
+def _not_now(
+    problem: PaymentUnavailable | PaymentRefused, pack: str, method: str, settings: Settings
+) -> Response:
+    """Say what happened, with the ways that are left: this one once more, or another one.
+
+    Once more is the same purchase: the service goes on with its order.
+    """
+    offer = next((offer for offer in purchases.offers(settings) if offer.name == pack), None)
+    if offer is None:
+        raise InvalidRequest("There is no such pack.", param="pack")
+    again = method in offer.methods and isinstance(problem, PaymentUnavailable)
+    response = make_response(
+        render_template(
+            "checkout_problem.html",
+            message=problem.message,
+            offer=offer,
+            again=method if again else None,
+            others=[name for name in offer.methods if name != method],
+            request_id=request_id(),
+        ),
+        problem.status,
+    )
+    response.headers["x-request-id"] = request_id()
+    response.headers.extend(problem.headers())
+    return response

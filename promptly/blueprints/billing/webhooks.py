@@ -1,0 +1,78 @@
+"""The two webhooks: verified, kept, answered; everything else happens later.
+
+Answers are plain text, which the providers show to the operator. 200 means that the event is
+stored, 400 that it is none of theirs, 404 that this provider is not configured here; anything else
+makes them try again.
+"""
+
+import functools
+from collections.abc import Callable
+
+from flask import Response, current_app, request
+
+from promptly.errors import InvalidRequest, NotFound
+from promptly.extensions import limiter
+from promptly.remote import client_address
+from promptly.services import webhooks as inbox
+from promptly.services.payments import received
+from promptly.services.payments.received import ReceivedEvent
+from promptly.settings import Settings
+from promptly.transactions import transaction
+
+# Far beyond what a provider sends; it only tries again later.
+WEBHOOKS = "1200 per minute"
+BAD_SIGNATURE = "The signature is missing, wrong or too old."
+
+View = Callable[[], Response]
+
+
+def _plainly(view: Callable[[Settings], ReceivedEvent]) -> View:
+    """A route around what reads an event: stores it, and answers in plain text."""
+
+    @functools.wraps(view)
+    def answer() -> Response:
+        settings: Settings = current_app.extensions["settings"]
+        try:
+            event = view(settings)
+        except (InvalidRequest, NotFound) as problem:
+            about = f" ({problem.param})" if problem.param else ""
+            return _text(f"{problem.message}{about}\n", problem.status)
+        with transaction():
+            new = inbox.record(event)
+        return _text("stored\n" if new else "known\n", 200)
+
+    limited: View = limiter.limit(WEBHOOKS, key_func=client_address)(answer)
+    return limited
+
+
+@_plainly
+def stripe(settings: Settings) -> ReceivedEvent:
+    """An event of Stripe's, snapshot or thin."""
+    if not settings.takes_stripe:
+        raise NotFound("Stripe is not configured here.")
+    # The SDK is large: only who takes cards loads it.
+    from promptly.clients.stripe import signature_is_good
+
+    body = request.get_data(cache=False)
+    header = request.headers.get("Stripe-Signature")
+    if not signature_is_good(body, header, settings.stripe_webhook_secret):
+        raise InvalidRequest(BAD_SIGNATURE)
+    return received.stripe_event(body, settings)
+
+
+@_plainly
+def btcpay(settings: Settings) -> ReceivedEvent:
+    """An event of BTCPay's."""
+    if not settings.takes_btcpay:
+        raise NotFound("BTCPay is not configured here.")
+    from promptly.clients.btcpay import signature_is_good
+
+    body = request.get_data(cache=False)
+    header = request.headers.get("BTCPay-Sig")
+    if not signature_is_good(body, header, settings.btcpay_webhook_secret):
+        raise InvalidRequest(BAD_SIGNATURE)
+    return received.btcpay_event(body, settings)
+
+
+def _text(text: str, status: int) -> Response:
+    return Response(text, status=status, mimetype="text/plain")

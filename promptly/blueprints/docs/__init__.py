@@ -1,0 +1,84 @@
+"""The documentation: the documents of `docs/` as pages, and what agents read first.
+
+Open to everybody, the same for everybody, and kept by caches: nothing here looks at a session.
+"""
+
+from pathlib import Path
+
+from flask import Blueprint, Response, current_app, redirect, render_template, request
+from flask.blueprints import BlueprintSetupState
+from werkzeug.wrappers import Response as AnyResponse
+
+from promptly.blueprints.docs import reference
+from promptly.blueprints.docs.library import ROOT, SUFFIX, Library
+from promptly.blueprints.page_headers import add_page_headers
+from promptly.errors import NotFound
+from promptly.settings import Settings
+
+CACHE_CONTROL = "public, max-age=300"
+
+blueprint = Blueprint("docs", __name__)
+
+
+@blueprint.record_once
+def set_up(state: BlueprintSetupState) -> None:
+    """Find the documents beside the package."""
+    settings: Settings = state.app.extensions["settings"]
+    folder = Path(state.app.root_path).parent / "docs"
+    state.app.extensions["docs"] = Library(folder, settings.base_url)
+    state.app.extensions["docs_pages"] = {}
+
+
+@blueprint.get(ROOT, defaults={"path": ""})
+@blueprint.get(f"{ROOT}<path:path>")
+def show(path: str) -> AnyResponse:
+    """A document as a page; with `.md` behind its URL, its Markdown."""
+    library: Library = current_app.extensions["docs"]
+    url = ROOT + path
+    if url in library.names:
+        return answer(page(library, url), "text/html")
+    if path.endswith(SUFFIX) and (name := path.removesuffix(SUFFIX)) in library.sources:
+        return answer(library.sources[name], "text/markdown")
+    if f"{url}/" in library.names:
+        return redirect(f"{url}/", 301)
+    raise NotFound("The documentation has no such page.")
+
+
+@blueprint.get("/AGENTS.md")
+def show_agents() -> Response:
+    """All of the API on one page, with the values of this installation."""
+    return answer(render_template("agents.md", **reference.facts()), "text/markdown")
+
+
+@blueprint.get("/llms.txt")
+def show_llms() -> Response:
+    """The same in short, and where to read on (https://llmstxt.org)."""
+    library: Library = current_app.extensions["docs"]
+    text = render_template("llms.txt", contents=library.contents, **reference.facts())
+    return answer(text, "text/plain")
+
+
+@blueprint.after_request
+def finish(response: Response) -> Response:
+    """Headers of every page."""
+    return add_page_headers(response)
+
+
+def page(library: Library, url: str) -> str:
+    """The HTML of a document, rendered once per process."""
+    pages: dict[str, str] = current_app.extensions["docs_pages"]
+    if url not in pages:
+        document = library.document(library.names[url])
+        pages[url] = render_template(
+            "docs.html", document=document, contents=library.contents, url=url
+        )
+    return pages[url]
+
+
+def answer(text: str, mimetype: str) -> Response:
+    """Text that caches may keep for a while, and ask about with its ETag."""
+    response = Response(f"{text.rstrip()}\n", mimetype=mimetype)
+    response.headers["Cache-Control"] = CACHE_CONTROL
+    response.add_etag()
+    response.make_conditional(request)
+    return response

@@ -1,0 +1,19 @@
+"""What `/AGENTS.md` and `/llms.txt` tell of this installation."""
+
+from typing import Any
+
+from flask import current_app
+
+from promptly.blueprints.v1.models import loaded
+from promptly.settings import Settings
+
+
+def facts() -> dict[str, Any]:
+    """The values that the two templates show; `models` is empty while no model server is ready."""
+    settings: Settings = current_app.extensions["settings"]
+    return {
+        "settings": settings,
+        "base_url": settings.base_url,
+        "models": loaded(),
+        "packs": settings.packs,
+    }

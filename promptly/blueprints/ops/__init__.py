@@ -1,0 +1,53 @@
+"""Health, for load balancers and operators."""
+
+import logging
+
+from flask import Blueprint, Response, current_app, jsonify
+
+from promptly.errors import PromptlyError
+from promptly.gateway import current_gateway
+from promptly.gateway.chat_request import ChatRequest
+
+logger = logging.getLogger(__name__)
+
+blueprint = Blueprint("ops", __name__)
+
+
+@blueprint.get("/health")
+def health() -> Response:
+    """The process lives."""
+    return jsonify(status="ok")
+
+
+@blueprint.get("/health/ready")
+def ready() -> Response:
+    """200 when every dependency answers, else 503; one line for each."""
+    checks = {"postgresql": _postgresql(), "redis": _redis(), "upstream": _upstream()}
+    lines = "".join(f"{name}: {'ok' if ok else 'away'}\n" for name, ok in checks.items())
+    gateway = current_gateway()
+    if gateway.draining:
+        lines += "process: shutting down\n"
+    status = 200 if all(checks.values()) and not gateway.draining else 503
+    return Response(lines, status=status, mimetype="text/plain")
+
+
+def _postgresql() -> bool:
+    try:
+        lane = current_gateway().lane
+        return lane.fetch_one("SELECT 1 FROM alembic_version", {}) is not None
+    except (PromptlyError, Exception) as problem:
+        logger.info("PostgreSQL not ready", extra={"reason": type(problem).__name__})
+        return False
+
+
+def _redis() -> bool:
+    try:
+        return bool(current_app.extensions["redis_lane"].client.ping())
+    except Exception as problem:
+        logger.info("Redis not ready", extra={"reason": type(problem).__name__})
+        return False
+
+
+def _upstream() -> bool:
+    # A server for embeddings alone is not enough.
+    return bool(current_gateway().pool.ready(ChatRequest.path))

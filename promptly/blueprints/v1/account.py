@@ -1,0 +1,51 @@
+"""GET /v1/balance and /v1/usage: what the account has, and where it went."""
+
+from datetime import date, timedelta
+
+from flask import Response, jsonify, request
+
+from promptly.blueprints.v1 import guard
+from promptly.clock import utcnow
+from promptly.errors import InvalidRequest
+from promptly.services import balances, usage
+
+DEFAULT_DAYS = 30
+MAX_DAYS = 366
+# Days beyond these cannot be counted from, in Python or in PostgreSQL.
+YEARS = range(2000, 3000)
+
+
+def show_balance() -> Response:
+    """The balance, in tokens."""
+    return jsonify(balances.read(guard.caller().user_id))
+
+
+def show_usage() -> Response:
+    """Daily totals between two UTC days, or the receipt of one request."""
+    request_id = request.args.get("request_id")
+    if request_id is not None:
+        return jsonify(usage.receipt(guard.caller().user_id, request_id))
+    today = utcnow().date()
+    end = day("end", today)
+    start = day("start", end - timedelta(days=DEFAULT_DAYS - 1))
+    if start > end:
+        raise InvalidRequest("'start' must not be after 'end'.", param="start")
+    if (end - start).days >= MAX_DAYS:
+        raise InvalidRequest(f"At most {MAX_DAYS} days at a time.", param="start")
+    return jsonify(object="list", data=usage.daily(guard.caller().user_id, start, end))
+
+
+def day(name: str, default: date) -> date:
+    """A day from the query, as YYYY-MM-DD."""
+    text = request.args.get(name)
+    if text is None:
+        return default
+    try:
+        found = date.fromisoformat(text)
+    except ValueError:
+        raise InvalidRequest(f"'{name}' must be a day as YYYY-MM-DD.", param=name) from None
+    if found.year not in YEARS:
+        raise InvalidRequest(
+            f"'{name}' must lie between {YEARS[0]}-01-01 and {YEARS[-1]}-12-31.", param=name
+        )
+    return found

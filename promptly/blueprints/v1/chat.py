@@ -1,0 +1,26 @@
+"""POST /v1/chat/completions, and what its prompt would cost."""
+
+from flask import Response, jsonify
+
+from promptly.blueprints.v1.body import read_body
+from promptly.blueprints.v1.serving import serve_stream, serve_whole
+from promptly.gateway import current_gateway, holding
+from promptly.gateway.dialects.chat.answer import ChatAnswer, ChatStream
+from promptly.gateway.dialects.chat.request import parse_chat
+
+ENDPOINT = "chat.completions"
+
+
+def chat_completions() -> Response:
+    """An OpenAI chat completion, streamed or not."""
+    chat = parse_chat(read_body(current_gateway().settings))
+    if chat.stream:
+        return serve_stream(ENDPOINT, chat, ChatStream())
+    return serve_whole(ENDPOINT, chat, ChatAnswer())
+
+
+def count_chat_tokens() -> Response:
+    """How many tokens the prompt of such a request has; nothing is charged."""
+    gateway = current_gateway()
+    chat = parse_chat(read_body(gateway.settings))
+    return jsonify(object="response.input_tokens", input_tokens=holding.count_prompt(gateway, chat))

@@ -1,0 +1,21 @@
+"""POST /v1/completions: plain text continued, for one prompt or several."""
+
+from flask import Response, g
+
+from promptly.blueprints.v1.body import read_body
+from promptly.blueprints.v1.serving import serve_stream, serve_whole
+from promptly.gateway import current_gateway
+from promptly.gateway.dialects.completions.answer import TextAnswer, TextStream
+from promptly.gateway.dialects.completions.request import parse_completion
+
+ENDPOINT = "completions"
+
+
+def text_completions() -> Response:
+    """OpenAI's older completions, streamed or not."""
+    asked = parse_completion(read_body(current_gateway().settings))
+    answer_id = f"cmpl-{g.request_uuid.hex}"
+    if asked.stream:
+        stream = TextStream(answer_id, logprobs=asked.logprobs, include_usage=asked.include_usage)
+        return serve_stream(ENDPOINT, asked, stream)
+    return serve_whole(ENDPOINT, asked, TextAnswer(answer_id, logprobs=asked.logprobs))

@@ -1,0 +1,27 @@
+"""POST /v1/messages, Anthropic's API, and what the prompt of such a request would cost."""
+
+from flask import Response, jsonify
+
+from promptly.blueprints.v1.body import read_body
+from promptly.blueprints.v1.serving import serve_stream, serve_whole
+from promptly.gateway import current_gateway, holding
+from promptly.gateway.dialects.messages.answer import MessageAnswer
+from promptly.gateway.dialects.messages.request import parse_count, parse_messages
+from promptly.gateway.dialects.messages.stream import MessageStream
+
+ENDPOINT = "messages"
+
+
+def create_message() -> Response:
+    """A message, streamed or not."""
+    chat, begun = parse_messages(read_body(current_gateway().settings))
+    if chat.stream:
+        return serve_stream(ENDPOINT, chat, MessageStream(begun))
+    return serve_whole(ENDPOINT, chat, MessageAnswer(begun))
+
+
+def count_message_tokens() -> Response:
+    """How many tokens the prompt of such a request has; nothing is charged."""
+    gateway = current_gateway()
+    chat = parse_count(read_body(gateway.settings))
+    return jsonify(input_tokens=holding.count_prompt(gateway, chat))

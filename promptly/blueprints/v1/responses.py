@@ -1,0 +1,54 @@
+"""POST /v1/responses, and what its prompt would cost."""
+
+from flask import Response, g, jsonify
+
+from promptly.blueprints.v1.body import read_body
+from promptly.blueprints.v1.serving import serve_stream, serve_whole
+from promptly.errors import ContextLengthExceeded, InvalidRequest
+from promptly.gateway import Gateway, current_gateway, holding
+from promptly.gateway.dialects.responses.answer import ResponsesAnswer
+from promptly.gateway.dialects.responses.request import parse_responses
+from promptly.gateway.dialects.responses.stream import ResponsesStream
+
+ENDPOINT = "responses"
+
+
+def create_response() -> Response:
+    """An OpenAI response, streamed or not."""
+    gateway = current_gateway()
+    chat, echo = parse_responses(read_body(gateway.settings))
+    model = _loaded_model(gateway)
+    try:
+        if chat.stream:
+            return serve_stream(ENDPOINT, chat, ResponsesStream(g.request_uuid, model, echo))
+        return serve_whole(ENDPOINT, chat, ResponsesAnswer(g.request_uuid, model, echo))
+    except InvalidRequest as problem:
+        raise _in_terms_of_input(problem) from None
+
+
+def count_response_tokens() -> Response:
+    """How many tokens the prompt of such a request has; nothing is charged."""
+    gateway = current_gateway()
+    chat, _ = parse_responses(read_body(gateway.settings))
+    try:
+        tokens = holding.count_prompt(gateway, chat)
+    except InvalidRequest as problem:
+        raise _in_terms_of_input(problem) from None
+    return jsonify(object="response.input_tokens", input_tokens=tokens)
+
+
+def _loaded_model(gateway: Gateway) -> str:
+    """What a response is said to come from until upstream names itself."""
+    ready = gateway.pool.ready()
+    return ready[0].model if ready else ""
+
+
+def _in_terms_of_input(problem: InvalidRequest) -> InvalidRequest:
+    """Upstream's refusal of a chat request, for a client that sent none."""
+    if isinstance(problem, ContextLengthExceeded):
+        return ContextLengthExceeded(problem.message, param="input")
+    return InvalidRequest(
+        "The model server refused the request. Check 'text.format' and the order of the roles in "
+        "'input'.",
+        param="input",
+    )

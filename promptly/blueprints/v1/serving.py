@@ -1,0 +1,110 @@
+"""From a checked request to its answer, in whatever dialect: one way through metering for all."""
+
+from collections.abc import Callable, Iterator
+
+import orjson
+from flask import Response, g, request
+
+from promptly.blueprints.v1 import guard
+from promptly.errors import PromptlyError
+from promptly.gateway import current_gateway, holding
+from promptly.gateway.dialects import Sink, StreamedAnswer, WholeAnswer
+from promptly.gateway.dialects.embeddings.request import EmbeddingsRequest
+from promptly.gateway.embedding import Embedding
+from promptly.gateway.generation import GenerationRequest
+from promptly.gateway.metered import Metered
+from promptly.gateway.relay import Relay
+from promptly.gateway.watching import ClientWatch
+
+
+def serve_stream(endpoint: str, generation: GenerationRequest, answer: StreamedAnswer) -> Response:
+    """Answer with server-sent events as they come; `endpoint` is what the usage event names."""
+    relay = _start(endpoint, generation, answer.sink)
+    headers = {
+        **_standing_headers(generation.ignored),
+        "Content-Type": "text/event-stream; charset=utf-8",
+        "Cache-Control": "no-cache",
+        "X-Accel-Buffering": "no",
+    }
+    body = StreamBody(relay, answer, _watch(relay))
+    return Response(body, headers=headers, direct_passthrough=True)
+
+
+def serve_whole(endpoint: str, generation: GenerationRequest, answer: WholeAnswer) -> Response:
+    """Answer with one JSON object; `endpoint` is what the usage event names."""
+    relay = _start(endpoint, generation, answer.add)
+    return _run(relay, generation.ignored, lambda: orjson.dumps(answer.build()))
+
+
+def serve_embeddings(endpoint: str, asked: EmbeddingsRequest) -> Response:
+    """Answer with a list of vectors; `endpoint` is what the usage event names."""
+    gateway, caller = current_gateway(), guard.caller()
+    hold = holding.place_exactly(gateway, caller, g.request_uuid, endpoint, asked, asked.bounds)
+    embedding = Embedding(gateway, caller, g.request_uuid, endpoint, asked, hold)
+    return _run(embedding, asked.ignored, embedding.answer)
+
+
+def _start(endpoint: str, generation: GenerationRequest, sink: Sink | None) -> Relay:
+    """Hold the request's cost and make its relay."""
+    gateway, caller = current_gateway(), guard.caller()
+    placed = holding.place(gateway, caller, g.request_uuid, endpoint, generation)
+    return Relay(gateway, caller, g.request_uuid, endpoint, generation, placed, sink)
+
+
+def _run(metered: Metered, ignored: tuple[str, ...], build: Callable[[], bytes]) -> Response:
+    """Run a request to its settled end, then build its answer."""
+    headers = _standing_headers(ignored)
+    watch = _watch(metered)
+    try:
+        metered.run()
+    finally:
+        watch.stop()
+    if metered.charge is not None:
+        headers["x-promptly-charged-tokens"] = str(metered.charge.charged_tokens)
+        headers["x-promptly-balance-tokens"] = str(metered.charge.balance_tokens)
+    return Response(build(), headers=headers, mimetype="application/json")
+
+
+def _watch(metered: Metered) -> ClientWatch:
+    watch = ClientWatch(request.environ, lambda: metered.live.stop("client_disconnected"))
+    metered.live.hang_up = watch.hang_up
+    return watch
+
+
+def _standing_headers(ignored: tuple[str, ...]) -> dict[str, str]:
+    headers = {"x-promptly-request-id": g.request_id}
+    if ignored:
+        headers["x-promptly-ignored"] = ", ".join(ignored)
+    return headers
+
+
+class StreamBody:
+    """The body of a streamed answer; what fails after its first bytes ends as the dialect says."""
+
+    __slots__ = ("_answer", "_events", "_first", "_watch")
+
+    def __init__(self, relay: Relay, answer: StreamedAnswer, watch: ClientWatch) -> None:
+        self._answer = answer
+        self._watch = watch
+        self._events = relay.events()
+        try:
+            # Whatever goes wrong until now still has a status of its own.
+            self._first = next(self._events, b"")
+        except BaseException:
+            watch.stop()
+            raise
+
+    def __iter__(self) -> Iterator[bytes]:
+        if self._first:
+            yield self._first
+        try:
+            yield from self._events
+        except PromptlyError as problem:
+            yield self._answer.failed(problem)
+            return
+        yield self._answer.end()
+
+    def close(self) -> None:
+        """Called by the server when all is sent or the client has gone."""
+        self._watch.stop()
+        self._events.close()

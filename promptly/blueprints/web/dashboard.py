@@ -1,0 +1,100 @@
+"""The dashboard: balance, trial, usage, recent requests, packs, purchases, keys, mails."""
+
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from flask import Response, current_app, g, make_response, render_template, request
+
+from promptly.blueprints.charts import Chart, Series, every_day, stacked
+from promptly.clock import utcnow
+from promptly.models import ApiKey
+from promptly.services import accounts, balances, key_activity, keys, notices, receipts, usage
+from promptly.services.payments import purchases
+from promptly.settings import Settings
+
+CHART_DAYS = 30
+RECENT_REQUESTS = 10
+RECENT_PURCHASES = 5
+PERIODS = (("Today", 1), ("7 days", 7), ("30 days", CHART_DAYS))
+# What stands in the form of somebody who is not warned.
+SUGGESTED_TOKENS = 50_000
+
+_TOTALS = ("requests", "prompt_tokens", "completion_tokens", "charged_tokens")
+
+
+def dashboard() -> Response:
+    """The page of the account whose key this session, or this URL, carries."""
+    return page()
+
+
+def page(*, status: int = 200, **entered: str) -> Response:
+    """The page, with what was entered into its forms and what is wrong about it.
+
+    `entered`: `threshold` and `threshold_error`, `key_name` and `key_error`.
+    """
+    key: ApiKey = g.key
+    settings: Settings = current_app.extensions["settings"]
+    now = utcnow()
+    today = now.date()
+    start = today - timedelta(days=CHART_DAYS - 1)
+    user = accounts.find(user_id=key.user_id)
+    balance = balances.read(key.user_id)
+    choice = notices.choice_of(user, settings)
+    bought, more = purchases.history(key.user_id, RECENT_PURCHASES)
+    days = every_day(usage.daily(key.user_id, start, today), start, today, _TOTALS)
+    recent, older = receipts.history(key.user_id, RECENT_REQUESTS)
+    values: dict[str, Any] = {
+        "email": user.email,
+        "balance": balance,
+        "trial_left": remaining(balance["trial_expires_at"], now),
+        "offers": purchases.offers(settings),
+        "purchases": bought,
+        "more_purchases": more is not None,
+        "periods": [(name, totals(days[-number:])) for name, number in PERIODS],
+        "chart": daily_chart(days),
+        "receipts": recent,
+        "more_receipts": older is not None,
+        "keys": keys.list_good(key.user_id),
+        "last_used": key_activity.last_used(key.user_id),
+        "own_key_id": key.id,
+        "most_keys": keys.MOST_KEYS,
+        "longest_name": keys.LONGEST_NAME,
+        "base_url": settings.base_url,
+        "choice": choice,
+        "warns": bool(choice.low_balance_tokens) or "threshold" in entered,
+        "threshold": f"{choice.low_balance_tokens or SUGGESTED_TOKENS:,}",
+        "saved": request.args.get("saved"),
+    }
+    return make_response(render_template("dashboard/index.html", **values | entered), status)
+
+
+def daily_chart(days: list[dict[str, Any]]) -> Chart:
+    """Prompt and completion tokens of each day."""
+    return stacked(
+        [date.fromisoformat(row["date"]) for row in days],
+        [
+            Series("first", "Prompt", [row["prompt_tokens"] for row in days]),
+            Series("second", "Completion", [row["completion_tokens"] for row in days]),
+        ],
+    )
+
+
+def totals(days: list[dict[str, Any]]) -> dict[str, int]:
+    """The sums over all days."""
+    return {name: sum(row[name] for row in days) for name in _TOTALS}
+
+
+def remaining(expires_at: str | None, now: datetime) -> str | None:
+    """How long a trial still lasts, in words; None if there is none.
+
+    To the nearest of the unit, so that a trial of seven days that was just made says seven.
+    """
+    if expires_at is None:
+        return None
+    seconds = (datetime.fromisoformat(expires_at) - now).total_seconds()
+    for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        # Less than two of a unit is told in the next smaller one.
+        if seconds >= 2 * size or (unit == "minute" and seconds >= size):
+            number = round(seconds / size)
+            return f"{number} {unit}{'' if number == 1 else 's'} left"
+    return "ends now"

@@ -1,0 +1,43 @@
+"""The landing page: what this is, and the two ways in."""
+
+from flask import Response, current_app, make_response, render_template
+
+from promptly.gateway import current_gateway
+from promptly.gateway.chat_request import ChatRequest
+from promptly.services.payments import providers
+from promptly.settings import Settings
+
+WAYS = {"stripe": "by card", "btcpay": "with Bitcoin"}
+
+
+def index() -> Response:
+    """The landing page."""
+    return page()
+
+
+def page(*, key_error: str | None = None, status: int = 200) -> Response:
+    """The landing page, with what was wrong about a key that was entered."""
+    settings: Settings = current_app.extensions["settings"]
+    models = live_models()
+    response = make_response(
+        render_template(
+            "index.html",
+            key_error=key_error,
+            models=models,
+            model=models[0] if models else "default",
+            packs=settings.packs,
+            currency=settings.packs_currency,
+            ways=[WAYS[name] for name in providers.offered(settings)],
+            base_url=settings.base_url,
+            trial_tokens=settings.trial_tokens,
+            trial_expiry_days=settings.trial_expiry_days,
+        )
+    )
+    response.status_code = status
+    return response
+
+
+def live_models() -> list[str]:
+    """The names of the models that answer now, as far as this process knows; none: it is away."""
+    seen = current_gateway().pool.seen()
+    return sorted({upstream.model for upstream in seen if upstream.serves(ChatRequest.path)})

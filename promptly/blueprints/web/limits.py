@@ -1,0 +1,43 @@
+"""How often registration and sign-in may be tried, and who counts as one."""
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+from flask import current_app, request
+
+from promptly.errors import InvalidRequest
+from promptly.extensions import limiter
+from promptly.remote import client_network
+from promptly.services import mailboxes
+
+REGISTRATIONS_PER_ADDRESS = "3 per hour"
+FAILED_SIGN_INS = "20 per minute"
+# By account.
+DELETION_MAILS = "3 per hour"
+EXPORTS = "60 per hour"
+
+View = Callable[..., Any]
+
+
+def entered_mailbox() -> str:
+    """The mailbox of the form, as a hash: no address is to lie in Redis."""
+    try:
+        address = mailboxes.normalise(request.form.get("email", ""))
+    except InvalidRequest:
+        return "invalid:" + client_network()
+    return hashlib.sha256(mailboxes.fold(address).encode()).hexdigest()
+
+
+def limit_registration(view: View) -> View:
+    """Bound a registration form by client and by mailbox."""
+    by_client = limiter.limit(
+        lambda: f"{current_app.extensions['settings'].registration_rate_limit} per hour",
+        key_func=client_network,
+        methods=["POST"],
+    )
+    by_mailbox = limiter.limit(
+        REGISTRATIONS_PER_ADDRESS, key_func=entered_mailbox, methods=["POST"]
+    )
+    limited: View = by_client(by_mailbox(view))
+    return limited

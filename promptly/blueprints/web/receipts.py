@@ -1,0 +1,33 @@
+"""Requests of the account: all of them, page by page, and the receipt of each."""
+
+from flask import Response, g, make_response, render_template, request
+
+from promptly.models import ApiKey
+from promptly.services import receipts
+
+REQUESTS_A_PAGE = 50
+
+
+def history() -> Response:
+    """All requests of the account, newest first."""
+    key: ApiKey = g.key
+    before = request.args.get("before")
+    found, more = receipts.history(key.user_id, REQUESTS_A_PAGE, before)
+    return make_response(
+        render_template(
+            "dashboard/requests.html", receipts=found, older=more, newest=before is None
+        )
+    )
+
+
+def receipt(request_id: str) -> Response:
+    """One request: what it used, what it cost, how it ended."""
+    key: ApiKey = g.key
+    found = receipts.read(key.user_id, request_id)
+    return make_response(
+        render_template(
+            "dashboard/request.html",
+            receipt=found,
+            key_name=receipts.key_names(key.user_id, {found.key_id}).get(found.key_id),
+        )
+    )

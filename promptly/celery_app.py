@@ -1,0 +1,31 @@
+"""Celery bound to the application: the broker's address, and a context for every task."""
+
+from typing import Any
+
+from celery import Task
+from flask import Flask
+
+from promptly.extensions import celery
+from promptly.settings import Settings
+
+
+def broker_url(redis_url: str) -> str:
+    """The address as kombu spells it: unix sockets have a scheme of their own there."""
+    if redis_url.startswith("unix://"):
+        return "redis+socket://" + redis_url.removeprefix("unix://")
+    return redis_url
+
+
+def bind_celery(app: Flask, settings: Settings) -> None:
+    """Configure the task queue and let each task run inside the application's context."""
+
+    class ContextTask(Task[Any, Any]):
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            with app.app_context():
+                return super().__call__(*args, **kwargs)
+
+    celery.config_from_object("celeryconfig", force=True)
+    celery.conf.update(broker_url=broker_url(settings.redis_url))
+    setattr(celery, "Task", ContextTask)  # noqa: B010  (the stubs call it read-only)
+    celery.set_default()
+    app.extensions["celery"] = celery

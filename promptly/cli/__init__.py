@@ -1,0 +1,39 @@
+"""The operator's commands; one file per noun."""
+
+from flask import Flask
+
+from promptly.cli import (
+    audit,
+    balance,
+    doctor,
+    holds,
+    keys,
+    ledger,
+    outbox,
+    payments,
+    trials,
+    usage,
+    users,
+    webhooks,
+)
+
+GROUPS = (
+    users,
+    keys,
+    balance,
+    ledger,
+    usage,
+    trials,
+    holds,
+    payments,
+    webhooks,
+    outbox,
+    audit,
+    doctor,
+)
+
+
+def register(app: Flask) -> None:
+    """Add every command group to `flask`."""
+    for module in GROUPS:
+        app.cli.add_command(module.group)

@@ -1,0 +1,29 @@
+"""flask doctor: looks at the configuration and everything it depends on."""
+
+import click
+from flask import current_app
+from flask.cli import with_appcontext
+
+from promptly.cli.checks import CHECKS
+from promptly.cli.output import json_option, show_object
+from promptly.extensions import db
+
+MARKS = {"ok": "ok     ", "warning": "warning", "error": "ERROR  "}
+
+
+@click.command("doctor")
+@json_option
+@with_appcontext
+def group(as_json: bool) -> None:
+    """Check configuration and every dependency, and say what to do; exit code 1 on errors."""
+    settings = current_app.extensions["settings"]
+    findings = [finding for check in CHECKS for finding in check(settings)]
+    db.session.rollback()
+    healthy = all(finding.level != "error" for finding in findings)
+    if as_json:
+        show_object({"healthy": healthy, "findings": [vars(item) for item in findings]}, as_json)
+    else:
+        for finding in findings:
+            click.echo(f"{MARKS[finding.level]}  {finding.check}: {finding.message}")
+    if not healthy:
+        raise SystemExit(1)

@@ -1,0 +1,87 @@
+"""flask keys: API keys."""
+
+import click
+from flask import current_app
+from flask.cli import AppGroup
+
+from promptly.cli.operators import operator
+from promptly.cli.output import (
+    account_options,
+    chosen_account,
+    json_option,
+    reports_errors,
+    show_object,
+    show_rows,
+    yes_option,
+)
+from promptly.services import accounts, keys
+from promptly.transactions import transaction
+
+group = AppGroup("keys", help="API keys: list, create, revoke.")
+
+
+@group.command("list")
+@account_options
+@json_option
+@reports_errors
+def list_keys(email: str | None, user_id: int | None, as_json: bool) -> None:
+    """List the good keys of an account."""
+    with transaction():
+        user = chosen_account(email, user_id)
+        rows = [(key.id, key.name, key.prefix, key.created_at) for key in keys.list_good(user.id)]
+    show_rows(("id", "name", "prefix", "created_at"), rows, as_json)
+
+
+@group.command("create")
+@account_options
+@click.option("--name", default="default", show_default=True, help="What to call it.")
+@json_option
+@reports_errors
+def create(email: str | None, user_id: int | None, name: str, as_json: bool) -> None:
+    """Create a key and print it, this once."""
+    settings = current_app.extensions["settings"]
+    with transaction():
+        user = chosen_account(email, user_id)
+        accounts.lock(user.id)
+        key, raw = keys.create_named(user.id, name, settings.key_pepper)
+        values = {"key": raw, "prefix": key.prefix, "id": key.id}
+        after = {"prefix": key.prefix}
+        operator().record("key.create", user_id=user.id, subject=str(key.id), after=after)
+    show_object(values, as_json)
+
+
+@group.command("revoke")
+@account_options
+@click.option("--id", "key_id", type=int, help="The key's number.")
+@click.option("--all", "everything", is_flag=True, help="Every key of the account.")
+@yes_option
+@json_option
+@reports_errors
+def revoke(
+    email: str | None,
+    user_id: int | None,
+    key_id: int | None,
+    everything: bool,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Revoke one key of an account, or all; they are refused from then on."""
+    if (key_id is None) != everything:
+        raise click.UsageError("Say which: --id or --all.")
+    if not yes:
+        click.confirm("Revoke?", abort=True, err=True)
+    with transaction():
+        user = chosen_account(email, user_id)
+        accounts.lock(user.id)
+        good = len(keys.list_good(user.id))
+        count = keys.revoke_all(user.id) if key_id is None else int(keys.revoke(user.id, key_id))
+        if count == 0:
+            raise click.ClickException("There is no such good key.")
+        operator().record(
+            "key.revoke",
+            user_id=user.id,
+            subject="all" if key_id is None else str(key_id),
+            before={"good_keys": good},
+            after={"good_keys": good - count},
+        )
+    show_object({"revoked": count}, as_json)

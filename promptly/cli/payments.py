@@ -1,0 +1,323 @@
+"""flask payments: orders, what the operator must decide about them, refunds, reconciliation."""
+
+from typing import Any
+
+import click
+from flask import current_app
+from flask.cli import AppGroup
+
+from promptly.cli.operators import operator
+from promptly.cli.output import (
+    account_options,
+    chosen_account,
+    json_option,
+    limit_option,
+    reports_errors,
+    show_object,
+    show_rows,
+    yes_option,
+)
+from promptly.errors import InvalidRequest
+from promptly.models import Order, PaymentReversal, User
+from promptly.models.payments import ORDER_STATES, PROVIDERS
+from promptly.services import money
+from promptly.services.paging import NEWEST, Cursor
+from promptly.services.payments import (
+    attention,
+    orders,
+    reconciliation,
+    refunds,
+    resolving,
+    reversals,
+)
+from promptly.settings import Settings
+from promptly.transactions import transaction
+
+group = AppGroup("payments", help="Purchases: list, show, attention, resolve, refund, reconcile.")
+
+
+@group.command("list")
+@account_options
+@click.option("--state", type=click.Choice(ORDER_STATES), help="Only orders in this state.")
+@click.option("--provider", type=click.Choice(PROVIDERS), help="Only orders at this provider.")
+@click.option("--owed", is_flag=True, help="Only orders that owe tokens.")
+@click.option("--search", default="", help="A number, or a part of an address.")
+@limit_option
+@json_option
+@click.option("--before", metavar="NUMBER", help="Go on before the order of this number.")
+@reports_errors
+def list_orders(
+    email: str | None,
+    user_id: int | None,
+    state: str | None,
+    provider: str | None,
+    owed: bool,
+    search: str,
+    limit: int,
+    before: str | None,
+    as_json: bool,
+) -> None:
+    """List orders, newest first."""
+    columns = (
+        "number", "created_at", "email", "pack", "price", "provider", "state",
+        "tokens", "tokens_taken", "tokens_owed",
+    )  # fmt: skip
+    with transaction():
+        account = chosen_account(email, user_id).id if email or user_id else None
+        at = NEWEST if before is None else Cursor(orders.find(before).id)
+        found = orders.page(
+            limit,
+            at,
+            user_id=account,
+            state=state,
+            provider=provider,
+            owed=owed,
+            search=search,
+        )
+        rows = [
+            (
+                order.number, order.created_at, address, order.pack, _price(order),
+                order.provider, order.state, order.tokens, order.tokens_taken, order.tokens_owed,
+            )
+            for order, address in found.rows
+        ]  # fmt: skip
+    show_rows(columns, rows, as_json)
+
+
+@group.command("show")
+@click.argument("number")
+@json_option
+@reports_errors
+def show(number: str, as_json: bool) -> None:
+    """Show one order with its refunds, disputes and cases."""
+    with transaction() as session:
+        order = orders.find(number)
+        user = None if order.user_id is None else session.get(User, order.user_id)
+        quote = refunds.quote(order)
+        values: dict[str, Any] = {
+            "number": order.number,
+            "email": None if user is None else user.email,
+            "pack": order.pack,
+            "tokens": order.tokens,
+            "price": _price(order),
+            "state": order.state,
+            "provider": order.provider,
+            "provider_status": order.provider_status,
+            "livemode": order.livemode,
+            "checkout_id": order.checkout_id,
+            "payment_id": order.payment_id,
+            "created_at": order.created_at,
+            "credited_at": order.credited_at,
+            "credited_by_operator": order.approved,
+            "refunded": money.shown(order.refunded_minor, order.currency),
+            "refundable": money.shown(quote.most_minor, order.currency),
+            "unspent": money.shown(quote.unspent_minor, order.currency),
+            "tokens_taken": order.tokens_taken,
+            "tokens_owed": order.tokens_owed,
+            "last_error": order.last_error,
+        }
+        found_reversals = [_reversal(row, order) for row in reversals.of_order(order.id)]
+        cases = [
+            {"case": case.id, "kind": case.kind, "detail": case.detail,
+             "resolution": case.resolution, "resolved_by": case.resolved_by, "note": case.note}
+            for case in attention.cases_of(order.id)
+        ]  # fmt: skip
+    if as_json:
+        show_object(values | {"reversals": found_reversals, "cases": cases}, as_json)
+        return
+    show_object(values, as_json)
+    for row in [*found_reversals, *cases]:
+        click.echo()
+        show_object(row, as_json)
+
+
+@group.command("attention")
+@limit_option
+@json_option
+def list_cases(limit: int, as_json: bool) -> None:
+    """List what you have to decide, oldest first, with the choices."""
+    columns = ("case", "created_at", "kind", "order", "provider", "detail", "choices")
+    with transaction() as session:
+        rows = []
+        for case in attention.open_cases(limit):
+            order = None if case.order_id is None else session.get(Order, case.order_id)
+            choices = ", ".join(attention.CHOICES[case.kind])
+            number = None if order is None else order.number
+            rows.append(
+                (case.id, case.created_at, case.kind, number, case.provider, case.detail, choices)
+            )
+    show_rows(columns, rows, as_json)
+
+
+@group.command("resolve")
+@click.argument("case_id", type=int)
+@click.option(
+    "--choice",
+    required=True,
+    type=click.Choice(
+        sorted({choice for offered in attention.CHOICES.values() for choice in offered})
+    ),
+)
+@click.option("--note", help="Why, for whoever looks at it later.")
+@yes_option
+@json_option
+@reports_errors
+def resolve(case_id: int, choice: str, note: str | None, yes: bool, as_json: bool) -> None:
+    """Decide a case, once; see `attention` for the choices."""
+    if not yes:
+        click.confirm(f"Resolve case {case_id} by '{choice}'?", abort=True, err=True)
+    with transaction() as session:
+        seen = attention.find(case_id)
+        order = None if seen.order_id is None else session.get(Order, seen.order_id)
+        state = None if order is None else order.state
+        case, refund_id = resolving.resolve(case_id, choice, actor=operator().actor, note=note)
+        operator().record(
+            "payment.resolve",
+            user_id=None if order is None else order.user_id,
+            subject=str(case_id),
+            before={"state": state},
+            after={
+                "choice": choice,
+                "order": None if order is None else order.number,
+                "state": None if order is None else order.state,
+            },
+        )
+        values: dict[str, Any] = {
+            "case": case.id,
+            "kind": case.kind,
+            "resolution": case.resolution,
+            "resolved_by": case.resolved_by,
+        }
+    if refund_id is not None:
+        values |= _carried_out(refund_id)
+    show_object(values, as_json)
+
+
+@group.command("refund")
+@click.argument("number")
+@click.option("--amount", help="How much, such as 1.25; without it: what is unspent.")
+@click.option("--full", is_flag=True, help="All that is not refunded yet, spent or not.")
+@click.option("--by-hand", is_flag=True, help="It was refunded elsewhere: only record it here.")
+@yes_option
+@json_option
+@reports_errors
+def refund(
+    number: str, amount: str | None, full: bool, by_hand: bool, yes: bool, as_json: bool
+) -> None:
+    """Refund an order, and take back as much of its tokens as are unspent."""
+    if amount is not None and full:
+        raise click.UsageError("Give --amount or --full, not both.")
+    with transaction():
+        order = orders.find(number)
+        quote = refunds.quote(order)
+        amount_minor = _amount(amount, order.currency)
+        if full:
+            amount_minor = quote.most_minor
+        shown = money.shown(
+            quote.unspent_minor if amount_minor is None else amount_minor, order.currency
+        )
+    if not yes:
+        click.confirm(f"Refund {shown} of order {number}?", abort=True, err=True)
+    with transaction():
+        order = orders.lock(orders.find(number).id)
+        before = {"state": order.state, "reversed_minor": order.reversed_minor}
+        row = refunds.ask(
+            number, amount_minor=amount_minor, actor=operator().actor, by_hand=by_hand
+        )
+        row_id = row.id
+        operator().record(
+            "payment.refund",
+            user_id=order.user_id,
+            subject=number,
+            before=before,
+            after={
+                "state": order.state,
+                "amount_minor": row.amount_minor,
+                "currency": order.currency,
+                "by_hand": by_hand,
+                "tokens_taken": order.tokens_taken,
+                "tokens_owed": order.tokens_owed,
+            },
+        )
+    values = _carried_out(row_id)
+    with transaction():
+        order = orders.find(number)
+        values |= {
+            "order": order.number,
+            "order_state": order.state,
+            "tokens_taken": order.tokens_taken,
+            "tokens_owed": order.tokens_owed,
+        }
+    show_object(values, as_json)
+    if values["refund_state"] == "failed":
+        raise SystemExit(1)
+
+
+@group.command("reconcile")
+@json_option
+def reconcile(as_json: bool) -> None:
+    """Compare all orders with the providers' lists, mend what differs, and report."""
+    row = reconciliation.run(_settings(), actor=operator().actor)
+    if row is None:
+        raise click.ClickException("A reconciliation is running already: see it end first.")
+    with transaction():
+        operator().record("payment.reconcile", after={"complete": row.complete})
+    report = dict(row.report)
+    if not as_json:
+        report["changed"] = (
+            ", ".join(
+                f"{item['number']}: {item['before']} → {item['after']}"
+                for item in report["changed"]
+            )
+            or None
+        )
+        report["problems"] = "; ".join(report["problems"]) or None
+    show_object({"complete": row.complete} | report, as_json)
+    if not row.complete:
+        raise SystemExit(1)
+
+
+def _carried_out(refund_id: int) -> dict[str, Any]:
+    outcome = refunds.carry_out(refund_id, _settings())
+    if outcome is None:
+        # A webhook of this order is being handled: reconciliation asks for the refund.
+        return {"refund": refund_id, "refund_state": reversals.REQUESTED, "refund_error": "busy"}
+    return {
+        "refund": outcome.refund_id,
+        "refund_state": outcome.state,
+        "refund_error": outcome.last_error,
+        "link": outcome.link,
+    }
+
+
+def _amount(text: str | None, currency: str) -> int | None:
+    if text is None:
+        return None
+    try:
+        return money.parse_decimal(text, currency)
+    except ValueError as problem:
+        raise InvalidRequest(f"--amount is {problem}.", param="amount") from None
+
+
+def _reversal(row: PaymentReversal, order: Order) -> dict[str, Any]:
+    return {
+        "reversal": row.id,
+        "kind": row.kind,
+        "state": row.state,
+        "counts": row.active and row.counts,
+        "amount": money.shown(row.amount_minor, order.currency),
+        "provider_id": row.provider_id,
+        "link": row.link,
+        "actor": row.actor,
+        "created_at": row.created_at,
+        "last_error": row.last_error,
+    }
+
+
+def _price(order: Order) -> str:
+    return money.shown(order.amount_minor, order.currency)
+
+
+def _settings() -> Settings:
+    settings: Settings = current_app.extensions["settings"]
+    return settings

@@ -1,0 +1,39 @@
+"""Whether TRUSTED_PROXY_HOPS fits what requests carry, as far as requests were seen."""
+
+from collections.abc import Iterator
+
+import redis
+
+from promptly import forwarding
+from promptly.redis_client import TIMEOUTS
+from promptly.settings import Settings
+
+
+def findings(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Pairs of level and message."""
+    hops = settings.trusted_proxy_hops
+    try:
+        with redis.Redis.from_url(settings.redis_url, **TIMEOUTS) as client:
+            seen = forwarding.seen(client)
+    except (redis.RedisError, OSError):
+        # Another check says so.
+        return
+    fewer, more = {n for n in seen if n < hops}, {n for n in seen if n > hops}
+    if fewer:
+        yield (
+            "warning",
+            f"requests carried {_told(fewer)} forwarded addresses, fewer than TRUSTED_PROXY_HOPS="
+            f"{hops}: they came around your proxies, or those are fewer; the panel refuses them",
+        )
+    if more and (hops == 0 or hops not in seen):
+        yield (
+            "warning",
+            f"requests carried {_told(more)} forwarded addresses, more than TRUSTED_PROXY_HOPS="
+            f"{hops}: set it to the number of your proxies, or else clients made them up",
+        )
+    if hops in seen and not fewer and not (more and hops == 0):
+        yield "ok", f"requests carry {hops} forwarded addresses or more, as TRUSTED_PROXY_HOPS says"
+
+
+def _told(numbers: set[int]) -> str:
+    return " or ".join(str(number) for number in sorted(numbers))

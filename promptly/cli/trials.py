@@ -1,0 +1,45 @@
+"""flask trials: running trials, and those that have ended."""
+
+import click
+from flask.cli import AppGroup
+
+from promptly.cli.operators import operator
+from promptly.cli.output import json_option, limit_option, show_object, show_rows
+from promptly.services import trials
+from promptly.transactions import transaction
+
+group = AppGroup("trials", help="Trials: list, expire.")
+
+BATCH = 500
+
+
+@group.command("list")
+@limit_option
+@json_option
+def list_trials(limit: int, as_json: bool) -> None:
+    """List accounts with trial tokens, those that end soonest first."""
+    columns = ("user_id", "email", "trial_tokens", "trial_expires_at")
+    with transaction():
+        rows = [
+            (user.id, user.email, balance.trial_tokens, balance.trial_expires_at)
+            for user, balance in trials.list_running(limit)
+        ]
+    show_rows(columns, rows, as_json)
+
+
+@group.command("expire")
+@click.option("--dry-run", is_flag=True, help="Only say what would be taken back.")
+@json_option
+def expire(dry_run: bool, as_json: bool) -> None:
+    """Take back what is left of expired trials and not held."""
+    with transaction():
+        accounts, tokens = trials.count_expired()
+    if not dry_run:
+        while True:
+            with transaction():
+                count = trials.expire(BATCH)
+                if count:
+                    operator().record("trial.expire", after={"accounts": count})
+            if count < BATCH:
+                break
+    show_object({"accounts": accounts, "tokens": tokens, "dry_run": dry_run}, as_json)

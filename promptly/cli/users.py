@@ -1,0 +1,103 @@
+"""flask users: accounts."""
+
+import click
+from flask import current_app
+from flask.cli import AppGroup
+
+from promptly.cli.operators import operator
+from promptly.cli.output import (
+    json_option,
+    limit_option,
+    reports_errors,
+    show_object,
+    show_rows,
+    yes_option,
+)
+from promptly.models import User
+from promptly.services import accounts, balances, closing, credits, keys, outbox
+from promptly.transactions import transaction
+
+group = AppGroup("users", help="Accounts: list, show, create, delete.")
+
+
+@group.command("list")
+@click.option("--search", default="", help="Part of the address.")
+@limit_option
+@json_option
+def list_users(search: str, limit: int, as_json: bool) -> None:
+    """List accounts with their balances."""
+    columns = ("user_id", "email", "key_prefix", "paid_tokens", "trial_tokens", "created_at")
+    with transaction():
+        rows = [
+            (
+                user.id,
+                user.email,
+                user.key_prefix,
+                balance.paid_tokens,
+                balance.trial_tokens,
+                user.created_at,
+            )
+            for user, balance in accounts.search(search, limit)
+        ]
+    show_rows(columns, rows, as_json)
+
+
+@group.command("show")
+@click.argument("email")
+@json_option
+@reports_errors
+def show(email: str, as_json: bool) -> None:
+    """Show one account."""
+    with transaction():
+        user = accounts.find(email=email)
+        values = _described(user) | {
+            "key_prefix": user.key_prefix,
+            "created_at": user.created_at,
+            "good_keys": len(keys.list_good(user.id)),
+            **{name: value for name, value in balances.read(user.id).items() if name != "object"},
+        }
+    show_object(values, as_json)
+
+
+@group.command("create")
+@click.argument("email")
+@click.option("--mail", is_flag=True, help="Mail a key to the address, as a registration does.")
+@json_option
+@reports_errors
+def create(email: str, mail: bool, as_json: bool) -> None:
+    """Create an account with its trial; no key and, without --mail, no mail."""
+    with transaction():
+        user = accounts.create(email, current_app.extensions["settings"])
+        if mail:
+            outbox.add("new_key", user.email, user_id=user.id)
+        values = _described(user)
+        operator().record("account.create", user_id=user.id, after={"mail": mail})
+    show_object(values, as_json)
+
+
+@group.command("delete")
+@click.argument("email")
+@yes_option
+@json_option
+@reports_errors
+def delete(email: str, yes: bool, as_json: bool) -> None:
+    """Delete an account: its keys, balance, entries, usage and mails. Cannot be undone.
+
+    Running requests are ended and settled first. `deleted` is false if one of them would not end
+    in time: then its keys are refused already, and a task deletes the rest soon.
+    """
+    with transaction():
+        values = _described(accounts.find(email=email))
+    if not yes:
+        click.confirm(f"Delete {values['email']} and all that belongs to it?", abort=True, err=True)
+    with transaction():
+        user = accounts.find(email=email)
+        accounts.close(user.id)
+        owned = credits.standing(user.id)
+        operator().record("account.delete", user_id=user.id, before=owned)
+    deleted = closing.delete_account(int(str(values["user_id"])))
+    show_object(values | {"deleted": deleted}, as_json)
+
+
+def _described(user: User) -> dict[str, object]:
+    return {"user_id": user.id, "email": user.email}

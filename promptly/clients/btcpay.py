@@ -1,0 +1,147 @@
+"""BTCPay Server's Greenfield API: the few calls that promptly makes, bounded in time.
+
+Answers are plain dicts as in BTCPay's API reference. Every call raises ProviderAway,
+ProviderRefused or ProviderHasNone. Paths are the store's own: older servers know no others.
+"""
+
+import hashlib
+import hmac
+import time
+from typing import Any
+from urllib.parse import quote
+
+import requests
+
+from promptly.clients.provider_errors import ProviderAway, ProviderHasNone, ProviderRefused
+from promptly.settings import Secret, Settings
+
+Json = dict[str, Any]
+
+CONNECT_TIMEOUT_SECONDS = 5.0
+READ_TIMEOUT_SECONDS = 10.0
+PAGE = 100
+REASON_LENGTH = 200
+
+
+class BTCPayAPI:
+    """A connection to BTCPay for one piece of work of at most `patience_seconds`; close it."""
+
+    def __init__(self, settings: Settings, patience_seconds: float) -> None:
+        store = quote(settings.btcpay_store_id, safe="")
+        self._base = f"{settings.btcpay_url}/api/v1/stores/{store}"
+        self._session = requests.Session()
+        # Neither a proxy nor a .netrc of the environment: the latter would replace our key.
+        self._session.trust_env = False
+        self._session.headers["Authorization"] = f"token {settings.btcpay_api_key.reveal()}"
+        self._deadline = time.monotonic() + patience_seconds
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._session.close()
+
+    def check(self) -> None:
+        """Ask for something that is always there."""
+        self._list("/invoices", {"take": "1"})
+
+    def create_invoice(self, invoice: Json) -> Json:
+        """Make an invoice."""
+        return self._object("POST", "/invoices", json=invoice)
+
+    def invoice(self, invoice_id: str) -> Json:
+        """One invoice."""
+        return self._object("GET", f"/invoices/{quote(invoice_id, safe='')}")
+
+    def invoices_of(self, order_number: str) -> list[Json]:
+        """The invoices of one of our orders, newest first."""
+        return self._list("/invoices", {"orderId": order_number})
+
+    def invoices_since(self, since: int, most: int) -> list[Json]:
+        """Invoices created since a moment (Unix seconds), newest first."""
+        found: list[Json] = []
+        while len(found) < most:
+            window = {"startDate": str(since), "skip": str(len(found)), "take": str(PAGE)}
+            page = self._list("/invoices", window)
+            found += page
+            if len(page) < PAGE:
+                break
+        return found[:most]
+
+    def refund_invoice(self, invoice_id: str, refund: Json) -> Json:
+        """Make a pull payment: a page where the customer says where the refund shall go."""
+        path = f"/invoices/{quote(invoice_id, safe='')}/refund"
+        return self._object("POST", path, json=refund)
+
+    def pull_payments(self) -> list[Json]:
+        """The store's pull payments that are not archived."""
+        return self._list("/pull-payments", {})
+
+    def _object(self, method: str, path: str, json: Json | None = None) -> Json:
+        answer = self._call(method, path, json=json)
+        if not isinstance(answer, dict):
+            raise ProviderAway("BTCPay's answer cannot be read", answered=True)
+        return answer
+
+    def _list(self, path: str, query: dict[str, str]) -> list[Json]:
+        answer = self._call("GET", path, query=query)
+        if not isinstance(answer, list) or not all(isinstance(item, dict) for item in answer):
+            raise ProviderAway("BTCPay's answer cannot be read", answered=True)
+        return answer
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: Json | None = None,
+        query: dict[str, str] | None = None,
+    ) -> Any:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise ProviderAway("BTCPay does not answer (no time left)")
+        try:
+            answer = self._session.request(
+                method,
+                self._base + path,
+                json=json,
+                params=query,
+                timeout=(min(CONNECT_TIMEOUT_SECONDS, left), min(READ_TIMEOUT_SECONDS, left)),
+                # A key is sent to the configured address and to no other.
+                allow_redirects=False,
+            )
+        except requests.RequestException as problem:
+            raise ProviderAway(f"BTCPay does not answer ({type(problem).__name__})") from problem
+        if answer.status_code == 200:
+            try:
+                return answer.json()
+            except ValueError as problem:
+                raise ProviderAway("BTCPay's answer cannot be read", answered=True) from problem
+        raise _problem(answer)
+
+
+def signature_is_good(body: bytes, header: str | None, secret: Secret) -> bool:
+    """Whether the secret has signed this body: `BTCPay-Sig: sha256=` and a hexadecimal HMAC."""
+    digest = hmac.new(secret.reveal().encode(), body, hashlib.sha256).hexdigest()
+    return hmac.compare_digest(f"sha256={digest}".encode(), (header or "").encode())
+
+
+def _problem(answer: requests.Response) -> ProviderAway | ProviderRefused:
+    status = answer.status_code
+    if status == 404:
+        return ProviderHasNone("BTCPay has no such object", code="not-found")
+    if status in {401, 403}:
+        # The operator's mistake, not the order's: all goes on once that is put right.
+        return ProviderAway(f"BTCPay refuses our key, or lets it do too little ({status})")
+    if status < 300 or status >= 500 or status in {408, 409, 425, 429}:
+        return ProviderAway(f"BTCPay has an error ({status})", answered=True)
+    return ProviderRefused(f"BTCPay refuses ({status}): {_told(answer)}"[:REASON_LENGTH])
+
+
+def _told(answer: requests.Response) -> str:
+    # Either one problem with a message, or a list of those with the field that is wrong.
+    try:
+        told = answer.json()
+    except ValueError:
+        return "no reason given"
+    problems = told if isinstance(told, list) else [told]
+    messages = [str(item.get("message")) for item in problems if isinstance(item, dict)]
+    return "; ".join(messages) or "no reason given"

@@ -1,0 +1,232 @@
+"""llama-server: small calls over urllib3, and one streamed answer over a socket of our own.
+
+The stream is the one place without an HTTP library's reader: between a socket and its caller such
+a reader keeps buffers that lose bytes when a wait is cut short, and costs half of what a chunk may
+cost. httptools does the parsing. One connection per answer, so a stale one cannot eat a request.
+"""
+
+import contextlib
+import socket
+import ssl
+import time
+from typing import Any
+from urllib.parse import urlsplit
+
+import httptools
+import orjson
+import urllib3
+
+from promptly.clients.readiness import Readiness
+from promptly.settings import Secret
+
+RECEIVE_BYTES = 16 * 1024
+BUSY_BYTES = 4 * 1024
+SEND_TIMEOUT_SECONDS = 60
+RESOLVE_SECONDS = 30.0
+MAX_ERROR_BYTES = 64 * 1024
+
+
+class LlamaError(Exception):
+    """llama-server could not be reached, or broke off; the text holds nothing of the request."""
+
+
+class LlamaClient:
+    """One llama-server's small endpoints."""
+
+    def __init__(self, base_url: str, api_key: Secret, connect_timeout_seconds: float) -> None:
+        self.base_url = base_url
+        self._api_key = api_key
+        self.connect_timeout_seconds = connect_timeout_seconds
+        self._http = urllib3.PoolManager(maxsize=4, retries=False)
+        parts = urlsplit(base_url)
+        self.host = parts.hostname or "localhost"
+        self.port = parts.port or (443 if parts.scheme == "https" else 80)
+        self.tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self._addresses: list[Any] = []
+        self._resolved_at = 0.0
+        lines = [
+            f"Host: {parts.netloc.rpartition('@')[2]}",
+            "Connection: close",
+            *(f"{name}: {value}" for name, value in self.headers().items()),
+        ]
+        self._path = parts.path
+        self._head = "\r\n".join(lines)
+
+    def headers(self) -> dict[str, str]:
+        """All headers that upstream gets; none of the client's."""
+        headers = {"Content-Type": "application/json"}
+        if self._api_key:
+            headers["Authorization"] = f"Bearer {self._api_key.reveal()}"
+        return headers
+
+    def call(
+        self, method: str, path: str, body: bytes | None = None, *, timeout_seconds: float = 5
+    ) -> tuple[int, Any]:
+        """Status and decoded JSON of a small call; raises LlamaError without an answer."""
+        try:
+            answer = self._http.request(
+                method,
+                self.base_url + path,
+                body=body,
+                headers=self.headers(),
+                timeout=urllib3.Timeout(connect=self.connect_timeout_seconds, read=timeout_seconds),
+                retries=False,
+                redirect=False,
+            )
+            return answer.status, orjson.loads(answer.data)
+        except (urllib3.exceptions.HTTPError, orjson.JSONDecodeError) as problem:
+            raise LlamaError(type(problem).__name__) from problem
+
+    def stream(self, path: str, body: bytes) -> "LlamaStream":
+        """Send a request whose answer is read piece by piece; raises LlamaError."""
+        head = f"POST {self._path}{path} HTTP/1.1\r\n{self._head}\r\n"
+        head += f"Content-Length: {len(body)}\r\n\r\n"
+        try:
+            connection = self._connect()
+        except OSError as problem:
+            raise LlamaError(type(problem).__name__) from problem
+        try:
+            # A large body may have to wait for a busy server to read it.
+            connection.settimeout(SEND_TIMEOUT_SECONDS)
+            connection.sendall(head.encode("latin-1") + body)
+        except OSError as problem:
+            connection.close()
+            raise LlamaError(type(problem).__name__) from problem
+        return LlamaStream(connection)
+
+    def _connect(self) -> socket.socket:
+        # Looked up now and then, not each time: under gevent a look-up is a trip to a thread.
+        now = time.monotonic()
+        if not self._addresses or now - self._resolved_at > RESOLVE_SECONDS:
+            self._addresses = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+            self._resolved_at = now
+        problem: OSError = OSError("no address")
+        for family, kind, protocol, _, address in self._addresses:
+            connection = socket.socket(family, kind, protocol)
+            try:
+                connection.settimeout(self.connect_timeout_seconds)
+                connection.connect(address)
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if self.tls is not None:
+                    return self.tls.wrap_socket(connection, server_hostname=self.host)
+                return connection
+            except OSError as failure:
+                connection.close()
+                problem = failure
+        raise problem
+
+
+class LlamaStream:
+    """One request to llama-server and its answer, as the bytes come in."""
+
+    __slots__ = (
+        "_busy",
+        "_chunks",
+        "_complete",
+        "_parser",
+        "_readiness",
+        "_seconds",
+        "_socket",
+        "_waits",
+        "cancelled",
+        "status",
+    )
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.status: int | None = None
+        self.cancelled = False
+        self._socket = connection
+        self._seconds = float(SEND_TIMEOUT_SECONDS)
+        self._readiness: Readiness | None = None
+        # Under TLS bytes may wait in the library, where epoll does not see them.
+        self._waits = not isinstance(connection, ssl.SSLSocket)
+        # So much came at once that more is likely to be there: not worth a wait.
+        self._busy = False
+        self._chunks: list[bytes] = []
+        self._complete = False
+        self._parser = httptools.HttpResponseParser(self)
+
+    # What httptools calls.
+
+    def on_headers_complete(self) -> None:
+        self.status = self._parser.get_status_code()
+
+    def on_body(self, data: bytes) -> None:
+        self._chunks.append(data)
+
+    def on_message_complete(self) -> None:
+        self._complete = True
+
+    def wait_at_most(self, seconds: float) -> None:
+        """From now on `read` gives up a wait after this long."""
+        self._seconds = seconds
+        if not self._waits:
+            self._socket.settimeout(seconds)
+        elif self._readiness is not None:
+            self._readiness.wait_at_most(seconds)
+
+    def read(self) -> bytes | None:
+        """The next bytes of the body, b"" if none came with these, None at its end.
+
+        Raises TimeoutError when nothing came in time (reading may go on), LlamaError when the
+        connection broke or ended before the answer did.
+        """
+        if self._complete:
+            return None
+        try:
+            if self._waits and not self._busy and not self._wait():
+                raise TimeoutError
+            data = self._socket.recv(RECEIVE_BYTES)
+        except TimeoutError:
+            raise
+        except BlockingIOError:
+            # Nothing there after all.
+            self._busy = False
+            return b""
+        except OSError as problem:
+            raise LlamaError(type(problem).__name__) from problem
+        if not data:
+            raise LlamaError("ended early")
+        self._busy = len(data) >= BUSY_BYTES
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as problem:
+            raise LlamaError("not HTTP") from problem
+        if not self._chunks:
+            return None if self._complete else b""
+        body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        self._chunks.clear()
+        return body
+
+    def _wait(self) -> bool:
+        if self._readiness is None:
+            self._socket.setblocking(False)
+            self._readiness = Readiness(self._socket.fileno())
+            self._readiness.wait_at_most(self._seconds)
+        return self._readiness.wait()
+
+    def read_error(self, body: bytes, timeout_seconds: float = 5) -> dict[str, Any]:
+        """The error object of an answer that began with `body`; empty if there is none."""
+        self.wait_at_most(timeout_seconds)
+        try:
+            while len(body) < MAX_ERROR_BYTES and (data := self.read()) is not None:
+                body += data
+            error = orjson.loads(body)["error"]
+        except (TimeoutError, LlamaError, orjson.JSONDecodeError, KeyError, TypeError):
+            return {}
+        return error if isinstance(error, dict) else {}
+
+    def cancel(self) -> None:
+        """Tell upstream to stop; what it has already sent can still be read. Never blocks."""
+        if not self.cancelled:
+            self.cancelled = True
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        """Give the connection up."""
+        if self._readiness is not None:
+            self._readiness.close()
+            self._readiness = None
+        self._waits = False
+        self._socket.close()

@@ -1,0 +1,199 @@
+"""Stripe's API through its SDK: the few calls that promptly makes, bounded in time.
+
+Answers are plain dicts as in Stripe's API reference. Every call raises ProviderAway,
+ProviderRefused or ProviderHasNone.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
+from typing import Any, TypeVar
+
+import stripe
+from stripe.params import RefundCreateParams
+from stripe.params.checkout import SessionCreateParams, SessionListParams
+
+from promptly.clients.provider_errors import ProviderAway, ProviderHasNone, ProviderRefused
+from promptly.settings import Secret, Settings
+
+T = TypeVar("T")
+Json = dict[str, Any]
+
+CONNECT_TIMEOUT_SECONDS = 5.0
+READ_TIMEOUT_SECONDS = 10.0
+RETRIES = 2
+PAGE = 100
+SIGNATURE_TOLERANCE_SECONDS = 300
+REASON_LENGTH = 200
+
+# What our requests took is nobody's business.
+stripe.enable_telemetry = False
+
+
+class _TimeIsUp(Exception):
+    """All calls together have taken as long as they may."""
+
+
+class _PatientFor(stripe.RequestsClient):
+    """An HTTP client all of whose calls together, retries included, take so long at most."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(timeout=READ_TIMEOUT_SECONDS)
+        self._deadline = time.monotonic() + seconds
+
+    def request(  # type: ignore[override]  # as its base, which is typed more loosely than its own
+        self, method: str, url: str, headers: Mapping[str, str] | None, post_data: Any = None
+    ) -> tuple[bytes, int, Mapping[str, str]]:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise _TimeIsUp
+        self._timeout = (min(CONNECT_TIMEOUT_SECONDS, left), min(READ_TIMEOUT_SECONDS, left))
+        return super().request(method, url, headers, post_data)
+
+
+class StripeAPI:
+    """A connection to Stripe for one piece of work of at most `patience_seconds`; close it."""
+
+    def __init__(self, settings: Settings, patience_seconds: float) -> None:
+        self._http = _PatientFor(patience_seconds)
+        base = settings.stripe_api_base
+        self._v1 = stripe.StripeClient(
+            settings.stripe_secret_key.reveal(),
+            base_addresses={"api": base} if base else None,
+            max_network_retries=RETRIES,
+            http_client=self._http,
+        ).v1
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._http.close()  # type: ignore[no-untyped-call]
+
+    def check(self) -> None:
+        """Ask for something that is always there."""
+        self._listed(lambda: self._v1.checkout.sessions.list({"limit": 1}), 1)
+
+    def create_session(self, params: SessionCreateParams, idempotency_key: str) -> Json:
+        """Make a checkout session, or get again the one that this key has made."""
+        return _called(
+            lambda: self._v1.checkout.sessions.create(
+                params, {"idempotency_key": idempotency_key}
+            ).to_dict()
+        )
+
+    def session(self, session_id: str) -> Json:
+        """One checkout session."""
+        return _called(lambda: self._v1.checkout.sessions.retrieve(session_id).to_dict())
+
+    def session_of_payment(self, payment_intent: str) -> Json | None:
+        """The checkout session that a payment was made in, if it was made in one."""
+        found = self._listed(
+            lambda: self._v1.checkout.sessions.list({"payment_intent": payment_intent}), 1
+        )
+        return found[0] if found else None
+
+    def sessions(self, since: int, until: int, most: int, *, complete: bool) -> list[Json]:
+        """Sessions created between two moments (Unix seconds), newest first."""
+        params: SessionListParams = {"created": {"gte": since, "lte": until}, "limit": PAGE}
+        if complete:
+            params["status"] = "complete"
+        return self._listed(lambda: self._v1.checkout.sessions.list(params), most)
+
+    def payment_intent(self, intent_id: str) -> Json:
+        """One payment."""
+        return _called(lambda: self._v1.payment_intents.retrieve(intent_id).to_dict())
+
+    def events(self, types: list[str], since: int, most: int) -> list[Json]:
+        """Events of these types (20 at most) since a moment, newest first; 30 days back."""
+        return self._listed(
+            lambda: self._v1.events.list(
+                {"types": types, "created": {"gte": since}, "limit": PAGE}
+            ),
+            most,
+        )
+
+    def charge(self, charge_id: str) -> Json:
+        """One charge."""
+        return _called(lambda: self._v1.charges.retrieve(charge_id).to_dict())
+
+    def refund(self, refund_id: str) -> Json:
+        """One refund."""
+        return _called(lambda: self._v1.refunds.retrieve(refund_id).to_dict())
+
+    def dispute(self, dispute_id: str) -> Json:
+        """One dispute."""
+        return _called(lambda: self._v1.disputes.retrieve(dispute_id).to_dict())
+
+    def refunds_of(self, payment_intent: str) -> list[Json]:
+        """All refunds of a payment."""
+        return self._listed(
+            lambda: self._v1.refunds.list({"payment_intent": payment_intent, "limit": PAGE})
+        )
+
+    def disputes_of(self, payment_intent: str) -> list[Json]:
+        """All disputes of a payment."""
+        return self._listed(
+            lambda: self._v1.disputes.list({"payment_intent": payment_intent, "limit": PAGE})
+        )
+
+    def create_refund(self, params: RefundCreateParams, idempotency_key: str) -> Json:
+        """Give money back, once per key."""
+        return _called(
+            lambda: self._v1.refunds.create(params, {"idempotency_key": idempotency_key}).to_dict()
+        )
+
+    def _listed(self, fetch: Callable[[], Any], most: int | None = None) -> list[Json]:
+        def collect() -> list[Json]:
+            items: Iterator[Any] = iter(fetch().auto_paging_iter())
+            return [item.to_dict() for item in islice(items, most)]
+
+        return _called(collect)
+
+
+def signature_is_good(body: bytes, header: str | None, secrets: tuple[Secret, ...]) -> bool:
+    """Whether one of the secrets has signed this body, within the last five minutes."""
+    for secret in secrets:
+        try:
+            stripe.WebhookSignature.verify_header(
+                body, header, secret.reveal(), SIGNATURE_TOLERANCE_SECONDS
+            )
+        except (stripe.SignatureVerificationError, ValueError):
+            # The second: a body that is no text, or a time that is no number.
+            continue
+        return True
+    return False
+
+
+def _called(call: Callable[[], T]) -> T:
+    try:
+        return call()
+    except _TimeIsUp as problem:
+        raise ProviderAway("Stripe does not answer (no time left)") from problem
+    except stripe.APIConnectionError as problem:
+        raise ProviderAway(f"Stripe does not answer ({_cause(problem)})") from problem
+    except (stripe.AuthenticationError, stripe.PermissionError) as problem:
+        # The operator's mistake, not the order's: all goes on once that is put right.
+        raise ProviderAway(f"Stripe refuses our key ({problem.http_status})") from problem
+    except stripe.RateLimitError as problem:
+        raise ProviderAway("Stripe asks us to slow down") from problem
+    except stripe.StripeError as problem:
+        raise _translated(problem) from problem
+    except (ValueError, AttributeError, TypeError, KeyError) as problem:
+        # The SDK's way of saying that an answer was not what it should be.
+        reason = f"Stripe's answer cannot be read ({type(problem).__name__})"
+        raise ProviderAway(reason, answered=True) from problem
+
+
+def _cause(problem: BaseException) -> str:
+    return type(problem.__cause__ or problem).__name__
+
+
+def _translated(problem: stripe.StripeError) -> ProviderAway | ProviderRefused:
+    status = problem.http_status
+    reason = (problem.user_message or "no reason given")[:REASON_LENGTH]
+    if status == 404 or problem.code == "resource_missing":
+        return ProviderHasNone(reason, code=problem.code)
+    if isinstance(problem, stripe.IdempotencyError) or status is None or status >= 500:
+        return ProviderAway(f"Stripe has an error ({status})", answered=True)
+    if status in {408, 409, 429}:
+        return ProviderAway(f"Stripe is busy ({status})")
+    return ProviderRefused(reason, code=problem.code)

@@ -1,0 +1,201 @@
+"""Every error that promptly raises on purpose.
+
+    PromptlyError                    500  server_error
+    ├── InvalidRequest               400  invalid_request_error
+    │   ├── UnsupportedParameter     400  code unsupported_parameter
+    │   ├── ContextLengthExceeded    400  code context_length_exceeded
+    │   └── BodyTooLarge             413  code request_too_large
+    ├── InvalidKey                   401  code invalid_api_key
+    ├── Forbidden                    403
+    ├── InsufficientQuota            402  code insufficient_quota
+    ├── NotFound                     404
+    │   ├── UnknownURL               404  code unknown_url
+    │   └── UnsupportedEndpoint      404  code unsupported_endpoint
+    ├── BodyTimeout                  408  code body_timeout
+    ├── RateLimited                  429  code rate_limit_exceeded
+    │   └── TokensReserved           429  code tokens_reserved
+    ├── UpstreamError                502  code upstream_error
+    ├── PaymentRefused               502
+    ├── Unavailable                  503  with retry-after
+    │   ├── PaymentUnavailable       503
+    │   ├── UpstreamUnavailable      503  code upstream_unavailable
+    │   ├── QueueFull                503  code queue_full
+    │   └── ServiceUnavailable       503  code service_unavailable
+    └── UpstreamTimeout              504  code timeout
+
+The shape and the codes are those that OpenAI's SDKs turn into exceptions of their own.
+"""
+
+from typing import Any, ClassVar
+
+
+class PromptlyError(Exception):
+    """Base of the tree; `message` is written for the client and holds nothing private."""
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "server_error"
+    code: str | None = None
+    message = "The server had an error. Please try again."
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after_seconds: int | None = None,
+    ) -> None:
+        self.message = message or self.message
+        self.param = param
+        self.code = code or self.code
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__(self.message)
+
+    def body(self) -> dict[str, Any]:
+        """The error object of OpenAI's API."""
+        return {
+            "error": {
+                "message": self.message,
+                "type": self.type,
+                "param": self.param,
+                "code": self.code,
+            }
+        }
+
+    def headers(self) -> dict[str, str]:
+        """Headers that tell clients whether and when to try again."""
+        if self.retry_after_seconds is None:
+            return {}
+        return {"retry-after": str(self.retry_after_seconds)}
+
+
+class InvalidRequest(PromptlyError):
+    status = 400
+    type = "invalid_request_error"
+    message = "The request is not valid."
+
+
+class UnsupportedParameter(InvalidRequest):
+    code = "unsupported_parameter"
+
+    def __init__(self, param: str, reason: str = "it is not supported here") -> None:
+        super().__init__(f"Unsupported parameter: '{param}': {reason}.", param=param)
+
+
+class ContextLengthExceeded(InvalidRequest):
+    code = "context_length_exceeded"
+    # Upstream's figures, where it gave them.
+    prompt_tokens: int | None = None
+    n_ctx: int | None = None
+
+
+class BodyTooLarge(InvalidRequest):
+    status = 413
+    code = "request_too_large"
+
+
+class BodyTimeout(InvalidRequest):
+    status = 408
+    code = "body_timeout"
+    message = "The request body did not arrive in time."
+
+    def headers(self) -> dict[str, str]:
+        return {"x-should-retry": "false"}
+
+
+class InvalidKey(PromptlyError):
+    status = 401
+    type = "invalid_request_error"
+    code = "invalid_api_key"
+    message = "Incorrect API key provided. Send it as 'Authorization: Bearer sk-…' or x-api-key."
+
+
+class Forbidden(PromptlyError):
+    status = 403
+    type = "invalid_request_error"
+    message = "Not allowed."
+
+
+class InsufficientQuota(PromptlyError):
+    status = 402
+    type = "insufficient_quota"
+    code = "insufficient_quota"
+
+    def headers(self) -> dict[str, str]:
+        # SDKs would otherwise knock again and again on an empty balance.
+        return {"x-should-retry": "false"}
+
+
+class NotFound(PromptlyError):
+    status = 404
+    type = "invalid_request_error"
+    message = "There is nothing at this address."
+
+
+class UnknownURL(NotFound):
+    code = "unknown_url"
+
+
+class UnsupportedEndpoint(NotFound):
+    code = "unsupported_endpoint"
+    message = "No model server of this service serves this endpoint."
+
+
+class RateLimited(PromptlyError):
+    status = 429
+    type = "requests"
+    code = "rate_limit_exceeded"
+
+
+class TokensReserved(RateLimited):
+    type = "tokens"
+    code = "tokens_reserved"
+
+
+class UpstreamError(PromptlyError):
+    status = 502
+    code = "upstream_error"
+    message = "The model server failed while it answered."
+
+
+class PaymentRefused(PromptlyError):
+    status = 502
+    message = "The payment provider refused this purchase. Nothing was charged."
+
+
+class Unavailable(PromptlyError):
+    status = 503
+
+    def __init__(self, message: str | None = None, *, retry_after_seconds: int = 5) -> None:
+        super().__init__(message, retry_after_seconds=retry_after_seconds)
+
+
+class UpstreamUnavailable(Unavailable):
+    code = "upstream_unavailable"
+    message = "No model server is ready. Please try again shortly."
+
+
+class PaymentUnavailable(Unavailable):
+    message = (
+        "The payment provider does not answer. Nothing was charged. Please try again in a minute."
+    )
+
+
+class QueueFull(Unavailable):
+    code = "queue_full"
+    message = "Too many requests are waiting for the model. Please try again shortly."
+
+
+class ServiceUnavailable(Unavailable):
+    code = "service_unavailable"
+    message = "The service is interrupted for a moment. Please try again shortly."
+
+
+class UpstreamTimeout(PromptlyError):
+    status = 504
+    code = "timeout"
+    message = "The model server did not answer in time."
+
+    def headers(self) -> dict[str, str]:
+        # Another try would take as long, and cost as much.
+        return {"x-should-retry": "false"}

@@ -1,0 +1,28 @@
+"""Flask extensions and Celery, unbound; `create_app` binds them to a configuration."""
+
+from celery import Celery
+from flask import request
+from flask_limiter import Limiter
+from flask_migrate import Migrate
+from flask_sqlalchemy import SQLAlchemy
+from flask_wtf import CSRFProtect
+
+from promptly.models.base import Base
+from promptly.remote import client_address
+
+
+class PageLimiter(Limiter):
+    """Flask-Limiter for pages; /v1 counts its requests itself and pays for no second look."""
+
+    def _check_request_limit(
+        self, callable_name: str | None = None, in_middleware: bool = True
+    ) -> None:
+        if not request.path.startswith("/v1/"):
+            super()._check_request_limit(callable_name, in_middleware)
+
+
+db = SQLAlchemy(model_class=Base, disable_autonaming=True)
+migrate = Migrate()
+csrf = CSRFProtect()
+limiter = PageLimiter(key_func=client_address)
+celery = Celery("promptly")

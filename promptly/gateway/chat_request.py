@@ -1,0 +1,91 @@
+"""A chat request as upstream gets it, whatever dialect the client spoke."""
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from promptly.gateway import json_body
+from promptly.gateway.generation import Call
+
+_HEADER_SAFE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+MAX_IGNORED = 20
+
+# Always streamed: only so is a lost client noticed and the count known while it runs.
+STREAMED = (
+    b',"stream":true,"stream_options":{"include_usage":true}'
+    b',"timings_per_token":true,"return_progress":true}'
+)
+
+# What a chat template may add to the bytes of the request: a fixed part, and a part per message.
+_TEMPLATE_TOKENS = 512
+_TOKENS_PER_MESSAGE = 16
+
+
+@dataclass(slots=True)
+class ChatRequest:
+    """A checked request, which is its own only prompt.
+
+    `fields` is what upstream gets, without limits and streaming, already JSON without its closing
+    brace; `prompt_bound` is at least its prompt in tokens, as a token is at least one byte.
+    """
+
+    path: ClassVar[str] = "/v1/chat/completions"
+    optional: ClassVar[bool] = False
+    advice: ClassVar[str] = "Check 'tools', 'response_format' and the order of 'messages'."
+    param: ClassVar[str] = "messages"
+
+    fields: bytes
+    stream: bool
+    include_usage: bool
+    max_tokens: int | None
+    prompt_bound: int
+    ignored: tuple[str, ...]
+
+    @property
+    def prompts(self) -> tuple["ChatRequest"]:
+        """The one prompt that a chat is."""
+        return (self,)
+
+    def upstream_body(self, max_tokens: int | None) -> bytes:
+        """The body for a streamed upstream answer of at most `max_tokens`."""
+        limit = b"" if max_tokens is None else b',"max_tokens":%d' % max_tokens
+        return self.fields + limit + STREAMED
+
+    def counting_body(self) -> bytes:
+        """The body for upstream's `input_tokens`."""
+        return self.fields + b"}"
+
+    def count(self, call: Call) -> int:
+        """The prompt's size in tokens; upstream needs no slot for it."""
+        return int(call("/v1/chat/completions/input_tokens", self.counting_body())["input_tokens"])
+
+
+def make_chat_request(
+    fields: dict[str, Any],
+    *,
+    stream: bool,
+    include_usage: bool,
+    max_tokens: int | None,
+    ignored: tuple[str, ...],
+) -> ChatRequest:
+    """A request of checked fields, `messages` among them, without limits and streaming.
+
+    Raises InvalidRequest for what JSON cannot carry.
+    """
+    encoded = json_body.encode(fields)
+    template = _TEMPLATE_TOKENS + _TOKENS_PER_MESSAGE * len(fields["messages"])
+    return ChatRequest(
+        fields=encoded[:-1],
+        stream=stream,
+        include_usage=include_usage,
+        max_tokens=max_tokens,
+        prompt_bound=len(encoded) + template,
+        ignored=ignored,
+    )
+
+
+def ignored_fields(value: dict[str, Any], known: Collection[str]) -> tuple[str, ...]:
+    """The names of a body's fields that are not known, as far as a header can carry them."""
+    names = [name for name in value if name not in known and value[name] is not None]
+    return tuple(name for name in names if _HEADER_SAFE.fullmatch(name))[:MAX_IGNORED]

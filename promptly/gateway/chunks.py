@@ -1,0 +1,236 @@
+"""Upstream's chunks on their way to the client: counted, and cut to what the client asked for.
+
+Upstream is always asked for `timings`, progress and usage. Here they are read for the running
+count and taken out again. Nearly all chunks are plain deltas, known by how they begin: of those the
+newest count is found and the timings are cut out by searching; nothing is parsed. All others (the
+first, the last, errors, and whatever another version may send) are looked at one by one. Searching
+is exact: inside a JSON string every quote is escaped, so `,"timings":{` can only be a key.
+"""
+
+import time
+from typing import Any
+
+import orjson
+
+from promptly.gateway import sse
+from promptly.gateway.counts import Counts
+from promptly.gateway.dialects import Sink
+
+_PLAIN = b'data: {"choices":[{"finish_reason":null,"index":0,"delta":{'
+_TIMINGS = b',"timings":{'
+_PREDICTED = b'"predicted_n":'
+
+# What reading an event raises that is no chunk.
+MALFORMED = (ValueError, KeyError, TypeError, IndexError, AttributeError)
+
+_ROLE_FIELDS = ("id", "object", "created", "model", "system_fingerprint")
+
+
+class ChunkReader(Counts):
+    """Reads one stream of generated text: keeps the counts, yields what the client may see.
+
+    With a `sink` every chunk goes there, decoded, the usage too, and what it returns comes out.
+    With `counts_only` its chunks have no choices any more: what it made of them would reach nobody.
+    Without a sink the stream must be a chat's.
+    """
+
+    __slots__ = (
+        "_base",
+        "_held_tokens",
+        "_include_usage",
+        "_rest",
+        "_role_sent",
+        "_sink",
+        "counts_only",
+        "done",
+        "error",
+        "finish_reason",
+        "limit_reached",
+        "usage",
+    )
+
+    def __init__(
+        self,
+        *,
+        include_usage: bool,
+        held_tokens: int | None = None,
+        sink: Sink | None = None,
+    ) -> None:
+        super().__init__()
+        self._include_usage = include_usage or sink is not None
+        self._sink = sink
+        self._held_tokens = held_tokens
+        self._role_sent = False
+        self._rest = b""
+        self._base: dict[str, Any] = {}
+        self.counts_only = False
+        self.limit_reached = False
+        self.finish_reason: str | None = None
+        self.usage: dict[str, Any] | None = None
+        self.error: dict[str, Any] | None = None
+        self.done = False
+
+    def read(self, block: bytes) -> bytes:
+        """What the client gets of a block of whole events.
+
+        At the event that reaches `limit` reading stops and `limit_reached` is set; the rest of
+        the block is kept for `resume`.
+        """
+        # After the first token there is no progress any more, which also begins like a delta.
+        if self._sink is None and self.first_token_at is not None and block.startswith(_PLAIN):
+            end = block.find(b"\n\n") + 2
+            if end == len(block) or block.count(_PLAIN) == block.count(b"\n\n"):
+                at = block.rfind(_PREDICTED)
+                count = self._number(block, at + len(_PREDICTED)) if at >= 0 else 0
+                if self.limit is None or count < self.limit:
+                    if count > self.completion_tokens:
+                        self.completion_tokens = count
+                    return without_timings(block)
+        out = []
+        start = 0
+        while (end := block.find(b"\n\n", start)) >= 0:
+            if block.startswith(b"data: ", start):
+                try:
+                    out.append(self._read_event(block[start + 6 : end]))
+                except MALFORMED:
+                    # What came before it is the client's, as it is with an error of upstream's own.
+                    self.error = {}
+            start = end + 2
+            if self.done or self.error is not None:
+                break
+            if self.limit_reached:
+                self._rest = block[start:]
+                break
+        return b"".join(out)
+
+    def resume(self, limit: int | None) -> bytes:
+        """Go on under a higher limit with what was left when the old one was reached."""
+        self.limit = limit
+        self.limit_reached = False
+        rest, self._rest = self._rest, b""
+        return self.read(rest)
+
+    @staticmethod
+    def _number(block: bytes, start: int) -> int:
+        end = start
+        while 48 <= block[end] <= 57:
+            end += 1
+        return int(block[start:end] or b"0")
+
+    def _read_event(self, data: bytes) -> bytes:
+        if data == b"[DONE]":
+            self.done = True
+            return b""
+        chunk = orjson.loads(data)
+        if "error" in chunk:
+            self.error = chunk["error"] if isinstance(chunk["error"], dict) else {}
+            return b""
+        progress = chunk.get("prompt_progress")
+        if progress is not None:
+            self._set_prompt_size(progress["total"])
+            self.prompt_tokens = max(self.prompt_tokens, progress["processed"])
+            return b""
+        self._read_counts(chunk)
+        choices = chunk.get("choices")
+        if not choices:
+            return self._show(data, chunk) if self._include_usage else b""
+        if not self._base:
+            self._base = {name: chunk[name] for name in _ROLE_FIELDS if name in chunk}
+        out = b""
+        delta = choices[0].get("delta") or {}
+        if not self._role_sent:
+            self._role_sent = True
+            if "role" not in delta and "text" not in choices[0]:
+                out = self.chunk({"role": "assistant", "content": None})
+        if choices[0].get("finish_reason"):
+            self.finish_reason = choices[0]["finish_reason"]
+        elif self.limit is not None and self.completion_tokens >= self.limit:
+            self.limit_reached = True
+        return out + self._show(data, chunk)
+
+    def _show(self, data: bytes, chunk: dict[str, Any]) -> bytes:
+        if self._sink is None:
+            return _cleaned(data)
+        return self._sink({**chunk, "choices": []} if self.counts_only else chunk)
+
+    def _set_prompt_size(self, tokens: int) -> None:
+        if self.prompt_size is None and self._held_tokens is not None:
+            self.limit = max(self._held_tokens - tokens, 0)
+        self.prompt_size = tokens
+
+    def _read_counts(self, chunk: dict[str, Any]) -> None:
+        timings = chunk.get("timings")
+        if timings is not None:
+            if self.first_token_at is None and timings.get("predicted_n"):
+                self.first_token_at = time.monotonic()
+            size = timings.get("cache_n", 0) + timings.get("prompt_n", 0)
+            if self.prompt_size is None:
+                self._set_prompt_size(size)
+            self.prompt_tokens = max(self.prompt_tokens, self.prompt_size or size)
+            self.completion_tokens = max(self.completion_tokens, timings.get("predicted_n", 0))
+        usage = chunk.get("usage")
+        if usage is not None:
+            self.usage = usage
+            self.prompt_size = self.prompt_tokens = usage["prompt_tokens"]
+            self.completion_tokens = usage["completion_tokens"]
+
+    def chunk(self, delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
+        """A chunk of our own in this stream, as upstream would have sent it."""
+        choice = {"finish_reason": finish_reason, "index": 0, "delta": delta}
+        return self._own({"choices": [choice], **self._base})
+
+    def _own(self, chunk: dict[str, Any]) -> bytes:
+        if self._sink is None:
+            return sse.event(orjson.dumps(chunk))
+        return self._sink({**chunk, "choices": []} if self.counts_only else chunk)
+
+    def closing_chunks(self) -> bytes:
+        """The end that upstream would have sent had the limit been its own."""
+        self.finish_reason = "length"
+        out = self.chunk({}, "length")
+        if self._include_usage:
+            self.usage = {
+                "completion_tokens": self.completion_tokens,
+                "prompt_tokens": self.prompt_tokens,
+                "total_tokens": self.prompt_tokens + self.completion_tokens,
+            }
+            out += self._own({"choices": [], **self._base, "usage": self.usage})
+        return out
+
+
+def without_timings(events: bytes) -> bytes:
+    """The events without their `timings`, wherever in them they stand."""
+    at = events.find(_TIMINGS)
+    if at < 0:
+        return events
+    parts = []
+    start = 0
+    while at >= 0:
+        end = events.find(b"}", at)
+        if events.find(b"{", at + len(_TIMINGS), end) >= 0:
+            # Not the flat object that it is today: leave the cutting to a parser.
+            return b"".join(
+                sse.event(_parsed_without_timings(event[6:]))
+                for event in events.split(b"\n\n")
+                if event.startswith(b"data: ")
+            )
+        parts.append(events[start:at])
+        start = end + 1
+        at = events.find(_TIMINGS, start)
+    parts.append(events[start:])
+    return b"".join(parts)
+
+
+def _cleaned(data: bytes) -> bytes:
+    """One event with this data, without `timings`."""
+    event = without_timings(sse.event(data))
+    if b'"timings":' in event:
+        # They stand first in their object.
+        return sse.event(_parsed_without_timings(data))
+    return event
+
+
+def _parsed_without_timings(data: bytes) -> bytes:
+    chunk = orjson.loads(data)
+    chunk.pop("timings", None)
+    return orjson.dumps(chunk)

@@ -1,0 +1,247 @@
+"""Client JSON of chat completions: checked, reduced to known fields, written anew.
+
+What is declared here is forwarded; what stands in WITHOUT_EFFECT or is unknown is left out and
+named in `x-promptly-ignored`; what would change the meaning if it were left out is refused.
+The declared types are the rules: msgspec checks them and names the field that breaks one.
+"""
+
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+import orjson
+from msgspec import Meta, Struct
+
+from promptly.errors import InvalidRequest, UnsupportedParameter
+from promptly.gateway import json_body
+from promptly.gateway.chat_request import ChatRequest, ignored_fields, make_chat_request
+from promptly.gateway.dialects.fields import Count, Name, StreamOptions
+from promptly.gateway.dialects.sampling import Sampling
+from promptly.gateway.dialects.schema_weight import MAX_TOOLS, check_schemas
+
+
+class TextPart(Struct):
+    text: str
+    # Not a tag: msgspec asks for one only where there is a choice, and the contract would not.
+    type: Literal["text"] = "text"
+
+
+class AssistantTextPart(Struct, tag_field="type", tag="text"):
+    text: str
+
+
+class RefusalPart(Struct, tag_field="type", tag="refusal"):
+    refusal: str
+
+
+Content = str | list[TextPart]
+
+
+class SystemMessage(Struct, tag_field="role", tag="system", omit_defaults=True):
+    content: Content
+    name: Name | None = None
+
+
+class DeveloperMessage(Struct, tag_field="role", tag="developer", omit_defaults=True):
+    content: Content
+    name: Name | None = None
+
+
+class UserMessage(Struct, tag_field="role", tag="user", omit_defaults=True):
+    content: Content
+    name: Name | None = None
+
+
+class CalledFunction(Struct):
+    name: str
+    arguments: Annotated[str, Meta(extra_json_schema={"contentMediaType": "application/json"})]
+
+
+class ToolCall(Struct):
+    id: str
+    function: CalledFunction
+    type: Literal["function"] = "function"
+
+
+class AssistantMessage(Struct, tag_field="role", tag="assistant", omit_defaults=True):
+    content: str | list[AssistantTextPart | RefusalPart] | None = None
+    reasoning_content: str | None = None
+    refusal: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    name: Name | None = None
+
+
+class ToolMessage(Struct, tag_field="role", tag="tool", omit_defaults=True):
+    content: Content
+    tool_call_id: str
+    name: Name | None = None
+
+
+Message = SystemMessage | DeveloperMessage | UserMessage | AssistantMessage | ToolMessage
+
+
+class FunctionDefinition(Struct, omit_defaults=True):
+    name: Name
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class Tool(Struct):
+    function: FunctionDefinition
+    type: Literal["function"]
+
+
+class NamedFunction(Struct):
+    name: Name
+
+
+class ToolChoice(Struct):
+    function: NamedFunction
+    type: Literal["function"]
+
+
+class JsonSchema(Struct, omit_defaults=True):
+    schema: dict[str, Any]
+    name: str | None = None
+    description: str | None = None
+    strict: bool | None = None
+
+
+class ResponseFormat(Struct, omit_defaults=True):
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+    schema: dict[str, Any] | None = None
+
+
+class Forwarded(Sampling, omit_defaults=True, kw_only=True):
+    """Fields that go to upstream as they are, once checked."""
+
+    messages: Annotated[list[Message], Meta(min_length=1, max_length=100_000)]
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    tools: Annotated[list[Tool], Meta(max_length=MAX_TOOLS)] | None = None
+    tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: ResponseFormat | None = None
+    reasoning_effort: Annotated[str, Meta(max_length=32)] | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+
+
+class ChatBody(Forwarded, kw_only=True):
+    """The whole of a chat completion's body, as far as it is known."""
+
+    model: Annotated[str, Meta(max_length=256)] | None = None
+    max_tokens: Count | None = None
+    max_completion_tokens: Count | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    # More is refused below; the contract has only what is accepted.
+    n: Annotated[int, Meta(ge=1, le=128, extra_json_schema={"const": 1})] | None = None
+
+
+# Left out, these would change what the client gets back.
+REFUSED = {
+    "functions": "use 'tools'",
+    "function_call": "use 'tool_choice'",
+    "audio": "the model answers in text",
+    "grammar": "use 'response_format'",
+}
+
+_KNOWN = frozenset(ChatBody.__struct_fields__)
+_FORWARDED = tuple(field for field in Forwarded.__struct_fields__ if field != "messages")
+
+
+def parse_chat(body: bytes) -> ChatRequest:
+    """Check the body of a chat completion; raises InvalidRequest naming the field."""
+    value = json_body.decode_object(body)
+    for name, advice in REFUSED.items():
+        if value.get(name) is not None:
+            raise UnsupportedParameter(name, advice)
+    chat = json_body.check(value, ChatBody)
+    if chat.n is not None and chat.n > 1:
+        raise UnsupportedParameter("n", "only one answer per request, n = 1")
+    _check_content(chat)
+
+    fields: dict[str, Any] = {"messages": chat.messages}
+    for name in _FORWARDED:
+        item = getattr(chat, name)
+        if item is not None:
+            fields[name] = item
+    if isinstance(chat.tool_choice, ToolChoice):
+        # llama-server takes a named function for "auto": leave it no other, and no choice.
+        fields["tools"] = _named(chat.tools or [], chat.tool_choice.function.name)
+        fields["tool_choice"] = "required"
+    return make_chat_request(
+        fields,
+        stream=bool(chat.stream),
+        include_usage=bool(chat.stream_options and chat.stream_options.include_usage),
+        max_tokens=chat.max_completion_tokens or chat.max_tokens,
+        ignored=ignored_fields(value, _KNOWN),
+    )
+
+
+def _named(tools: list[Tool], name: str) -> list[Tool]:
+    found = [tool for tool in tools if tool.function.name == name]
+    if not found:
+        raise InvalidRequest("'tool_choice' names none of 'tools'.", param="tool_choice")
+    return found
+
+
+def _take_refusals(message: AssistantMessage) -> None:
+    """Make refusals the text that they are: upstream knows nothing else."""
+    if message.content is None:
+        message.content = message.refusal
+    elif not isinstance(message.content, str):
+        message.content = [
+            AssistantTextPart(part.refusal) if isinstance(part, RefusalPart) else part
+            for part in message.content
+        ]
+    message.refusal = None
+
+
+def _check_calls(calls: Iterable[ToolCall], path: str) -> None:
+    """Arguments are JSON within a string: upstream decodes it, and has no bound on its depth."""
+    for number, call in enumerate(calls):
+        # Many clients write nothing for a call without arguments.
+        call.function.arguments = call.function.arguments or "{}"
+        try:
+            orjson.loads(call.function.arguments)
+        except orjson.JSONDecodeError:
+            param = f"{path}.tool_calls[{number}].function.arguments"
+            raise InvalidRequest(f"Invalid value for '{param}': not JSON.", param=param) from None
+
+
+def _check_content(chat: ChatBody) -> None:
+    """Rules that concern two fields at once."""
+    for index, message in enumerate(chat.messages):
+        if (
+            isinstance(message, AssistantMessage)
+            and message.content is None
+            and not message.tool_calls
+            and message.reasoning_content is None
+            and message.refusal is None
+        ):
+            raise InvalidRequest(
+                f"Missing required parameter: 'messages[{index}].content'.",
+                param=f"messages[{index}].content",
+            )
+        if isinstance(message, AssistantMessage):
+            _take_refusals(message)
+            _check_calls(message.tool_calls or (), f"messages[{index}]")
+    if chat.top_logprobs is not None and not chat.logprobs:
+        raise InvalidRequest("'top_logprobs' needs 'logprobs': true.", param="top_logprobs")
+    if chat.stream_options is not None and not chat.stream:
+        raise InvalidRequest("'stream_options' needs 'stream': true.", param="stream_options")
+    form = chat.response_format
+    if form is not None and form.type == "json_schema" and form.json_schema is None:
+        raise InvalidRequest(
+            "Missing required parameter: 'response_format.json_schema'.",
+            param="response_format.json_schema",
+        )
+    check_schemas([tool.function.parameters or {} for tool in chat.tools or ()], "tools")
+    if form is not None:
+        schemas = [form.schema or {}, form.json_schema.schema if form.json_schema else {}]
+        check_schemas(schemas, "response_format")
+    must_call = isinstance(chat.tool_choice, ToolChoice) or chat.tool_choice == "required"
+    if must_call and not chat.tools:
+        raise InvalidRequest("'tool_choice' needs 'tools'.", param="tool_choice")

@@ -1,0 +1,4 @@
+"""OpenAI's embeddings.
+
+https://platform.openai.com/docs/api-reference/embeddings
+"""

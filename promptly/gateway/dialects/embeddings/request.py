@@ -1,0 +1,81 @@
+"""Client JSON of embeddings: checked, reduced to known fields, written anew in batches."""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+from msgspec import Meta, Struct
+
+from promptly.errors import UnsupportedParameter
+from promptly.gateway import json_body
+from promptly.gateway.chat_request import ignored_fields
+from promptly.gateway.dialects import texts
+from promptly.gateway.generation import Call
+from promptly.gateway.upstreams import EMBEDDINGS_PATH
+
+MAX_INPUTS = 2048
+
+Text = Annotated[str, Meta(min_length=1)]
+
+
+class EmbeddingsBody(Struct, kw_only=True):
+    """The whole of a body, as far as it is known."""
+
+    input: Text | Annotated[list[Text], Meta(min_length=1, max_length=MAX_INPUTS)]
+    model: Annotated[str, Meta(max_length=256)] | None = None
+    encoding_format: Literal["float", "base64"] | None = None
+
+
+# Upstream ignores it, and vectors of another size than asked for would be wrong.
+REFUSED = {"dimensions": "vectors have the size that the model gives them"}
+
+_KNOWN = frozenset(EmbeddingsBody.__struct_fields__)
+
+
+@dataclass(slots=True)
+class EmbeddingsRequest:
+    """A checked request; `inputs` are JSON strings."""
+
+    path: ClassVar[str] = EMBEDDINGS_PATH
+    optional: ClassVar[bool] = True
+    advice: ClassVar[str] = "Check 'input'."
+    param: ClassVar[str] = "input"
+
+    inputs: list[bytes]
+    encoding_format: str
+    ignored: tuple[str, ...]
+
+    @property
+    def bounds(self) -> list[int]:
+        """Of each input, at least its size in tokens."""
+        return [texts.bound(text) for text in self.inputs]
+
+    def upstream_body(self, start: int, end: int) -> bytes:
+        """The body for the inputs from `start` to before `end`."""
+        return b'{"input":[%b],"encoding_format":"%b"}' % (
+            b",".join(self.inputs[start:end]),
+            self.encoding_format.encode(),
+        )
+
+    def count(self, call: Call) -> int:
+        """The size of all inputs in tokens."""
+        together = texts.count(call, b"[%b]" % b",".join(self.inputs))
+        # In a list only the first text gets its special tokens.
+        special = texts.count(call, b'""')
+        return together + special * (len(self.inputs) - 1)
+
+
+def parse_embeddings(body: bytes) -> EmbeddingsRequest:
+    """Check the body of an embeddings request; raises InvalidRequest naming the field."""
+    value = json_body.decode_object(body)
+    texts.refuse_token_ids(
+        value, "input", " LangChain's OpenAIEmbeddings needs check_embedding_ctx_length=False."
+    )
+    for name, advice in REFUSED.items():
+        if value.get(name) is not None:
+            raise UnsupportedParameter(name, advice)
+    asked = json_body.check(value, EmbeddingsBody)
+    return EmbeddingsRequest(
+        inputs=texts.encode(asked.input),
+        encoding_format=asked.encoding_format or "float",
+        ignored=ignored_fields(value, _KNOWN),
+    )

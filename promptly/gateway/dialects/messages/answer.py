@@ -1,0 +1,164 @@
+"""The answer as one `message` object, and what both forms of an answer keep of the chunks."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from promptly.gateway.dialects import Chunk
+
+STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
+
+# Thoughts are not signed here. Clients drop a block of them whose signature is empty.
+SIGNATURE = "unsigned"
+
+
+class MessageState:
+    """What the chunks have said so far about the message as a whole.
+
+    `begun` is the beginning of the answer if the client gave one: upstream repeats it first, and
+    Anthropic's clients do not expect it.
+    """
+
+    def __init__(self, begun: str = "") -> None:
+        self._begun = begun
+        self._heard = ""
+        self._id = ""
+        self._model = ""
+        self._finish_reason: str | None = None
+        self._timings: dict[str, int] = {}
+        self._usage: dict[str, Any] | None = None
+
+    def note(self, chunk: Chunk) -> dict[str, Any]:
+        """Keep what a chunk says about the message; returns its delta, maybe empty."""
+        timings = chunk.get("timings")
+        if timings is not None:
+            self._timings = timings
+        choices = chunk.get("choices")
+        if not choices:
+            self._usage = chunk.get("usage") or self._usage
+            return {}
+        if not self._id:
+            self._id = "msg_" + chunk.get("id", "").removeprefix("chatcmpl-")
+            self._model = chunk.get("model", "")
+        self._finish_reason = choices[0].get("finish_reason") or self._finish_reason
+        delta: dict[str, Any] = choices[0].get("delta") or {}
+        if self._begun and delta.get("content"):
+            delta = {**delta, "content": self._without_beginning(delta["content"])}
+        return delta
+
+    def _without_beginning(self, text: str) -> str:
+        self._heard += text
+        if self._begun.startswith(self._heard):
+            return ""
+        begun, self._begun = self._begun, ""
+        return self._heard.removeprefix(begun)
+
+    def usage(self) -> dict[str, int]:
+        """Tokens so far. The three counts of input add up to the prompt that is charged."""
+        cached = self._timings.get("cache_n", 0)
+        if self._usage is not None:
+            prompt, output = self._usage["prompt_tokens"], self._usage["completion_tokens"]
+            cached = (self._usage.get("prompt_tokens_details") or {}).get("cached_tokens", cached)
+        else:
+            prompt = cached + self._timings.get("prompt_n", 0)
+            output = self._timings.get("predicted_n", 0)
+        return {
+            "input_tokens": prompt - cached,
+            "cache_creation_input_tokens": 0,
+            "cache_read_input_tokens": cached,
+            "output_tokens": output,
+        }
+
+    def stop_reason(self) -> str | None:
+        """Why the answer has ended; None while it has not.
+
+        Upstream does not tell a stop sequence from an end of its own: both are `end_turn`.
+        """
+        return STOP_REASONS.get(self._finish_reason, "end_turn") if self._finish_reason else None
+
+    def message(self, content: list[dict[str, Any]]) -> dict[str, Any]:
+        """The `message` object with this content."""
+        return {
+            "id": self._id,
+            "type": "message",
+            "role": "assistant",
+            "model": self._model,
+            "content": content,
+            "stop_reason": self.stop_reason(),
+            "stop_sequence": None,
+            "usage": self.usage(),
+        }
+
+
+@dataclass(slots=True)
+class Block:
+    """One block of content and the pieces it came in; `start` is how it begins, empty.
+
+    `key` is its type or, for a tool's call, the call's index upstream.
+    """
+
+    key: str | int
+    start: dict[str, Any]
+    pieces: list[str] = field(default_factory=list)
+
+    def build(self) -> dict[str, Any]:
+        """The whole block."""
+        text = "".join(self.pieces)
+        match self.start["type"]:
+            case "tool_use":
+                return {**self.start, "input": _arguments(text)}
+            case "thinking":
+                return {**self.start, "thinking": text, "signature": SIGNATURE}
+            case _:
+                return {**self.start, "text": text}
+
+
+def start_of_call(call: dict[str, Any], position: int) -> dict[str, Any]:
+    """How the block of a tool's call begins; `position` counts the blocks before it."""
+    return {
+        "type": "tool_use",
+        "id": call.get("id") or f"toolu_{position}",
+        "name": (call.get("function") or {}).get("name") or "",
+        "input": {},
+    }
+
+
+def _arguments(text: str) -> dict[str, Any]:
+    """A call's arguments; empty when they were cut off, for half of them is a call of its own."""
+    try:
+        found = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+class MessageAnswer(MessageState):
+    """Collects a chat's deltas into the blocks of one message."""
+
+    def __init__(self, begun: str = "") -> None:
+        super().__init__(begun)
+        self._blocks: list[Block] = []
+
+    def add(self, chunk: Chunk) -> bytes:
+        """Take in one chunk."""
+        delta = self.note(chunk)
+        if thought := delta.get("reasoning_content"):
+            self._block("thinking", {"type": "thinking"}).pieces.append(thought)
+        if text := delta.get("content"):
+            self._block("text", {"type": "text"}).pieces.append(text)
+        for call in delta.get("tool_calls") or ():
+            start = start_of_call(call, len(self._blocks))
+            arguments = (call.get("function") or {}).get("arguments") or ""
+            self._block(call.get("index", 0), start).pieces.append(arguments)
+        return b""
+
+    def _block(self, key: str | int, start: dict[str, Any]) -> Block:
+        """The block that is being written, a new one if the last is another."""
+        if not self._blocks or self._blocks[-1].key != key:
+            self._blocks.append(Block(key, start))
+        return self._blocks[-1]
+
+    def build(self) -> dict[str, Any]:
+        """The `message` object."""
+        return self.message([block.build() for block in self._blocks])

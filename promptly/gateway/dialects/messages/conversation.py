@@ -1,0 +1,167 @@
+"""The turns of a conversation: Anthropic's blocks in, a chat's messages out.
+
+Turns of one role that follow each other are one, as in Anthropic's API: many chat templates refuse
+them otherwise. The results of tools come first in their turn, right after the calls they answer.
+"""
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from promptly.errors import InvalidRequest
+from promptly.gateway import json_body
+from promptly.gateway.dialects.fields import Name
+
+# Claude Code begins its system prompt with a line for Anthropic's billing, another one each time.
+# To a model it says nothing, and no prompt that begins with it is ever found in upstream's cache.
+BILLING_LINE = "x-anthropic-billing-header:"
+
+
+class Text(Struct):
+    text: str
+    # Not a tag: msgspec asks for one only where there is a choice, and the contract would not.
+    type: Literal["text"] = "text"
+
+
+class TextBlock(Struct, tag_field="type", tag="text"):
+    text: str
+
+
+class ThinkingBlock(Struct, tag_field="type", tag="thinking"):
+    thinking: str
+
+
+class RedactedThinkingBlock(Struct, tag_field="type", tag="redacted_thinking"):
+    pass
+
+
+class ToolUseBlock(Struct, tag_field="type", tag="tool_use"):
+    id: Name
+    name: Name
+    input: dict[str, Any]
+
+
+class ToolResultBlock(Struct, tag_field="type", tag="tool_result"):
+    tool_use_id: Name
+    content: str | list[Text] | None = None
+    is_error: bool | None = None
+
+
+class UserMessage(Struct, tag_field="role", tag="user"):
+    content: str | list[TextBlock | ToolResultBlock]
+
+
+class AssistantMessage(Struct, tag_field="role", tag="assistant"):
+    content: str | list[TextBlock | ThinkingBlock | RedactedThinkingBlock | ToolUseBlock]
+
+
+class SystemMessage(Struct, tag_field="role", tag="system"):
+    content: str | list[Text]
+
+
+Message = UserMessage | AssistantMessage | SystemMessage
+ChatMessage = dict[str, Any]
+
+
+def chat_messages(
+    system: str | list[Text] | None, messages: Sequence[Message]
+) -> list[ChatMessage]:
+    """The whole conversation; raises InvalidRequest for what is none.
+
+    A last turn of the assistant's is the beginning of the answer: one text, and nothing else.
+    """
+    turns = [*messages] if not system else [SystemMessage(system), *messages]
+    # First of all, so that what stands around a system turn without a word is side by side.
+    turns = [turn for turn in turns if not _is_silent(turn)]
+    found: list[ChatMessage] = []
+    for kind, group in groupby(turns, key=type):
+        blocks = [block for message in group for block in _blocks(message.content)]
+        if kind is SystemMessage:
+            found += _system(blocks)
+        elif kind is UserMessage:
+            found += _user(blocks)
+        else:
+            found.append(_assistant(blocks, messages))
+    if not found:
+        raise InvalidRequest("'messages' has not a word.", param="messages")
+    if isinstance(turns[-1], AssistantMessage):
+        if "tool_calls" in found[-1]:
+            last = max(i for i, turn in enumerate(messages) if isinstance(turn, AssistantMessage))
+            raise InvalidRequest(
+                f"'messages[{last}]' calls tools; their results have to follow.",
+                param=f"messages[{last}]",
+            )
+        found[-1] = {"role": "assistant", "content": "".join(_texts(blocks))}
+    return found
+
+
+def _is_silent(turn: Message) -> bool:
+    return isinstance(turn, SystemMessage) and not _system(_blocks(turn.content))
+
+
+def _blocks(content: Any) -> list[Any]:
+    return [TextBlock(content)] if isinstance(content, str) else content
+
+
+def _content(texts: Sequence[str]) -> str | list[dict[str, str]]:
+    """The texts as a message's content: parts stay parts, so that the template may join them."""
+    if len(texts) <= 1:
+        return "".join(texts)
+    return [{"type": "text", "text": text} for text in texts]
+
+
+def _texts(blocks: list[Any]) -> list[str]:
+    return [block.text for block in blocks if isinstance(block, Text | TextBlock)]
+
+
+def _system(blocks: list[Text | TextBlock]) -> list[ChatMessage]:
+    texts = [_without_billing(block.text) for block in blocks]
+    texts = [text for text in texts if text]
+    return [{"role": "system", "content": _content(texts)}] if texts else []
+
+
+def _without_billing(text: str) -> str:
+    return text.partition("\n")[2] if text.startswith(BILLING_LINE) else text
+
+
+def _user(blocks: list[Any]) -> list[ChatMessage]:
+    found = [_tool_result(block) for block in blocks if isinstance(block, ToolResultBlock)]
+    texts = _texts(blocks)
+    if texts or not found:
+        found.append({"role": "user", "content": _content(texts)})
+    return found
+
+
+def _tool_result(block: ToolResultBlock) -> ChatMessage:
+    texts = _texts(_blocks(block.content or []))
+    if block.is_error:
+        # A chat's tool message has no mark for it.
+        texts = [f"Error: {texts[0]}", *texts[1:]] if texts else ["Error"]
+    return {"role": "tool", "tool_call_id": block.tool_use_id, "content": _content(texts)}
+
+
+def _assistant(blocks: list[Any], messages: Sequence[Message]) -> ChatMessage:
+    found: ChatMessage = {"role": "assistant"}
+    texts = _texts(blocks)
+    thoughts = [block.thinking for block in blocks if isinstance(block, ThinkingBlock)]
+    calls = [_tool_call(block, messages) for block in blocks if isinstance(block, ToolUseBlock)]
+    if texts or not calls:
+        found["content"] = _content(texts)
+    if thoughts:
+        found["reasoning_content"] = "\n".join(thoughts)
+    if calls:
+        found["tool_calls"] = calls
+    return found
+
+
+def _tool_call(block: ToolUseBlock, messages: Sequence[Message]) -> dict[str, Any]:
+    try:
+        arguments = json_body.encode(block.input).decode()
+    except InvalidRequest:
+        # Once more from the top, to name the place from there.
+        json_body.encode({"messages": messages})
+        raise
+    function = {"name": block.name, "arguments": arguments}
+    return {"id": block.id, "type": "function", "function": function}

@@ -1,0 +1,121 @@
+"""The answer as Anthropic's events, made of each chunk as it comes.
+
+message_start, then for every block of content content_block_start, its deltas, content_block_stop;
+in the end message_delta with the reason and the usage, and message_stop.
+https://docs.anthropic.com/en/docs/build-with-claude/streaming
+"""
+
+from typing import Any
+
+import orjson
+
+from promptly.errors import PromptlyError
+from promptly.gateway.dialects import Chunk
+from promptly.gateway.dialects.messages.answer import SIGNATURE, MessageState, start_of_call
+from promptly.gateway.dialects.messages.errors import error_body
+
+_MESSAGE_START = b'event: message_start\ndata: {"type":"message_start","message":%b}\n\n'
+_BLOCK_START = (
+    b"event: content_block_start\n"
+    b'data: {"type":"content_block_start","index":%d,"content_block":%b}\n\n'
+)
+# What precedes the text of a delta; the text follows as a JSON string, then _DELTA_END.
+_DELTA = (
+    b"event: content_block_delta\n"
+    b'data: {"type":"content_block_delta","index":%d,"delta":{"type":%b:'
+)
+_DELTA_END = b"}}\n\n"
+_BLOCK_STOP = b'event: content_block_stop\ndata: {"type":"content_block_stop","index":%d}\n\n'
+_MESSAGE_DELTA = b'event: message_delta\ndata: {"type":"message_delta","delta":%b,"usage":%b}\n\n'
+_MESSAGE_STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+_ERROR = b"event: error\ndata: %b\n\n"
+
+# The type of a block's deltas, and the name of their text.
+_TEXT = b'"text_delta","text"'
+_THINKING = b'"thinking_delta","thinking"'
+_INPUT = b'"input_json_delta","partial_json"'
+_SIGNED = b'"signature_delta","signature"'
+
+
+class MessageStream(MessageState):
+    """Writes events. The first comes with the first piece of content: then the prompt is known."""
+
+    def __init__(self, begun: str = "") -> None:
+        super().__init__(begun)
+        self._index = -1
+        # The key of the block that is being written, and how each of its deltas begins.
+        self._open: str | int | None = None
+        self._head = b""
+        self._started = False
+        self._concluded = False
+
+    def sink(self, chunk: Chunk) -> bytes:
+        """The events of one chunk."""
+        delta = self.note(chunk)
+        out = b""
+        if thought := delta.get("reasoning_content"):
+            if self._open != "thinking":
+                start = {"type": "thinking", "thinking": "", "signature": ""}
+                out += self._begin("thinking", start, _THINKING)
+            out += self._delta(thought)
+        if text := delta.get("content"):
+            if self._open != "text":
+                out += self._begin("text", {"type": "text", "text": ""}, _TEXT)
+            out += self._delta(text)
+        for call in delta.get("tool_calls") or ():
+            key = call.get("index", 0)
+            if self._open != key:
+                out += self._begin(key, start_of_call(call, self._index + 1), _INPUT)
+            if arguments := (call.get("function") or {}).get("arguments"):
+                out += self._delta(arguments)
+        if self._usage is not None:
+            out += self._conclude()
+        elif self._finish_reason is not None:
+            out += self._close()
+        return out
+
+    def end(self) -> bytes:
+        """What ends every good stream."""
+        return self._conclude() + _MESSAGE_STOP
+
+    def failed(self, problem: PromptlyError) -> bytes:
+        """The error as a last event."""
+        return _ERROR % orjson.dumps(error_body(problem))
+
+    def _delta(self, text: str) -> bytes:
+        return self._head + orjson.dumps(text) + _DELTA_END
+
+    def _start(self) -> bytes:
+        if self._started:
+            return b""
+        self._started = True
+        return _MESSAGE_START % orjson.dumps({**self.message([]), "stop_reason": None})
+
+    def _begin(self, key: str | int, start: dict[str, Any], kind: bytes) -> bytes:
+        out = self._start() + self._close()
+        self._index += 1
+        self._open = key
+        self._head = _DELTA % (self._index, kind)
+        return out + _BLOCK_START % (self._index, orjson.dumps(start))
+
+    def _close(self) -> bytes:
+        """The end of the block that is being written, if there is one."""
+        if self._open is None:
+            return b""
+        out = b""
+        if self._open == "thinking":
+            out = _DELTA % (self._index, _SIGNED) + orjson.dumps(SIGNATURE) + _DELTA_END
+        self._open = None
+        return out + _BLOCK_STOP % self._index
+
+    def _conclude(self) -> bytes:
+        """The reason and the final usage, once."""
+        if self._concluded:
+            return b""
+        self._concluded = True
+        delta = {"stop_reason": self.stop_reason(), "stop_sequence": None}
+        return (
+            self._start()
+            + self._close()
+            + _MESSAGE_DELTA % (orjson.dumps(delta), orjson.dumps(self.usage()))
+        )

@@ -1,0 +1,309 @@
+"""Client JSON of Responses: checked, and turned into a chat request.
+
+A field without effect is named in `x-promptly-ignored`. What would change the answer if it were
+left out is refused, and so is every field that is not known. `null` means absent everywhere.
+"""
+
+from typing import Annotated, Any, Literal
+
+import orjson
+from msgspec import Meta, Struct
+
+from promptly.errors import InvalidRequest, UnsupportedParameter
+from promptly.gateway import json_body
+from promptly.gateway.chat_request import ChatRequest, ignored_fields, make_chat_request
+from promptly.gateway.dialects.chat import request as chat
+from promptly.gateway.dialects.fields import Count, Name, Share, StopWord, Temperature
+from promptly.gateway.dialects.schema_weight import check_schemas
+
+# Accepted in `include`, since SDKs ask for it by themselves; there are no encrypted thoughts.
+ENCRYPTED_THOUGHTS = "reasoning.encrypted_content"
+
+Json = dict[str, Any]
+# What the response repeats of its request, each value as finished JSON.
+Echo = dict[str, orjson.Fragment]
+
+
+class InputText(Struct, tag_field="type", tag="input_text"):
+    text: str
+
+
+class OutputText(Struct, tag_field="type", tag="output_text"):
+    text: str
+
+
+class Refusal(Struct, tag_field="type", tag="refusal"):
+    refusal: str
+
+
+Part = InputText | OutputText | Refusal
+
+
+class InputMessage(Struct, tag_field="type", tag="message"):
+    role: Literal["user", "assistant", "system", "developer"]
+    content: str | list[Part]
+
+
+class PastReasoning(Struct, tag_field="type", tag="reasoning"):
+    """Thoughts of an earlier answer, as SDKs send them back; the model does not see them again."""
+
+
+InputItem = InputMessage | PastReasoning
+
+
+class PlainText(Struct, tag_field="type", tag="text"):
+    pass
+
+
+class JsonObject(Struct, tag_field="type", tag="json_object"):
+    pass
+
+
+class JsonSchema(Struct, tag_field="type", tag="json_schema", omit_defaults=True):
+    name: Name
+    schema: Json
+    description: str | None = None
+    strict: bool | None = None
+
+
+class TextOptions(Struct):
+    format: PlainText | JsonObject | JsonSchema | None = None
+    verbosity: Any = None
+
+
+class Reasoning(Struct):
+    effort: Annotated[str, Meta(max_length=32)] | None = None
+    summary: Any = None
+    generate_summary: Any = None
+
+
+Metadata = Annotated[
+    dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]],
+    Meta(max_length=16),
+]
+
+
+class ResponsesBody(Struct, kw_only=True):
+    """The whole of a Responses body, as far as it is known and has an effect."""
+
+    input: str | Annotated[list[InputItem], Meta(min_length=1, max_length=100_000)]
+    model: Annotated[str, Meta(max_length=256)] | None = None
+    instructions: str | None = None
+    max_output_tokens: Count | None = None
+    temperature: Temperature | None = None
+    top_p: Share | None = None
+    text: TextOptions | None = None
+    reasoning: Reasoning | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    metadata: Metadata | None = None
+    stream: bool | None = None
+    # What else these take is refused below; the contract has only what is accepted.
+    background: Annotated[bool, Meta(extra_json_schema={"const": False})] | None = None
+    truncation: (
+        Annotated[Literal["disabled", "auto"], Meta(extra_json_schema={"const": "disabled"})] | None
+    ) = None
+    include: list[Annotated[str, Meta(extra_json_schema={"const": ENCRYPTED_THOUGHTS})]] | None = (
+        None
+    )
+    tools: Annotated[list[Any], Meta(extra_json_schema={"maxItems": 0})] | None = None
+    # Not OpenAI's.
+    stop: StopWord | Annotated[list[StopWord], Meta(max_length=64)] | None = None
+    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
+
+
+NO_TOOLS = "tools are called through /v1/chat/completions"
+NOTHING_STORED = "nothing is stored here, send the whole conversation as 'input'"
+REFUSED = {
+    "previous_response_id": NOTHING_STORED,
+    "conversation": NOTHING_STORED,
+    "prompt": NOTHING_STORED,
+    "tool_choice": NO_TOOLS,
+    "parallel_tool_calls": NO_TOOLS,
+    "max_tool_calls": NO_TOOLS,
+}
+WITHOUT_EFFECT = frozenset({"store", "user", "service_tier", "safety_identifier", "stream_options"})
+WITHOUT_EFFECT_PREFIX = "prompt_cache_"
+
+_KNOWN = frozenset(ResponsesBody.__struct_fields__)
+_ITEMS = ("message", "reasoning")
+_PARTS = ("input_text", "output_text", "refusal")
+_NESTED = {
+    "text": frozenset(TextOptions.__struct_fields__),
+    "text.format": frozenset({*JsonSchema.__struct_fields__, "type"}),
+    "reasoning": frozenset(Reasoning.__struct_fields__),
+}
+_NESTED_WITHOUT_EFFECT = (
+    ("text", "verbosity"),
+    ("reasoning", "summary"),
+    ("reasoning", "generate_summary"),
+)
+
+
+def parse_responses(body: bytes) -> tuple[ChatRequest, Echo]:
+    """Check the body of a response; raises InvalidRequest naming the field."""
+    decoded = json_body.decode_object(body)
+    value = {name: item for name, item in decoded.items() if item is not None}
+    _refuse_fields(value)
+    _refuse_items(value.get("input"))
+    asked = json_body.check(value, ResponsesBody)
+    _refuse_choices(asked)
+    # Before the chat request is made: what JSON cannot carry is named by the client's own path.
+    echo = _echo(asked)
+    request = make_chat_request(
+        _chat_fields(asked),
+        stream=bool(asked.stream),
+        include_usage=True,
+        max_tokens=asked.max_output_tokens,
+        ignored=_ignored(value),
+    )
+    return request, echo
+
+
+def _refuse_fields(value: Json) -> None:
+    for name, advice in REFUSED.items():
+        if name in value:
+            raise UnsupportedParameter(name, advice)
+    for name in value:
+        if name not in _KNOWN and not _has_no_effect(name):
+            raise _unknown(name)
+    for path, known in _NESTED.items():
+        part: Any = value
+        for name in path.split("."):
+            part = part.get(name) if isinstance(part, dict) else None
+        if isinstance(part, dict):
+            for name, item in part.items():
+                if name not in known and item is not None:
+                    raise _unknown(f"{path}.{name}")
+
+
+def _has_no_effect(name: str) -> bool:
+    return name in WITHOUT_EFFECT or name.startswith(WITHOUT_EFFECT_PREFIX)
+
+
+def _unknown(path: str) -> InvalidRequest:
+    path = path[:100]
+    return InvalidRequest(f"Unknown parameter: '{path}'.", param=path, code="unknown_parameter")
+
+
+def _refuse_items(items: Any) -> None:
+    """Refuse what is no text; an item without a type is a message, and gets its type here."""
+    if not isinstance(items, list):
+        return
+    for index, item in enumerate(items):
+        if not isinstance(item, dict):
+            continue
+        if item.get("type") is None:
+            item["type"] = "message"
+        _refuse_type(item["type"], _ITEMS, f"input[{index}]")
+        content = item.get("content")
+        if item["type"] != "message" or not isinstance(content, list):
+            continue
+        for number, part in enumerate(content):
+            if isinstance(part, dict):
+                _refuse_type(part.get("type"), _PARTS, f"input[{index}].content[{number}]")
+
+
+def _refuse_type(kind: Any, supported: tuple[str, ...], path: str) -> None:
+    if isinstance(kind, str) and kind not in supported:
+        raise UnsupportedParameter(
+            path, f"of the type '{kind[:100]}', and only {', '.join(supported)} are supported"
+        )
+
+
+def _refuse_choices(asked: ResponsesBody) -> None:
+    """Refuse values of known fields that would change the meaning of the answer."""
+    if asked.tools:
+        raise UnsupportedParameter("tools", NO_TOOLS)
+    if asked.background:
+        raise UnsupportedParameter("background", "answers are given at once")
+    if asked.truncation == "auto":
+        raise UnsupportedParameter("truncation", "what is too long is refused, not cut")
+    for index, name in enumerate(asked.include or ()):
+        if name != ENCRYPTED_THOUGHTS:
+            raise UnsupportedParameter(f"include[{index}]", "there is nothing to include")
+
+
+def _chat_fields(asked: ResponsesBody) -> Json:
+    """What upstream gets, by the names of chat completions."""
+    form = asked.text.format if asked.text else None
+    effort = asked.reasoning.effort if asked.reasoning else None
+    fields = {
+        "messages": _messages(asked),
+        "temperature": asked.temperature,
+        "top_p": asked.top_p,
+        "stop": asked.stop,
+        "seed": asked.seed,
+        "response_format": _response_format(form),
+        "reasoning_effort": effort,
+        # 0 is what OpenAI takes an absent one for.
+        "logprobs": True if asked.top_logprobs else None,
+        "top_logprobs": asked.top_logprobs or None,
+    }
+    return {name: item for name, item in fields.items() if item is not None}
+
+
+def _messages(asked: ResponsesBody) -> list[Json]:
+    if isinstance(asked.input, str):
+        messages = [{"role": "user", "content": asked.input}]
+    else:
+        messages = [
+            {"role": item.role, "content": _text(item.content)}
+            for item in asked.input
+            if isinstance(item, InputMessage)
+        ]
+    if not messages:
+        raise InvalidRequest("'input' has no message.", param="input")
+    if asked.instructions is not None:
+        messages.insert(0, {"role": "system", "content": asked.instructions})
+    return messages
+
+
+def _text(content: str | list[Part]) -> Any:
+    """The content as chat completions take it; one part is nothing but its text."""
+    if isinstance(content, str):
+        return content
+    texts = [part.refusal if isinstance(part, Refusal) else part.text for part in content]
+    if len(texts) > 1:
+        return [chat.TextPart(text) for text in texts]
+    return texts[0] if texts else ""
+
+
+def _response_format(
+    form: PlainText | JsonObject | JsonSchema | None,
+) -> chat.ResponseFormat | None:
+    if isinstance(form, JsonSchema):
+        check_schemas(form.schema, "text.format")
+        schema = chat.JsonSchema(form.schema, form.name, form.description, form.strict)
+        return chat.ResponseFormat("json_schema", schema)
+    return chat.ResponseFormat("json_object") if isinstance(form, JsonObject) else None
+
+
+def _echo(asked: ResponsesBody) -> Echo:
+    form = asked.text.format if asked.text else None
+    effort = asked.reasoning.effort if asked.reasoning else None
+    repeated = {
+        "instructions": asked.instructions,
+        "max_output_tokens": asked.max_output_tokens,
+        "metadata": asked.metadata or {},
+        "reasoning": {"effort": effort, "summary": None},
+        "temperature": asked.temperature,
+        "text": {"format": form or PlainText()},
+        "top_logprobs": asked.top_logprobs or 0,
+        "top_p": asked.top_p,
+    }
+    return {name: _encoded(name, item) for name, item in repeated.items()}
+
+
+def _encoded(name: str, item: Any) -> orjson.Fragment:
+    # With its name, so that an error tells the whole path.
+    return orjson.Fragment(json_body.encode({name: item})[len(name) + 4 : -1])
+
+
+def _ignored(value: Json) -> tuple[str, ...]:
+    nested = tuple(
+        f"{outer}.{name}"
+        for outer, name in _NESTED_WITHOUT_EFFECT
+        if value.get(outer, {}).get(name) is not None
+    )
+    include = ("include",) if value.get("include") else ()
+    return ignored_fields(value, _KNOWN) + nested + include

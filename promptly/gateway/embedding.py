@@ -1,0 +1,137 @@
+"""Embeddings: vectors for a list of texts, metered by upstream's own counts.
+
+The texts go upstream in batches. A batch keeps a server's slots busy and is small enough that
+others get their turn, that a client who leaves stops the work soon, and that decoding one holds up
+no stream of this process. Nothing is sent before all is there, so a request that fails costs
+nothing; one whose client leaves costs the batches that were done.
+"""
+
+import time
+import uuid
+from collections.abc import Generator
+from typing import TYPE_CHECKING
+
+import msgspec
+import orjson
+
+from promptly.clients.llama import LlamaError, LlamaStream
+from promptly.errors import UpstreamError
+from promptly.gateway.counts import Counts
+from promptly.gateway.dialects.embeddings.request import EmbeddingsRequest
+from promptly.gateway.live import LiveRequest
+from promptly.gateway.metered import Metered
+from promptly.gateway.refusals import NoAnswer, refusal
+from promptly.services import metering
+from promptly.services.authentication import Caller
+
+if TYPE_CHECKING:
+    from promptly.gateway import Gateway
+
+BATCH_INPUTS = 32
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+# While upstream computes it is silent: how often it is looked whether the client is still there.
+LOOK_SECONDS = 1.0
+
+
+class _Vector(msgspec.Struct):
+    index: int
+    embedding: msgspec.Raw
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int
+
+
+class _Answer(msgspec.Struct):
+    data: list[_Vector]
+    usage: _Usage
+
+
+_decoder = msgspec.json.Decoder(_Answer)
+
+
+class Embedding(Metered):
+    """One metered request for embeddings; a part of it is a batch."""
+
+    def __init__(
+        self,
+        gateway: "Gateway",
+        caller: Caller,
+        request_id: uuid.UUID,
+        endpoint: str,
+        request: EmbeddingsRequest,
+        hold: metering.Hold,
+    ) -> None:
+        self._request = request
+        self._vectors: list[bytes] = []
+        live = LiveRequest(request_id, Counts(), hold.held_tokens, 0)
+        live.hold = hold
+        live.first_byte_seconds = gateway.settings.embeddings_timeout_seconds
+        parts = -(-len(request.inputs) // BATCH_INPUTS)
+        super().__init__(gateway, caller, endpoint, live, path=request.path, parts=parts)
+
+    def _body(self, part: int) -> bytes:
+        start = part * BATCH_INPUTS
+        return self._request.upstream_body(start, start + BATCH_INPUTS)
+
+    def _answer(self, stream: LlamaStream) -> Generator[bytes, None, None]:
+        self._take(self._read(stream))
+        yield from ()
+
+    def _read(self, stream: LlamaStream) -> bytes:
+        """The whole body of a good answer."""
+        live = self.live
+        body = bytearray()
+        stream.wait_at_most(LOOK_SECONDS)
+        while True:
+            try:
+                data = stream.read()
+            except TimeoutError:
+                live.raise_if_stopped()
+                continue
+            except LlamaError as problem:
+                live.raise_if_stopped()
+                raise NoAnswer(UpstreamError()) from problem
+            live.touched_at = time.monotonic()
+            live.raise_if_stopped()
+            if stream.status not in (None, 200):
+                raise refusal(stream, data, self._request)
+            if data is None:
+                return bytes(body)
+            body += data
+            if len(body) > MAX_ANSWER_BYTES:
+                raise UpstreamError
+
+    def _take(self, body: bytes) -> None:
+        """Keep a batch's vectors and count it."""
+        done = len(self._vectors)
+        expected = min(BATCH_INPUTS, len(self._request.inputs) - done)
+        try:
+            answer = _decoder.decode(body)
+        except msgspec.DecodeError as problem:
+            raise UpstreamError from problem
+        vectors = {vector.index: bytes(vector.embedding) for vector in answer.data}
+        if sorted(vectors) != list(range(expected)):
+            raise UpstreamError
+        self._vectors += [vectors[index] for index in range(expected)]
+        self.live.reader.prompt_tokens += answer.usage.prompt_tokens
+
+    def _go_on(self, part: int) -> Generator[bytes, None, bool]:
+        self.live.raise_if_stopped()
+        yield from ()
+        return True
+
+    def _counts(self, outcome: str) -> tuple[int, int]:
+        # Whoever got nothing, and not because it went away, pays nothing.
+        charged = outcome in ("completed", "client_disconnected")
+        return (self.live.reader.prompt_tokens if charged else 0), 0
+
+    def answer(self) -> bytes:
+        """The list of vectors as OpenAI sends it, as JSON."""
+        tokens = self.live.reader.prompt_tokens
+        tail = {"model": self.model, "usage": {"prompt_tokens": tokens, "total_tokens": tokens}}
+        data = b",".join(
+            b'{"object":"embedding","index":%d,"embedding":%b}' % (index, vector)
+            for index, vector in enumerate(self._vectors)
+        )
+        return b'{"object":"list","data":[%b],%b' % (data, orjson.dumps(tail)[1:])

@@ -1,0 +1,138 @@
+"""Request limits of /v1: so many a minute for an address and for a key, in a sliding window.
+
+Both windows are lists of the times of the requests that were let in, so they are exact, and one
+Lua call looks at both: it is as dear as all of Flask. While Redis is away the same windows are
+kept in this process.
+"""
+
+import threading
+import time
+from collections import OrderedDict, deque
+from dataclasses import dataclass
+
+from promptly.errors import RateLimited
+from promptly.redis_client import RedisAway, RedisLane
+
+WINDOW_MS = 60_000
+
+# One window after the other; the first that is full decides, and then none has counted.
+# Answers {which window is full or 0, remaining, milliseconds until a place is free}.
+SCRIPT = """
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local window = tonumber(ARGV[1])
+local remaining, reset = 0, 0
+for i, key in ipairs(KEYS) do
+  local limit = tonumber(ARGV[i + 1])
+  local oldest = tonumber(redis.call('LINDEX', key, 0))
+  while oldest and oldest <= now - window do
+    redis.call('LPOP', key)
+    oldest = tonumber(redis.call('LINDEX', key, 0))
+  end
+  local used = redis.call('LLEN', key)
+  reset = oldest and oldest + window - now or 0
+  if used >= limit then return {i, 0, reset} end
+  remaining = limit - used - 1
+end
+for i, key in ipairs(KEYS) do
+  redis.call('RPUSH', key, now)
+  redis.call('PEXPIRE', key, window)
+end
+if reset == 0 then reset = window end
+return {0, remaining, reset}
+"""
+
+_LOCAL_WINDOWS = 10_000
+
+
+@dataclass(slots=True)
+class Allowance:
+    """What is left of the narrowest limit that was looked at."""
+
+    limit: int
+    remaining: int
+    reset_ms: int
+
+    def headers(self) -> dict[str, str]:
+        """OpenAI's `x-ratelimit-*` headers."""
+        return {
+            "x-ratelimit-limit-requests": str(self.limit),
+            "x-ratelimit-remaining-requests": str(self.remaining),
+            "x-ratelimit-reset-requests": duration(self.reset_ms),
+        }
+
+
+class LimitExceeded(RateLimited):
+    """A window is full; carries the headers' figures."""
+
+    def __init__(self, message: str, allowance: Allowance) -> None:
+        seconds = max(1, -(-allowance.reset_ms // 1000))
+        super().__init__(message, retry_after_seconds=seconds)
+        self.allowance = allowance
+
+
+def duration(milliseconds: int) -> str:
+    """A duration as OpenAI writes it: `12ms`, `1s`, `6m0s`."""
+    if milliseconds < 1000:
+        return f"{milliseconds}ms"
+    seconds = -(-milliseconds // 1000)
+    minutes, seconds = divmod(seconds, 60)
+    return f"{minutes}m{seconds}s" if minutes else f"{seconds}s"
+
+
+class RequestLimits:
+    """The two windows, in Redis or, while it is away, in this process."""
+
+    def __init__(self, redis: RedisLane, per_address: int, per_key: int) -> None:
+        self._script = redis.script(SCRIPT)
+        self._limits = (per_address, per_key)
+        self._local = LocalWindows()
+
+    def admit(self, address: str, key_hash: bytes | None) -> Allowance:
+        """Count one request; raises LimitExceeded, and then counts it nowhere."""
+        names = [f"promptly:rate:ip:{address}"]
+        if key_hash is not None:
+            names.append(f"promptly:rate:key:{key_hash[:16].hex()}")
+        limits = self._limits[: len(names)]
+        try:
+            full, remaining, reset_ms = self._script(names, [WINDOW_MS, *limits])
+        except RedisAway:
+            full, remaining, reset_ms = self._local.admit(names, limits)
+        if not full:
+            return Allowance(limits[-1], remaining, reset_ms)
+        who = ("address", "key")[full - 1]
+        limit = limits[full - 1]
+        raise LimitExceeded(
+            f"Rate limit reached: {limit} requests per minute for one {who}.",
+            Allowance(limit, 0, reset_ms),
+        )
+
+
+class LocalWindows:
+    """The script's rules over deques; the least recently used windows are forgotten."""
+
+    def __init__(self) -> None:
+        self._windows: OrderedDict[str, deque[int]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def admit(self, names: list[str], limits: tuple[int, ...]) -> tuple[int, int, int]:
+        """As the script: which window is full or 0, remaining, milliseconds until a place."""
+        now = time.monotonic_ns() // 1_000_000
+        remaining = reset = 0
+        with self._lock:
+            windows = []
+            for number, (name, limit) in enumerate(zip(names, limits, strict=True), start=1):
+                window = self._windows.setdefault(name, deque())
+                self._windows.move_to_end(name)
+                while window and window[0] <= now - WINDOW_MS:
+                    window.popleft()
+                reset = window[0] + WINDOW_MS - now if window else WINDOW_MS
+                if len(window) >= limit:
+                    return number, 0, reset
+                remaining = limit - len(window) - 1
+                windows.append(window)
+            for window in windows:
+                window.append(now)
+            while len(self._windows) > _LOCAL_WINDOWS:
+                self._windows.popitem(last=False)
+        return 0, remaining, reset

@@ -1,0 +1,116 @@
+"""Settlements that must not be lost: tried at once, and again until PostgreSQL takes them.
+
+Those that come while others are being settled go together: one call, one wait for the disk, and an
+account's lock is taken once for all its requests.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from flask import Flask
+
+from promptly.batching import Batcher
+from promptly.database import FastLane
+from promptly.services import metering
+from promptly.services.metering import recovery
+from promptly.transactions import transaction
+
+logger = logging.getLogger(__name__)
+
+RETRY_SECONDS = 1.0
+# In one round: one account may be locked by somebody; with several it is PostgreSQL.
+MAX_FAILURES = 3
+GIVE_UP_SECONDS = 3600.0
+
+
+class Settler:
+    """Settles this process's requests."""
+
+    def __init__(self, app: Flask, lane: FastLane) -> None:
+        self._app = app
+        self._lane = lane
+        self._together: Batcher[metering.Settlement, metering.Charge | None] = Batcher(
+            lambda settlements: metering.settle_many(lane, settlements)
+        )
+        self._pending: dict[str, tuple[float, metering.Settlement, Callable[[], None]]] = {}
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def settle(
+        self, settlement: metering.Settlement, settled: Callable[[], None]
+    ) -> metering.Charge | None:
+        """Settle now, or keep trying in the background; `settled` is called when it is done.
+
+        Returns None when PostgreSQL is away (the charge then comes later) or the account gone.
+        """
+        try:
+            charge = self._together.submit(settlement) or self._settle(settlement)
+        except Exception as problem:
+            # Whatever it is, the charge must not be lost with it.
+            logger.warning(
+                "settlement put off",
+                extra={"request_id": settlement.request_id.hex, "reason": type(problem).__name__},
+            )
+            with self._lock:
+                self._pending[settlement.request_id.hex] = (time.monotonic(), settlement, settled)
+                self._start()
+            return None
+        settled()
+        return charge
+
+    def pending(self) -> int:
+        """How many settlements wait for PostgreSQL."""
+        return len(self._pending)
+
+    def _settle(self, settlement: metering.Settlement) -> metering.Charge | None:
+        charge = metering.settle(self._lane, settlement)
+        if charge is not None:
+            return charge
+        with self._app.app_context(), transaction() as session:
+            charge = recovery.settle_late(session, settlement)
+        return charge
+
+    def _start(self) -> None:
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._retry, name="settler", daemon=True)
+            self._thread.start()
+
+    def _retry(self) -> None:
+        idle = threading.Event()
+        while True:
+            idle.wait(RETRY_SECONDS)
+            failures = 0
+            for key, (since, settlement, settled) in list(self._pending.items()):
+                try:
+                    self._settle(settlement)
+                except Exception as problem:
+                    # A bug may be mended, by an operator in the database for one.
+                    if time.monotonic() - since < GIVE_UP_SECONDS:
+                        failures += 1
+                        with self._lock:
+                            # Behind the others: one that always fails must not keep them waiting.
+                            self._pending[key] = self._pending.pop(key)
+                        if failures >= MAX_FAILURES:
+                            break
+                        continue
+                    logger.error(
+                        "settlement given up", exc_info=problem, extra=_figures(settlement)
+                    )
+                with self._lock:
+                    self._pending.pop(key, None)
+                settled()
+            with self._lock:
+                if not self._pending:
+                    self._thread = None
+                    return
+
+
+def _figures(settlement: metering.Settlement) -> dict[str, object]:
+    return {
+        "request_id": settlement.request_id.hex,
+        "user_id": settlement.user_id,
+        "prompt_tokens": settlement.prompt_tokens,
+        "completion_tokens": settlement.completion_tokens,
+    }

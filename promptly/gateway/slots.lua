@@ -1,0 +1,111 @@
+-- One exchange of a process with everybody's slots: it renews what it holds, gives back what it
+-- no longer needs, names who waits, and learns who may start. State that is not renewed expires,
+-- so a dead process frees its slots by itself.
+--
+-- KEYS[1] waiting: request -> time of arrival    KEYS[2] seen: request -> expiry
+-- ARGV[1] JSON: ttl, capacity, limit, upstreams [{key, slots}], renew {key: [member]},
+--               release {key: [member]}, quit {line: [member]}, waiting [member]
+-- A member is "account|request". Answers JSON {granted: {member: number of upstream}, full: [..]}.
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local input = cjson.decode(ARGV[1])
+local waiting, seen = KEYS[1], KEYS[2]
+local expiry = now + input.ttl
+
+local function account(member) return string.match(member, '^(.-)|') end
+
+for key, members in pairs(input.release) do
+  for _, member in ipairs(members) do redis.call('ZREM', key, member) end
+end
+for key, members in pairs(input.renew) do
+  for _, member in ipairs(members) do redis.call('ZADD', key, expiry, member) end
+  redis.call('PEXPIRE', key, input.ttl * 2)
+end
+for line, members in pairs(input.quit) do
+  for _, member in ipairs(members) do
+    redis.call('ZREM', line, member)
+    redis.call('ZREM', line .. ':seen', member)
+  end
+end
+if #input.waiting == 0 then return '{}' end
+
+local free, total = {}, 0
+for number, upstream in ipairs(input.upstreams) do
+  redis.call('ZREMRANGEBYSCORE', upstream.key, '-inf', now)
+  free[number] = upstream.slots - redis.call('ZCARD', upstream.key)
+  total = total + math.max(free[number], 0)
+end
+
+local granted, full, any = {}, {}, false
+local function grant(member)
+  local best = 1
+  for number = 2, #free do if free[number] > free[best] then best = number end end
+  free[best] = free[best] - 1
+  local key = input.upstreams[best].key
+  redis.call('ZADD', key, expiry, member)
+  redis.call('PEXPIRE', key, input.ttl * 2)
+  redis.call('ZREM', waiting, member)
+  redis.call('ZREM', seen, member)
+  granted[member] = best
+  any = true
+end
+
+local queued = redis.call('ZCARD', waiting)
+if queued == 0 and total >= #input.waiting then
+  for _, member in ipairs(input.waiting) do grant(member) end
+else
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', seen, '-inf', now)) do
+    redis.call('ZREM', waiting, member)
+    redis.call('ZREM', seen, member)
+  end
+  queued = redis.call('ZCARD', waiting)
+  local mine = {}
+  for _, member in ipairs(input.waiting) do
+    mine[member] = true
+    if redis.call('ZSCORE', waiting, member) then
+      redis.call('ZADD', seen, expiry, member)
+    elseif queued >= input.limit + total then
+      full[#full + 1] = member
+      mine[member] = nil
+    else
+      redis.call('ZADD', waiting, now, member)
+      redis.call('ZADD', seen, expiry, member)
+      queued = queued + 1
+    end
+  end
+  redis.call('PEXPIRE', waiting, input.ttl * 2)
+  redis.call('PEXPIRE', seen, input.ttl * 2)
+  if total > 0 then
+    local running = {}
+    for _, upstream in ipairs(input.upstreams) do
+      for _, member in ipairs(redis.call('ZRANGE', upstream.key, 0, -1)) do
+        local owner = account(member)
+        running[owner] = (running[owner] or 0) + 1
+      end
+    end
+    -- The account that runs least goes first, and among equals who came first.
+    local line = redis.call('ZRANGE', waiting, 0, -1)
+    while total > 0 do
+      local best
+      for place, member in ipairs(line) do
+        if member and (not best or (running[account(member)] or 0)
+            < (running[account(line[best])] or 0)) then
+          best = place
+        end
+      end
+      if not best then break end
+      local member = line[best]
+      local owner = account(member)
+      running[owner] = (running[owner] or 0) + 1
+      line[best] = false
+      total = total - 1
+      -- A free slot that is due to somebody else's request is left for its process to take.
+      if mine[member] then grant(member) end
+    end
+  end
+end
+if not any and #full == 0 then return '{}' end
+local answer = {}
+if any then answer.granted = granted end
+if #full > 0 then answer.full = full end
+return cjson.encode(answer)

@@ -1,0 +1,67 @@
+"""A small pool of psycopg2 connections in autocommit, for single statements on the hot path.
+
+SQLAlchemy's pool costs about as much as such a statement itself. This one hands out the connection
+that was used last, opens new ones up to a bound, and forgets those whose query was cut.
+"""
+
+import threading
+from typing import Any
+
+import psycopg2
+import psycopg2.extensions
+from sqlalchemy import make_url
+
+Connection = psycopg2.extensions.connection
+
+
+class PoolExhausted(Exception):
+    """All connections are in use, and none came free in time."""
+
+
+class HotPool:
+    """At most `size` connections, opened when first needed."""
+
+    def __init__(
+        self, url: str, size: int, timeout_seconds: float, options: dict[str, Any]
+    ) -> None:
+        arguments = make_url(url).translate_connect_args(username="user", database="dbname")
+        self._arguments = {**arguments, **make_url(url).query, **options}
+        self._timeout_seconds = timeout_seconds
+        self._places = threading.Semaphore(size)
+        self._idle: list[Connection] = []
+
+    def take(self) -> Connection:
+        """A connection for one statement; raises PoolExhausted or psycopg2.Error."""
+        if not self._places.acquire(timeout=self._timeout_seconds):
+            raise PoolExhausted("no connection came free in time")
+        try:
+            while self._idle:
+                idle = self._idle.pop()
+                if not idle.closed:
+                    return idle
+            connection: Connection = psycopg2.connect(**self._arguments)
+            connection.autocommit = True
+            return connection
+        except BaseException:
+            self._places.release()
+            raise
+
+    def give_back(self, connection: Connection) -> None:
+        """Return a connection that may be used again."""
+        self._idle.append(connection)
+        self._places.release()
+
+    def discard(self, connection: Connection) -> None:
+        """Close a connection on which something went wrong, and all idle ones: they share its fate.
+
+        After a restart of PostgreSQL one failure so clears the pool.
+        """
+        connection.close()
+        while self._idle:
+            self._idle.pop().close()
+        self._places.release()
+
+    def dispose(self) -> None:
+        """Close all idle connections."""
+        while self._idle:
+            self._idle.pop().close()

@@ -1,0 +1,40 @@
+"""Tables; one family a file."""
+
+from promptly.models.accounts import ApiKey, TrialClaim, User
+from promptly.models.audit import AuditEntry
+from promptly.models.balances import Balance, LedgerEntry
+from promptly.models.base import Base
+from promptly.models.outbox import OutboxMail
+from promptly.models.payments import (
+    Order,
+    PaymentCase,
+    PaymentReversal,
+    Reconciliation,
+    WebhookEvent,
+)
+from promptly.models.statistics import AccountActivity, DailyOutcome, DailyRevenue, DailyTotal
+from promptly.models.usage import Hold, SweepState, UsageEvent, UsageRollup
+
+__all__ = [
+    "AccountActivity",
+    "ApiKey",
+    "AuditEntry",
+    "Balance",
+    "Base",
+    "DailyOutcome",
+    "DailyRevenue",
+    "DailyTotal",
+    "Hold",
+    "LedgerEntry",
+    "Order",
+    "OutboxMail",
+    "PaymentCase",
+    "PaymentReversal",
+    "Reconciliation",
+    "SweepState",
+    "TrialClaim",
+    "UsageEvent",
+    "UsageRollup",
+    "User",
+    "WebhookEvent",
+]

@@ -1,0 +1,60 @@
+"""What an account owns, what of it is held, and every change of it."""
+
+from datetime import datetime
+
+from sqlalchemy import BigInteger, CheckConstraint, DateTime, ForeignKey, Index, Integer, Text, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from promptly.models.base import Base, BigId, Created, Tokens
+
+
+class Balance(Base):
+    """One account's tokens; the checks below are the whole proof against overdrafts."""
+
+    __tablename__ = "balances"
+
+    user_id: Mapped[int] = mapped_column(
+        ForeignKey("users.id", ondelete="CASCADE"), primary_key=True
+    )
+    paid_tokens: Mapped[Tokens]
+    trial_tokens: Mapped[Tokens]
+    held_paid: Mapped[Tokens]
+    held_trial: Mapped[Tokens]
+    trial_expires_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    # How many requests run or wait: counted here, under the row's lock, it is exact.
+    open_holds: Mapped[int] = mapped_column(Integer, server_default="0")
+
+    __table_args__ = (
+        CheckConstraint("held_paid >= 0 AND held_paid <= paid_tokens", name="paid_covers_held"),
+        CheckConstraint("held_trial >= 0 AND held_trial <= trial_tokens", name="trial_covers_held"),
+        CheckConstraint("open_holds >= 0", name="open_holds_counted"),
+        # Rows are updated twice a request: room on the page keeps those updates off the index.
+        {"postgresql_with": {"fillfactor": "50"}},
+    )
+
+
+class LedgerEntry(Base):
+    """One change of a balance that is not a charge for usage; rows are only added."""
+
+    __tablename__ = "ledger_entries"
+
+    id: Mapped[BigId]
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    kind: Mapped[str] = mapped_column(Text)
+    paid_delta: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    trial_delta: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    # What the entry stands for, unique within its kind: an act credited once stays once.
+    reference: Mapped[str | None] = mapped_column(Text)
+    actor: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[Created]
+
+    __table_args__ = (
+        Index("ix_ledger_entries_user_id", "user_id", "id"),
+        Index(
+            "uq_ledger_entries_kind_reference",
+            "kind",
+            "reference",
+            unique=True,
+            postgresql_where=text("reference IS NOT NULL"),
+        ),
+    )

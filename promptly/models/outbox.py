@@ -1,0 +1,38 @@
+"""Mail that is to be sent, written in the same transaction as its cause."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import CheckConstraint, DateTime, ForeignKey, Index, Integer, Text, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from promptly.models.base import Base, BigId, Created
+
+
+class OutboxMail(Base):
+    """One mail; `payload` holds what its template needs and never a key."""
+
+    __tablename__ = "outbox"
+
+    id: Mapped[BigId]
+    user_id: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    recipient: Mapped[str] = mapped_column(Text)
+    kind: Mapped[str] = mapped_column(Text)
+    payload: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'::jsonb"))
+    state: Mapped[str] = mapped_column(Text, server_default="pending")
+    attempts: Mapped[int] = mapped_column(Integer, server_default="0")
+    next_at: Mapped[Created]
+    leased_by: Mapped[str | None] = mapped_column(Text)
+    leased_until: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    # What the mail server said, cut short; never the mail itself.
+    last_error: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[Created]
+    sent_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+
+    __table_args__ = (
+        CheckConstraint("state IN ('pending', 'sent', 'failed', 'cancelled')", name="state"),
+        Index("ix_outbox_due", "next_at", postgresql_where=text("state = 'pending'")),
+        Index("ix_outbox_user_id", "user_id"),
+        Index("ix_outbox_state", "state", "id"),
+    )

@@ -1,0 +1,272 @@
+"""What was ordered, what came of it, and what providers told about it.
+
+`lots`, the paid credits and how much of each is unspent, is a view (docs/payments.md).
+"""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    Text,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from promptly.models.base import Base, BigId, Created, Tokens
+
+UNSETTLED_STATES = ("created", "open", "processing")
+ORDER_STATES = (
+    *UNSETTLED_STATES,
+    "attention",
+    "expired",
+    "failed",
+    "paid",
+    "partly_refunded",
+    "refunded",
+    "disputed",
+    "charged_back",
+    "invalid",
+)
+PROVIDERS = ("stripe", "btcpay")
+
+
+def _one_of(column: str, values: tuple[str, ...]) -> str:
+    return f"{column} IN ({', '.join(repr(value) for value in values)})"
+
+
+class Order(Base):
+    """One purchase of a pack; it outlives the account, without a name then."""
+
+    __tablename__ = "orders"
+
+    id: Mapped[BigId]
+    # What people and providers see; it gives nothing away and cannot be guessed.
+    number: Mapped[str] = mapped_column(Text, unique=True)
+    user_id: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
+    pack: Mapped[str] = mapped_column(Text)
+    tokens: Mapped[int] = mapped_column(BigInteger)
+    amount_minor: Mapped[int] = mapped_column(BigInteger)
+    currency: Mapped[str] = mapped_column(Text)
+    provider: Mapped[str] = mapped_column(Text)
+    # False for Stripe's test mode: such money is none.
+    livemode: Mapped[bool] = mapped_column(Boolean)
+    state: Mapped[str] = mapped_column(Text, server_default="created")
+    # Counted up when the provider has answered an attempt with an error of its own.
+    attempt: Mapped[int] = mapped_column(Integer, server_default="1")
+    # The provider was asked for a page and has not answered; it may have made one all the same.
+    unanswered: Mapped[bool] = mapped_column(Boolean, server_default="false")
+    called_at: Mapped[Created]
+    # When the provider's page stops taking payments.
+    expires_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    # Stripe's checkout session or BTCPay's invoice, its page, and Stripe's payment.
+    checkout_id: Mapped[str | None] = mapped_column(Text)
+    checkout_url: Mapped[str | None] = mapped_column(Text)
+    payment_id: Mapped[str | None] = mapped_column(Text)
+    # The page's status in the provider's own words, as it was last applied.
+    provider_status: Mapped[str | None] = mapped_column(Text)
+    credited_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    # Credited by an operator's decision, against what the provider says.
+    approved: Mapped[bool] = mapped_column(Boolean, server_default="false")
+    # Of the credited tokens: taken back, and what could not be taken because it was spent.
+    tokens_taken: Mapped[Tokens]
+    tokens_owed: Mapped[Tokens]
+    # Refunds and open or lost disputes, at most the amount; and the refunds the customer knows of.
+    reversed_minor: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    refunded_minor: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    # How often tokens were taken or given back: part of the ledger entries' references.
+    reversal_count: Mapped[int] = mapped_column(Integer, server_default="0")
+    last_error: Mapped[str | None] = mapped_column(Text)
+    # Whoever speaks to the provider about this order holds a lease on it.
+    leased_by: Mapped[str | None] = mapped_column(Text)
+    leased_until: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    checked_at: Mapped[Created]
+    created_at: Mapped[Created]
+    updated_at: Mapped[Created]
+
+    @property
+    def is_unsettled(self) -> bool:
+        """Whether it can still be paid in the ordinary way."""
+        return self.state in UNSETTLED_STATES
+
+    __table_args__ = (
+        CheckConstraint(_one_of("state", ORDER_STATES), name="state"),
+        CheckConstraint(_one_of("provider", PROVIDERS), name="provider"),
+        CheckConstraint("tokens > 0 AND amount_minor > 0", name="something_for_something"),
+        CheckConstraint(
+            "tokens_taken >= 0 AND tokens_owed >= 0 AND tokens_taken + tokens_owed <= tokens",
+            name="takes_back_at_most_all",
+        ),
+        CheckConstraint(
+            "credited_at IS NOT NULL OR tokens_taken + tokens_owed = 0", name="takes_back_credited"
+        ),
+        CheckConstraint(
+            "reversed_minor >= 0 AND reversed_minor <= amount_minor", name="reverses_at_most_all"
+        ),
+        Index("ix_orders_user_id", "user_id", "id"),
+        Index("ix_orders_state", "state", "id"),
+        Index(
+            "ix_orders_credited_at",
+            "credited_at",
+            postgresql_where=text("credited_at IS NOT NULL"),
+        ),
+        Index(
+            "ix_orders_unsettled",
+            "checked_at",
+            postgresql_where=text("state IN ('created', 'open', 'processing')"),
+        ),
+        Index("ix_orders_owing", "id", postgresql_where=text("tokens_owed > 0")),
+        Index(
+            "uq_orders_checkout",
+            "provider",
+            "checkout_id",
+            unique=True,
+            postgresql_where=text("checkout_id IS NOT NULL"),
+        ),
+        Index(
+            "uq_orders_payment",
+            "provider",
+            "payment_id",
+            unique=True,
+            postgresql_where=text("payment_id IS NOT NULL"),
+        ),
+    )
+
+
+class PaymentReversal(Base):
+    """A refund, a dispute, or Bitcoin that turned out not to have been paid.
+
+    `amount_minor` is this one's own; it counts while `active`. `state` is the provider's word,
+    `requested` while a refund of ours has not been answered yet.
+    """
+
+    __tablename__ = "payment_reversals"
+
+    id: Mapped[BigId]
+    order_id: Mapped[int] = mapped_column(ForeignKey("orders.id"))
+    kind: Mapped[str] = mapped_column(Text)
+    provider: Mapped[str] = mapped_column(Text)
+    provider_id: Mapped[str | None] = mapped_column(Text)
+    amount_minor: Mapped[int] = mapped_column(BigInteger)
+    # False for a surplus that is given back: the pack itself is not touched.
+    counts: Mapped[bool] = mapped_column(Boolean, server_default="true")
+    state: Mapped[str] = mapped_column(Text)
+    active: Mapped[bool] = mapped_column(Boolean)
+    # Where the customer of a Bitcoin refund says where to send it.
+    link: Mapped[str | None] = mapped_column(Text)
+    actor: Mapped[str] = mapped_column(Text)
+    # The provider was asked for this refund and has not answered; it may have made it all the same.
+    unanswered: Mapped[bool] = mapped_column(Boolean, server_default="false")
+    last_error: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[Created]
+    updated_at: Mapped[Created]
+
+    __table_args__ = (
+        CheckConstraint(_one_of("kind", ("refund", "dispute", "invalidation")), name="kind"),
+        CheckConstraint("amount_minor > 0", name="amount"),
+        Index("ix_payment_reversals_order_id", "order_id"),
+        Index(
+            "uq_payment_reversals_provider_id",
+            "provider",
+            "provider_id",
+            unique=True,
+            postgresql_where=text("provider_id IS NOT NULL"),
+        ),
+        Index(
+            "ix_payment_reversals_requested",
+            "id",
+            postgresql_where=text("state = 'requested'"),
+        ),
+    )
+
+
+class PaymentCase(Base):
+    """Something about a payment that an operator has to decide; decided once."""
+
+    __tablename__ = "payment_cases"
+
+    id: Mapped[BigId]
+    # None: money came for an order that is not in this database.
+    order_id: Mapped[int | None] = mapped_column(ForeignKey("orders.id"))
+    provider: Mapped[str] = mapped_column(Text)
+    # The checkout it is about, which need not be the order's own.
+    checkout_id: Mapped[str] = mapped_column(Text)
+    kind: Mapped[str] = mapped_column(Text)
+    detail: Mapped[str] = mapped_column(Text)
+    # What was paid, where that is known: what a refund would give back.
+    paid_minor: Mapped[int | None] = mapped_column(BigInteger)
+    resolution: Mapped[str | None] = mapped_column(Text)
+    resolved_by: Mapped[str | None] = mapped_column(Text)
+    resolved_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    note: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[Created]
+
+    __table_args__ = (
+        CheckConstraint("(resolution IS NULL) = (resolved_at IS NULL)", name="resolved"),
+        Index("uq_payment_cases_subject", "provider", "checkout_id", "kind", unique=True),
+        Index("ix_payment_cases_order_id", "order_id"),
+        Index("ix_payment_cases_open", "id", postgresql_where=text("resolution IS NULL")),
+    )
+
+
+class WebhookEvent(Base):
+    """That a provider said something happened to one of its objects; nothing of what it said."""
+
+    __tablename__ = "webhook_events"
+
+    id: Mapped[BigId]
+    provider: Mapped[str] = mapped_column(Text)
+    event_id: Mapped[str] = mapped_column(Text)
+    type: Mapped[str] = mapped_column(Text)
+    object_id: Mapped[str | None] = mapped_column(Text)
+    order_id: Mapped[int | None] = mapped_column(ForeignKey("orders.id"))
+    state: Mapped[str] = mapped_column(Text, server_default="pending")
+    # Why it is ignored or parked, or what the last attempt failed at.
+    reason: Mapped[str | None] = mapped_column(Text)
+    attempts: Mapped[int] = mapped_column(Integer, server_default="0")
+    next_at: Mapped[Created]
+    leased_by: Mapped[str | None] = mapped_column(Text)
+    leased_until: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    received_at: Mapped[Created]
+    handled_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+
+    __table_args__ = (
+        CheckConstraint(
+            _one_of("state", ("pending", "handled", "ignored", "parked")), name="state"
+        ),
+        Index("uq_webhook_events_event_id", "provider", "event_id", unique=True),
+        Index("ix_webhook_events_due", "next_at", postgresql_where=text("state = 'pending'")),
+        Index(
+            "ix_webhook_events_waiting",
+            "order_id",
+            postgresql_where=text("state = 'pending' AND order_id IS NOT NULL"),
+        ),
+        Index("ix_webhook_events_order_id", "order_id", "id"),
+        Index("ix_webhook_events_received_at", "received_at"),
+        Index("ix_webhook_events_state", "state", "id"),
+    )
+
+
+class Reconciliation(Base):
+    """One comparison of our orders with the providers', and what it found."""
+
+    __tablename__ = "payment_reconciliations"
+
+    id: Mapped[BigId]
+    actor: Mapped[str] = mapped_column(Text)
+    started_at: Mapped[Created]
+    # While it runs nobody else does; a dead one's time runs out.
+    leased_until: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    finished_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    # False if a provider did not answer or the time was up: then the next one looks further back.
+    complete: Mapped[bool] = mapped_column(Boolean, server_default="false")
+    report: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'::jsonb"))
+
+    __table_args__ = (Index("ix_payment_reconciliations_started_at", "started_at"),)

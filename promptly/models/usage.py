@@ -1,0 +1,100 @@
+"""Holds of running requests, the events they end as, and daily totals.
+
+Neither holds nor usage events have foreign keys: they are written on every request, and an
+account's deletion removes them by hand.
+"""
+
+import uuid
+from datetime import date, datetime
+
+from sqlalchemy import BigInteger, CheckConstraint, DateTime, Index, Integer, Text, text
+from sqlalchemy.dialects.postgresql import UUID
+from sqlalchemy.orm import Mapped, mapped_column
+
+from promptly.models.base import Base, Created, Moment, Tokens
+
+
+class Hold(Base):
+    """Tokens set aside for one request; it leaves the state `open` once."""
+
+    __tablename__ = "holds"
+
+    request_id: Mapped[uuid.UUID] = mapped_column(UUID(as_uuid=True), primary_key=True)
+    user_id: Mapped[int] = mapped_column(BigInteger)
+    key_id: Mapped[int | None] = mapped_column(BigInteger)
+    state: Mapped[str] = mapped_column(Text, server_default="open")
+    held_paid: Mapped[Tokens]
+    held_trial: Mapped[Tokens]
+    # The counts of the last checkpoint: what recovery charges when the process has died.
+    prompt_tokens: Mapped[int] = mapped_column(Integer, server_default="0")
+    completion_tokens: Mapped[int] = mapped_column(Integer, server_default="0")
+    endpoint: Mapped[str] = mapped_column(Text)
+    model: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[Created]
+    checkpoint_at: Mapped[Created]
+
+    __table_args__ = (
+        CheckConstraint("state IN ('open', 'settled', 'recovered')", name="state"),
+        # Neither column changes at a checkpoint, so checkpoints stay off the index.
+        Index("ix_holds_open", "user_id", postgresql_where=text("state = 'open'")),
+        {"postgresql_with": {"fillfactor": "50"}},
+    )
+
+
+class UsageEvent(Base):
+    """One metered request: its counts, and at the same time the ledger's entry of its charge.
+
+    Partitioned by month of `created_at`, the moment of the settlement.
+    """
+
+    __tablename__ = "usage_events"
+
+    request_id: Mapped[uuid.UUID] = mapped_column(UUID(as_uuid=True), primary_key=True)
+    created_at: Mapped[datetime] = mapped_column(
+        DateTime(timezone=True), primary_key=True, server_default=text("now()")
+    )
+    user_id: Mapped[int] = mapped_column(BigInteger)
+    key_id: Mapped[int | None] = mapped_column(BigInteger)
+    endpoint: Mapped[str] = mapped_column(Text)
+    model: Mapped[str] = mapped_column(Text)
+    outcome: Mapped[str] = mapped_column(Text)
+    prompt_tokens: Mapped[int] = mapped_column(Integer)
+    completion_tokens: Mapped[int] = mapped_column(Integer)
+    charged_paid: Mapped[int] = mapped_column(BigInteger)
+    charged_trial: Mapped[int] = mapped_column(BigInteger)
+    uncharged_tokens: Mapped[int] = mapped_column(BigInteger)
+    balance_tokens: Mapped[int] = mapped_column(BigInteger)
+    time_to_first_token_ms: Mapped[int | None] = mapped_column(Integer)
+    duration_ms: Mapped[int] = mapped_column(Integer)
+
+    __table_args__ = (
+        Index("ix_usage_events_user_id", "user_id", "created_at"),
+        Index("ix_usage_events_created_at", "created_at", postgresql_using="brin"),
+        {"postgresql_partition_by": "RANGE (created_at)"},
+    )
+
+
+class UsageRollup(Base):
+    """Totals of an account's usage of one model on one UTC day, rebuilt from usage events."""
+
+    __tablename__ = "usage_rollups"
+
+    user_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    day: Mapped[date] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(Text, primary_key=True)
+    requests: Mapped[Tokens]
+    prompt_tokens: Mapped[Tokens]
+    completion_tokens: Mapped[Tokens]
+    charged_tokens: Mapped[Tokens]
+
+    __table_args__ = (Index("ix_usage_rollups_day", "day"),)
+
+
+class SweepState(Base):
+    """When a periodic task last ran, and until when it holds still afterwards."""
+
+    __tablename__ = "sweep_states"
+
+    name: Mapped[str] = mapped_column(Text, primary_key=True)
+    last_run_at: Mapped[Moment]
+    grace_until: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))

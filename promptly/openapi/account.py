@@ -1,0 +1,120 @@
+"""Balance, usage and receipts."""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from promptly.openapi.errors import ALWAYS, NO_ACCOUNT, NO_RECEIPT
+from promptly.openapi.operation import Operation, Parameter
+
+Tokens = Annotated[int, Meta(ge=0)]
+Moment = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+Day = Annotated[str, Meta(extra_json_schema={"format": "date"})]
+Outcome = Literal[
+    "completed",
+    "balance_exhausted",
+    "client_disconnected",
+    "upstream_error",
+    "timeout",
+    "shutdown",
+    "rejected",
+    "recovered",
+    "account_deleted",
+    "internal_error",
+]
+
+
+class Balance(Struct):
+    """`available_tokens` is the trial and what was paid for, less what running requests hold."""
+
+    object: Literal["balance"]
+    available_tokens: Tokens
+    trial_tokens: Tokens
+    trial_expires_at: Moment | None
+    paid_tokens: Tokens
+    reserved_tokens: Tokens
+
+
+class UsageDay(Struct):
+    """The sums of one day, in UTC."""
+
+    date: Day
+    requests: Tokens
+    prompt_tokens: Tokens
+    completion_tokens: Tokens
+    charged_tokens: Tokens
+
+
+class UsageList(Struct, tag_field="object", tag="list"):
+    """The days that saw a request, oldest first."""
+
+    data: list[UsageDay]
+
+
+class Receipt(Struct, tag_field="object", tag="receipt"):
+    """One settled request. `uncharged_tokens` is what the balance did not cover."""
+
+    request_id: Annotated[str, Meta(pattern="^req_[0-9a-f]{32}$")]
+    created_at: Moment
+    endpoint: str
+    model: str
+    outcome: Outcome
+    prompt_tokens: Tokens
+    completion_tokens: Tokens
+    charged_tokens: Tokens
+    uncharged_tokens: Tokens
+    balance_tokens: Tokens
+    time_to_first_token_ms: Tokens | None
+    duration_ms: Tokens | None
+
+
+_DAY = {"type": "string", "format": "date", "pattern": "^2[0-9]{3}-"}
+
+OPERATIONS = (
+    Operation(
+        method="get",
+        path="/v1/balance",
+        name="getBalance",
+        room="Account",
+        tag="Account",
+        summary="What the account can spend",
+        answer=Balance,
+        answer_text="The balance, in tokens.",
+        faults=(*ALWAYS, NO_ACCOUNT),
+    ),
+    Operation(
+        method="get",
+        path="/v1/usage",
+        name="getUsage",
+        room="Account",
+        tag="Account",
+        summary="What was used, by day or for one request",
+        description=(
+            "Daily sums from `start` to `end`, or, with `request_id`, the receipt of one request. "
+            "A request that is still running has no receipt yet."
+        ),
+        parameters=(
+            Parameter(
+                name="start",
+                place="query",
+                schema=_DAY,
+                description="The first day, UTC. Without it, 29 days before `end`.",
+            ),
+            Parameter(
+                name="end",
+                place="query",
+                schema=_DAY,
+                description="The last day, included; at most 366 days. Without it, today.",
+            ),
+            Parameter(
+                name="request_id",
+                place="query",
+                schema={"type": "string", "example": "req_019ab1c2d3e4f5061728394a5b6c7d8e"},
+                description="The id from `x-promptly-request-id`; the days are then not looked at.",
+            ),
+        ),
+        answer=UsageList | Receipt,
+        answer_text="The days, or the receipt.",
+        faults=(*ALWAYS, NO_RECEIPT),
+    ),
+)

@@ -1,0 +1,101 @@
+"""Errors as clients see them: their shape, and which of them a route can answer."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from msgspec import Struct
+
+from promptly import errors
+from promptly.openapi.schemas import Schema, Schemas
+
+
+class ErrorDetail(Struct):
+    """What went wrong. SDKs make exceptions of it; `code` is the part to decide by."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class Error(Struct):
+    """The body of every error."""
+
+    error: ErrorDetail
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One way for a request to fail: its status and `code`, and what to do about it."""
+
+    status: int
+    code: str | None
+    meaning: str
+
+
+@dataclass(frozen=True)
+class ErrorShape:
+    """How an API writes errors: the type of the body, and which field of `error` tells them apart.
+
+    `event` is the type of what ends a stream that fails, `room` the one both belong to.
+    """
+
+    body: Any
+    event: Any
+    room: str
+    field: str
+    value: Callable[[Fault], str | None]
+
+    def of(self, faults: tuple[Fault, ...], schemas: Schemas) -> Schema:
+        """The schema of the body with one of these faults."""
+        known = {"enum": list(dict.fromkeys(self.value(fault) for fault in faults))}
+        told = {"properties": {"error": {"properties": {self.field: known}}}}
+        return {"allOf": [schemas.of(self.body, self.room), told]}
+
+
+OPENAI = ErrorShape(Error, Error, "", "code", lambda fault: fault.code)
+
+
+def _fault(kind: type[errors.PromptlyError], meaning: str, code: str | None = None) -> Fault:
+    return Fault(kind.status, code or kind.code, meaning)
+
+
+INVALID = _fault(errors.InvalidRequest, "the request is not valid; `param` names the field")
+UNSUPPORTED = _fault(
+    errors.UnsupportedParameter, "`param` would change the answer, and is not supported here"
+)
+UNKNOWN_PARAMETER = _fault(
+    errors.InvalidRequest, "`param` is no parameter of this route", "unknown_parameter"
+)
+CONTEXT = _fault(
+    errors.ContextLengthExceeded, "the prompt is longer than the model's context: shorten it"
+)
+KEY = _fault(errors.InvalidKey, "no key, a wrong one, or one that was replaced")
+QUOTA = _fault(
+    errors.InsufficientQuota, "the balance does not cover the prompt and one token: top up"
+)
+NO_ACCOUNT = _fault(errors.NotFound, "the account is being deleted")
+NO_RECEIPT = _fault(errors.NotFound, "there is no such receipt, or not yet")
+NO_MODEL = _fault(errors.NotFound, "no model of this name is loaded", "model_not_found")
+NO_URL = _fault(errors.UnknownURL, "the name cannot be a part of a URL")
+NO_SERVER = _fault(errors.UnsupportedEndpoint, "no model server here serves this endpoint")
+SLOW_BODY = _fault(errors.BodyTimeout, "the body did not arrive in time")
+LARGE_BODY = _fault(errors.BodyTooLarge, "the body is too large")
+RATE = _fault(errors.RateLimited, "too many requests, a minute or at a time: wait `retry-after`")
+RESERVED = _fault(
+    errors.TokensReserved, "other requests of the account hold a part of its balance: wait"
+)
+INTERNAL = _fault(errors.PromptlyError, "a fault of the service: report `x-request-id`")
+UPSTREAM = _fault(errors.UpstreamError, "the model server failed: try again")
+NO_UPSTREAM = _fault(errors.UpstreamUnavailable, "no model server is ready or has a free slot")
+QUEUE = _fault(errors.QueueFull, "too many requests are waiting")
+SERVICE = _fault(errors.ServiceUnavailable, "an interruption: the database, or a restart")
+TIMEOUT = _fault(errors.UpstreamTimeout, "the model server took too long")
+
+# What every route below /v1 can answer, and what it can besides if it takes a body, if it asks
+# the model server, if it is charged for.
+ALWAYS = (INVALID, KEY, RATE, INTERNAL, SERVICE)
+WITH_BODY = (*ALWAYS, UNSUPPORTED, SLOW_BODY, LARGE_BODY)
+COUNTED = (*WITH_BODY, UPSTREAM, NO_UPSTREAM)
+METERED = (*COUNTED, CONTEXT, QUOTA, RESERVED, QUEUE, TIMEOUT)

@@ -1,0 +1,83 @@
+"""Headers of answers, by the names they have in `components/headers`."""
+
+from collections.abc import Iterable
+from typing import Any
+
+Header = dict[str, Any]
+
+_COUNT = {"type": "integer", "minimum": 0}
+_REQUEST_ID = {"type": "string", "pattern": "^req_[0-9a-f]{32}$"}
+
+HEADERS: dict[str, Header] = {
+    "x-request-id": {
+        "description": "The request's id, for questions to the operator.",
+        "required": True,
+        "schema": _REQUEST_ID,
+    },
+    "x-ratelimit-limit-requests": {
+        "description": "Requests a minute of the narrowest limit.",
+        "required": True,
+        "schema": _COUNT,
+    },
+    "x-ratelimit-remaining-requests": {
+        "description": "How many of them are left.",
+        "required": True,
+        "schema": _COUNT,
+    },
+    "x-ratelimit-reset-requests": {
+        "description": "Until the next place is free, as `12ms`, `1s` or `6m0s`.",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^([0-9]+ms|([0-9]+m)?[0-9]+s)$"},
+    },
+    "retry-after": {
+        "description": "Seconds to wait before trying again.",
+        "required": True,
+        "schema": _COUNT,
+    },
+    "x-should-retry": {
+        "description": "`false`: trying again does not help. SDKs obey it.",
+        "required": True,
+        "schema": {"type": "string", "enum": ["false"]},
+    },
+    "x-promptly-request-id": {
+        "description": "The id of the receipt, for `GET /v1/usage?request_id=`.",
+        "required": True,
+        "schema": _REQUEST_ID,
+    },
+    "x-promptly-charged-tokens": {
+        "description": "What was charged; not with streams, nor if it could not be written yet.",
+        "schema": _COUNT,
+    },
+    "x-promptly-balance-tokens": {
+        "description": "What the account can still spend; comes with the charge.",
+        "schema": _COUNT,
+    },
+    "x-promptly-ignored": {
+        "description": "Fields of the body that have no effect here, up to 20.",
+        "schema": {"type": "string"},
+    },
+}
+
+STANDING = (
+    "x-request-id",
+    "x-ratelimit-limit-requests",
+    "x-ratelimit-remaining-requests",
+    "x-ratelimit-reset-requests",
+)
+OF_METERED = (
+    "x-promptly-request-id",
+    "x-promptly-charged-tokens",
+    "x-promptly-balance-tokens",
+    "x-promptly-ignored",
+)
+OF_STATUS = {
+    402: ("x-should-retry",),
+    408: ("x-should-retry",),
+    429: ("retry-after",),
+    503: ("retry-after",),
+}
+
+
+def references(names: Iterable[str]) -> dict[str, Header]:
+    """These headers as an answer names them."""
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}

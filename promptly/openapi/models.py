@@ -1,0 +1,61 @@
+"""The loaded models."""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from promptly.openapi.errors import ALWAYS, NO_MODEL, NO_URL
+from promptly.openapi.operation import Operation, Parameter
+
+
+class ModelMeta(Struct):
+    """`n_ctx` is the context length in tokens, prompt and answer together."""
+
+    n_ctx: int
+
+
+class Model(Struct):
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    meta: ModelMeta
+
+
+class ModelList(Struct):
+    object: Literal["list"]
+    data: list[Model]
+
+
+OPERATIONS = (
+    Operation(
+        method="get",
+        path="/v1/models",
+        name="listModels",
+        room="Model",
+        tag="Models",
+        summary="List the loaded models",
+        answer=ModelList,
+        answer_text="The models that answer now; none while no model server is ready.",
+        faults=ALWAYS,
+    ),
+    Operation(
+        method="get",
+        path="/v1/models/{name}",
+        name="getModel",
+        room="Model",
+        tag="Models",
+        summary="Describe one model",
+        parameters=(
+            Parameter(
+                name="name",
+                place="path",
+                schema={"type": "string", "pattern": "^[^/\\n][^\\n]*$"},
+                description="The model's id; it may hold slashes.",
+            ),
+        ),
+        answer=Model,
+        answer_text="The model.",
+        faults=(*ALWAYS, NO_MODEL, NO_URL),
+    ),
+)

@@ -1,0 +1,54 @@
+"""JSON schemas of msgspec's types, collected under the names that the document gives them."""
+
+from typing import Any
+
+import msgspec
+
+Schema = dict[str, Any]
+
+REF = "#/components/schemas/"
+
+
+class Schemas:
+    """The schemas of `components/schemas`, each made once.
+
+    Every API is a room of its own, here as in the code: a type `TextPart` of the room `Chat` is
+    `ChatTextPart`, so that the names stay when another room gets a type of the same name.
+    """
+
+    def __init__(self) -> None:
+        self.found: dict[str, Schema] = {}
+        self._made: dict[tuple[Any, str], Schema] = {}
+
+    def of(self, kind: Any, room: str) -> Schema:
+        """The schema of a type, a reference if the type has a name.
+
+        Raises ValueError if the room has two types of one name.
+        """
+        if (kind, room) in self._made:
+            return self._made[kind, room]
+        (schema,), parts = msgspec.json.schema_components((kind,), ref_template=REF + "{name}")
+        names = {name: name if name.startswith(room) else room + name for name in parts}
+        for name, part in parts.items():
+            renamed = _renamed(part, names)
+            if self.found.setdefault(names[name], renamed) != renamed:
+                raise ValueError(f"two types are called {names[name]}")
+        made: Schema = _renamed(schema, names)
+        self._made[kind, room] = made
+        return made
+
+    def resolve(self, schema: Schema) -> Schema:
+        """The schema that a reference means, or the schema itself."""
+        reference = schema.get("$ref")
+        return schema if reference is None else self.found[reference.removeprefix(REF)]
+
+
+def _renamed(value: Any, names: dict[str, str]) -> Any:
+    """The value with every reference by its new name."""
+    if isinstance(value, dict):
+        return {key: _renamed(item, names) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_renamed(item, names) for item in value]
+    if isinstance(value, str) and value.startswith(REF):
+        return REF + names[value.removeprefix(REF)]
+    return value

@@ -1,0 +1,125 @@
+"""Redis: one bounded pool, short timeouts, and a breaker so that its absence costs nothing."""
+
+import hashlib
+import logging
+import threading
+import time
+from typing import Any
+
+import redis
+from flask import Flask
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from promptly.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+TIMEOUTS: dict[str, Any] = {"socket_timeout": 0.5, "socket_connect_timeout": 0.5}
+
+# After a failure Redis is left alone this long, so that requests do not queue at its door.
+PAUSE_SECONDS = 1.0
+WARNING_SECONDS = 60.0
+MAX_CONNECTIONS = 64
+
+
+class RedisAway(Exception):
+    """Redis cannot be asked now; the caller goes on without it."""
+
+
+class RedisLane:
+    """Commands on the path of a request: bounded, breaking off early, over bare connections.
+
+    redis-py's client adds pool checks, retries and telemetry to each call, twice the cost of the
+    call itself; here its connections are used directly.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.client: redis.Redis = redis.Redis.from_url(
+            url, retry=Retry(NoBackoff(), 0), **TIMEOUTS
+        )
+        self._idle: list[Any] = []
+        self._places = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        self._away_until = 0.0
+        self._warned_at = -WARNING_SECONDS
+
+    def command(self, *arguments: Any) -> Any:
+        """One command; raises RedisAway without an answer in time, ResponseError for a refusal."""
+        if time.monotonic() < self._away_until:
+            raise RedisAway
+        with self._places:
+            try:
+                return self._exchange(arguments)
+            except redis.exceptions.ResponseError:
+                raise
+            except (redis.exceptions.RedisError, OSError) as problem:
+                self._failed(problem)
+                raise RedisAway from problem
+
+    def script(self, source: str) -> "RedisScript":
+        """A Lua script, loaded when Redis does not know it yet."""
+        return RedisScript(self, source)
+
+    def _exchange(self, arguments: tuple[Any, ...]) -> Any:
+        if self._idle:
+            connection = self._idle.pop()
+            try:
+                return self._ask(connection, arguments)
+            except (redis.exceptions.ConnectionError, OSError):
+                # It had grown stale; a new one tells whether Redis is away.
+                while self._idle:
+                    self._idle.pop().disconnect()
+        return self._ask(self.client.connection_pool.make_connection(), arguments)
+
+    def _ask(self, connection: Any, arguments: tuple[Any, ...]) -> Any:
+        try:
+            connection.send_packed_command(connection.pack_command(*arguments))
+            answer = connection.read_response()
+        except redis.exceptions.ResponseError:
+            self._idle.append(connection)
+            raise
+        except BaseException:
+            # Also when the greenlet is cut: its answer must not be taken for another's.
+            connection.disconnect()
+            raise
+        self._idle.append(connection)
+        return answer
+
+    def _failed(self, problem: Exception) -> None:
+        """Open the breaker and warn, once a minute."""
+        now = time.monotonic()
+        self._away_until = now + PAUSE_SECONDS
+        if now - self._warned_at >= WARNING_SECONDS:
+            self._warned_at = now
+            logger.warning(
+                "Redis is away: limits hold per process until it returns",
+                extra={"reason": type(problem).__name__},
+            )
+
+
+class RedisScript:
+    """One Lua script, called by its hash."""
+
+    def __init__(self, lane: RedisLane, source: str) -> None:
+        self._lane = lane
+        self._source = source
+        self._sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+
+    def __call__(self, keys: list[str], arguments: list[Any]) -> Any:
+        """Run it; raises RedisAway when Redis does not answer in time."""
+        try:
+            return self._lane.command("EVALSHA", self._sha, len(keys), *keys, *arguments)
+        except redis.exceptions.NoScriptError:
+            return self._lane.command("EVAL", self._source, len(keys), *keys, *arguments)
+
+
+def limiter_uri(url: str) -> str:
+    """The address as the limits library spells it."""
+    if url.startswith("unix://"):
+        return "redis+unix://" + url.removeprefix("unix://")
+    return url
+
+
+def configure(app: Flask, settings: Settings) -> None:
+    """Give the application its lane to Redis; it connects when first needed."""
+    app.extensions["redis_lane"] = RedisLane(settings.redis_url)

@@ -1,0 +1,89 @@
+"""How much of an invoice is paid. Bitcoin amounts have 8 decimals, the invoice's currency has 2."""
+
+from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, ROUND_UP, Decimal
+from typing import Any
+
+Invoice = dict[str, Any]
+
+SATOSHI = Decimal("0.00000001")
+CENT = Decimal("0.01")
+
+# What a bitcoin costs here, by the invoice's currency.
+RATES = {"USD": Decimal(100_000), "EUR": Decimal(90_000), "BTC": Decimal(1)}
+
+UNPAID = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An invoice's money in bitcoin; ``total`` is None for a top-up that was not paid yet."""
+
+    total: Decimal | None
+    paid: Decimal
+    confirmed: Decimal
+    tolerance_percent: Decimal
+
+    @property
+    def due(self) -> Decimal:
+        """What is left to be paid; negative when too much was paid."""
+        return (self.total if self.total is not None else self.paid) - self.paid
+
+    @property
+    def is_paid(self) -> bool:
+        """Whether enough was paid, confirmed or not."""
+        return self._is_enough(self.paid)
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether enough was paid and confirmed."""
+        return self._is_enough(self.confirmed)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether more was paid than asked for."""
+        return self.total is not None and self.paid > self.total
+
+    def _is_enough(self, amount: Decimal) -> bool:
+        if self.total is None:
+            return amount > 0
+        return amount > 0 and amount >= self.total * (100 - self.tolerance_percent) / 100
+
+
+def account(invoice: Invoice) -> Account:
+    """Reckon up an invoice's payments; those that were replaced do not count."""
+    total = None
+    if invoice["amount"] is not None:
+        asked = Decimal(invoice["amount"]) / Decimal(invoice["rate"])
+        total = asked.quantize(SATOSHI, ROUND_UP)
+    return Account(
+        total,
+        paid=_sum(invoice, ("Processing", "Settled")),
+        confirmed=_sum(invoice, ("Settled",)),
+        tolerance_percent=Decimal(str(invoice["checkout"]["paymentTolerance"])),
+    )
+
+
+def in_currency(invoice: Invoice, bitcoin: Decimal) -> Decimal:
+    """Convert at the invoice's rate."""
+    return (bitcoin * Decimal(invoice["rate"])).quantize(CENT, ROUND_HALF_UP)
+
+
+def in_bitcoin(invoice: Invoice, amount: Decimal) -> Decimal:
+    """Convert at the invoice's rate."""
+    return (amount / Decimal(invoice["rate"])).quantize(SATOSHI, ROUND_HALF_UP)
+
+
+def minor(amount: Decimal) -> int:
+    """An amount in cents."""
+    return int((amount * 100).to_integral_value(ROUND_HALF_UP))
+
+
+def text(amount: Decimal) -> str:
+    """An amount as the API writes it: never in exponents, zero without decimals."""
+    return f"{amount:f}" if amount else "0"
+
+
+def _sum(invoice: Invoice, statuses: tuple[str, ...]) -> Decimal:
+    values = (Decimal(item["value"]) for item in invoice["payments"] if item["status"] in statuses)
+    return sum(values, UNPAID)

@@ -1,0 +1,97 @@
+"""What the simulator did for each request: the truth that charges are compared with."""
+
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+KEPT_RECORDS = 20_000
+KEPT_BODY_BYTES = 128 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class Record:
+    """One request for a generation.
+
+    ``completion_tokens`` is the last count whose bytes were given to the socket before a
+    disconnect was noticed; ``completion_generated`` the count reached inside.
+    ``outcome``: queued, running, finished, client_closed, fault or rejected.
+    """
+
+    path: str
+    headers: dict[str, str]
+    body: Any
+    body_bytes: int
+    tag: str = ""
+    stream: bool = False
+    prompt_tokens: int = 0
+    processed_prompt_tokens: int = 0
+    completion_tokens: int = 0
+    completion_generated: int = 0
+    outcome: str = "queued"
+    started_at: float = field(default_factory=time.time)
+    slot_at: float | None = None
+    ended_at: float | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return all fields, for the control route."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+class Records:
+    """The latest records; the bodies of old ones are dropped before memory grows."""
+
+    def __init__(self) -> None:
+        self._records: deque[Record] = deque()
+        self._with_body: deque[Record] = deque()
+        self._body_bytes = 0
+        self.totals = Totals()
+
+    def add(self, record: Record) -> None:
+        """Keep a record from its beginning."""
+        self._records.append(record)
+        if len(self._records) > KEPT_RECORDS:
+            self._records.popleft()
+        self._with_body.append(record)
+        self._body_bytes += record.body_bytes
+        while self._body_bytes > KEPT_BODY_BYTES:
+            oldest = self._with_body.popleft()
+            self._body_bytes -= oldest.body_bytes
+            oldest.body = None
+        self.totals.requests += 1
+
+    def end(self, record: Record, outcome: str) -> None:
+        """Note how a request ended."""
+        record.outcome = outcome
+        record.ended_at = time.time()
+        totals = self.totals
+        totals.outcomes[outcome] = totals.outcomes.get(outcome, 0) + 1
+        totals.prompt_tokens += record.processed_prompt_tokens
+        totals.completion_tokens += record.completion_tokens
+        totals.completion_generated += record.completion_generated
+
+    def list(self, tag: str = "") -> "list[dict[str, Any]]":
+        """Return all records, oldest first, or those with one tag."""
+        return [record.as_json() for record in self._records if not tag or record.tag == tag]
+
+    def clear(self) -> None:
+        """Forget all records and totals."""
+        self._records.clear()
+        self._with_body.clear()
+        self._body_bytes = 0
+        self.totals = Totals()
+
+
+@dataclass(slots=True)
+class Totals:
+    """Sums over all ended requests since the start or the last clearing.
+
+    ``refused`` counts the answers of every route that were errors, not only of generations.
+    """
+
+    requests: int = 0
+    refused: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    completion_generated: int = 0
+    outcomes: dict[str, int] = field(default_factory=dict)

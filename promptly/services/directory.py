@@ -1,0 +1,233 @@
+"""All accounts as operators look through them: searched, sorted, a page at a time.
+
+A page begins behind the last row of the one before, by that row's value and number, so it costs
+the same wherever it lies and equal values do not matter. First come the numbers of its accounts,
+from what is cheapest to read in that order; then what is shown of them.
+
+Sorting by balance reads all balances: they change with every request, and an index on them would
+make each of those dearer.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import text
+
+from promptly.extensions import db
+
+JOINED, EMAIL, BALANCE, USAGE = "joined", "email", "balance", "usage"
+ORDERS = (JOINED, EMAIL, BALANCE, USAGE)
+
+# Of an expired trial only the part that running requests still hold counts, as everywhere.
+AVAILABLE = """(b.paid_tokens - b.held_paid - b.held_trial
+    + CASE WHEN b.trial_expires_at > now() THEN b.trial_tokens ELSE b.held_trial END)"""
+
+# Bytes are compared in half the time of letters; addresses are ASCII.
+_MATCHES = "u.email COLLATE \"C\" ILIKE :part ESCAPE '!'"
+
+
+Value = str | int | datetime
+
+
+@dataclass(frozen=True)
+class Place:
+    """A row's place in an order: its value there, and its account."""
+
+    value: Value
+    user_id: int
+
+    def __str__(self) -> str:
+        value = self.value.isoformat() if isinstance(self.value, datetime) else self.value
+        return f"{value}~{self.user_id}"
+
+    @classmethod
+    def parse(cls, order: str, written: str) -> "Place | None":
+        """A place as a link carries it; None for what is none."""
+        value, _, number = written.rpartition("~")
+        try:
+            return cls(_READ[order](value), _bigint(number))
+        except (ValueError, OverflowError):
+            return None
+
+
+def _bigint(written: str) -> int:
+    number = int(written)
+    if abs(number) >= 2**63:
+        raise OverflowError
+    return number
+
+
+def _moment(written: str) -> datetime:
+    moment = datetime.fromisoformat(written)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _address(written: str) -> str:
+    if "\x00" in written:
+        raise ValueError("no address")
+    return written
+
+
+_READ: dict[str, Callable[[str], Value]] = {
+    JOINED: _moment,
+    EMAIL: _address,
+    BALANCE: _bigint,
+    USAGE: _bigint,
+}
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One account in a list; `month_tokens` are those of the last 30 days."""
+
+    user_id: int
+    email: str
+    key_prefix: str | None
+    available_tokens: int
+    trial_tokens: int
+    trial_expires_at: datetime | None
+    month_tokens: int
+    created_at: datetime
+    closed: bool
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some accounts, and where the pages before and after them begin; None: there is none."""
+
+    accounts: list[Listed]
+    before: Place | None
+    after: Place | None
+
+
+@dataclass(frozen=True)
+class _Section:
+    """A part of an order: what it reads, and by which value and number it is sorted.
+
+    With a `constant` all of its values are the same, and the numbers decide.
+    """
+
+    source: str
+    value: str
+    key: str
+    only: str | None = None
+    constant: int | None = None
+
+
+_NOTHING_USED = _Section(
+    "users u",
+    "CAST(0 AS bigint)",
+    "u.id",
+    only="NOT EXISTS (SELECT FROM account_activity a WHERE a.user_id = u.id AND a.tokens > 0)",
+    constant=0,
+)
+_SECTIONS: dict[str, tuple[_Section, ...]] = {
+    JOINED: (_Section("users u", "u.created_at", "u.id"),),
+    EMAIL: (_Section("users u", "u.email", "u.id"),),
+    BALANCE: (_Section("balances b", AVAILABLE, "b.user_id"),),
+    # Whoever used nothing has no row of activity, or one that says so.
+    USAGE: (
+        _NOTHING_USED,
+        _Section("account_activity a", "a.tokens", "a.user_id", only="a.tokens > 0"),
+    ),
+}
+
+_SHOWN = text(f"""
+SELECT u.id, u.email, u.key_prefix, {AVAILABLE},
+       CASE WHEN b.trial_expires_at > now() THEN b.trial_tokens ELSE b.held_trial END,
+       b.trial_expires_at, coalesce(a.tokens, 0), u.created_at, u.closed_at IS NOT NULL
+FROM users u JOIN balances b ON b.user_id = u.id
+LEFT JOIN account_activity a ON a.user_id = u.id
+WHERE u.id = ANY(:ids)
+""")  # noqa: S608 - a constant of this module
+
+
+def page(
+    *,
+    part: str = "",
+    order: str = JOINED,
+    descending: bool = True,
+    after: Place | None = None,
+    before: Place | None = None,
+    limit: int = 50,
+) -> Page:
+    """The first accounts in an order, or those after a place, or right before it.
+
+    Only accounts whose address contains `part`, in whatever case.
+    """
+    backwards = before is not None
+    place = before if backwards else after
+    rows = _rows(part, order, descending != backwards, place, limit + 1)
+    if backwards and len(rows) < limit:
+        # Less than a page lies before: then the first page, whole.
+        return page(part=part, order=order, descending=descending, limit=limit)
+    more = len(rows) > limit
+    rows = rows[:limit]
+    if backwards:
+        rows.reverse()
+    places = [Place(value, user_id) for value, user_id in rows]
+    # Where one came from there is a page, even if this one is empty.
+    before_this = more if backwards else after is not None
+    after_this = True if backwards else more
+    return Page(
+        accounts=_shown([user_id for _, user_id in rows]),
+        before=places[0] if places and before_this else None,
+        after=places[-1] if places and after_this else None,
+    )
+
+
+def _rows(
+    part: str, order: str, descending: bool, place: Place | None, limit: int
+) -> list[tuple[Value, int]]:
+    found: list[tuple[Value, int]] = []
+    sections = _SECTIONS[order]
+    for section in reversed(sections) if descending else sections:
+        if len(found) < limit:
+            statement, parameters = _statement(section, part, descending, place)
+            parameters["limit"] = limit - len(found)
+            rows = db.session.execute(text(statement), parameters)
+            found.extend((row[0], row[1]) for row in rows)
+    return found
+
+
+def _statement(
+    section: _Section, part: str, descending: bool, place: Place | None
+) -> tuple[str, dict[str, Any]]:
+    conditions = [] if section.only is None else [section.only]
+    parameters: dict[str, Any] = {}
+    if part:
+        matches = f"{section.key} IN (SELECT u.id FROM users u WHERE {_MATCHES})"  # noqa: S608
+        conditions.append(_MATCHES if section.source == "users u" else matches)
+        parameters["part"] = f"%{_escaped(part)}%"
+    if place is not None:
+        comparison = "<" if descending else ">"
+        if section.constant is None:
+            place_of_row = f"({section.value}, {section.key})"
+            conditions.append(f"{place_of_row} {comparison} (:value, :user_id)")
+        elif section.constant == place.value:
+            conditions.append(f"{section.key} {comparison} :user_id")
+        elif (section.constant < int(str(place.value))) != descending:
+            conditions.append("false")
+        parameters |= {"value": place.value, "user_id": place.user_id}
+    direction = "DESC" if descending else "ASC"
+    where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+    # Put together of this module's own words; what was entered are parameters.
+    statement = (
+        f"SELECT {section.value}, {section.key} FROM {section.source}{where}"  # noqa: S608
+        f" ORDER BY {section.value} {direction}, {section.key} {direction} LIMIT :limit"
+    )
+    return statement, parameters
+
+
+def _shown(ids: list[int]) -> list[Listed]:
+    found = {row[0]: Listed(*row) for row in db.session.execute(_SHOWN, {"ids": ids})}
+    # Whoever was deleted between the two queries is not shown.
+    return [found[user_id] for user_id in ids if user_id in found]
+
+
+def _escaped(part: str) -> str:
+    for character in "!%_":
+        part = part.replace(character, f"!{character}")
+    return part

@@ -1,0 +1,47 @@
+"""E-mail addresses: which are accepted, and which spellings name one mailbox."""
+
+import hashlib
+import hmac
+
+import email_validator
+
+from promptly.errors import InvalidRequest
+from promptly.settings import Secret
+
+# Private networks do deliver mail at .local or .internal; only the shape is checked here.
+email_validator.SPECIAL_USE_DOMAIN_NAMES.clear()
+
+MAX_LENGTH = 254
+
+
+def normalise(address: str) -> str:
+    """The address as it is stored: domain in lower case and ASCII, local part as written.
+
+    Raises InvalidRequest (param `email`) with a sentence that can be shown.
+    """
+    address = address.strip()
+    if not address:
+        raise InvalidRequest("Please enter your e-mail address.", param="email")
+    if len(address) > MAX_LENGTH:
+        raise InvalidRequest("This e-mail address is too long.", param="email")
+    try:
+        parsed = email_validator.validate_email(
+            address, check_deliverability=False, allow_smtputf8=False
+        )
+    except email_validator.EmailNotValidError as problem:
+        raise InvalidRequest(
+            f"This is not a valid e-mail address: {problem}", param="email"
+        ) from None
+    return parsed.ascii_email or parsed.normalized
+
+
+def fold(address: str) -> str:
+    """One text for all spellings of a mailbox: no case, no plus-tag."""
+    local, _, domain = address.lower().rpartition("@")
+    return f"{local.partition('+')[0] or local}@{domain}"
+
+
+def mailbox_hash(address: str, pepper: Secret) -> bytes:
+    """The keyed hash under which a mailbox is remembered, 32 bytes."""
+    message = b"mailbox:" + fold(address).encode()
+    return hmac.digest(pepper.reveal().encode(), message, hashlib.sha256)

@@ -1,0 +1,132 @@
+"""What happens when a request's process died, stalled, or found its hold gone."""
+
+import logging
+import uuid
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from promptly.request_ids import started_at_ms
+from promptly.services.metering import statements
+from promptly.services.metering.holds import Charge, Settlement, parameters_of
+
+logger = logging.getLogger(__name__)
+
+# Holds without a checkpoint for this long are taken for dead. With the sweep's interval and the
+# grace below, a dead process's holds are settled well within 90 seconds.
+STALE_SECONDS = 30
+# After an interruption of PostgreSQL, or of the sweep itself, living processes report first.
+GRACE_SECONDS = 25
+SWEEP_SECONDS = 10
+BATCH = 200
+
+# Ended holds are kept as long as a stalled process might come back to settle late.
+KEEP_SECONDS = 3600
+
+SWEEP = """
+INSERT INTO sweep_states AS s (name, last_run_at, grace_until)
+VALUES ('holds', now(), now() + make_interval(secs => :grace))
+ON CONFLICT (name) DO UPDATE
+SET last_run_at = now(),
+    grace_until = CASE
+        WHEN s.last_run_at < now() - make_interval(secs => :missed)
+          OR pg_postmaster_start_time() > s.last_run_at
+        THEN now() + make_interval(secs => :grace)
+        ELSE s.grace_until
+    END
+RETURNING grace_until > now()
+"""
+
+
+def begin_sweep(session: Session) -> bool:
+    """Note that the sweep runs; False while living processes are given time to report."""
+    waiting = session.scalar(text(SWEEP), {"grace": GRACE_SECONDS, "missed": 3 * SWEEP_SECONDS})
+    return not waiting
+
+
+def stale_holds(session: Session) -> list[uuid.UUID]:
+    """Open holds that no process has checkpointed for STALE_SECONDS, oldest first."""
+    rows = session.connection().exec_driver_sql(
+        statements.STALE_HOLDS, {"stale_seconds": STALE_SECONDS, "limit": BATCH}
+    )
+    return [uuid.UUID(str(row[0])) for row in rows]
+
+
+def recover(session: Session, request_id: uuid.UUID, silent_seconds: float = STALE_SECONDS) -> bool:
+    """Settle one dead hold at its last checkpoint; False if it ended or lives after all."""
+    row = (
+        session.connection()
+        .exec_driver_sql(
+            statements.RECOVER, {"request_id": str(request_id), "stale_seconds": silent_seconds}
+        )
+        .first()
+    )
+    if row is None:
+        return False
+    logger.info(
+        "hold recovered",
+        extra={"request_id": request_id.hex, "user_id": row[0], "charged_tokens": row[1]},
+    )
+    return True
+
+
+def purge_holds(session: Session) -> int:
+    """Remove a batch of ended holds that are past every late settlement; returns how many."""
+    done = session.connection().exec_driver_sql(
+        statements.PURGE_HOLDS, {"keep_seconds": KEEP_SECONDS, "limit": 5000}
+    )
+    return done.rowcount
+
+
+def settle_late(session: Session, settlement: Settlement) -> Charge | None:
+    """Settle a request whose hold is not open, charging only what has not been charged yet.
+
+    The hold may have been settled by an earlier try whose answer was lost, recovered by the
+    sweep while this process stood still, or lost with PostgreSQL's last moments. Returns None
+    when the account itself is gone.
+    """
+    parameters = parameters_of(settlement)
+    request = {"request_id": parameters["request_id"]}
+    started_at = datetime.fromtimestamp(started_at_ms(settlement.request_id) / 1000, UTC)
+    parameters["not_before"] = started_at - timedelta(minutes=5)
+
+    # A first try, or the sweep, may still be at work in PostgreSQL: wait for it, then look with new
+    # eyes. A lock within the next statement would not do: it keeps its view of the usage events.
+    session.execute(text(statements.LOCK_REQUEST), request)
+    session.execute(text(statements.LOCK_HOLD), request)
+    state, charged, uncharged, balance = session.execute(
+        text(statements.LATE_STATE), parameters
+    ).one()
+    if state == "open":
+        row = (
+            session.connection()
+            .exec_driver_sql(statements.SETTLE, parameters_of(settlement))
+            .first()
+        )
+        return None if row is None else Charge(*row)
+    if charged is not None and state != "recovered":
+        return Charge(charged, uncharged, balance)
+
+    recorded = (
+        session.execute(text(statements.EVENT_COUNTS), parameters).first()
+        if charged is not None
+        else None
+    )
+    already = recorded[0] + recorded[1] if recorded is not None else 0
+    cost = max(settlement.prompt_tokens + settlement.completion_tokens - already, 0)
+    free = session.execute(text(statements.LOCK_BALANCE), parameters).first()
+    if free is None:
+        return None
+    charged_trial = min(cost, free[0])
+    charged_paid = min(cost - charged_trial, free[1])
+    parameters |= {
+        "charged_trial": charged_trial,
+        "charged_paid": charged_paid,
+        "uncharged_tokens": cost - charged_trial - charged_paid,
+        "balance_tokens": free[0] + free[1] - charged_trial - charged_paid,
+    }
+    session.execute(text(statements.CHARGE_FREE), parameters)
+    session.execute(text(statements.MARK_SETTLED), request)
+    statement = statements.INSERT_EVENT if recorded is None else statements.UPDATE_EVENT
+    return Charge(*session.execute(text(statement), parameters).one())

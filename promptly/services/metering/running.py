@@ -1,0 +1,73 @@
+"""The requests that run or wait at this moment, by their holds, for operators to look at."""
+
+import uuid
+from dataclasses import dataclass
+
+from sqlalchemy import func, select
+
+from promptly.errors import NotFound
+from promptly.extensions import db
+from promptly.models import Hold, User
+from promptly.request_ids import parse_id
+from promptly.services.metering.recovery import STALE_SECONDS
+
+
+@dataclass(frozen=True)
+class OpenHold:
+    """A hold with its account's address, for how long it has been open, and silent; seconds."""
+
+    hold: Hold
+    email: str | None
+    age_seconds: int
+    silent_seconds: int
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether its process is taken for dead."""
+        return self.silent_seconds > STALE_SECONDS
+
+
+def oldest(limit: int, *, after: uuid.UUID | None = None) -> list[OpenHold]:
+    """Open holds, oldest first: all, or those that began after a request. Ids are in that order."""
+    query = (
+        select(
+            Hold,
+            User.email,
+            func.extract("epoch", func.now() - Hold.created_at),
+            func.extract("epoch", func.now() - Hold.checkpoint_at),
+        )
+        .outerjoin(User, User.id == Hold.user_id)
+        .where(Hold.state == "open")
+        .order_by(Hold.request_id)
+        .limit(limit)
+    )
+    if after is not None:
+        query = query.where(Hold.request_id > after)
+    return [
+        OpenHold(hold, email, int(age), int(silent))
+        for hold, email, age, silent in db.session.execute(query)
+    ]
+
+
+def of_account(user_id: int, limit: int = 20) -> list[Hold]:
+    """The open holds of an account, oldest first."""
+    query = select(Hold).where(Hold.user_id == user_id, Hold.state == "open")
+    return list(db.session.scalars(query.order_by(Hold.created_at).limit(limit)))
+
+
+def find(request_id: str) -> Hold:
+    """The open hold of the request with this public id; raises NotFound."""
+    parsed = parse_id(request_id)
+    hold = None if parsed is None else db.session.get(Hold, parsed)
+    if hold is None or hold.state != "open":
+        raise NotFound("There is no such open hold.")
+    return hold
+
+
+def figures(hold: Hold) -> dict[str, int]:
+    """What a hold has set aside, and its counts as of the last checkpoint."""
+    return {
+        "held_tokens": hold.held_paid + hold.held_trial,
+        "prompt_tokens": hold.prompt_tokens,
+        "completion_tokens": hold.completion_tokens,
+    }

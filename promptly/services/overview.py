@@ -1,0 +1,99 @@
+"""What an operator sees first: how many accounts there are, what they own, what waits for him."""
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+from sqlalchemy import text
+
+from promptly.extensions import db
+from promptly.models import Reconciliation
+from promptly.services import outbox, webhooks
+from promptly.services.metering.recovery import STALE_SECONDS
+from promptly.services.payments import attention, reconciliation
+
+# Of an expired trial only what running requests still hold is owned.
+_ACCOUNTS = text("""
+SELECT (SELECT count(*) FROM users) AS accounts,
+       (SELECT count(*) FROM users WHERE created_at >= :since) AS new_accounts,
+       (SELECT count(*) FROM account_activity WHERE tokens > 0) AS active_accounts,
+       (SELECT coalesce(sum(paid_tokens + CASE WHEN trial_expires_at > now() THEN trial_tokens
+                                               ELSE held_trial END), 0)
+        FROM balances) AS owned_tokens
+""")
+
+_RUNNING = text("""
+SELECT count(*) AS open_holds, coalesce(sum(held_paid + held_trial), 0) AS reserved_tokens,
+       count(*) FILTER (WHERE checkpoint_at < now() - make_interval(secs => :stale)) AS stale_holds
+FROM holds WHERE state = 'open'
+""")
+
+_SIGN_UPS = text("""
+SELECT (created_at AT TIME ZONE 'UTC')::date AS day, count(*) AS accounts
+FROM users WHERE created_at >= :since GROUP BY 1 ORDER BY 1
+""")
+
+_PAYMENTS = text("""
+SELECT (SELECT coalesce(sum(tokens_owed), 0) FROM orders WHERE tokens_owed > 0) AS owed_tokens,
+       (SELECT count(*) FROM payment_reversals WHERE state = 'requested') AS waiting_refunds
+""")
+
+_LATE_MAILS = text("""
+SELECT count(*) FROM outbox WHERE state = 'pending' AND created_at < now() - interval '10 minutes'
+""")
+
+_RUNS = text("SELECT name, last_run_at FROM sweep_states")
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """What waits for the operator: numbers, all of them 0 when nothing does."""
+
+    cases: int
+    parked_events: int
+    failed_mails: int
+    late_mails: int
+    waiting_refunds: int
+    owed_tokens: int
+    stale_holds: int
+
+    def __bool__(self) -> bool:
+        return any(vars(self).values())
+
+
+def accounts(since: datetime) -> dict[str, int]:
+    """Accounts, those made since a moment, those active recently; tokens owned and reserved."""
+    counted = db.session.execute(_ACCOUNTS, {"since": since}).mappings().one()
+    return {name: int(value) for name, value in {**counted, **running()}.items()}
+
+
+def running() -> dict[str, int]:
+    """Open holds, the tokens they reserve, and those whose process has been silent too long."""
+    row = db.session.execute(_RUNNING, {"stale": STALE_SECONDS}).mappings().one()
+    return {name: int(value) for name, value in row.items()}
+
+
+def sign_ups(since: datetime) -> dict[date, int]:
+    """New accounts of each UTC day that saw one."""
+    return {row.day: row.accounts for row in db.session.execute(_SIGN_UPS, {"since": since})}
+
+
+def waiting() -> Waiting:
+    """What waits for the operator now."""
+    payments = db.session.execute(_PAYMENTS).mappings().one()
+    return Waiting(
+        cases=attention.count_open(),
+        parked_events=webhooks.count("parked"),
+        failed_mails=outbox.count("failed"),
+        late_mails=db.session.scalar(_LATE_MAILS) or 0,
+        waiting_refunds=payments["waiting_refunds"],
+        owed_tokens=int(payments["owed_tokens"]),
+        stale_holds=running()["stale_holds"],
+    )
+
+
+def last_runs() -> dict[str, Any]:
+    """When the periodic tasks last ran, by name; `reconciliation` is the newest one's row."""
+    runs: dict[str, Any] = {row.name: row.last_run_at for row in db.session.execute(_RUNS)}
+    newest: list[Reconciliation] = reconciliation.newest()
+    return runs | {"reconciliation": newest[0] if newest else None}

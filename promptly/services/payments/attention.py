@@ -1,0 +1,169 @@
+"""What an operator has to decide: listed once, decided once, with his name.
+
+Not credited, because
+- paid_partial, paid_late: less Bitcoin than the price came, or it came after the time ran out
+- unconfirmed: Bitcoin was seen on its way and never confirmed
+- amount, currency, livemode: what was paid is not what the order says
+- second_checkout: another page of the same order was paid too
+- account_deleted: the account was deleted before the money came
+- unknown_order: there is no such order in this database
+Credited, and
+- paid_over: more Bitcoin than the price came
+- invalid: an operator had credited it, and BTCPay says now that it was not paid
+"""
+
+from collections.abc import Mapping
+
+from sqlalchemy import func, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from promptly.errors import InvalidRequest, NotFound
+from promptly.extensions import db
+from promptly.models import Order, PaymentCase
+from promptly.services.paging import NEWEST, Cursor, Page, newest_first
+from promptly.services.payments.truth import Truth
+
+CREDIT, REFUND, DISMISS, TAKE_BACK = "credit", "refund", "dismiss", "take_back"
+SUPERSEDED = "superseded"
+
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "paid_partial": (CREDIT, REFUND, DISMISS),
+    "paid_late": (CREDIT, REFUND, DISMISS),
+    "unconfirmed": (CREDIT, DISMISS),
+    "paid_over": (REFUND, DISMISS),
+    "amount": (CREDIT, REFUND, DISMISS),
+    "currency": (CREDIT, REFUND, DISMISS),
+    "livemode": (DISMISS,),
+    "second_checkout": (DISMISS,),
+    "account_deleted": (REFUND, DISMISS),
+    "unknown_order": (DISMISS,),
+    "invalid": (TAKE_BACK, DISMISS),
+}
+
+
+def raise_case(
+    kind: str,
+    *,
+    provider: str,
+    checkout_id: str,
+    order_id: int | None,
+    detail: str,
+    paid_minor: int | None = None,
+) -> PaymentCase:
+    """The case of this kind about this checkout, new if there was none; it may be decided."""
+    statement = (
+        insert(PaymentCase)
+        .values(
+            kind=kind,
+            provider=provider,
+            checkout_id=checkout_id,
+            order_id=order_id,
+            detail=detail,
+            paid_minor=paid_minor,
+        )
+        .on_conflict_do_nothing()
+        .returning(PaymentCase.id)
+    )
+    db.session.execute(statement)
+    return db.session.scalars(
+        select(PaymentCase).where(
+            PaymentCase.provider == provider,
+            PaymentCase.checkout_id == checkout_id,
+            PaymentCase.kind == kind,
+        )
+    ).one()
+
+
+def raise_unknown(truth: Truth) -> None:
+    """The case of money for an order that is not here, after an old backup was restored perhaps."""
+    raise_case(
+        "unknown_order",
+        provider=truth.provider,
+        checkout_id=truth.checkout_id,
+        order_id=None,
+        detail=f"Money came for {truth.order_number}, which is not in this database.",
+        paid_minor=truth.paid_minor,
+    )
+
+
+def supersede(order: Order, *, because: str, keep: int | None = None) -> None:
+    """Close an order's open cases that events have decided, but one."""
+    statement = (
+        update(PaymentCase)
+        .where(PaymentCase.order_id == order.id, PaymentCase.resolution.is_(None))
+        .where(PaymentCase.kind.not_in(("paid_over", "second_checkout", "invalid")))
+        .values(resolution=SUPERSEDED, resolved_by="system", resolved_at=func.now(), note=because)
+        .execution_options(synchronize_session=False)
+    )
+    if keep is not None:
+        statement = statement.where(PaymentCase.id != keep)
+    db.session.execute(statement)
+
+
+def find(case_id: int) -> PaymentCase:
+    """One case; raises NotFound."""
+    case = db.session.get(PaymentCase, case_id)
+    if case is None:
+        raise NotFound("There is no such case.")
+    return case
+
+
+def decide(case_id: int, choice: str, *, actor: str, note: str | None) -> PaymentCase:
+    """Record a decision; carrying it out is the caller's, in the same transaction.
+
+    Raises NotFound, and InvalidRequest if the case does not offer this or has been decided.
+    """
+    case = find(case_id)
+    if choice not in CHOICES[case.kind]:
+        offered = ", ".join(CHOICES[case.kind])
+        raise InvalidRequest(f"This case can be resolved by: {offered}.", param="choice")
+    statement = (
+        update(PaymentCase)
+        .where(PaymentCase.id == case_id, PaymentCase.resolution.is_(None))
+        .values(resolution=choice, resolved_by=actor, resolved_at=func.now(), note=note)
+        .returning(PaymentCase.id)
+        .execution_options(synchronize_session=False)
+    )
+    decided = db.session.execute(statement).first() is not None
+    db.session.refresh(case)
+    if not decided:
+        raise InvalidRequest(f"This case has been decided already: {case.resolution}.")
+    return case
+
+
+def was_credited_as(order_id: int, kind: str) -> bool:
+    """Whether an operator has credited an order in a case of this kind."""
+    query = select(PaymentCase.id).where(
+        PaymentCase.order_id == order_id,
+        PaymentCase.kind == kind,
+        PaymentCase.resolution == CREDIT,
+    )
+    return db.session.scalar(query.limit(1)) is not None
+
+
+def open_cases(limit: int = 100) -> list[PaymentCase]:
+    """The cases that wait for a decision, oldest first."""
+    query = select(PaymentCase).where(PaymentCase.resolution.is_(None))
+    return list(db.session.scalars(query.order_by(PaymentCase.id).limit(limit)))
+
+
+def page(
+    limit: int, at: Cursor = NEWEST, *, only_open: bool = True
+) -> Page[tuple[PaymentCase, str | None]]:
+    """Cases with the numbers of their orders, newest first, page by page."""
+    query = select(PaymentCase, Order.number).outerjoin(Order, Order.id == PaymentCase.order_id)
+    if only_open:
+        query = query.where(PaymentCase.resolution.is_(None))
+    return newest_first(query, PaymentCase.id, limit, at)
+
+
+def count_open() -> int:
+    """How many cases wait for a decision."""
+    query = select(func.count()).select_from(PaymentCase).where(PaymentCase.resolution.is_(None))
+    return db.session.scalar(query) or 0
+
+
+def cases_of(order_id: int) -> list[PaymentCase]:
+    """All cases of an order, oldest first."""
+    query = select(PaymentCase).where(PaymentCase.order_id == order_id)
+    return list(db.session.scalars(query.order_by(PaymentCase.id)))

@@ -1,0 +1,146 @@
+"""A customer wants to pay: the order first, then the provider's page, at most one per attempt.
+
+The order is committed before the provider is called. When its answer does not come, the order stays
+`created`; the next try of the same purchase goes on with it, and reconciliation finds the page or
+closes the order.
+"""
+
+import logging
+from datetime import timedelta
+
+from promptly.clients.provider_errors import ProviderAway, ProviderProblem, ProviderRefused
+from promptly.errors import InvalidRequest, PaymentRefused, PaymentUnavailable
+from promptly.models import Order
+from promptly.services import accounts, webhooks
+from promptly.services.packs import Pack
+from promptly.services.payments import applying, orders, providers
+from promptly.services.payments.providers import OrderFacts, Provider
+from promptly.services.payments.truth import Checkout, Truth
+from promptly.settings import Settings
+from promptly.transactions import transaction
+
+logger = logging.getLogger(__name__)
+
+# A second click within this time leads to the same page.
+SAME_PURCHASE = timedelta(minutes=5)
+
+
+def start(user_id: int, pack_name: str, provider_name: str, settings: Settings) -> str:
+    """The URL of the page where this account pays this pack.
+
+    Opens transactions of its own. Raises InvalidRequest (param `pack`, `method`), NotFound if the
+    account is gone, PaymentRefused, and PaymentUnavailable if the provider is not configured or
+    does not answer within ten seconds.
+    """
+    pack = _pack(pack_name, settings)
+    if provider_name not in {"stripe", "btcpay"}:
+        raise InvalidRequest("There is no such way to pay.", param="method")
+    if provider_name not in providers.offered(settings):
+        raise PaymentUnavailable("This way to pay is not available here.")
+    with transaction():
+        order = _begin(user_id, pack, provider_name, settings)
+        if order.state == "open" and order.checkout_url is not None:
+            return order.checkout_url
+        holder = orders.lease(order.id)
+        if holder is None:
+            # Another click of the same customer waits for the provider just now.
+            raise PaymentUnavailable()
+        facts, was_unanswered = OrderFacts.of(order), order.unanswered
+        orders.asked(order)
+    patience = providers.CUSTOMER_WAITS_SECONDS
+    with providers.connect(provider_name, settings, patience) as provider:
+        try:
+            if was_unanswered and not provider.repeats_safely:
+                return _adopted(facts, holder, _find_again(provider, facts))
+            checkout = provider.create(facts, return_url(facts.number, settings))
+        except ProviderProblem as problem:
+            _failed(facts, holder, problem)
+            raise _told(problem) from problem
+    return _opened(facts, holder, checkout)
+
+
+def return_url(number: str, settings: Settings) -> str:
+    """Where the provider's page leads back to."""
+    return f"{settings.base_url}/checkout/{number}"
+
+
+def _pack(name: str, settings: Settings) -> Pack:
+    for pack in settings.packs:
+        if pack.name == name:
+            return pack
+    raise InvalidRequest("There is no such pack.", param="pack")
+
+
+def _begin(user_id: int, pack: Pack, provider: str, settings: Settings) -> Order:
+    """The order of this purchase: a new one, or the one that was just begun."""
+    # Clicks of one account come one after the other; one that is just being deleted buys nothing.
+    accounts.lock(user_id)
+    accounts.find(user_id=user_id)
+    currency = settings.packs_currency
+    known = orders.newest_unsettled(user_id, pack, currency, provider, within=SAME_PURCHASE)
+    if known is not None:
+        return known
+    livemode = settings.stripe_is_live if provider == "stripe" else True
+    return orders.create(user_id, pack, currency, provider, livemode=livemode)
+
+
+def _find_again(provider: Provider, order: OrderFacts) -> Truth:
+    """What an earlier attempt has made; raises ProviderAway if that is still to be seen."""
+    found = provider.find(order)
+    if found is None:
+        raise ProviderAway("an earlier attempt has not been answered")
+    return found
+
+
+def _opened(order: OrderFacts, holder: str, checkout: Checkout) -> str:
+    with transaction():
+        held = orders.locked_by(order.id, holder)
+        if held is not None:
+            held.checkout_id, held.checkout_url = checkout.checkout_id, checkout.url
+            held.livemode, held.expires_at = checkout.livemode, checkout.expires_at
+            held.unanswered = False
+            orders.move(held, "open")
+            orders.release(held)
+            webhooks.wake(held.id)
+    return checkout.url
+
+
+def _adopted(order: OrderFacts, holder: str, found: Truth) -> str:
+    with transaction():
+        held = orders.locked_by(order.id, holder)
+        if held is not None:
+            held.unanswered = False
+            applying.apply(held, found)
+            orders.release(held)
+            webhooks.wake(held.id)
+        url = held.checkout_url if held is not None and held.state == "open" else None
+    if url is None:
+        raise PaymentUnavailable()
+    return url
+
+
+def _failed(order: OrderFacts, holder: str, problem: ProviderProblem) -> None:
+    with transaction():
+        held = orders.locked_by(order.id, holder)
+        if held is None:
+            return
+        if isinstance(problem, ProviderRefused):
+            held.unanswered = False
+            orders.move(held, "failed")
+        elif isinstance(problem, ProviderAway) and problem.answered:
+            # Asked the same way again, it would only repeat its answer.
+            held.unanswered = False
+            held.attempt += 1
+        orders.release(held, problem.reason)
+    fields = {"order": order.number, "reason": problem.reason, "code": problem.code}
+    logger.warning("no checkout for an order", extra=fields)
+
+
+def _told(problem: ProviderProblem) -> PaymentRefused | PaymentUnavailable:
+    if not isinstance(problem, ProviderRefused):
+        return PaymentUnavailable()
+    because = f" ({problem.code})" if problem.code else ""
+    return PaymentRefused(
+        f"The payment provider refused this purchase{because}. Nothing was charged. "
+        "Please try another way to pay, or tell the operator."
+    )

@@ -1,0 +1,48 @@
+"""An order becomes tokens: once, whatever is delivered, repeated or decided at the same time."""
+
+from datetime import datetime
+
+from sqlalchemy import func
+
+from promptly.extensions import db
+from promptly.models import Order, User
+from promptly.services import ledger, money, outbox
+from promptly.services.payments import attention, orders
+
+
+def credit(order: Order, *, actor: str, approved: bool = False) -> bool:
+    """Credit the tokens that a locked order says; False if that has happened or cannot be.
+
+    The ledger's entry bears the order's number, unique for purchases: even a bug above could not
+    credit twice. Without an account the money is a case for the operator.
+    """
+    if order.credited_at is not None or order.user_id is None:
+        return False
+    user = db.session.get_one(User, order.user_id)
+    change = ledger.adjust(
+        user.id, order.tokens, kind="purchase", reference=order.number, actor=actor
+    )
+    moved = orders.move(order, "paid", credited_at=func.now(), approved=approved)
+    if change.applied_delta != order.tokens or not moved:
+        raise RuntimeError(f"order {order.number} cannot be credited in state {order.state}")
+    attention.supersede(order, because="the order was credited")
+    outbox.add(
+        "receipt",
+        user.email,
+        user_id=user.id,
+        payload=described(order) | {"balance_tokens": change.paid_tokens + change.trial_tokens},
+    )
+    return True
+
+
+def described(order: Order) -> dict[str, str | int]:
+    """What mails say of an order."""
+    moment: datetime = order.created_at
+    return {
+        "number": order.number,
+        "pack": order.pack,
+        "price": money.shown(order.amount_minor, order.currency),
+        "tokens": order.tokens,
+        "provider": order.provider,
+        "ordered_on": f"{moment:%Y-%m-%d}",
+    }

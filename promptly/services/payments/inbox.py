@@ -1,0 +1,122 @@
+"""One webhook event handled: what is it about, whose order is that, what does the provider say?
+
+Opens transactions of its own; call it outside of any.
+"""
+
+import logging
+
+from promptly.clients.provider_errors import ProviderHasNone, ProviderProblem
+from promptly.services import webhooks
+from promptly.services.payments import attention, hanging, orders, providers, syncing
+from promptly.services.payments.providers import Provider
+from promptly.services.payments.received import ReceivedEvent
+from promptly.services.webhooks import Lease
+from promptly.settings import Settings
+from promptly.transactions import transaction
+
+logger = logging.getLogger(__name__)
+
+
+class _Unused(Exception):
+    """An event that nothing comes of; `state` is ignored or parked."""
+
+    def __init__(self, state: str, reason: str) -> None:
+        self.state = state
+        self.reason = reason
+        super().__init__(reason)
+
+
+def handle(settings: Settings, row_id: int | None = None) -> bool:
+    """Handle one due event, or the given one if it is due; False if there was none."""
+    with transaction():
+        lease = webhooks.claim(row_id)
+    if lease is None:
+        return False
+    if lease.event.provider not in providers.offered(settings):
+        with transaction():
+            webhooks.finish(lease, "parked", "the provider is not configured any more")
+        return True
+    name = lease.event.provider
+    pause = hanging.pause_left(name)
+    if pause:
+        with transaction():
+            webhooks.postpone(lease, pause)
+        return True
+    try:
+        with hanging.noticed(name), providers.connect(name, settings) as provider:
+            _handle(lease, provider)
+    except _Unused as unused:
+        with transaction():
+            webhooks.finish(lease, unused.state, unused.reason)
+    except ProviderProblem as problem:
+        with transaction():
+            webhooks.retry(lease, problem.reason)
+        logger.warning("webhook event waits", extra=_fields(lease) | {"reason": problem.reason})
+    except Exception as problem:
+        # The next attempt may find it mended; without this one it would come back at once.
+        with transaction():
+            webhooks.retry(lease, f"unexpected: {type(problem).__name__}")
+        raise
+    return True
+
+
+def _handle(lease: Lease, provider: Provider) -> None:
+    checkout_id = _checkout_of(lease.event, provider)
+    order_id = _order_of(checkout_id, provider)
+    with transaction():
+        webhooks.assign(lease, order_id)
+    try:
+        synced = syncing.sync(order_id, provider, checkout_id)
+    except ProviderHasNone as problem:
+        raise _Unused("parked", f"the provider has no such page: {checkout_id}") from problem
+    with transaction():
+        if synced is not None:
+            webhooks.finish(lease, "handled")
+        else:
+            webhooks.wait_for_order(lease, order_id)
+
+
+def _checkout_of(event: ReceivedEvent, provider: Provider) -> str:
+    try:
+        subject = provider.subject_of(event)
+        if subject.checkout_id is not None:
+            return subject.checkout_id
+        if subject.payment_id is None:
+            raise _Unused("ignored", "it is about no payment of a checkout")
+        with transaction():
+            known = orders.checkout_of_payment(provider.name, subject.payment_id)
+        found = known or provider.checkout_of(subject.payment_id)
+    except ProviderHasNone as problem:
+        raise _Unused("parked", f"the provider has no such object: {event.object_id}") from problem
+    if found is None:
+        raise _Unused("ignored", "the payment was made in no checkout")
+    return found
+
+
+def _order_of(checkout_id: str, provider: Provider) -> int:
+    with transaction():
+        order_id = orders.id_of(provider.name, checkout_id=checkout_id)
+    if order_id is not None:
+        return order_id
+    try:
+        truth = provider.fetch(checkout_id)
+    except ProviderHasNone as problem:
+        raise _Unused("parked", f"the provider has no such page: {checkout_id}") from problem
+    if truth.order_number is None:
+        raise _Unused("ignored", "the page was not made by promptly")
+    with transaction():
+        order_id = orders.id_of(provider.name, number=truth.order_number)
+        if order_id is None and truth.has_money:
+            attention.raise_unknown(truth)
+    if order_id is None:
+        raise _Unused("parked", f"there is no order {truth.order_number}")
+    return order_id
+
+
+def _fields(lease: Lease) -> dict[str, object]:
+    return {
+        "webhook_event": lease.row_id,
+        "provider": lease.event.provider,
+        "type": lease.event.type,
+        "attempts": lease.attempts,
+    }

@@ -1,0 +1,265 @@
+"""Orders: written before a provider is asked, moved by guarded updates, leased while one is asked.
+
+Lock order: account, order, balance. Whoever fetches what a provider says about an order holds the
+order's lease from before the fetch until it has been applied, so what is applied is never older
+than what was.
+"""
+
+import re
+import secrets
+import uuid
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, collate, func, select, text, update
+
+from promptly.clock import utcnow
+from promptly.errors import NotFound
+from promptly.extensions import db
+from promptly.models import Order, PaymentCase, User
+from promptly.models.payments import UNSETTLED_STATES
+from promptly.services.packs import Pack
+from promptly.services.paging import NEWEST, Cursor, Page, newest_first
+from promptly.services.payments import states
+
+LEASE_SECONDS = 120
+ERROR_LENGTH = 300
+# Longer than any attempt to reach a provider, so by then its page is there or never will be.
+CALL_GRACE = timedelta(minutes=10)
+# How long the provider's page takes payments; Stripe allows 30 minutes to a day.
+CHECKOUT_LASTS = timedelta(hours=2)
+
+# Without letters and digits that look alike.
+_ALPHABET = "23456789ABCDEFGHJKMNPQRSTVWXYZ"
+_NUMBER = re.compile(r"P(-[0-9A-Z]{4}){3}", re.IGNORECASE | re.ASCII)
+
+# A search for an address looks at the purchases of so many accounts.
+MOST_MEANT = 500
+
+
+def new_number() -> str:
+    """A number for a purchase, such as `P-7K3M-9QX2-VB4D`: 58 bits that nobody can guess."""
+    letters = "".join(secrets.choice(_ALPHABET) for _ in range(12))
+    return f"P-{letters[:4]}-{letters[4:8]}-{letters[8:]}"
+
+
+def create(user_id: int, pack: Pack, currency: str, provider: str, *, livemode: bool) -> Order:
+    """Write down a purchase at today's price."""
+    order = Order(
+        number=new_number(),
+        user_id=user_id,
+        pack=pack.name,
+        tokens=pack.tokens,
+        amount_minor=pack.amount_minor,
+        currency=currency,
+        provider=provider,
+        livemode=livemode,
+        expires_at=utcnow() + CHECKOUT_LASTS,
+    )
+    db.session.add(order)
+    db.session.flush()
+    db.session.refresh(order)
+    return order
+
+
+def newest_unsettled(
+    user_id: int, pack: Pack, currency: str, provider: str, *, within: timedelta
+) -> Order | None:
+    """The account's newest order of this pack at this price that is not over yet."""
+    query = select(Order).where(
+        Order.user_id == user_id,
+        Order.provider == provider,
+        Order.pack == pack.name,
+        Order.tokens == pack.tokens,
+        Order.amount_minor == pack.amount_minor,
+        Order.currency == currency,
+        Order.state.in_(("created", "open")),
+        Order.created_at > func.now() - within,
+    )
+    return db.session.scalar(query.order_by(Order.id.desc()).limit(1))
+
+
+def find(number: str) -> Order:
+    """The order of this number; raises NotFound."""
+    # What is no number is not asked about: it may hold what PostgreSQL cannot.
+    query = select(Order).where(Order.number == number)
+    order = db.session.scalar(query) if _NUMBER.fullmatch(number) else None
+    if order is None:
+        raise NotFound("There is no such purchase.")
+    return order
+
+
+def find_own(user_id: int, number: str) -> Order:
+    """The order of this number if it is this account's; raises NotFound."""
+    order = find(number)
+    if order.user_id != user_id:
+        raise NotFound("There is no such purchase.")
+    return order
+
+
+def id_of(
+    provider: str, *, checkout_id: str | None = None, number: str | None = None
+) -> int | None:
+    """The id of the provider's order with this checkout or this number, if there is one."""
+    query = select(Order.id).where(Order.provider == provider)
+    if checkout_id is not None:
+        query = query.where(Order.checkout_id == checkout_id)
+    if number is not None:
+        query = query.where(Order.number == number)
+    return db.session.scalar(query)
+
+
+def checkout_of_payment(provider: str, payment_id: str) -> str | None:
+    """The checkout of a payment that we have seen before."""
+    query = select(Order.checkout_id).where(
+        Order.provider == provider, Order.payment_id == payment_id
+    )
+    return db.session.scalar(query)
+
+
+def history(user_id: int, limit: int = 50, before: str | None = None) -> list[Order]:
+    """An account's purchases, newest first, all or those before one of them; raises NotFound."""
+    query = select(Order).where(Order.user_id == user_id)
+    if before is not None:
+        query = query.where(Order.id < find_own(user_id, before).id)
+    return list(db.session.scalars(query.order_by(Order.id.desc()).limit(limit)))
+
+
+def page(
+    limit: int,
+    at: Cursor = NEWEST,
+    *,
+    user_id: int | None = None,
+    state: str | None = None,
+    provider: str | None = None,
+    owed: bool = False,
+    search: str = "",
+) -> Page[tuple[Order, str | None]]:
+    """Orders with their accounts' addresses, newest first, page by page.
+
+    `search` is a number, or a part of an address.
+    """
+    query = select(Order, User.email).outerjoin(User, User.id == Order.user_id)
+    if user_id is not None:
+        query = query.where(Order.user_id == user_id)
+    if state is not None:
+        query = query.where(Order.state == state)
+    if provider is not None:
+        query = query.where(Order.provider == provider)
+    if owed:
+        query = query.where(Order.tokens_owed > 0)
+    if search:
+        query = query.where(_found_by(search.strip()))
+    return newest_first(query, Order.id, limit, at)
+
+
+def lock(order_id: int) -> Order:
+    """The order as it is now, locked until the transaction ends."""
+    query = select(Order).where(Order.id == order_id).with_for_update()
+    return db.session.scalars(query.execution_options(populate_existing=True)).one()
+
+
+def lock_all_of(user_id: int) -> None:
+    """Lock an account's orders, for whoever is about to remove the account."""
+    statement = text("SELECT 1 FROM orders WHERE user_id = :user_id ORDER BY id FOR UPDATE")
+    db.session.execute(statement, {"user_id": user_id})
+
+
+def move(order: Order, state: str, **values: Any) -> bool:
+    """Let an order change its state if that may follow; returns whether it did."""
+    statement = (
+        update(Order)
+        .where(Order.id == order.id, Order.state.in_(states.may_become(state)))
+        .values(state=state, updated_at=func.now(), **values)
+        .returning(Order.id)
+        .execution_options(synchronize_session=False)
+    )
+    db.session.flush()
+    moved = db.session.execute(statement).first() is not None
+    db.session.refresh(order)
+    return moved
+
+
+def lease(order_id: int) -> str | None:
+    """Become the one who speaks to the provider about this order; None if somebody is."""
+    holder = uuid.uuid4().hex
+    until = func.now() + timedelta(seconds=LEASE_SECONDS)
+    statement = (
+        update(Order)
+        .where(
+            Order.id == order_id,
+            (Order.leased_until.is_(None)) | (Order.leased_until < func.now()),
+        )
+        .values(leased_by=holder, leased_until=until)
+        .returning(Order.id)
+        .execution_options(synchronize_session=False)
+    )
+    return None if db.session.execute(statement).first() is None else holder
+
+
+def locked_by(order_id: int, holder: str) -> Order | None:
+    """The order, locked, if its lease is still this one; None if somebody has taken over."""
+    order = lock(order_id)
+    return order if order.leased_by == holder else None
+
+
+def asked(order: Order) -> None:
+    """Note that the provider is about to be asked for a page, and has not answered yet."""
+    order.unanswered = True
+    order.called_at = utcnow()
+    db.session.flush()
+
+
+def release(order: Order, error: str | None = None) -> None:
+    """Give up the lease of a locked order, noting what went wrong, if something did."""
+    order.leased_by = order.leased_until = None
+    order.last_error = None if error is None else error[:ERROR_LENGTH]
+    order.checked_at = utcnow()
+    db.session.flush()
+
+
+def unsettled(provider: str, limit: int, *, before: datetime) -> list[int]:
+    """A provider's orders that are not over, those that were looked at longest ago first."""
+    query = select(Order.id).where(
+        Order.provider == provider,
+        Order.state.in_(UNSETTLED_STATES),
+        Order.checked_at < before,
+    )
+    return list(db.session.scalars(query.order_by(Order.checked_at, Order.id).limit(limit)))
+
+
+def agrees(order_id: int, checkout_id: str, provider_status: str, *, has_money: bool) -> bool:
+    """Whether what the provider says of a page has been applied, or noted as a second page."""
+    query = select(Order.checkout_id, Order.provider_status).where(Order.id == order_id)
+    known_checkout, known_status = db.session.execute(query).one()
+    if known_checkout not in {None, checkout_id}:
+        if not has_money:
+            return True
+        case = select(PaymentCase.id).where(
+            PaymentCase.checkout_id == checkout_id, PaymentCase.kind == "second_checkout"
+        )
+        return db.session.scalar(case) is not None
+    return bool(known_status == provider_status)
+
+
+def owing_with_tokens_left(limit: int) -> list[int]:
+    """Orders that owe tokens although their lots have some left that nobody holds."""
+    statement = text("""
+        SELECT o.id
+        FROM orders o
+        JOIN lots l ON l.user_id = o.user_id AND l.kind = 'purchase' AND l.reference = o.number
+        JOIN balances b ON b.user_id = o.user_id
+        WHERE o.tokens_owed > 0 AND l.unspent_tokens > 0 AND b.paid_tokens > b.held_paid
+        ORDER BY o.id LIMIT :limit
+    """)
+    return list(db.session.scalars(statement, {"limit": limit}))
+
+
+def _found_by(words: str) -> ColumnElement[bool]:
+    if _NUMBER.fullmatch(words):
+        return Order.number == words.upper()
+    # Few accounts are meant, so theirs are looked up, instead of every order's account.
+    # Bytes are compared in half the time of letters; addresses are ASCII.
+    address = collate(User.email, "C")
+    meant = select(User.id).where(address.icontains(words, autoescape=True)).limit(MOST_MEANT)
+    return Order.user_id.in_(db.session.scalars(meant).all())

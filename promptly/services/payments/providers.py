@@ -1,0 +1,149 @@
+"""What payments need of a provider, and which ones there are."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from promptly.models import Order, PaymentReversal
+from promptly.services.payments.received import ReceivedEvent
+from promptly.services.payments.truth import Checkout, Reversal, Truth
+from promptly.settings import Settings
+
+# For all calls of one piece of work together: while a customer waits, for one order in the
+# background, and for a refund that an operator waits for.
+CUSTOMER_WAITS_SECONDS = 10.0
+BACKGROUND_SECONDS = 20.0
+OPERATOR_WAITS_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class OrderFacts:
+    """What a provider is told of an order: a copy, so that no transaction stays open meanwhile."""
+
+    id: int
+    number: str
+    attempt: int
+    pack: str
+    tokens: int
+    amount_minor: int
+    currency: str
+    created_at: datetime
+    expires_at: datetime
+    checkout_id: str | None
+    payment_id: str | None
+
+    @classmethod
+    def of(cls, order: Order) -> "OrderFacts":
+        """The facts of a row."""
+        return cls(**{name: getattr(order, name) for name in cls.__dataclass_fields__})
+
+
+@dataclass(frozen=True)
+class RefundFacts:
+    """What a provider is told of a refund; a surplus is all that was paid beyond the price.
+
+    `unanswered`: it was asked before, and may have made it.
+    """
+
+    id: int
+    amount_minor: int
+    is_surplus: bool
+    unanswered: bool
+
+    @classmethod
+    def of(cls, row: PaymentReversal) -> "RefundFacts":
+        """The facts of a row."""
+        return cls(row.id, row.amount_minor, not row.counts, row.unanswered)
+
+
+@dataclass(frozen=True)
+class RefundMade:
+    """A refund that the provider has taken on; `link` is for the customer, if he has to act."""
+
+    reversal: Reversal
+    link: str | None = None
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What an event is about; one of the two, or neither."""
+
+    checkout_id: str | None = None
+    payment_id: str | None = None
+
+
+class Provider(Protocol):
+    """A connection to a payment provider; every call may raise a ProviderProblem."""
+
+    name: str
+    # Whether `create` may be called again for an attempt that was not answered: then the provider
+    # answers with the page that is there.
+    repeats_safely: bool
+
+    def check(self) -> None:
+        """Ask for something that is always there, to see that we are let in."""
+        ...
+
+    def create(self, order: OrderFacts, return_url: str) -> Checkout:
+        """Make a page for an order."""
+        ...
+
+    def find(self, order: OrderFacts) -> Truth | None:
+        """The page that was made for an order whose answer got lost, if there is one."""
+        ...
+
+    def fetch(self, checkout_id: str) -> Truth:
+        """All that is to be known about a page and its payment."""
+        ...
+
+    def subject_of(self, event: ReceivedEvent) -> Subject:
+        """What an event is about: a page, or a payment that was made on one."""
+        ...
+
+    def checkout_of(self, payment_id: str) -> str | None:
+        """The page that a payment was made on; None if it was made on none."""
+        ...
+
+    def refund(self, order: OrderFacts, refund: RefundFacts) -> RefundMade:
+        """Give money back. The same refund is never made twice."""
+        ...
+
+    def listed(self, since: datetime, most: int) -> list[Truth]:
+        """The pages since a moment that may have been paid, without what was reversed."""
+        ...
+
+    def events(self, since: datetime, most: int) -> list[ReceivedEvent]:
+        """The provider's own list of events since a moment, if it keeps one."""
+        ...
+
+    def close(self) -> None:
+        """Close the connection."""
+        ...
+
+
+def offered(settings: Settings) -> tuple[str, ...]:
+    """The providers that are configured, in the order in which they are shown."""
+    names = (("stripe", settings.takes_stripe), ("btcpay", settings.takes_btcpay))
+    return tuple(name for name, configured in names if configured)
+
+
+@contextmanager
+def connect(
+    name: str, settings: Settings, patience_seconds: float = BACKGROUND_SECONDS
+) -> Iterator[Provider]:
+    """A provider for one piece of work that takes so long at most."""
+    # Here, because the SDK takes half a second to load, and most processes never pay.
+    from promptly.services.payments.btcpay_provider import BTCPayProvider
+    from promptly.services.payments.stripe_provider import StripeProvider
+
+    provider: Provider
+    if name == "stripe":
+        provider = StripeProvider(settings, patience_seconds)
+    else:
+        provider = BTCPayProvider(settings, patience_seconds)
+    try:
+        yield provider
+    finally:
+        provider.close()

@@ -1,0 +1,147 @@
+"""What is kept of a webhook: which event it was, and about which object.
+
+Everything else it says is left unread: the provider is asked instead. So snapshot and thin events
+of Stripe are the same here, and a wrong amount in an event can do nothing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from promptly.errors import InvalidRequest
+from promptly.settings import Settings
+
+MOST_CHARACTERS = 255
+
+# The events that are acted on, and what kind of object each is about.
+STRIPE_TYPES: Mapping[str, str] = {
+    "checkout.session.completed": "session",
+    "checkout.session.async_payment_succeeded": "session",
+    "checkout.session.async_payment_failed": "session",
+    "checkout.session.expired": "session",
+    "charge.refunded": "charge",
+    "charge.refund.updated": "refund",
+    "refund.created": "refund",
+    "refund.updated": "refund",
+    "refund.failed": "refund",
+    "charge.dispute.created": "dispute",
+    "charge.dispute.updated": "dispute",
+    "charge.dispute.closed": "dispute",
+    "charge.dispute.funds_withdrawn": "dispute",
+    "charge.dispute.funds_reinstated": "dispute",
+}
+BTCPAY_TYPES = frozenset(
+    {
+        "InvoiceReceivedPayment",
+        "InvoicePaymentSettled",
+        "InvoiceProcessing",
+        "InvoiceExpired",
+        "InvoiceExpiredPaidPartial",
+        "InvoicePaidAfterExpiration",
+        "InvoiceSettled",
+        "InvoiceInvalid",
+    }
+)
+
+
+@dataclass(frozen=True)
+class ReceivedEvent:
+    """An event; `unused` says why it is not acted on, if it is not."""
+
+    provider: str
+    event_id: str
+    type: str
+    object_id: str | None
+    unused: str | None = None
+
+
+class MalformedEvent(InvalidRequest):
+    """A webhook's body, signed or not, that is none."""
+
+    message = "This is not an event."
+
+
+def stripe_event(body: bytes, settings: Settings) -> ReceivedEvent:
+    """The event of a webhook of Stripe, snapshot or thin; raises MalformedEvent."""
+    return stripe_event_of(_object(body), settings)
+
+
+def stripe_event_of(event: dict[str, Any], settings: Settings) -> ReceivedEvent:
+    """As `stripe_event`, of an event that has been read already."""
+    kind = event.get("object")
+    if kind == "event":
+        about = _inner(_inner(event, "data"), "object")
+        foreign = event.get("account")
+    elif kind == "v2.core.event":
+        about = _inner(event, "related_object")
+        foreign = event.get("context")
+    else:
+        raise MalformedEvent()
+    # A thin event about one of the older objects has the older name behind a version.
+    name = _text(event, "type").removeprefix("v1.")
+    received = ReceivedEvent(
+        provider="stripe",
+        event_id=_text(event, "id"),
+        type=name,
+        # Some objects have no id of their own, the balance for one.
+        object_id=_text(about, "id") if name in STRIPE_TYPES else None,
+    )
+    if name not in STRIPE_TYPES:
+        return _unused(received, "this type of event is not used")
+    if foreign:
+        return _unused(received, "it is about another Stripe account")
+    if event.get("livemode") is not settings.stripe_is_live:
+        return _unused(received, "it is about the other mode, live or test")
+    return received
+
+
+def btcpay_event(body: bytes, settings: Settings) -> ReceivedEvent:
+    """The event of a webhook of BTCPay; raises MalformedEvent.
+
+    A delivery that is repeated has a new id and names the first one.
+    """
+    event = _object(body)
+    name = _text(event, "type")
+    first = "originalDeliveryId" if event.get("originalDeliveryId") else "deliveryId"
+    received = ReceivedEvent(
+        provider="btcpay",
+        event_id=_text(event, first),
+        type=name,
+        object_id=_text(event, "invoiceId") if name in BTCPAY_TYPES else None,
+    )
+    if name not in BTCPAY_TYPES:
+        return _unused(received, "this type of event is not used")
+    if event.get("storeId") != settings.btcpay_store_id:
+        return _unused(received, "it is about another BTCPay store")
+    return received
+
+
+def _unused(event: ReceivedEvent, reason: str) -> ReceivedEvent:
+    return ReceivedEvent(event.provider, event.event_id, event.type, event.object_id, reason)
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        found = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise MalformedEvent() from None
+    if not isinstance(found, dict):
+        raise MalformedEvent()
+    return found
+
+
+def _inner(outer: dict[str, Any], name: str) -> dict[str, Any]:
+    found = outer.get(name)
+    if not isinstance(found, dict):
+        raise MalformedEvent(param=name)
+    return found
+
+
+def _text(outer: dict[str, Any], name: str) -> str:
+    found = outer.get(name)
+    # PostgreSQL's text holds no zero bytes.
+    if not isinstance(found, str) or not 0 < len(found) <= MOST_CHARACTERS or "\0" in found:
+        raise MalformedEvent(param=name)
+    return found

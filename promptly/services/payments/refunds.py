@@ -1,0 +1,172 @@
+"""Refunds that an operator asks for: written down, tokens taken, then asked of the provider.
+
+The tokens go first, so that they cannot be spent while the provider is asked. A refusal gives them
+back. No answer leaves the refund `requested`: reconciliation asks again, for the same refund.
+"""
+
+import logging
+from dataclasses import dataclass
+
+from sqlalchemy import func, select
+
+from promptly.clients.provider_errors import ProviderProblem, ProviderRefused
+from promptly.errors import InvalidRequest
+from promptly.extensions import db
+from promptly.models import Order, PaymentReversal
+from promptly.services import webhooks
+from promptly.services.payments import lots, orders, providers, reversals
+from promptly.services.payments.providers import OrderFacts, RefundFacts, RefundMade
+from promptly.services.payments.reversals import REQUESTED
+from promptly.services.payments.truth import amount_of
+from promptly.settings import Settings
+from promptly.transactions import transaction
+
+logger = logging.getLogger(__name__)
+
+BY_HAND = "by_hand"
+
+
+@dataclass(frozen=True)
+class Quote:
+    """What can be refunded of an order: at most, and for what is unspent; minor units."""
+
+    most_minor: int
+    unspent_minor: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a refund stands; `link` is for the customer of a Bitcoin refund."""
+
+    refund_id: int
+    state: str
+    active: bool
+    amount_minor: int
+    actor: str
+    provider_id: str | None
+    link: str | None
+    unanswered: bool
+    last_error: str | None
+
+    @classmethod
+    def of(cls, row: PaymentReversal) -> "Outcome":
+        """The outcome as a row has it now."""
+        names = list(cls.__dataclass_fields__)[1:]
+        return cls(row.id, **{name: getattr(row, name) for name in names})
+
+
+def quote(order: Order, *, lock: bool = False) -> Quote:
+    """What can be refunded of an order now."""
+    if order.credited_at is None:
+        return Quote(0, 0)
+    most = order.amount_minor - order.reversed_minor
+    if order.user_id is None:
+        return Quote(most, 0)
+    left = lots.left_of(order.user_id, order.number, lock=lock)
+    unspent = amount_of(left.free_tokens, order.tokens, order.amount_minor)
+    return Quote(most, min(most, unspent))
+
+
+def ask(
+    number: str, *, amount_minor: int | None, actor: str, by_hand: bool = False
+) -> PaymentReversal:
+    """Write down a refund of a credited order and take its tokens; `carry_out` does the rest.
+
+    Without an amount it is for what is unspent. `by_hand`: the operator has refunded it himself
+    where we cannot see it. Raises NotFound, and InvalidRequest (param `amount`).
+    """
+    order = orders.lock(orders.find(number).id)
+    if order.credited_at is None:
+        raise InvalidRequest("This order was not credited: there is nothing to refund.")
+    if any(row.state == REQUESTED for row in reversals.of_order(order.id)):
+        raise InvalidRequest("A refund of this order is on its way already.")
+    quoted = quote(order, lock=True)
+    amount = quoted.unspent_minor if amount_minor is None else amount_minor
+    if amount == 0:
+        raise InvalidRequest("Nothing of this order is unspent: name an amount.", param="amount")
+    if not 0 < amount <= quoted.most_minor:
+        raise InvalidRequest(
+            f"Between 1 and {quoted.most_minor} minor units can be refunded.", param="amount"
+        )
+    row = _add(order, amount, actor, state=BY_HAND if by_hand else REQUESTED)
+    reversals.settle(order, actor=actor)
+    return row
+
+
+def ask_uncredited(order: Order, amount_minor: int, actor: str, *, surplus: bool) -> int:
+    """Write down that money which bought nothing is to be given back; the row's id."""
+    return _add(order, amount_minor, actor, state=REQUESTED, counts=not surplus).id
+
+
+def carry_out(row_id: int, settings: Settings) -> Outcome | None:
+    """Ask the provider for a refund that was written down; None if somebody is busy with it.
+
+    Opens transactions of its own. Raises nothing of the provider's: the outcome says how it went.
+    """
+    with transaction():
+        row = db.session.get_one(PaymentReversal, row_id)
+        if row.state != REQUESTED:
+            return Outcome.of(row)
+        order_id, refund, provider_name = row.order_id, RefundFacts.of(row), row.provider
+        holder = orders.lease(order_id)
+        if holder is None:
+            return None
+        facts = OrderFacts.of(orders.lock(order_id))
+        row.unanswered = True
+    made: RefundMade | ProviderProblem
+    try:
+        patience = providers.OPERATOR_WAITS_SECONDS
+        with providers.connect(provider_name, settings, patience) as provider:
+            made = provider.refund(facts, refund)
+    except ProviderProblem as problem:
+        made = problem
+        fields = {"order": facts.number, "refund": row_id, "reason": problem.reason}
+        logger.warning("refund not made", extra=fields)
+    with transaction():
+        held = orders.locked_by(order_id, holder)
+        if held is not None:
+            _record(held, row_id, made)
+            orders.release(held)
+            webhooks.wake(order_id)
+        return Outcome.of(db.session.get_one(PaymentReversal, row_id, populate_existing=True))
+
+
+def waiting(limit: int = 100) -> list[int]:
+    """Refunds that the provider has not answered for, oldest first."""
+    query = select(PaymentReversal.id).where(PaymentReversal.state == REQUESTED)
+    return list(db.session.scalars(query.order_by(PaymentReversal.id).limit(limit)))
+
+
+def _record(order: Order, row_id: int, made: RefundMade | ProviderProblem) -> None:
+    row = db.session.get_one(PaymentReversal, row_id, populate_existing=True)
+    if isinstance(made, RefundMade):
+        reversals.record(order, [made.reversal])
+        row.link, row.unanswered = made.link, False
+        if order.credited_at is None and row.counts:
+            orders.move(order, "refunded")
+    elif row.state == REQUESTED:
+        # Unless a webhook has told meanwhile that it was made after all.
+        row.last_error = made.reason
+        if isinstance(made, ProviderRefused):
+            row.state, row.active, row.unanswered = "failed", False, False
+        row.updated_at = func.now()
+    db.session.flush()
+    reversals.settle(order, actor=row.actor)
+
+
+def _add(
+    order: Order, amount_minor: int, actor: str, *, state: str, counts: bool = True
+) -> PaymentReversal:
+    row = PaymentReversal(
+        order_id=order.id,
+        kind="refund",
+        provider=order.provider,
+        amount_minor=amount_minor,
+        counts=counts,
+        state=state,
+        active=True,
+        actor=actor,
+    )
+    db.session.add(row)
+    db.session.flush()
+    return row

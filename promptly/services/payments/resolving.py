@@ -1,0 +1,60 @@
+"""An operator's decision about a case, carried out in the transaction that records it."""
+
+from promptly.errors import InvalidRequest
+from promptly.extensions import db
+from promptly.models import Order, PaymentCase
+from promptly.services.payments import attention, crediting, orders, refunds, reversals
+from promptly.services.payments.truth import Reversal
+
+# What becomes of an order that stays without its tokens.
+_DISMISSED = {"paid_partial": "expired", "paid_late": "expired"}
+
+
+def resolve(
+    case_id: int, choice: str, *, actor: str, note: str | None = None
+) -> tuple[PaymentCase, int | None]:
+    """Decide a case; with a refund, also its row, which `refunds.carry_out` then has to do.
+
+    Raises NotFound, and InvalidRequest if the case does not offer this, has been decided, or this
+    cannot be done any more.
+    """
+    order_id = attention.find(case_id).order_id
+    # The order before its cases, as everybody locks them.
+    order = None if order_id is None else orders.lock(order_id)
+    case = attention.decide(case_id, choice, actor=actor, note=note)
+    refund_id = None
+    if order is not None and choice == attention.CREDIT:
+        _credit(order, actor)
+    elif order is not None and choice == attention.REFUND:
+        refund_id = _refund(order, case, actor)
+    elif order is not None and choice == attention.TAKE_BACK:
+        _take_back(order, case, actor)
+    elif order is not None and order.state == "attention":
+        orders.move(order, _DISMISSED.get(case.kind, "failed"))
+    db.session.refresh(case)
+    return case, refund_id
+
+
+def _credit(order: Order, actor: str) -> None:
+    if not crediting.credit(order, actor=actor, approved=True):
+        why = "has been credited already" if order.credited_at else "has no account any more"
+        raise InvalidRequest(f"This order {why}.")
+    # What was reversed before counts from now on.
+    reversals.settle(order, actor=actor)
+
+
+def _refund(order: Order, case: PaymentCase, actor: str) -> int:
+    surplus = case.kind == "paid_over"
+    amount = (case.paid_minor or 0) - (order.amount_minor if surplus else 0)
+    if amount <= 0:
+        raise InvalidRequest(
+            "What is to be refunded is unknown, or less than the currency's smallest unit: "
+            "refund it at the provider and dismiss this case."
+        )
+    return refunds.ask_uncredited(order, amount, actor, surplus=surplus)
+
+
+def _take_back(order: Order, case: PaymentCase, actor: str) -> None:
+    invalid = Reversal("invalidation", case.checkout_id, order.amount_minor, "invalid", active=True)
+    reversals.record(order, [invalid])
+    reversals.settle(order, actor=actor)

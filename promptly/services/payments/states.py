@@ -1,0 +1,40 @@
+"""The states of an order and which may follow which.
+
+    created ──► open ──► processing ──► paid ◄──► partly_refunded, refunded, disputed,
+       │          │           │                    charged_back, invalid
+       └──────────┴───────────┴──► expired, failed, attention
+
+created       written down; whether the provider has made its page is not known yet
+open          the provider's page waits for the customer
+processing    the customer has paid, the money is on its way
+attention     money came that does not fit; an operator decides
+expired, failed   over without money; a late payment may still make it paid
+paid          credited; from here refunds and disputes decide:
+partly_refunded, refunded   refunded in part, or all of it
+disputed, charged_back      a dispute is open, or lost
+invalid       BTCPay took back that it was paid
+"""
+
+from collections.abc import Mapping
+
+CREDITED = ("paid", "partly_refunded", "refunded", "disputed", "charged_back", "invalid")
+_WITHOUT_MONEY = ("expired", "failed")
+
+# Money that was never credited can be refunded too.
+_FROM_UNSETTLED = frozenset({"open", "processing", "attention", "paid", *_WITHOUT_MONEY})
+
+TRANSITIONS: Mapping[str, frozenset[str]] = {
+    "created": _FROM_UNSETTLED,
+    "open": _FROM_UNSETTLED,
+    # Back to open: a Bitcoin payment may be replaced before it is confirmed.
+    "processing": _FROM_UNSETTLED,
+    "attention": frozenset({"paid", "refunded", *_WITHOUT_MONEY}),
+    "expired": frozenset({"open", "processing", "attention", "paid", "failed"}),
+    "failed": frozenset({"open", "processing", "attention", "paid", "expired"}),
+    **{state: frozenset(CREDITED) for state in CREDITED},
+}
+
+
+def may_become(target: str) -> list[str]:
+    """The states that `target` may follow; itself excepted."""
+    return [state for state, targets in TRANSITIONS.items() if target in targets - {state}]

@@ -1,0 +1,237 @@
+"""Orders as Stripe Checkout sessions, and what Stripe says about them."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from stripe.params import RefundCreateParams
+from stripe.params.checkout import SessionCreateParams
+
+from promptly.clients.provider_errors import ProviderRefused
+from promptly.clients.stripe import StripeAPI
+from promptly.services.payments.providers import OrderFacts, RefundFacts, RefundMade, Subject
+from promptly.services.payments.received import STRIPE_TYPES, ReceivedEvent, stripe_event_of
+from promptly.services.payments.truth import Checkout, Reversal, Truth
+from promptly.settings import Settings
+
+# The names of our metadata. Unlike `client_reference_id`, which a payment link takes from its
+# URL, metadata can only be set by whoever has our key.
+ORDER_KEY = "promptly_order"
+REFUND_KEY = "promptly_refund"
+
+FAILED_INTENT = frozenset({"requires_payment_method", "canceled"})
+FAILED_REFUND = frozenset({"failed", "canceled"})
+# Inquiries and disputes that were prevented move no money.
+HARMLESS_DISPUTE = frozenset({"won", "prevented"})
+
+# Sessions that were made for an order whose answer got lost.
+LOOK_AROUND = timedelta(minutes=15)
+MOST_LOOKED_AT = 1000
+
+
+class StripeProvider:
+    """Stripe, for one piece of work."""
+
+    name = "stripe"
+    repeats_safely = True
+
+    def __init__(self, settings: Settings, patience_seconds: float) -> None:
+        self._settings = settings
+        self._api = StripeAPI(settings, patience_seconds)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._api.close()
+
+    def check(self) -> None:
+        """Ask for a session."""
+        self._api.check()
+
+    def create(self, order: OrderFacts, return_url: str) -> Checkout:
+        """Make the session of an order; the same attempt gets the same one again."""
+        params = session_params(order, return_url)
+        session = self._api.create_session(params, f"{order.number}-{order.attempt}")
+        url = session.get("url")
+        if not isinstance(url, str):
+            # The key's first answer was an open session; meanwhile it is over.
+            raise ProviderRefused("the checkout is closed already", code="checkout_closed")
+        return Checkout(
+            checkout_id=session["id"],
+            url=url,
+            livemode=session["livemode"],
+            expires_at=datetime.fromtimestamp(session["expires_at"], UTC),
+        )
+
+    def find(self, order: OrderFacts) -> Truth | None:
+        """The order's session among those made about the time of the order."""
+        since = int((order.created_at - timedelta(minutes=1)).timestamp())
+        until = int((order.created_at + LOOK_AROUND).timestamp())
+        for session in self._api.sessions(since, until, MOST_LOOKED_AT, complete=False):
+            if order_number(session) == order.number:
+                return self._whole(session)
+        return None
+
+    def fetch(self, checkout_id: str) -> Truth:
+        """The session, and the refunds and disputes of its payment."""
+        return self._whole(self._api.session(checkout_id))
+
+    def subject_of(self, event: ReceivedEvent) -> Subject:
+        """The session itself, or the payment of a charge, a refund or a dispute."""
+        object_id = event.object_id or ""
+        kind = STRIPE_TYPES[event.type]
+        if kind == "session":
+            return Subject(checkout_id=object_id)
+        fetch = {
+            "charge": self._api.charge,
+            "refund": self._api.refund,
+            "dispute": self._api.dispute,
+        }[kind]
+        return Subject(payment_id=_id(fetch(object_id).get("payment_intent")))
+
+    def checkout_of(self, payment_id: str) -> str | None:
+        """The session that a payment was made in."""
+        session = self._api.session_of_payment(payment_id)
+        return None if session is None else session["id"]
+
+    def refund(self, order: OrderFacts, refund: RefundFacts) -> RefundMade:
+        """Refund a payment; asked again, Stripe answers with the same refund.
+
+        Its keys are forgotten after a day, so what may have been made is looked for first.
+        """
+        if order.payment_id is None:
+            raise ProviderRefused("this order has no payment", code="no_payment")
+        if refund.unanswered:
+            for item in self._api.refunds_of(order.payment_id):
+                known = refund_of(item)
+                if known.own_id == refund.id:
+                    return RefundMade(known)
+        params: RefundCreateParams = {
+            "payment_intent": order.payment_id,
+            "amount": refund.amount_minor,
+            "metadata": {ORDER_KEY: order.number, REFUND_KEY: str(refund.id)},
+        }
+        made = self._api.create_refund(params, f"{order.number}-refund-{refund.id}")
+        return RefundMade(refund_of(made))
+
+    def listed(self, since: datetime, most: int) -> list[Truth]:
+        """The completed sessions since a moment."""
+        until = int(datetime.now(UTC).timestamp()) + 60
+        sessions = self._api.sessions(int(since.timestamp()), until, most, complete=True)
+        return [truth_of(session) for session in sessions]
+
+    def events(self, since: datetime, most: int) -> list[ReceivedEvent]:
+        """Stripe's list of the events that we act on."""
+        listed = self._api.events(sorted(STRIPE_TYPES), int(since.timestamp()), most)
+        return [stripe_event_of(item, self._settings) for item in listed]
+
+    def _whole(self, session: dict[str, Any]) -> Truth:
+        payment = _id(session.get("payment_intent"))
+        if payment is None:
+            return truth_of(session)
+        if session_status(session) == "processing":
+            # A delayed payment that has failed leaves its session as one that is on its way.
+            intent = self._api.payment_intent(payment)
+            failed = intent.get("status") in FAILED_INTENT
+            return replace(truth_of(session), status="failed") if failed else truth_of(session)
+        if session.get("payment_status") != "paid":
+            return truth_of(session)
+        refunds = tuple(refund_of(item) for item in self._api.refunds_of(payment))
+        currency = str(session.get("currency"))
+        disputes = tuple(dispute_of(item, currency) for item in self._api.disputes_of(payment))
+        return truth_of(session, refunds + disputes)
+
+
+def session_params(order: OrderFacts, return_url: str) -> SessionCreateParams:
+    """The session of an order: one item at the order's price, and nothing to change it."""
+    metadata = {ORDER_KEY: order.number}
+    return {
+        "mode": "payment",
+        "line_items": [
+            {
+                "quantity": 1,
+                "price_data": {
+                    "currency": order.currency.lower(),
+                    "unit_amount": order.amount_minor,
+                    "product_data": {"name": f"{order.pack}: {order.tokens:,} tokens"},
+                },
+            }
+        ],
+        "client_reference_id": order.number,
+        "metadata": metadata,
+        # A charge has metadata of its own; this is how refunds and disputes name the order.
+        "payment_intent_data": {"metadata": metadata, "description": f"promptly {order.number}"},
+        # Prices in the customer's own currency would no longer be the order's.
+        "adaptive_pricing": {"enabled": False},
+        "expires_at": int(order.expires_at.timestamp()),
+        "success_url": f"{return_url}?session_id={{CHECKOUT_SESSION_ID}}",
+        "cancel_url": f"{return_url}?canceled=1",
+    }
+
+
+def order_number(session: dict[str, Any]) -> str | None:
+    """The order that we made a session for."""
+    number = (session.get("metadata") or {}).get(ORDER_KEY)
+    return number if isinstance(number, str) else None
+
+
+def truth_of(session: dict[str, Any], reversals: tuple[Reversal, ...] = ()) -> Truth:
+    """A session in the words that providers share."""
+    status = session_status(session)
+    amount = session.get("amount_total")
+    return Truth(
+        provider="stripe",
+        checkout_id=session["id"],
+        order_number=order_number(session),
+        livemode=bool(session.get("livemode")),
+        status=status,
+        provider_status=f"{session.get('status')}/{session.get('payment_status')}",
+        amount_minor=amount,
+        currency=str(session.get("currency") or "").upper(),
+        url=session.get("url"),
+        payment_id=_id(session.get("payment_intent")),
+        paid_minor=amount if status == "paid" else None,
+        reversals=reversals,
+    )
+
+
+def session_status(session: dict[str, Any]) -> str:
+    """What a session has come to, as far as it says itself."""
+    paid, status = session.get("payment_status"), session.get("status")
+    if paid == "paid":
+        return "paid"
+    if status == "expired":
+        return "expired"
+    return "processing" if status == "complete" else "open"
+
+
+def refund_of(refund: dict[str, Any]) -> Reversal:
+    """A refund counts from the moment it is asked for until it has failed."""
+    own = (refund.get("metadata") or {}).get(REFUND_KEY, "")
+    state = refund.get("status") or "pending"
+    return Reversal(
+        kind="refund",
+        provider_id=refund["id"],
+        amount_minor=refund["amount"],
+        state=state,
+        active=state not in FAILED_REFUND,
+        own_id=int(own) if own.isdecimal() else None,
+    )
+
+
+def dispute_of(dispute: dict[str, Any], currency: str) -> Reversal:
+    """A dispute counts while it is open, and when it is lost."""
+    state = dispute["status"]
+    same = dispute.get("currency") == currency
+    return Reversal(
+        kind="dispute",
+        provider_id=dispute["id"],
+        amount_minor=dispute["amount"] if same else None,
+        state=state,
+        active=state not in HARMLESS_DISPUTE and not state.startswith("warning_"),
+    )
+
+
+def _id(value: Any) -> str | None:
+    # A reference is an id, or the whole object where it was expanded.
+    found = value.get("id") if isinstance(value, dict) else value
+    return found if isinstance(found, str) else None

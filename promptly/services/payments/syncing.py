@@ -1,0 +1,77 @@
+"""One order and its provider: fetched under the order's lease, applied while that still holds.
+
+These functions open short transactions of their own, because none may be open while a provider is
+asked; call them outside of any.
+"""
+
+import logging
+from dataclasses import dataclass
+
+from promptly.clients.provider_errors import ProviderProblem
+from promptly.clock import utcnow
+from promptly.models import Order
+from promptly.services import webhooks
+from promptly.services.payments import applying, orders
+from promptly.services.payments.providers import OrderFacts, Provider
+from promptly.services.payments.truth import Truth
+from promptly.transactions import transaction
+
+logger = logging.getLogger(__name__)
+
+NEVER_MADE = "the provider knows nothing of it"
+
+
+@dataclass(frozen=True)
+class Synced:
+    """The state of an order before and after."""
+
+    number: str
+    before: str
+    after: str
+
+
+def sync(order_id: int, provider: Provider, checkout_id: str | None = None) -> Synced | None:
+    """Apply to an order what its provider says now; None if somebody else is just doing that.
+
+    `checkout_id` names the page if the order may not know it yet. Raises ProviderProblem.
+    """
+    with transaction():
+        holder = orders.lease(order_id)
+        if holder is None:
+            return None
+        order = orders.lock(order_id)
+        facts = OrderFacts.of(order)
+    try:
+        truth = _fetch(provider, facts, checkout_id)
+    except ProviderProblem as problem:
+        with transaction():
+            held = orders.locked_by(order_id, holder)
+            if held is not None:
+                orders.release(held, problem.reason)
+        raise
+    with transaction():
+        held = orders.locked_by(order_id, holder)
+        if held is None:
+            return None
+        before = held.state
+        orders.release(held, _apply(held, truth))
+        webhooks.wake(order_id)
+        synced = Synced(held.number, before, held.state)
+    if synced.before != synced.after:
+        logger.info("order changed", extra=vars(synced))
+    return synced
+
+
+def _fetch(provider: Provider, order: OrderFacts, checkout_id: str | None) -> Truth | None:
+    known = checkout_id or order.checkout_id
+    return provider.find(order) if known is None else provider.fetch(known)
+
+
+def _apply(order: Order, truth: Truth | None) -> str | None:
+    """Apply it, and say what should be remembered as wrong, if something is."""
+    if truth is not None:
+        applying.apply(order, truth)
+    elif order.state == "created" and order.called_at < utcnow() - orders.CALL_GRACE:
+        orders.move(order, "failed")
+        return NEVER_MADE
+    return None

@@ -1,0 +1,70 @@
+"""What a provider says about one checkout at one moment, in words that both providers share."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A page at a provider where an order can be paid."""
+
+    checkout_id: str
+    url: str
+    livemode: bool
+    expires_at: datetime
+
+
+@dataclass(frozen=True)
+class Reversal:
+    """A refund, a dispute or an invalidation; it counts while `active`.
+
+    `own_id` is the row of ours that asked for this refund, if one did. An amount in another
+    currency than the order's is None: then all of the order is meant.
+    """
+
+    kind: str
+    provider_id: str
+    amount_minor: int | None
+    state: str
+    active: bool
+    own_id: int | None = None
+
+
+@dataclass(frozen=True)
+class Truth:
+    """One checkout, with everything that was reversed of its payment.
+
+    `status` is open, processing, paid, expired or failed. `oddity` says what the operator should
+    know beyond it: paid_late, paid_partial, paid_over, unconfirmed. `order_number` is what our own
+    metadata says; None for a checkout that is none of ours. `paid_minor` is what has come in, if
+    the provider says so; `provider_status` is the status in the provider's own words.
+    """
+
+    provider: str
+    checkout_id: str
+    order_number: str | None
+    livemode: bool
+    status: str
+    provider_status: str
+    amount_minor: int | None
+    currency: str
+    url: str | None = None
+    payment_id: str | None = None
+    paid_minor: int | None = None
+    oddity: str | None = None
+    reversals: tuple[Reversal, ...] = ()
+
+    @property
+    def has_money(self) -> bool:
+        """Whether the customer has parted with money."""
+        return self.status == "paid" or self.oddity is not None
+
+
+def tokens_reversed(tokens: int, amount_minor: int, reversed_minor: int) -> int:
+    """The tokens that belong to the reversed part of a price: rounded down, all for all of it."""
+    return tokens * min(reversed_minor, amount_minor) // amount_minor
+
+
+def amount_of(tokens: int, of_tokens: int, amount_minor: int) -> int:
+    """The part of a price that belongs to `tokens`, rounded down: never more than they cost."""
+    return amount_minor * min(tokens, of_tokens) // of_tokens

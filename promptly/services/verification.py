@@ -1,0 +1,93 @@
+"""The books: every balance and every order recomputed from the entries that made them."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import text
+
+from promptly.extensions import db
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One figure of one account that is not what its entries say."""
+
+    user_id: int
+    email: str
+    figure: str
+    stored: int
+    expected: int
+
+
+# One statement, so one snapshot: requests that settle meanwhile are wholly in it or not at all.
+_VERIFY = text("""
+WITH entered AS (
+    SELECT user_id, sum(paid_delta) AS paid, sum(trial_delta) AS trial
+    FROM ledger_entries GROUP BY user_id
+),
+charged AS (
+    SELECT user_id, sum(charged_paid) AS paid, sum(charged_trial) AS trial
+    FROM usage_events GROUP BY user_id
+),
+held AS (
+    SELECT user_id, sum(held_paid) AS paid, sum(held_trial) AS trial, count(*) AS holds
+    FROM holds WHERE state = 'open' GROUP BY user_id
+),
+purchases AS (
+    SELECT split_part(reference, '/', 1) AS number,
+           coalesce(sum(paid_delta) FILTER (WHERE kind = 'purchase'), 0) AS credited,
+           -coalesce(sum(paid_delta) FILTER (WHERE kind <> 'purchase'), 0) AS taken
+    FROM ledger_entries
+    WHERE kind IN ('purchase', 'purchase_reversed', 'purchase_restored')
+    GROUP BY number
+),
+of_orders AS (
+    SELECT o.user_id, o.number || ' ' || f.figure AS figure, f.stored, f.expected
+    FROM orders o
+    LEFT JOIN purchases p USING (number)
+    CROSS JOIN LATERAL (VALUES
+        (
+            'credited',
+            CASE WHEN o.credited_at IS NULL THEN 0 ELSE o.tokens END,
+            coalesce(p.credited, 0)
+        ),
+        ('tokens_taken', o.tokens_taken, coalesce(p.taken, 0))
+    ) AS f (figure, stored, expected)
+    -- A deleted account's entries are gone with it.
+    WHERE o.user_id IS NOT NULL AND f.stored <> f.expected
+),
+figures AS (
+    SELECT b.user_id, f.figure, f.stored, f.expected
+    FROM balances b
+    LEFT JOIN entered e USING (user_id)
+    LEFT JOIN charged c USING (user_id)
+    LEFT JOIN held h USING (user_id)
+    CROSS JOIN LATERAL (VALUES
+        ('paid_tokens', b.paid_tokens, coalesce(e.paid, 0) - coalesce(c.paid, 0)),
+        ('trial_tokens', b.trial_tokens, coalesce(e.trial, 0) - coalesce(c.trial, 0)),
+        ('held_paid', b.held_paid, coalesce(h.paid, 0)),
+        ('held_trial', b.held_trial, coalesce(h.trial, 0)),
+        ('open_holds', b.open_holds, coalesce(h.holds, 0))
+    ) AS f (figure, stored, expected)
+    WHERE f.stored <> f.expected
+    UNION ALL
+    SELECT user_id, figure, stored, expected FROM of_orders
+)
+SELECT u.id, u.email, f.figure, f.stored, f.expected
+FROM figures f JOIN users u ON u.id = f.user_id
+ORDER BY u.id, f.figure
+""")
+
+
+def verify() -> list[Difference]:
+    """Each figure that differs from the sum of its entries, events and open holds.
+
+    It reads all usage events, so it takes as long as they need, without the usual time limit.
+    """
+    db.session.execute(text("SET LOCAL statement_timeout = 0"))
+    rows = db.session.execute(_VERIFY)
+    return [Difference(row[0], row[1], row[2], int(row[3]), int(row[4])) for row in rows]
+
+
+def count_accounts() -> int:
+    """How many balances there are to verify."""
+    return db.session.scalar(text("SELECT count(*) FROM balances")) or 0

@@ -1,0 +1,212 @@
+"""The inbox of webhooks: each event once, taken by lease, tried again with growing patience.
+
+pending ──► handled    its object was looked up and applied
+   │  ├───► ignored    of no interest here, `reason` says why
+   │  └───► parked     cannot be handled, `reason` says why; an operator may replay it
+   └ the provider is away: pending, next_at later
+"""
+
+import uuid
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import delete, func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+
+from promptly.errors import NotFound
+from promptly.extensions import db
+from promptly.models import WebhookEvent
+from promptly.services.paging import NEWEST, Cursor, Page, newest_first
+from promptly.services.payments.received import ReceivedEvent
+from promptly.transactions import enqueue
+
+LEASE_SECONDS = 240
+MAX_ATTEMPTS = 25
+FIRST_DELAY_SECONDS = 10
+LONGEST_DELAY_SECONDS = 3600
+REASON_LENGTH = 300
+
+
+@dataclass(frozen=True)
+class Lease:
+    """One attempt's right to handle one event."""
+
+    row_id: int
+    holder: str
+    event: ReceivedEvent
+    attempts: int
+
+
+_CLAIM = text("""
+UPDATE webhook_events
+SET leased_by = :holder,
+    leased_until = now() + make_interval(secs => :lease_seconds),
+    attempts = attempts + 1
+WHERE id = (
+    SELECT id FROM webhook_events
+    WHERE state = 'pending' AND next_at <= now()
+      AND (leased_until IS NULL OR leased_until < now())
+      AND (CAST(:row_id AS bigint) IS NULL OR id = :row_id)
+    ORDER BY next_at, id
+    LIMIT 1
+    FOR UPDATE SKIP LOCKED
+)
+RETURNING id, provider, event_id, type, object_id, attempts
+""")
+
+
+def record(event: ReceivedEvent) -> bool:
+    """Keep an event; False if it was here before. It is handled after the commit."""
+    state = "pending" if event.unused is None else "ignored"
+    statement = (
+        insert(WebhookEvent)
+        .values(
+            provider=event.provider,
+            event_id=event.event_id,
+            type=event.type,
+            object_id=event.object_id,
+            state=state,
+            reason=event.unused,
+        )
+        .on_conflict_do_nothing()
+        .returning(WebhookEvent.id)
+    )
+    row_id = db.session.scalar(statement)
+    if row_id is not None and state == "pending":
+        enqueue("promptly.tasks.payments.handle_event", row_id)
+    return row_id is not None
+
+
+def claim(row_id: int | None = None) -> Lease | None:
+    """Lease one due event, or the given one if it is due; None if there is nothing to do."""
+    holder = uuid.uuid4().hex
+    parameters = {"holder": holder, "lease_seconds": LEASE_SECONDS, "row_id": row_id}
+    row = db.session.execute(_CLAIM, parameters).first()
+    if row is None:
+        return None
+    event = ReceivedEvent(row.provider, row.event_id, row.type, row.object_id)
+    return Lease(row.id, holder, event, row.attempts)
+
+
+def finish(lease: Lease, state: str, reason: str | None = None) -> None:
+    """Record that an event is handled, ignored or parked."""
+    _end(lease, state=state, reason=_cut(reason), handled_at=func.now())
+
+
+def wait_for_order(lease: Lease, order_id: int) -> None:
+    """Let an event wait while somebody else looks after its order; `wake` ends that."""
+    assign(lease, order_id)
+    postpone(lease, FIRST_DELAY_SECONDS)
+
+
+def postpone(lease: Lease, seconds: float) -> None:
+    """Let an event wait that has not been tried."""
+    next_at = func.now() + timedelta(seconds=seconds)
+    _end(lease, next_at=next_at, attempts=WebhookEvent.attempts - 1)
+
+
+def retry(lease: Lease, reason: str) -> None:
+    """Let an event wait for its next attempt; after too many it is parked."""
+    if lease.attempts >= MAX_ATTEMPTS:
+        finish(lease, "parked", f"given up after {lease.attempts} attempts: {reason}")
+        return
+    delay = min(LONGEST_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2 ** (lease.attempts - 1))
+    _end(lease, next_at=func.now() + timedelta(seconds=delay), reason=_cut(reason))
+
+
+def assign(lease: Lease, order_id: int) -> None:
+    """Note which order an event is about."""
+    _update(lease, order_id=order_id)
+
+
+def wake(order_id: int) -> None:
+    """Handle the events that waited for an order, after the commit."""
+    statement = (
+        update(WebhookEvent)
+        .where(
+            WebhookEvent.order_id == order_id,
+            WebhookEvent.state == "pending",
+            WebhookEvent.leased_by.is_(None),
+        )
+        .values(next_at=func.now())
+        .returning(WebhookEvent.id)
+        .execution_options(synchronize_session=False)
+    )
+    for row_id in db.session.scalars(statement).all():
+        enqueue("promptly.tasks.payments.handle_event", row_id)
+
+
+def replay(row_id: int) -> WebhookEvent:
+    """Handle an event again, whatever became of it; raises NotFound."""
+    event = find(row_id)
+    event.state, event.reason, event.attempts = "pending", None, 0
+    event.next_at, event.handled_at = func.now(), None
+    event.leased_by = event.leased_until = None
+    db.session.flush()
+    enqueue("promptly.tasks.payments.handle_event", event.id)
+    return event
+
+
+def find(row_id: int) -> WebhookEvent:
+    """One event; raises NotFound."""
+    event = db.session.get(WebhookEvent, row_id)
+    if event is None:
+        raise NotFound("There is no such webhook event.")
+    return event
+
+
+def page(
+    limit: int = 50,
+    at: Cursor = NEWEST,
+    *,
+    state: str | None = None,
+    provider: str | None = None,
+    order_id: int | None = None,
+) -> Page[WebhookEvent]:
+    """Events, newest first, page by page."""
+    query = select(WebhookEvent)
+    if state is not None:
+        query = query.where(WebhookEvent.state == state)
+    if provider is not None:
+        query = query.where(WebhookEvent.provider == provider)
+    if order_id is not None:
+        query = query.where(WebhookEvent.order_id == order_id)
+    return newest_first(query, WebhookEvent.id, limit, at)
+
+
+def count(state: str) -> int:
+    """How many events are in a state."""
+    query = select(func.count()).select_from(WebhookEvent).where(WebhookEvent.state == state)
+    return db.session.scalar(query) or 0
+
+
+def purge(retention_days: int, batch: int = 5000) -> int:
+    """Forget events that are done with and old, one batch; returns how many."""
+    old = (
+        select(WebhookEvent.id)
+        .where(
+            WebhookEvent.state != "pending",
+            WebhookEvent.received_at < func.now() - timedelta(days=retention_days),
+        )
+        .limit(batch)
+    )
+    statement = delete(WebhookEvent).where(WebhookEvent.id.in_(old)).returning(WebhookEvent.id)
+    return len(db.session.execute(statement).all())
+
+
+def _cut(reason: str | None) -> str | None:
+    return None if reason is None else reason[:REASON_LENGTH]
+
+
+def _end(lease: Lease, **values: Any) -> None:
+    _update(lease, leased_by=None, leased_until=None, **values)
+
+
+def _update(lease: Lease, **values: Any) -> None:
+    db.session.execute(
+        update(WebhookEvent)
+        .where(WebhookEvent.id == lease.row_id, WebhookEvent.leased_by == lease.holder)
+        .values(**values)
+        .execution_options(synchronize_session=False)
+    )

@@ -1,0 +1,298 @@
+"""Settings: one frozen, typed object, and the only reader of the environment.
+
+Every field is one variable of the same name in capitals. Values come, strongest first, from
+the environment, from `.env`, and from `.promptly/runtime.env`, which `make run` writes so that
+the command line finds its embedded services.
+"""
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from dotenv import dotenv_values
+
+from promptly.services.packs import Pack, parse_currency, parse_packs, too_cheap
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+ADMIN_CIDRS = "100.64.0.0/10,127.0.0.1/32,::1/128,172.16.0.0/12"
+PACKS = "starter:5000000:50,standard:25000000:200,pro:100000000:600"
+
+
+class Secret(str):
+    """A string that shows itself only when asked for by `reveal()`."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "Secret('***')" if self else "Secret('')"
+
+    def __str__(self) -> str:
+        return "***" if self else ""
+
+    def __format__(self, specification: str) -> str:
+        return format(str(self), specification)
+
+    def reveal(self) -> str:
+        """The value itself."""
+        return str.__str__(self)
+
+
+class SettingsError(Exception):
+    """Some variables are missing or wrong; `problems` names each of them."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        lines = "\n".join(f"  - {problem}" for problem in problems)
+        super().__init__(f"promptly cannot start: wrong configuration\n{lines}")
+
+
+def text(value: str) -> str:
+    return value.strip()
+
+
+def secret(value: str) -> Secret:
+    return Secret(value.strip())
+
+
+def integer(minimum: int, maximum: int = 2**53) -> Any:
+    def parse(value: str) -> int:
+        try:
+            number = int(value.strip().replace("_", ""))
+        except ValueError:
+            raise ValueError("must be a whole number") from None
+        if not minimum <= number <= maximum:
+            raise ValueError(f"must lie between {minimum} and {maximum}")
+        return number
+
+    return parse
+
+
+def boolean(value: str) -> bool:
+    word = value.strip().lower()
+    if word in {"1", "true", "yes", "on"}:
+        return True
+    if word in {"0", "false", "no", "off", ""}:
+        return False
+    raise ValueError("must be true or false")
+
+
+def choice(*words: str) -> Any:
+    def parse(value: str) -> str:
+        word = value.strip().lower()
+        if word not in words:
+            raise ValueError(f"must be one of {', '.join(words)}")
+        return word
+
+    return parse
+
+
+def url(value: str) -> str:
+    value = value.strip().rstrip("/")
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("must be an http or https URL")
+    return value
+
+
+def url_list(value: str) -> tuple[str, ...]:
+    urls = tuple(url(item) for item in value.split(",") if item.strip())
+    if not urls:
+        raise ValueError("must hold at least one URL")
+    return urls
+
+
+def optional_url_list(value: str) -> tuple[str, ...]:
+    return url_list(value) if value.strip() else ()
+
+
+def optional_url(value: str) -> str:
+    return url(value) if value.strip() else ""
+
+
+def text_list(value: str) -> tuple[str, ...]:
+    return tuple(item.strip() for item in value.split(",") if item.strip())
+
+
+def secret_list(value: str) -> tuple[Secret, ...]:
+    return tuple(Secret(item) for item in text_list(value))
+
+
+def network_list(value: str) -> tuple[Network, ...]:
+    try:
+        return tuple(ipaddress.ip_network(item) for item in text_list(value))
+    except ValueError as problem:
+        raise ValueError(f"must be a list of networks: {problem}") from None
+
+
+def database_url(value: str) -> str:
+    value = value.strip()
+    # Hosting platforms hand out the short scheme, which SQLAlchemy no longer knows.
+    if value.startswith("postgres://"):
+        value = "postgresql://" + value.removeprefix("postgres://")
+    if value.startswith("postgresql://"):
+        value = "postgresql+psycopg2://" + value.removeprefix("postgresql://")
+    if not value.startswith("postgresql+psycopg2://"):
+        raise ValueError("must be a postgresql:// URL")
+    return value
+
+
+def redis_url(value: str) -> str:
+    value = value.strip()
+    if not value.startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("must be a redis://, rediss:// or unix:// URL")
+    return value
+
+
+def long_secret(value: str) -> Secret:
+    if len(value.strip()) < 32:
+        raise ValueError("must have at least 32 characters")
+    return Secret(value.strip())
+
+
+def setting(parse: Any, default: str | None = None) -> Any:
+    """A field whose variable is read by `parse`; without a default it must be set."""
+    metadata = {"parse": parse, "default": default}
+    if default is None:
+        return field(metadata=metadata)
+    return field(default_factory=lambda: parse(default), metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All configuration. Times are seconds unless the name says otherwise."""
+
+    # Services
+    database_url: str = setting(database_url)
+    redis_url: str = setting(redis_url)
+    llama_base_url: tuple[str, ...] = setting(url_list)
+    llama_embeddings_base_url: tuple[str, ...] = setting(optional_url_list, "")
+    llama_api_key: Secret = setting(secret, "")
+
+    # Secrets
+    gateway_secret_key: Secret = setting(long_secret)
+    key_pepper: Secret = setting(long_secret)
+    admin_key: Secret = setting(secret, "")
+
+    # The web side
+    base_url: str = setting(url, "http://127.0.0.1:8503")
+    gateway_bind: str = setting(text, "127.0.0.1")
+    gateway_port: int = setting(integer(1, 65535), "8503")
+    web_concurrency: int = setting(integer(1, 256), "2")
+    trusted_proxy_hops: int = setting(integer(0, 10), "0")
+    trusted_hosts: tuple[str, ...] = setting(text_list, "")
+    admin_allowed_cidrs: tuple[Network, ...] = setting(network_list, ADMIN_CIDRS)
+    log_level: str = setting(choice("debug", "info", "warning", "error"), "info")
+
+    # Mail
+    smtp_host: str = setting(text, "")
+    smtp_port: int = setting(integer(1, 65535), "587")
+    smtp_user: str = setting(text, "")
+    smtp_password: Secret = setting(secret, "")
+    smtp_from: str = setting(text, "promptly <promptly@localhost>")
+    smtp_tls: str = setting(choice("starttls", "tls", "none"), "starttls")
+
+    # Accounts and trial
+    trial_tokens: int = setting(integer(0), "100000")
+    trial_expiry_days: int = setting(integer(1, 3650), "7")
+    low_balance_tokens: int = setting(integer(0), "50000")
+    key_reissue_confirm: bool = setting(boolean, "false")
+
+    # Limits
+    registration_rate_limit: int = setting(integer(1), "10")
+    inference_ip_rate_limit: int = setting(integer(1), "120")
+    inference_user_rate_limit: int = setting(integer(1), "60")
+    max_concurrent_requests: int = setting(integer(1), "8")
+    max_body_bytes: int = setting(integer(1024), str(32 * 1024 * 1024))
+    max_queued_requests: int = setting(integer(0, 10_000), "256")
+
+    # Metering
+    hold_quantum_tokens: int = setting(integer(16), "1024")
+    # Below the silence after which a process counts as dead for its accounts' limits.
+    checkpoint_seconds: int = setting(integer(1, 5), "3")
+    usage_retention_days: int = setting(integer(0), "0")
+
+    # Time limits of one request
+    body_timeout_seconds: int = setting(integer(1), "60")
+    queue_timeout_seconds: int = setting(integer(1), "600")
+    upstream_connect_timeout_seconds: int = setting(integer(1), "5")
+    upstream_first_byte_timeout_seconds: int = setting(integer(1), "900")
+    upstream_idle_timeout_seconds: int = setting(integer(1), "120")
+    embeddings_timeout_seconds: int = setting(integer(1), "120")
+    request_timeout_seconds: int = setting(integer(1), "3600")
+    keepalive_comment_seconds: int = setting(integer(1, 60), "10")
+    database_timeout_seconds: int = setting(integer(1, 300), "5")
+    graceful_timeout_seconds: int = setting(integer(1), "60")
+
+    # What is sold, and the two ways to pay; a provider that is not wholly configured is off
+    packs: tuple[Pack, ...] = setting(parse_packs, PACKS)
+    packs_currency: str = setting(parse_currency, "USD")
+    stripe_secret_key: Secret = setting(secret, "")
+    stripe_webhook_secret: tuple[Secret, ...] = setting(secret_list, "")
+    stripe_api_base: str = setting(optional_url, "")
+    btcpay_url: str = setting(optional_url, "")
+    btcpay_api_key: Secret = setting(secret, "")
+    btcpay_store_id: str = setting(text, "")
+    btcpay_webhook_secret: Secret = setting(secret, "")
+    webhook_retention_days: int = setting(integer(31, 3650), "90")
+
+    @property
+    def stripe_is_live(self) -> bool:
+        """Whether the Stripe key is for real money: secret and restricted keys both say so."""
+        return self.stripe_secret_key.reveal().startswith(("sk_live_", "rk_live_"))
+
+    @property
+    def takes_stripe(self) -> bool:
+        """Whether cards are offered; without the webhooks' secret they are not."""
+        return bool(self.stripe_secret_key and self.stripe_webhook_secret)
+
+    @property
+    def takes_btcpay(self) -> bool:
+        """Whether Bitcoin is offered; without the webhooks' secret it is not."""
+        needed = (self.btcpay_url, self.btcpay_api_key, self.btcpay_store_id)
+        return all(needed) and bool(self.btcpay_webhook_secret)
+
+    @classmethod
+    def from_mapping(cls, variables: Mapping[str, str]) -> "Settings":
+        """Build from variables by name; raises SettingsError with every problem at once."""
+        values: dict[str, Any] = {}
+        problems: list[str] = []
+        for item in fields(cls):
+            name = item.name.upper()
+            raw = variables.get(name)
+            if raw is None or (raw == "" and item.default_factory is not MISSING):
+                if item.default_factory is MISSING:
+                    problems.append(f"{name} is not set")
+                continue
+            try:
+                values[item.name] = item.metadata["parse"](raw)
+            except ValueError as problem:
+                problems.append(f"{name} {problem}")
+        if values.get("stripe_secret_key"):
+            problems += cls._too_cheap_for_cards(values)
+        if problems:
+            raise SettingsError(problems)
+        return cls(**values)
+
+    @staticmethod
+    def _too_cheap_for_cards(values: dict[str, Any]) -> list[str]:
+        # A wrong value is no longer there and has been named already; the default stands in for it.
+        sold = values.get("packs", parse_packs(PACKS))
+        problem = too_cheap(sold, values.get("packs_currency", "USD"))
+        return [] if problem is None else [f"PACKS {problem}"]
+
+
+def from_environment(directory: Path | None = None) -> Settings:
+    """The settings of this process, from the three sources named above."""
+    directory = directory or Path.cwd()
+    variables: dict[str, str] = {}
+    for source in (directory / ".promptly" / "runtime.env", directory / ".env"):
+        if source.is_file():
+            found = dotenv_values(source, interpolate=False)
+            variables.update({name: value for name, value in found.items() if value is not None})
+    variables.update(os.environ)
+    return Settings.from_mapping(variables)

@@ -1,0 +1,20 @@
+"""Celery tasks: thin, and safe to run twice or at the same time; they call services."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import text
+
+from promptly.transactions import transaction
+
+
+@contextmanager
+def alone(name: str) -> Iterator[bool]:
+    """A transaction for a task that only one process should work at; says whether this is it.
+
+    The lock ends with the transaction, so a killed worker leaves none behind, and it works
+    through a pooler in transaction mode.
+    """
+    with transaction() as session:
+        statement = text("SELECT pg_try_advisory_xact_lock(hashtextextended(:name, 0))")
+        yield bool(session.scalar(statement, {"name": f"promptly:{name}"}))

@@ -1,0 +1,107 @@
+"""Mail leaves: claim, make the key, send, record, each in a transaction of its own.
+
+No transaction is open while the mail server is spoken to. A mail may be sent twice if the
+worker dies at the wrong moment; its second sending carries a new key and the first one's is
+revoked.
+"""
+
+import logging
+from email.message import EmailMessage
+
+from celery import shared_task
+from flask import current_app
+
+from promptly.clients import smtp
+from promptly.models import OutboxMail
+from promptly.services import accounts, keys, mail_messages, outbox
+from promptly.services.outbox import Lease
+from promptly.settings import Settings
+from promptly.transactions import transaction
+
+logger = logging.getLogger(__name__)
+
+# A sweep stops after so many; the next one, seconds later, goes on.
+MAILS_A_SWEEP = 50
+
+
+@shared_task(name="promptly.tasks.mail.deliver")
+def deliver(outbox_id: int) -> None:
+    """Send one mail if it still waits and nobody else is sending it."""
+    _send_next(outbox_id)
+
+
+@shared_task(name="promptly.tasks.mail.sweep")
+def sweep() -> None:
+    """Send what waits: retries, what a dead worker left, what the broker lost."""
+    for _ in range(MAILS_A_SWEEP):
+        if not _send_next():
+            break
+
+
+def _send_next(outbox_id: int | None = None) -> bool:
+    """Send one due mail; False if there was none."""
+    settings: Settings = current_app.extensions["settings"]
+    if not settings.smtp_host:
+        return False
+    with transaction():
+        lease = outbox.claim(outbox_id)
+    if lease is None:
+        return False
+    prepared = _prepare(lease, settings)
+    if prepared is None:
+        return True
+    message, attempts = prepared
+    try:
+        smtp.send(message, settings)
+    except smtp.MailNotSent as problem:
+        _record_problem(lease, attempts, problem)
+    else:
+        with transaction():
+            outbox.record_sent(lease)
+        logger.info("mail sent", extra={"outbox_id": lease.mail_id, "attempts": attempts})
+    return True
+
+
+def _prepare(lease: Lease, settings: Settings) -> tuple[EmailMessage, int] | None:
+    """The finished mail, its key committed; None if it was cancelled in the meantime."""
+    with transaction():
+        mail = _locked(lease)
+        if mail is None:
+            return None
+        if mail.user_id is not None and accounts.is_closed(mail.user_id):
+            # Written after its deletion had begun, by a payment that came in for instance.
+            outbox.cancel(mail.id)
+            return None
+        raw_key = None
+        if mail.kind in mail_messages.WITH_KEY and mail.user_id is not None:
+            keys.revoke_of_mail(mail.user_id, mail.id)
+            _, raw_key = keys.create(
+                mail.user_id, "default", settings.key_pepper, outbox_id=mail.id
+            )
+        return mail_messages.compose(mail, settings, raw_key), mail.attempts
+
+
+def _record_problem(lease: Lease, attempts: int, problem: smtp.MailNotSent) -> None:
+    with transaction():
+        mail = _locked(lease)
+        if mail is None:
+            return
+        if problem.final:
+            outbox.record_failed(lease, problem.reason)
+        else:
+            outbox.record_retry(lease, attempts, problem.reason)
+        # Nobody has this key, or somebody got a mail that counts as not sent.
+        if mail.user_id is not None:
+            keys.revoke_of_mail(mail.user_id, mail.id)
+    logger.warning(
+        "mail not sent",
+        extra={"outbox_id": lease.mail_id, "attempts": attempts, "final": problem.final},
+    )
+
+
+def _locked(lease: Lease) -> OutboxMail | None:
+    # The account before its mail, as everybody locks them.
+    seen = outbox.peek(lease)
+    if seen is not None and seen.user_id is not None:
+        accounts.lock(seen.user_id)
+    return outbox.leased(lease)

@@ -1,0 +1,35 @@
+"""Daily totals and partitions of usage events."""
+
+import logging
+
+from celery import shared_task
+from flask import current_app
+
+from promptly.services import key_activity, partitions, statistics, usage
+from promptly.tasks import alone
+
+logger = logging.getLogger(__name__)
+
+
+@shared_task(name="promptly.tasks.usage.roll_up")
+def roll_up() -> None:
+    """Rebuild the totals of the last days: of each account, of all together."""
+    with alone("usage.roll_up") as chosen:
+        if chosen:
+            statistics.refresh(usage.roll_up())
+    # On its own, because it locks keys, and a revocation must not wait for all of the above.
+    with alone("usage.keys") as chosen:
+        if chosen:
+            key_activity.note()
+
+
+@shared_task(name="promptly.tasks.usage.maintain_partitions")
+def maintain_partitions() -> None:
+    """Make the coming months' partitions, and drop those past the retention."""
+    retention_days = current_app.extensions["settings"].usage_retention_days
+    with alone("usage.partitions") as chosen:
+        made = partitions.make_ahead() if chosen else []
+    with alone("usage.partitions") as chosen:
+        dropped = partitions.drop_old(retention_days) if chosen else []
+    if made or dropped:
+        logger.info("partitions maintained", extra={"made": made, "dropped": dropped})

@@ -1,0 +1,53 @@
+"""Transactions: the one place that commits, and tasks that leave only after it.
+
+`transaction()` is opened at the edge (a view, a task, a command); services flush but never
+commit. What `enqueue()` names is sent to the broker after the commit and forgotten on a
+rollback. A broker that is away loses nothing: every task is a hint whose row a sweep finds.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from kombu.exceptions import OperationalError
+from sqlalchemy.orm import Session
+
+from promptly.extensions import celery, db
+
+logger = logging.getLogger(__name__)
+
+_QUEUED = "promptly_tasks"
+
+
+@contextmanager
+def transaction() -> Iterator[Session]:
+    """Run the block in one transaction; commit at its end, roll back on any exception."""
+    session = db.session()
+    try:
+        yield session
+        session.commit()
+    except BaseException:
+        session.rollback()
+        session.info.pop(_QUEUED, None)
+        raise
+    for name, arguments in session.info.pop(_QUEUED, []):
+        _send(name, arguments)
+
+
+def enqueue(name: str, *arguments: Any) -> None:
+    """Queue a task by name for when the surrounding transaction has been committed.
+
+    Arguments are ids only: nothing private may lie in a broker.
+    """
+    db.session().info.setdefault(_QUEUED, []).append((name, arguments))
+
+
+def _send(name: str, arguments: tuple[Any, ...]) -> None:
+    try:
+        celery.send_task(name, args=arguments, retry=False)
+    except (OperationalError, OSError) as problem:
+        logger.warning(
+            "task not queued, its sweep will find the row",
+            extra={"task": name, "reason": type(problem).__name__},
+        )

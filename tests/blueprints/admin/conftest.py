@@ -1,0 +1,73 @@
+"""Operators: applications with an admin key, and ways in."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from promptly.sandbox.btcpay import SimulatedBTCPay
+from promptly.sandbox.stripe import SimulatedStripe
+from promptly.settings import Secret
+from tests.blueprints.admin.panel import Panel
+from tests.conftest import AppFactory
+from tests.shop import Shop, configuration
+
+ADMIN_KEY = "the-operators-key-0123456789-abcdefgh"
+NAVIGATION = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Site": "none"}
+
+TokenOf = Callable[[str], str]
+
+
+@pytest.fixture
+def admin_app(app_factory: AppFactory) -> Flask:
+    """An application on the fresh database with ADMIN_KEY set."""
+    return app_factory(admin_key=Secret(ADMIN_KEY))
+
+
+@pytest.fixture
+def script(admin_app: Flask) -> FlaskClient:
+    """A client without a session, as curl is."""
+    return admin_app.test_client()
+
+
+@pytest.fixture
+def panel(admin_app: Flask) -> FlaskClient:
+    """A browser that has signed in."""
+    client = admin_app.test_client()
+    answer = client.post("/admin/session", data={"key": ADMIN_KEY})
+    assert answer.status_code == 303, answer.text
+    return client
+
+
+def token_of(page: str) -> str:
+    """The form token of a page."""
+    return page.split('name="csrf_token" value="')[1].split('"')[0]
+
+
+@pytest.fixture
+def pages(admin_app: Flask, panel: FlaskClient) -> Panel:
+    """The panel as a person uses it: pages read, questions answered."""
+    return Panel(admin_app, panel)
+
+
+@pytest.fixture
+def shop(
+    app_factory: AppFactory, stripe_server: SimulatedStripe, btcpay_server: SimulatedBTCPay
+) -> Iterator[Shop]:
+    """A shop with both providers, which deliver nothing by themselves; its books must balance."""
+    settings = configuration(stripe_server, btcpay_server)
+    shop = Shop(
+        app_factory(admin_key=Secret(ADMIN_KEY), **settings), "", stripe_server, btcpay_server
+    )
+    shop.open()
+    yield shop
+    assert shop.differences() == []
+
+
+@pytest.fixture
+def shop_pages(shop: Shop) -> Panel:
+    """The panel of that shop."""
+    client = shop.app.test_client()
+    assert client.post("/admin/session", data={"key": ADMIN_KEY}).status_code == 303
+    return Panel(shop.app, client)

@@ -1,0 +1,113 @@
+"""Cases: listed with what can be decided, asked about, decided once."""
+
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from promptly.blueprints.admin import cases, words
+from promptly.models import PaymentCase
+from promptly.services.payments import attention
+from promptly.transactions import transaction
+from tests import factories
+from tests.blueprints.admin.panel import XSS, Panel
+from tests.factories import order as make_order
+from tests.shop import Shop
+
+
+def raised(pages: Panel, kind: str = "amount", **values: Any) -> tuple[int, str]:
+    """A case about a new purchase: its account's id, the purchase's number."""
+    with pages.app.app_context(), transaction():
+        user = factories.user()
+        order = make_order(user.id, state="attention")
+        attention.raise_case(
+            kind, provider="stripe", checkout_id=order.checkout_id or "", order_id=order.id,
+            **{"detail": "Odd.", "paid_minor": 70} | values,
+        )  # fmt: skip
+        return user.id, order.number
+
+
+def test_nothing_to_decide(pages: Panel) -> None:
+    assert "Nothing to decide." in pages.words("/admin/cases")
+    assert "There has been no case yet." in pages.words("/admin/cases?show=all")
+    pages.page("/admin/cases/1", 404)
+
+
+def test_every_kind_and_choice_has_words() -> None:
+    assert set(words.CASES) == set(attention.CHOICES)
+    offered = {choice for choices in attention.CHOICES.values() for choice in choices}
+    assert offered == set(words.CHOICES) == set(words.RESOLUTIONS) - {attention.SUPERSEDED}
+
+
+@pytest.mark.parametrize("kind", attention.CHOICES)
+def test_each_kind_shows_its_choices_and_asks(pages: Panel, kind: str) -> None:
+    _, number = raised(pages, kind)
+    page = pages.page("/admin/cases/1")
+    for choice in words.CHOICES:
+        offered = choice in attention.CHOICES[kind]
+        path = f"/admin/cases/1?choice={choice}"
+        assert (f'href="{path}"' in page) == offered
+        question = pages.words(path, 200 if offered else 400)
+        assert not offered or (number in question and words.CHOICES[choice][1] in question)
+    assert words.CASES[kind] in pages.words("/admin/cases")
+
+
+def test_a_case_is_credited_with_a_note(pages: Panel) -> None:
+    user_id, number = raised(pages)
+    told = pages.confirm("/admin/cases/1?choice=credit", note=f"He wrote {XSS}")
+    assert "Case 1 was decided." in told and "credited by panel" in told and "He wrote" in told
+    assert pages.audited() == [
+        ("payment.resolve", user_id, "1", {"state": "attention"},
+         {"choice": "credit", "order": number, "state": "paid"})
+    ]  # fmt: skip
+    assert "Nothing to decide." in pages.words("/admin/cases")
+    assert "credited" in pages.words("/admin/cases?show=all")
+    # Decided once.
+    pages.page("/admin/cases/1?choice=dismiss", 400)
+    fields = {"csrf_token": pages.token(), "user_id": str(user_id), "choice": "dismiss"}
+    assert "decided already" in pages.post("/admin/cases/1", fields, 400)
+    assert len(pages.audited()) == 1
+
+
+def test_a_case_without_a_purchase_is_dismissed(pages: Panel) -> None:
+    with pages.app.app_context(), transaction() as session:
+        session.add(
+            PaymentCase(provider="btcpay", checkout_id=XSS, kind="unknown_order", detail=XSS)
+        )
+    assert "dismissed by panel" in pages.confirm("/admin/cases/1?choice=dismiss")
+    assert pages.audited()[0][:3] == ("payment.resolve", None, "1")
+
+
+def test_money_that_does_not_fit_is_refunded(shop: Shop, shop_pages: Panel) -> None:
+    user_id = shop.account()
+    page = shop.order(user_id)
+    with shop.app.app_context(), transaction() as session:
+        session.execute(text("UPDATE orders SET amount_minor = 300"))
+    shop.stripe.pay(page)
+    shop.reconcile()
+    [case] = shop.cases()
+    assert "Refund…" in shop_pages.words("/admin/cases")
+    told = shop_pages.confirm(f"/admin/cases/{case['id']}?choice=refund")
+    assert "refunded by panel" in told
+    assert len(shop.stripe.requests("POST /v1/refunds")) == 1
+    assert shop.orders()[0]["state"] == "refunded" and shop.paid_tokens(user_id) == 0
+
+
+@pytest.mark.parametrize(
+    "change", [{"user_id": "77"}, {"user_id": ""}, {"choice": "take_back"}, {"choice": ""},
+               {"csrf_token": ""}, {"note": "x" * 501}]
+)  # fmt: skip
+def test_forms_that_do_not_fit(pages: Panel, change: dict[str, str]) -> None:
+    raised(pages)
+    pages.post("/admin/cases/1", pages.form("/admin/cases/1?choice=credit") | change, 400)
+    assert pages.audited() == [] and "credited" not in pages.words("/admin/cases?show=all")
+
+
+def test_the_list_page_by_page(pages: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cases, "PAGE_SIZE", 2)
+    for _ in range(3):
+        raised(pages)
+    first, second = pages.page("/admin/cases"), pages.page("/admin/cases?before=2")
+    assert [n for n in (1, 2, 3) if f'href="/admin/cases/{n}"' in first] == [2, 3]
+    assert [n for n in (1, 2, 3) if f'href="/admin/cases/{n}"' in second] == [1]
+    assert "before=2" in first and "after=1" in second

@@ -1,0 +1,120 @@
+"""Mail in the panel: the list, one mail without what it says, sent again or stopped."""
+
+import pytest
+from sqlalchemy import text
+
+from promptly.blueprints.admin import outbox, words
+from promptly.models import ApiKey, OutboxMail
+from promptly.services import mail_messages
+from promptly.transactions import transaction
+from tests import factories
+from tests.blueprints.admin.panel import XSS, Panel
+
+
+def written(pages: Panel, count: int = 1, kind: str = "new_key", **values: object) -> int:
+    """New mails of a new account; the account's id."""
+    with pages.app.app_context(), transaction():
+        user = factories.user("ann@example.com" if count == 1 else None)
+        for _ in range(count):
+            mail = factories.mail(kind, user_id=user.id, recipient=user.email)
+            for name, value in values.items():
+                setattr(mail, name, value)
+        return user.id
+
+
+def listed(pages: Panel, query: str = "") -> list[int]:
+    page = pages.page(f"/admin/outbox{query}")
+    return [number for number in range(1, 20) if f'href="/admin/outbox/{number}"' in page]
+
+
+def state(pages: Panel, mail_id: int = 1) -> str:
+    with pages.app.app_context(), transaction() as session:
+        return session.get_one(OutboxMail, mail_id).state
+
+
+def test_none_yet(pages: Panel) -> None:
+    assert "No mail has been written yet." in pages.words("/admin/outbox")
+    assert "No mail is like this." in pages.words("/admin/outbox?kind=receipt")
+    for path in ("1", "1/resend", "1/cancel", "x"):
+        pages.page(f"/admin/outbox/{path}", 404)
+
+
+def test_every_kind_of_mail_has_words() -> None:
+    assert set(mail_messages.SUBJECTS) == set(words.MAIL_KINDS)
+
+
+def test_the_list_page_by_page_and_filtered(pages: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(pages, 3)
+    written(pages, 2, "receipt", state="failed", last_error="550 no such mailbox")
+    assert listed(pages) == [1, 2, 3, 4, 5]
+    assert listed(pages, "?state=failed") == listed(pages, "?kind=receipt") == [4, 5]
+    assert listed(pages, "?state=failed&kind=new_key") == []
+    assert listed(pages, "?user_id=1") == [1, 2, 3]
+    assert "failed 550 no such mailbox" in pages.words("/admin/outbox")
+    monkeypatch.setattr(outbox, "PAGE_SIZE", 2)
+    assert [listed(pages, query) for query in ("", "?before=4", "?before=2", "?after=3")] == [
+        [4, 5], [2, 3], [1], [4, 5],
+    ]  # fmt: skip
+
+
+def test_one_mail_without_what_it_says(pages: Panel) -> None:
+    payload = {"number": "P-2345-6789-ABCD", "claim_url": "https://secret.example/claim"}
+    written(pages, kind="refund_notice", payload=payload)
+    page, told = pages.page("/admin/outbox/1"), pages.words("/admin/outbox/1")
+    assert "secret.example" not in page
+    assert 'href="/admin/purchases/P-2345-6789-ABCD"' in page
+    assert "To ann@example.com" in told and "Kind refund" in told and "Cancel…" in told
+
+
+def test_what_was_stored_is_text(pages: Panel) -> None:
+    written(pages, kind=XSS, recipient=XSS, last_error=XSS, payload={"number": XSS})
+    for path in ("", "/1", "/1/resend", "/1/cancel"):
+        pages.page(f"/admin/outbox{path}")
+
+
+def test_sending_again_asks_and_is_written_down(pages: Panel) -> None:
+    user_id = written(pages, state="failed", attempts=30, last_error="550")
+    question = pages.words("/admin/outbox/1/resend")
+    for sentence in ("1: a new key", "To ann@example.com", "carries a new key"):
+        assert sentence in question, sentence
+    assert 'href="/admin/outbox?user_id=1"' in pages.page("/admin/users/1")
+    assert state(pages) == "failed"
+    assert "The mail is sent again" in pages.confirm("/admin/outbox/1/resend")
+    assert state(pages) == "pending"
+    assert pages.audited() == [
+        ("mail.resend", user_id, "1", {"state": "failed", "kind": "new_key", "attempts": 30},
+         {"state": "pending"})
+    ]  # fmt: skip
+    assert 'href="/admin/outbox/1"' in pages.page("/admin/audit")
+
+
+def test_cancelling_asks_and_revokes_what_it_carries(pages: Panel) -> None:
+    user_id = written(pages)
+    with pages.app.app_context(), transaction():
+        key, _ = factories.api_key(user_id)
+        key.outbox_id = 1
+        key_id = key.id
+    assert "gets no key by this mail" in pages.words("/admin/outbox/1/cancel")
+    assert "The mail was cancelled." in pages.confirm("/admin/outbox/1/cancel")
+    assert state(pages) == "cancelled" and "Cancel…" not in pages.words("/admin/outbox/1")
+    with pages.app.app_context(), transaction() as session:
+        assert session.get_one(ApiKey, key_id).revoked_at is not None
+    assert [act[0] for act in pages.audited()] == ["mail.cancel"]
+
+
+def test_what_was_sent_meanwhile_is_not_cancelled(pages: Panel) -> None:
+    written(pages)
+    fields = pages.form("/admin/outbox/1/cancel")
+    with pages.app.app_context(), transaction() as session:
+        session.execute(text("UPDATE outbox SET state = 'sent'"))
+    assert "does not wait any more" in pages.post("/admin/outbox/1/cancel", fields, 400)
+    assert state(pages) == "sent" and pages.audited() == []
+
+
+@pytest.mark.parametrize("change", [{"csrf_token": ""}, {"user_id": "7"}, {"user_id": ""}])
+@pytest.mark.parametrize("act", ["resend", "cancel"])
+def test_forms_that_do_not_fit(pages: Panel, act: str, change: dict[str, str]) -> None:
+    written(pages)
+    path = f"/admin/outbox/1/{act}"
+    pages.post(path, pages.form(path) | change, 400)
+    assert pages.audited() == [] and state(pages) == "pending"

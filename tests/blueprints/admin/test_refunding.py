@@ -1,0 +1,104 @@
+"""A refund: asked about with what it takes, made once, written down with who asked for it."""
+
+import pytest
+from sqlalchemy import text
+
+from promptly.transactions import transaction
+from tests import factories
+from tests.blueprints.admin.panel import Panel
+from tests.factories import order as make_order
+from tests.shop import Shop
+
+TOKENS = 25_000_000
+
+
+def bought(shop: Shop, spent: int = 0) -> tuple[int, str]:
+    """An account that has bought a standard pack for $2.00 and spent a part; the number."""
+    user_id = shop.account()
+    page = shop.buy(user_id)
+    shop.reconcile()
+    if spent:
+        shop.spend(user_id, spent)
+    return user_id, shop.order_of(page)["number"]
+
+
+def test_a_refund_of_what_is_unspent(shop: Shop, shop_pages: Panel) -> None:
+    user_id, number = bought(shop, spent=TOKENS // 2)
+    assert 'name="amount" type="text" inputmode="decimal" value="1.00"' in shop_pages.page(
+        f"/admin/purchases/{number}"
+    )
+    path = f"/admin/purchases/{number}/refund?amount=1.00"
+    question = shop_pages.words(path)
+    for sentence in ("Refund $1.00?", number, "user", "The provider is asked to give $1.00 back",
+                     "12,500,000 more are taken back"):  # fmt: skip
+        assert sentence in question, sentence
+    words = shop_pages.confirm(path)
+    assert "A refund of $1.00 was written down" in words and "refund succeeded $1.00" in words
+    assert shop.orders()[0]["state"] == "partly_refunded" and shop.paid_tokens(user_id) == 0
+    [(action, account, subject, before, after)] = shop_pages.audited()
+    assert (action, account, subject) == ("payment.refund", user_id, number)
+    assert before == {"state": "paid", "reversed_minor": 0}
+    assert after == {
+        "state": "partly_refunded", "amount_minor": 100, "currency": "USD", "by_hand": False,
+        "tokens_taken": TOKENS // 2, "tokens_owed": 0,
+    }  # fmt: skip
+    assert shop.rows("SELECT actor FROM payment_reversals") == [{"actor": "panel"}]
+
+
+def test_a_button_pressed_twice_refunds_once(shop: Shop, shop_pages: Panel) -> None:
+    _, number = bought(shop)
+    path = f"/admin/purchases/{number}/refund"
+    fields = shop_pages.form(f"{path}?amount=0.50", path)
+    shop_pages.post(path, fields)
+    assert "has changed since you were asked" in shop_pages.post(path, fields, 400)
+    assert shop.orders()[0]["refunded_minor"] == 50 and len(shop_pages.audited()) == 1
+
+
+def test_a_refund_by_hand_is_only_written_down(shop: Shop, shop_pages: Panel) -> None:
+    user_id, number = bought(shop)
+    path = f"/admin/purchases/{number}/refund?amount=2&by_hand=1"
+    assert "only written down" in shop_pages.words(path)
+    assert "by hand" in shop_pages.confirm(path)
+    assert shop.stripe.requests("POST /v1/refunds") == []
+    assert shop.paid_tokens(user_id) == 0 and shop_pages.audited()[0][4]["by_hand"] is True
+
+
+def test_a_refund_that_the_provider_refuses(shop: Shop, shop_pages: Panel) -> None:
+    user_id, number = bought(shop)
+    shop.stripe.set_fault("POST /v1/refunds", status=400)
+    words = shop_pages.confirm(f"/admin/purchases/{number}/refund?amount=2")
+    assert "refund failed" in words and shop.paid_tokens(user_id) == TOKENS
+
+
+@pytest.mark.parametrize("amount", ["", "0", "2.01", "-1", "1.001", "1e9", "abc", "١"])
+def test_amounts_that_cannot_be(shop: Shop, shop_pages: Panel, amount: str) -> None:
+    _, number = bought(shop)
+    shop_pages.page(f"/admin/purchases/{number}/refund?amount={amount}", 400)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"user_id": "1000"}, {"user_id": ""}, {"amount_minor": "201"}, {"amount_minor": "x"},
+     {"csrf_token": "x"}, {"reversed_minor": "7"}],
+)  # fmt: skip
+def test_forms_that_do_not_fit(shop: Shop, shop_pages: Panel, change: dict[str, str]) -> None:
+    _, number = bought(shop)
+    path = f"/admin/purchases/{number}/refund"
+    shop_pages.post(path, shop_pages.form(f"{path}?amount=1", path) | change, 400)
+    assert shop_pages.audited() == [] and shop.orders()[0]["state"] == "paid"
+
+
+def test_what_was_not_credited_is_not_refunded(pages: Panel) -> None:
+    with pages.app.app_context(), transaction():
+        number = make_order(factories.user().id).number
+    assert 'name="amount"' not in pages.page(f"/admin/purchases/{number}")
+    pages.page(f"/admin/purchases/{number}/refund?amount=1", 400)
+
+
+def test_a_deleted_account_is_refunded_without_tokens(shop: Shop, shop_pages: Panel) -> None:
+    user_id, number = bought(shop)
+    with shop.app.app_context(), transaction() as session:
+        session.execute(text("DELETE FROM users WHERE id = :id"), {"id": user_id})
+    path = f"/admin/purchases/{number}/refund?amount=2"
+    assert "no tokens are taken" in shop_pages.words(path)
+    assert "refund succeeded" in shop_pages.confirm(path)

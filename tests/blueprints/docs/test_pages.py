@@ -1,0 +1,143 @@
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from promptly.blueprints.docs.library import Library, url_of
+from tests.conftest import AppFactory
+
+BASE_URL = "https://api.example.com"
+
+
+@pytest.fixture
+def app(app_factory: AppFactory) -> Flask:
+    return app_factory(base_url=BASE_URL)
+
+
+@pytest.fixture
+def library(app: Flask) -> Library:
+    found: Library = app.extensions["docs"]
+    return found
+
+
+class Links(HTMLParser):
+    """All targets and all ids of a page."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.targets: list[str] = []
+        self.ids: set[str] = set()
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if name == "id" and value:
+                assert value not in self.ids, f"the id {value} stands twice"
+                self.ids.add(value)
+            elif name in {"href", "src"} and value:
+                self.targets.append(value)
+
+
+def test_every_link_of_every_page_leads_somewhere(client: FlaskClient, library: Library) -> None:
+    pages = {url: Links(client.get(url).get_data(as_text=True)) for url in (*library.names, "/")}
+    assert len(pages) > 20
+    for url, page in pages.items():
+        for target in page.targets:
+            path, _, anchor = target.removeprefix(BASE_URL).partition("#")
+            path = path or url
+            if path.startswith(("http://", "https://")):
+                continue
+            with client.get(path) as answer:
+                # Nothing is behind the gateway here, and its status says so.
+                right = {503} if target == "/health/ready" else {200, 303}
+                assert answer.status_code in right, f"{url}: {target}"
+            if anchor:
+                assert anchor in pages[path].ids, f"{url}: {target}"
+
+
+def test_every_document_is_in_the_contents(library: Library) -> None:
+    listed = {url for section in library.contents for _, url in section.pages}
+    decisions = {url for url in library.names if url.startswith("/docs/adr/")}
+    assert listed == (set(library.names) - decisions) - {"/docs/"} | {"/docs/adr/"}
+
+
+def test_a_page_is_the_same_for_everybody_and_kept(client: FlaskClient) -> None:
+    with client.session_transaction() as session:
+        session["key_id"] = 1
+    first = client.get("/docs/api")
+    assert first.status_code == 200
+    assert first.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert first.headers["Cache-Control"] == "public, max-age=300"
+    assert "Vary" not in first.headers and "Set-Cookie" not in first.headers
+    assert "default-src 'none'" in first.headers["Content-Security-Policy"]
+    again = client.get("/docs/api", headers={"If-None-Match": first.headers["ETag"]})
+    assert (again.status_code, again.data) == (304, b"")
+    assert client.get("/docs/api").data == first.data
+
+
+def test_pages_have_nothing_inline(client: FlaskClient, library: Library) -> None:
+    for url in library.names:
+        page = client.get(url).get_data(as_text=True)
+        tags = " ".join(re.findall(r"<[^>]*>", page))
+        assert "<script" not in tags and not re.search(r"\s(style|on[a-z]+)=", tags), url
+
+
+def test_examples_have_this_installations_url(client: FlaskClient) -> None:
+    page = client.get("/docs/clients/curl").get_data(as_text=True)
+    assert f"curl {BASE_URL}/v1/chat/completions" in page
+    assert "127.0.0.1" not in page
+    # A default is no example.
+    assert "http://127.0.0.1:8503" in client.get("/docs/operating").get_data(as_text=True)
+
+
+@pytest.mark.parametrize("path", ["README.md", "api.md", "clients/curl.md", "adr/README.md"])
+def test_the_markdown_of_a_page(client: FlaskClient, project: Path, path: str) -> None:
+    answer = client.get(f"/docs/{path}")
+    assert answer.headers["Content-Type"] == "text/markdown; charset=utf-8"
+    source = (project / "docs" / path).read_text()
+    assert answer.get_data(as_text=True) == source.replace("http://127.0.0.1:8503", BASE_URL)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "nowhere", "README", "clients/nowhere", "api/", "api.md.md", "api.md%00", "/etc/passwd",
+        "../README.md", "%2e%2e/README.md", "..%2fREADME.md", "clients/../../README.md",
+        "adr/../../promptly/app.py",
+    ],
+)  # fmt: skip
+def test_there_is_nothing_else(client: FlaskClient, path: str) -> None:
+    answer = client.get(f"/docs/{path}")
+    assert answer.status_code in {404, 308}
+    if answer.status_code == 404:
+        assert "no such page" in answer.get_data(as_text=True)
+        assert "site-header" in answer.get_data(as_text=True)
+
+
+def test_folders_have_a_slash(client: FlaskClient) -> None:
+    for path in ("/docs", "/docs/clients", "/docs/adr"):
+        answer = client.get(path)
+        assert answer.status_code in {301, 308}
+        assert answer.location.removeprefix("http://localhost") == f"{path}/"
+
+
+def test_links_between_documents(tmp_path: Path) -> None:
+    (tmp_path / "clients").mkdir()
+    for name in ("README", "api", "clients/README", "clients/curl"):
+        (tmp_path / f"{name}.md").write_text(f"# {name}\n")
+    library = Library(tmp_path, BASE_URL)
+    assert library.resolve("clients/curl", "../api.md#errors") == "/docs/api#errors"
+    assert library.resolve("clients/curl", "README.md") == "/docs/clients/"
+    assert library.resolve("README", "clients/curl.md") == "/docs/clients/curl"
+    assert library.resolve("api", "#limits") == "#limits"
+    assert library.resolve("api", "https://example.com/x.md") == "https://example.com/x.md"
+    for outside in ("../README.md", "../../x.md", "gone.md", "clients/curl.py", "/etc/passwd"):
+        assert library.resolve("api", outside) is None, outside
+    assert url_of("adr/README") == "/docs/adr/"
+
+
+def test_the_image_has_the_documents(project: Path) -> None:
+    assert "!docs" in (project / ".dockerignore").read_text().splitlines()

@@ -1,0 +1,177 @@
+import json
+import logging
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from promptly.blueprints import error_handlers
+from promptly.errors import InsufficientQuota, TokensReserved, UnsupportedParameter
+
+
+@pytest.fixture
+def failing(app: Flask) -> FlaskClient:
+    problems = {
+        "quota": InsufficientQuota("Top up."),
+        "reserved": TokensReserved("Wait.", retry_after_seconds=7),
+        "field": UnsupportedParameter("n"),
+        "bug": ZeroDivisionError("a secret detail"),
+    }
+
+    def fail(name: str) -> str:
+        raise problems[name]
+
+    for prefix in ("", "/v1", "/v1/messages"):
+        app.add_url_rule(f"{prefix}/fail/<name>", f"fail{prefix}", fail)
+    return app.test_client()
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "kind", "code", "param"),
+    [
+        ("quota", 402, "insufficient_quota", "insufficient_quota", None),
+        ("reserved", 429, "tokens", "tokens_reserved", None),
+        ("field", 400, "invalid_request_error", "unsupported_parameter", "n"),
+        ("bug", 500, "server_error", None, None),
+    ],
+)
+def test_errors_of_the_api(
+    failing: FlaskClient, name: str, status: int, kind: str, code: str | None, param: str | None
+) -> None:
+    answer = failing.get(f"/v1/fail/{name}")
+    assert answer.status_code == status
+    error = json.loads(answer.data)["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert (error["type"], error["code"], error["param"]) == (kind, code, param)
+    assert answer.headers["x-request-id"].startswith("req_")
+    assert "secret" not in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "kind", "code", "message"),
+    [
+        ("fail/quota", 402, "billing_error", "insufficient_quota", "Top up."),
+        ("fail/reserved", 429, "rate_limit_error", "tokens_reserved", "Wait."),
+        (
+            "fail/field",
+            400,
+            "invalid_request_error",
+            "unsupported_parameter",
+            "n: Unsupported parameter: 'n'",
+        ),
+        ("fail/bug", 500, "api_error", None, "The server had an error."),
+        ("nothing", 404, "not_found_error", "unknown_url", "Unknown request URL: GET /v1/mess"),
+    ],
+)
+def test_errors_of_anthropics_api(
+    failing: FlaskClient, path: str, status: int, kind: str, code: str | None, message: str
+) -> None:
+    answer = failing.get(f"/v1/messages/{path}")
+    assert answer.status_code == status
+    body = json.loads(answer.data)
+    assert body["type"] == "error"
+    error = body["error"]
+    assert error["type"] == kind
+    assert error["message"].startswith(message)
+    assert error.get("details") == ({"error_code": code} if code else None)
+    assert body["request_id"] == answer.headers["request-id"] == answer.headers["x-request-id"]
+
+
+def test_the_shape_is_that_of_the_path_itself(failing: FlaskClient) -> None:
+    for path in ("/v1/messages", "/v1/messages/"):
+        assert json.loads(failing.delete(path).data)["type"] == "error"
+    answer = failing.get("/v1/messages_of_others")
+    assert set(json.loads(answer.data)) == {"error"}
+    assert "request-id" not in answer.headers
+
+
+def test_headers_of_errors(failing: FlaskClient) -> None:
+    assert failing.get("/v1/fail/quota").headers["x-should-retry"] == "false"
+    assert failing.get("/v1/fail/reserved").headers["retry-after"] == "7"
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "status", "code"),
+    [
+        ("/v1/nothing", "GET", 404, "unknown_url"),
+        ("/v1/nothing", "POST", 404, "unknown_url"),
+        ("/v1", "GET", 404, "unknown_url"),
+        ("/v1/fail/quota", "DELETE", 405, "method_not_allowed"),
+    ],
+)
+def test_unknown_urls_and_methods(
+    failing: FlaskClient, path: str, method: str, status: int, code: str
+) -> None:
+    answer = failing.open(path, method=method)
+    assert answer.status_code == status
+    assert json.loads(answer.data)["error"]["code"] == code
+    assert answer.headers["x-request-id"].startswith("req_")
+
+
+def test_pages_of_errors(failing: FlaskClient) -> None:
+    for path, method, status in [
+        ("/nothing", "GET", 404),
+        ("/register", "DELETE", 405),
+        ("/fail/field", "GET", 400),
+        ("/fail/bug", "GET", 500),
+    ]:
+        answer = failing.open(path, method=method)
+        page = answer.get_data(as_text=True)
+        assert answer.status_code == status
+        assert answer.mimetype == "text/html" and "secret" not in page
+        assert "Content-Security-Policy" in answer.headers
+        shown = answer.headers["x-request-id"] in page
+        assert shown is (status == 500)
+
+
+def test_a_page_says_when_to_come_back(failing: FlaskClient) -> None:
+    page = failing.get("/fail/reserved").get_data(as_text=True)
+    assert "Come back in <strong>7 seconds</strong>" in page
+    assert "Come back" not in failing.get("/fail/field").get_data(as_text=True)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "1 second"),
+        (1, "1 second"),
+        (119, "119 seconds"),
+        (121, "3 minutes"),
+        (3600, "60 minutes"),
+        (7201, "3 hours"),
+        (None, None),
+    ],
+)
+def test_how_long_to_wait(seconds: int | None, words: str | None) -> None:
+    assert error_handlers.wait_in_words(seconds) == words
+
+
+def test_no_path_becomes_a_link(failing: FlaskClient) -> None:
+    """What a visitor typed leads nowhere: `//host` would be a link to another site."""
+    answer = failing.get("//evil.example/%22%3E%3Cscript%3E")
+    assert answer.status_code == 404
+    assert "evil" not in answer.get_data(as_text=True)
+
+
+def test_a_form_that_is_too_large(failing: FlaskClient) -> None:
+    answer = failing.post("/register", data={"email": "a" * 300_000})
+    assert answer.status_code == 413 and answer.mimetype == "text/html"
+
+
+def test_a_bug_is_logged_once_with_its_traceback(
+    failing: FlaskClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        answer = failing.get("/v1/fail/bug")
+    records = [record for record in caplog.records if record.exc_info]
+    assert len(records) == 1
+    assert records[0].__dict__["request_id"] == answer.headers["x-request-id"]
+
+
+def test_expected_errors_have_no_traceback(
+    failing: FlaskClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        failing.get("/fail/field")
+    records = [record for record in caplog.records if record.name.startswith("promptly")]
+    assert [(record.levelname, record.exc_info) for record in records] == [("INFO", None)]

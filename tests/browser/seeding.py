@@ -1,0 +1,281 @@
+"""A site with a past: accounts, a month of requests, purchases and what went wrong with some.
+
+Always the same, counted back from now, so that pictures of it can be compared.
+"""
+
+import random
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import delete
+
+from promptly.extensions import db
+from promptly.models import (
+    AuditEntry,
+    Balance,
+    Order,
+    OutboxMail,
+    PaymentCase,
+    PaymentReversal,
+    SweepState,
+    WebhookEvent,
+)
+from promptly.models.payments import ORDER_STATES
+from promptly.services import accounts, ledger, statistics, usage
+from promptly.transactions import transaction
+from tests import factories
+from tests.browser.site import Site
+
+DAYS = 30
+FURTHER_ACCOUNTS = 64
+CHAT, SMALL = "qwen3-coder-30b-a3b-instruct-q4_k_m", "gemma-3-4b-it"
+OUTCOMES = (
+    ["completed"] * 36 + ["client_disconnected"] * 3 + ["balance_exhausted", "upstream_error"]
+)
+# The others were ordered at Stripe.
+AT_BTCPAY = {"open", "processing", "attention", "invalid"}
+PRICES = {"starter": (5_000_000, 50), "standard": (25_000_000, 200), "pro": (100_000_000, 600)}
+
+FAMOUS = (
+    "grace.hopper", "alan.turing", "edsger", "barbara.liskov", "donald.knuth", "margaret.hamilton",
+    "dennis.ritchie", "frances.allen", "niklaus.wirth", "radia.perlman", "ken.thompson", "hedy",
+    "john.mccarthy", "adele.goldberg", "leslie.lamport", "karen.sparck-jones",
+)  # fmt: skip
+HOUSES = ("example.com", "lab.example.org", "a-company-with-a-long-name.example", "uni.example.edu")
+
+
+@dataclass
+class Past:
+    """What was made, as far as a page needs to be asked for it."""
+
+    ada: str = ""
+    ada_key: str = ""
+    ada_id: int = 0
+    key_id: int = 0
+    newcomer_id: int = 0
+    newcomer_key: str = ""
+    orders: dict[str, str] = field(default_factory=dict)
+    event_id: int = 0
+    case_id: int = 0
+    mail_id: int = 0
+    waiting_mail_id: int = 0
+
+
+class Seeder:
+    """Fills one site's database."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.past = Past()
+        self.dice = random.Random(20261123)
+        self.now = datetime.now(UTC)
+
+    def fill(self) -> Past:
+        """Make everything; the roll-ups then are as a day-old site has them."""
+        self.past.ada, self.past.ada_key = self.site.open_account("ada@example.com")
+        _, self.past.newcomer_key = self.site.open_account(
+            "newcomer@example.com", trial_tokens=100_000
+        )
+        with self.site.books.app.app_context():
+            with transaction():
+                self._ada()
+                self._others()
+                self._mails()
+                self._events()
+                self._acts()
+                # As if none had run: it would believe that the past is rolled up already.
+                db.session.execute(delete(SweepState).where(SweepState.name == usage.SWEEP_NAME))
+            with transaction():
+                statistics.refresh(usage.roll_up())
+        return self.past
+
+    def _ago(self, days: float) -> datetime:
+        return self.now - timedelta(days=days)
+
+    def _ada(self) -> None:
+        user = accounts.find(email=self.past.ada)
+        self.past.ada_id = user.id
+        self.past.newcomer_id = accounts.find(email="newcomer@example.com").id
+        user.created_at = self._ago(45)
+        for name in ("laptop", "continuous integration", "<script>alert(1)</script>"):
+            self.past.key_id = factories.api_key(user.id, name)[0].id
+        self._order(user.id, "pro", "stripe", "paid", 29.5)
+        self._order(user.id, "standard", "btcpay", "paid", 12)
+        self._requests(user.id, 26)
+        for days, state in enumerate(ORDER_STATES):
+            if state != "paid":
+                provider = "btcpay" if state in AT_BTCPAY else "stripe"
+                self._order(user.id, "starter", provider, state, 11 - days)
+
+    def _requests(self, user_id: int, a_day: int) -> None:
+        """A month with quiet weekends, all paid."""
+        for ago in range(DAYS, -1, -1):
+            busy = (
+                a_day * (0.25 if self._ago(ago).weekday() > 4 else 1) * self.dice.uniform(0.5, 1.4)
+            )
+            for _ in range(int(busy)):
+                made = self._ago(ago) - timedelta(minutes=self.dice.uniform(0, 700))
+                prompt = int(self.dice.lognormvariate(9.6, 1.1))
+                completion = int(self.dice.lognormvariate(6.2, 0.9))
+                outcome = self.dice.choice(OUTCOMES)
+                balance = db.session.get_one(Balance, user_id)
+                charged = min(prompt + completion, balance.paid_tokens)
+                row = factories.usage_event(
+                    user_id,
+                    created_at=made,
+                    model=self.dice.choice((CHAT, CHAT, CHAT, SMALL)),
+                    outcome="completed" if ago == 0 else outcome,
+                    prompt_tokens=prompt,
+                    completion_tokens=completion,
+                    charged_paid=charged,
+                )
+                row.time_to_first_token_ms = 120 + prompt // 14
+                row.duration_ms = row.time_to_first_token_ms + completion * 21
+
+    def _order(self, user_id: int, pack: str, provider: str, state: str, days_ago: float) -> Order:
+        tokens, amount = PRICES[pack]
+        row = factories.order(
+            user_id, tokens=tokens, amount_minor=amount, provider=provider, state=state
+        )
+        row.pack, row.livemode = pack, True
+        row.created_at = row.updated_at = self._ago(days_ago)
+        # The reconciliation, which knows nothing of these pages, looks at them another day.
+        row.checked_at = self.now + timedelta(days=1)
+        self.past.orders.setdefault(state, row.number)
+        if state in {"paid", "partly_refunded", "refunded", "disputed", "charged_back", "invalid"}:
+            row.credited_at = row.created_at + timedelta(seconds=40)
+            ledger.adjust(user_id, tokens, actor=provider, kind="purchase", reference=row.number)
+            row.payment_id = f"pi_{row.number}"
+        if state == "attention":
+            self._case(row, "paid_partial", "0.00001103 BTC of 0.00002206 BTC came in time")
+        shares = {
+            "partly_refunded": 2,
+            "refunded": 1,
+            "disputed": 1,
+            "charged_back": 1,
+            "invalid": 1,
+        }
+        if state in shares:
+            self._take_back(row, tokens // shares[state], amount // shares[state])
+        return row
+
+    def _take_back(self, order: Order, tokens: int, amount: int) -> None:
+        kind = {"disputed": "dispute", "charged_back": "dispute", "invalid": "invalidation"}
+        assert order.user_id is not None
+        change = ledger.adjust(
+            order.user_id,
+            -tokens,
+            actor=order.provider,
+            kind="purchase_reversed",
+            reference=f"{order.number}/1",
+        )
+        order.tokens_taken, order.reversal_count = -change.applied_delta, 1
+        order.reversed_minor = amount
+        order.refunded_minor = amount if "refunded" in order.state else 0
+        db.session.add(
+            PaymentReversal(
+                order_id=order.id,
+                kind=kind.get(order.state, "refund"),
+                provider=order.provider,
+                provider_id=f"re_{order.number}",
+                amount_minor=amount,
+                state="succeeded",
+                active=True,
+                actor="system",
+            )
+        )
+
+    def _case(self, order: Order, kind: str, detail: str) -> None:
+        row = PaymentCase(
+            order_id=order.id,
+            provider=order.provider,
+            checkout_id=order.checkout_id or "",
+            kind=kind,
+            detail=detail,
+            paid_minor=order.amount_minor // 2,
+        )
+        db.session.add(row)
+        db.session.flush()
+        self.past.case_id = row.id
+
+    def _others(self) -> None:
+        for number in range(FURTHER_ACCOUNTS):
+            name = FAMOUS[number % len(FAMOUS)]
+            address = f"{name}{number // len(FAMOUS) or ''}@{HOUSES[number % len(HOUSES)]}"
+            user = factories.user(address, trial_tokens=100_000 if number % 3 else 0)
+            user.created_at = self._ago(self.dice.uniform(0, 90))
+            user.key_prefix = factories.api_key(user.id)[0].prefix
+            if number % 4 == 0:
+                pack = self.dice.choice(list(PRICES))
+                bought = self.dice.uniform(0, 29)
+                self._order(user.id, pack, self.dice.choice(("stripe", "btcpay")), "paid", bought)
+                self._requests(user.id, 1 + number % 5)
+
+    def _mails(self) -> None:
+        for number, state in enumerate(("sent",) * 8 + ("failed", "failed", "cancelled")):
+            row: OutboxMail = factories.mail(
+                ("new_key", "receipt", "low_balance")[number % 3],
+                user_id=self.past.ada_id,
+                recipient=self.past.ada,
+            )
+            row.state, row.attempts = state, 1
+            row.created_at = self._ago(8 - number / 2)
+            if state == "sent":
+                row.sent_at = row.created_at + timedelta(seconds=2)
+            if state == "failed":
+                row.attempts = 30
+                self.past.mail_id = row.id
+                row.last_error = "550 5.1.1 <ada@example.com>: Recipient address rejected: unknown"
+
+        waiting = factories.mail("receipt", user_id=self.past.ada_id, recipient=self.past.ada)
+        waiting.next_at = self.now + timedelta(days=1)
+        waiting.attempts, waiting.last_error = 3, "451 4.3.0 Temporary lookup failure"
+        self.past.waiting_mail_id = waiting.id
+
+    def _events(self) -> None:
+        for number, state in enumerate(("handled",) * 9 + ("ignored", "parked", "parked")):
+            provider = ("stripe", "btcpay")[number % 2]
+            stripe = provider == "stripe"
+            row = WebhookEvent(
+                provider=provider,
+                event_id=f"evt_1Q{number:08}" if stripe else f"delivery{number:08}",
+                type="checkout.session.completed" if stripe else "InvoiceSettled",
+                object_id=f"cs_test_{number:010}" if stripe else f"invoice{number:010}",
+                state=state,
+                attempts=30 if state == "parked" else 1,
+                reason={
+                    "ignored": "no order of ours",
+                    "parked": "the provider does not know this page (404)",
+                }.get(state),
+                received_at=self._ago(6 - number / 3),
+                handled_at=None if state == "parked" else self._ago(6 - number / 3),
+            )
+            db.session.add(row)
+            db.session.flush()
+            if state == "parked":
+                self.past.event_id = row.id
+
+    def _acts(self) -> None:
+        acts = (
+            ("balance.adjust", "panel", {"paid_tokens": 0}, {"paid_tokens": 1_000_000}),
+            ("balance.grant", "api", {"trial_tokens": 0}, {"trial_tokens": 250_000}),
+            ("webhook.replay", "panel", {"state": "parked"}, {"state": "pending"}),
+            ("mail.resend", "cli:root", {"state": "failed"}, {"state": "pending"}),
+        )
+        for number, (action, actor, before, after) in enumerate(acts):
+            db.session.add(
+                AuditEntry(
+                    actor=actor,
+                    address=None if actor.startswith("cli") else "100.64.7.21",
+                    action=action,
+                    user_id=self.past.ada_id,
+                    before=before,
+                    after=after,
+                    created_at=self._ago(4 - number),
+                )
+            )
+
+
+def fill(site: Site) -> Past:
+    """Give a site its past."""
+    return Seeder(site).fill()

@@ -1,0 +1,113 @@
+"""The site that the browsers visit: the product as `make run` starts it."""
+
+import email
+import email.policy
+import json
+import re
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Any
+
+from dotenv import dotenv_values
+
+from promptly.sandbox.process import wait_until
+from promptly.transactions import transaction
+from tests import factories
+from tests.books import Books
+from tests.sandbox.toy_project import ToyProject, real_project
+from tests.servers import VARIABLES
+
+KEY = re.compile(r"sk-[0-9A-Za-z]{46}")
+
+
+class Site:
+    """A running product: its mails, its database, its command line, its providers' switches."""
+
+    def __init__(self, project: ToyProject) -> None:
+        self.project = project
+        self.url = f"http://127.0.0.1:{project.port}"
+        state = project.folder / ".promptly"
+        self.runtime = dotenv_values(state / "runtime.env")
+        self.books = Books(self.runtime["DATABASE_URL"] or "", self.runtime["REDIS_URL"] or "")
+        self._mail = state / "mail"
+        self._providers = {
+            "stripe": self.runtime["STRIPE_API_BASE"],
+            "btcpay": self.runtime["BTCPAY_URL"],
+        }
+
+    @property
+    def admin_key(self) -> str:
+        """The key of the administration, which the announcement shows too."""
+        return self.runtime["ADMIN_KEY"] or ""
+
+    def open_account(self, address: str, **balance: int) -> tuple[str, str]:
+        """An account with this balance (`paid_tokens`, `trial_tokens`): its address and its key."""
+        with self.books.app.app_context(), transaction():
+            user = factories.user(address, **balance)  # type: ignore[arg-type]
+            raw = factories.api_key(user.id)[1]
+            user.key_prefix = raw[:12]
+            return user.email, raw
+
+    def ask(self, key: str, text: str = "hello [[sim tokens=12]]") -> dict[str, Any]:
+        """One chat completion; the answer."""
+        asked = urllib.request.Request(
+            f"{self.url}/v1/chat/completions",
+            json.dumps({"messages": [{"role": "user", "content": text}]}).encode(),
+            {"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(asked, timeout=30) as answer:
+            found: dict[str, Any] = json.loads(answer.read())
+            return {**found, "request_id": answer.headers["x-promptly-request-id"]}
+
+    def mails(self, address: str, subject: str) -> list[EmailMessage]:
+        """What somebody was mailed under a subject."""
+        parsed = [
+            email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
+            for path in sorted(self._mail.glob("*.eml"))
+        ]
+        return [mail for mail in parsed if mail["To"] == address and mail["Subject"] == subject]
+
+    def wait_for_mail(self, address: str, subject: str) -> str:
+        """The text of the newest mail under a subject, once one is there."""
+        wait_until(lambda: self.mails(address, subject), 30, f"the mail {subject!r}")
+        return text_of(self.mails(address, subject)[-1])
+
+    def wait_for_key(self, address: str) -> str:
+        """The key that somebody was mailed."""
+        found = KEY.search(self.wait_for_mail(address, "Your promptly API key"))
+        assert found is not None
+        return found.group()
+
+    def switch(self, provider: str, name: str, **values: object) -> None:
+        """Use a switch of a simulated provider."""
+        url = f"{self._providers[provider]}/__sim/{name}"
+        asked = urllib.request.Request(url, json.dumps(values).encode(), method="POST")
+        urllib.request.urlopen(asked, timeout=10).read()
+
+
+def text_of(mail: EmailMessage) -> str:
+    """The text part of a mail."""
+    part = mail.get_body(("plain",))
+    assert part is not None
+    return str(part.get_content())
+
+
+@contextmanager
+def running_site(folder: Path, **variables: str) -> Iterator[Site]:
+    """The product in a folder of its own, stopped at the end as Ctrl-C would stop it.
+
+    The pepper is the tests' own, so that keys that a test writes into the database are good.
+    """
+    project = real_project(folder)
+    own = {"KEY_PEPPER": VARIABLES["KEY_PEPPER"], "REGISTRATION_RATE_LIMIT": "1000"}
+    try:
+        project.start_and_wait(**own | variables)
+        site = Site(project)
+        yield site
+        site.books.close()
+        assert project.stop() == 0
+    finally:
+        project.clean()

@@ -1,0 +1,122 @@
+"""Buying by clicking: from the dashboard over the provider's page and back, without scripts."""
+
+import time
+
+import pytest
+
+from promptly.sandbox.process import wait_until
+from tests.browser.customer import Customer
+
+pytestmark = pytest.mark.browser
+
+# After paying: balance, history and receipt.
+WITHIN_SECONDS = 5.0
+
+PURCHASES = [
+    ("starter", "Pay by card", "Pay 0.50", "card", 5_000_000, "$0.50"),
+    ("standard", "Pay with Bitcoin", "Pay with Lightning", "Bitcoin", 25_000_000, "$2.00"),
+]
+
+
+def receipt_of(customer: Customer, pack: str) -> str:
+    return next((text for text in customer.receipts() if pack in text), "")
+
+
+@pytest.mark.alone
+def test_what_is_paid_follows_within_seconds(customer: Customer) -> None:
+    available = 100_000
+    for pack, button, pay, way, tokens, price in PURCHASES:
+        customer.go_to_pay(pack, button)
+        paid_at = time.monotonic()
+        customer.pay(pay)
+        assert customer.page.url.startswith(f"{customer.site.url}/checkout/P-")
+        # The page looks again by itself until the word is here.
+        customer.page.wait_for_selector("h1:has-text('Paid, and credited')")
+        available += tokens
+        assert f"now {available:,} tokens" in " ".join(customer.page.inner_text("main").split())
+        assert customer.balance() == f"{available:,}"
+        assert customer.history()[0] == ["paid", f"+{tokens:,}", pack, way]
+        wait_until(lambda pack=pack: receipt_of(customer, pack), 10, "the receipt")  # type: ignore[misc]
+        assert time.monotonic() - paid_at < WITHIN_SECONDS
+        receipt = receipt_of(customer, pack)
+        for said in ("P-", f"{tokens:,} tokens", price, f"{available:,} tokens"):
+            assert said in receipt
+    assert len(customer.history()) == len(customer.receipts()) == 2
+
+
+@pytest.mark.slow
+def test_what_is_paid_while_webhooks_are_lost(customer: Customer) -> None:
+    """Paid in another browser, so that nobody comes back and asks: reconciliation credits it."""
+    for pack, button, pay, _, _, _ in PURCHASES:
+        customer.site.switch(
+            "stripe" if button == "Pay by card" else "btcpay", "rules", action="drop"
+        )
+        stranger = customer.stranger()
+        stranger.goto(customer.go_to_pay(pack, button))
+        customer.pay(pay, stranger)
+        assert "You are not signed in here" in stranger.inner_text("h1")
+        assert "P-" not in stranger.inner_text("main")
+        stranger.context.close()
+    assert [row[0] for row in customer.history()] == ["waiting for payment"] * 2
+    assert customer.balance() == "100,000" and customer.receipts() == []
+    customer.site.project.flask("payments", "reconcile")
+    assert customer.balance() == "30,100,000"
+    assert customer.history() == [
+        ["paid", f"+{tokens:,}", pack, way] for pack, _, _, way, tokens, _ in reversed(PURCHASES)
+    ]
+    wait_until(lambda: len(customer.receipts()) == 2, 10, "both receipts")
+    customer.site.project.flask("payments", "reconcile")
+    assert customer.balance() == "30,100,000"
+    customer.site.project.flask("ledger", "verify")
+
+
+@pytest.mark.slow
+def test_leaving_the_providers_page_and_going_on(customer: Customer) -> None:
+    customer.go_to_pay("pro", "Pay by card")
+    customer.page.click("text=Cancel")
+    assert "You have not paid" in customer.page.inner_text("h1")
+    customer.page.click("text=Go on paying")
+    customer.pay("Pay 6.00")
+    customer.page.wait_for_selector("h1:has-text('Paid, and credited')")
+    assert customer.balance() == "100,100,000"
+
+
+@pytest.mark.slow
+def test_bitcoin_that_is_seen_and_not_confirmed(customer: Customer) -> None:
+    customer.go_to_pay("standard", "Pay with Bitcoin")
+    customer.pay("Pay on the chain")
+    customer.page.wait_for_selector("h1:has-text('Your payment is on its way')")
+    assert customer.balance() == "100,000"
+    assert customer.history()[0][0] == "payment on its way"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scripts", [True])
+def test_a_page_that_waits_follows_by_itself(customer: Customer) -> None:
+    customer.go_to_pay("standard", "Pay with Bitcoin")
+    customer.pay("Pay on the chain")
+    page = customer.page
+    page.wait_for_selector("h1:has-text('Your payment is on its way')")
+    page.evaluate("() => { window.isTheSamePage = true; }")
+    # The simulated network confirms it after ten seconds.
+    page.wait_for_selector("h1:has-text('Paid, and credited')", timeout=60_000)
+    assert page.title().startswith("Paid, and credited")
+    assert page.evaluate("() => window.isTheSamePage")
+
+
+@pytest.mark.slow
+def test_a_provider_that_fails(customer: Customer) -> None:
+    customer.watch.allow(503)
+    customer.site.switch("stripe", "faults", route="POST /v1/checkout/sessions", status=500)
+    try:
+        customer.page.goto(f"{customer.site.url}/dashboard")
+        with customer.page.expect_response("**/checkout") as answer:
+            customer.page.click(".packs li:has-text('starter') >> text=Pay by card")
+        assert answer.value.status == 503
+        assert "could not be started" in customer.page.inner_text("h1")
+    finally:
+        customer.site.switch("stripe", "faults/clear")
+    customer.page.click("button:has-text('Try again')")
+    customer.pay("Pay 0.50")
+    customer.page.wait_for_selector("h1:has-text('Paid, and credited')")
+    assert len(customer.history()) == 1

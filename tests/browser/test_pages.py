@@ -1,0 +1,171 @@
+"""Every page, as its readers have it: light and dark, phone and desk, by eye, ear and keyboard."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page
+
+from tests.browser import seeding
+from tests.browser.pages import PAGES, SCHEMES, WIDTHS, Shown, Visitors
+from tests.browser.site import Site
+from tests.browser.watching import Watch
+from tests.browser.ways import World
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+MOST_BYTES = 150_000
+# WCAG 2.2 at level AA, all that came before it, and what axe's authors advise besides.
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+AXE = Axe()
+AXE_OPTIONS = {
+    "resultTypes": ["violations"],
+    "runOnly": {"type": "tag", "values": RULES},
+    # It would fetch stylesheets once more, for rules about orientation that have no use here.
+    "preload": False,
+}
+
+# What holds up the first picture: scripts that are not deferred.
+BLOCKING_SCRIPTS = """
+() => [
+  ...[...document.scripts].filter((s) => !s.defer && !s.async && s.type !== "module")
+    .map((s) => s.src || s.outerHTML),
+  ...performance.getEntriesByType("resource")
+    .filter((e) => e.initiatorType === "script" && e.renderBlockingStatus === "blocking")
+    .map((e) => e.name),
+]
+"""
+# All that the page consists of, unpacked.
+BYTES = """
+() => ["navigation", "resource"].flatMap((kind) => performance.getEntriesByType(kind))
+  .reduce((sum, entry) => sum + entry.decodedBodySize, 0)
+"""
+TOO_WIDE = """
+() => document.documentElement.scrollWidth > innerWidth
+  ? [...document.body.querySelectorAll("*")]
+      .filter((e) => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest(".scroll, pre"))
+      .map((e) => e.outerHTML.slice(0, 120))
+  : []
+"""
+# Tables whose end one has to scroll to, but for those that are opened for all figures, and those of
+# documents: they may be as wide as they have to be.
+CUT_OFF = """
+() => [...document.querySelectorAll(".scroll:not(details .scroll, .prose .scroll)")]
+  .filter((e) => e.scrollWidth > e.clientWidth + 1)
+  .map((e) => `${e.ariaLabel}: ${e.scrollWidth} in ${e.clientWidth}`)
+"""
+MOVING = """
+() => [...document.querySelectorAll("*")].filter((e) => {
+  const style = getComputedStyle(e);
+  const seconds = (text) => Math.max(...text.split(",").map((part) =>
+    parseFloat(part) * (part.trim().endsWith("ms") ? 0.001 : 1)));
+  return seconds(style.transitionDuration) > 0.01 || seconds(style.animationDuration) > 0.01
+    || style.scrollBehavior === "smooth";
+}).map((e) => e.outerHTML.slice(0, 120))
+"""
+# Everything that can be used, numbered; of a group of radio buttons the keyboard stops at one.
+NUMBER_CONTROLS = """
+() => {
+  const all = [...document.querySelectorAll(
+    "a[href], button, input, select, textarea, summary, [tabindex='0']")];
+  const usable = all.filter((e) => e.type !== "hidden" && e.type !== "radio" && !e.disabled
+    && e.checkVisibility({visibilityProperty: true}) && !e.closest("[inert]"));
+  usable.forEach((e, index) => { e.dataset.number = index; });
+  document.activeElement.blur();
+  return usable.length;
+}
+"""
+FOCUSED = """
+() => {
+  const found = document.activeElement;
+  if (found === document.body) return null;
+  const style = getComputedStyle(found);
+  const box = found.getBoundingClientRect();
+  return {
+    number: found.dataset.number === undefined ? null : Number(found.dataset.number),
+    html: found.outerHTML.slice(0, 120),
+    ring: style.outlineStyle === "none" ? 0 : parseFloat(style.outlineWidth),
+    seen: box.width > 0 && box.height > 0 && box.right > 0 && box.left < innerWidth,
+  };
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def world(site: Site) -> World:
+    return World(site, seeding.fill(site))
+
+
+@pytest.fixture(scope="module")
+def visitors(browser: Browser, world: World) -> Visitors:
+    return Visitors(browser, world)
+
+
+@pytest.fixture(scope="module", params=PAGES, ids=lambda shown: shown.name)
+def shown(request: pytest.FixtureRequest) -> Shown:
+    found: Shown = request.param
+    return found
+
+
+# Once for all that is tried on it.
+@pytest.fixture(scope="module")
+def page(shown: Shown, visitors: Visitors, world: World) -> Iterator[Page]:
+    """The page, opened on a phone; the browser has nothing to complain of."""
+    context = visitors.context(shown.who, viewport={"width": WIDTHS[0], "height": 800})
+    watch = Watch(context, world.site.url)
+    watch.allow(shown.status)
+    opened = context.new_page()
+    assert shown.open(opened, world) == shown.status
+    # Before axe, which tries styles of its own on the page: the policy refuses them.
+    watch.check()
+    yield opened
+    context.close()
+
+
+def test_nobody_is_kept_out(page: Page) -> None:
+    assert page.evaluate(BLOCKING_SCRIPTS) == []
+    assert page.evaluate(BYTES) < MOST_BYTES
+    # Colours that are on their way from one scheme to the other would not be what is meant.
+    page.emulate_media(reduced_motion="reduce")
+    page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+    assert page.evaluate(MOVING) == []
+    for scheme in SCHEMES:
+        for width in WIDTHS:
+            page.emulate_media(color_scheme=scheme)
+            page.set_viewport_size({"width": width, "height": 800})
+            assert page.evaluate(TOO_WIDE) == [], (scheme, width)
+            assert width < 1000 or page.evaluate(CUT_OFF) == []
+            found = AXE.run(page, options=AXE_OPTIONS).response["violations"]
+            assert complaints(found) == [], (scheme, width)
+
+
+def complaints(violations: list[dict[str, object]]) -> list[str]:
+    """The violations as a reader of a failed test wants them."""
+    return [
+        f"{rule['id']}: {node['html']} {json.dumps(node['failureSummary'])}"
+        for rule in violations
+        for node in rule["nodes"]  # type: ignore[attr-defined]
+    ]
+
+
+def test_the_keyboard_reaches_all(page: Page) -> None:
+    page.set_viewport_size({"width": WIDTHS[1], "height": 800})
+    missed = set(range(page.evaluate(NUMBER_CONTROLS)))
+    assert missed
+    # Round about, for a page may begin with a field of its form.
+    for _ in range(2 * len(missed) + 20):
+        page.keyboard.press("Tab")
+        focused = page.evaluate(FOCUSED)
+        if focused is None:
+            continue
+        missed.discard(focused["number"])
+        assert focused["ring"] >= 2 and focused["seen"], focused["html"]
+        if not missed:
+            break
+    assert [shown_of(page, number) for number in sorted(missed)] == []
+
+
+def shown_of(page: Page, number: int) -> str:
+    """The markup of a numbered control."""
+    return str(page.locator(f"[data-number='{number}']").evaluate("e => e.outerHTML"))

@@ -1,0 +1,184 @@
+"""The ways to pages that no address leads to: forms, mails, and a site in trouble."""
+
+import itertools
+import re
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import psycopg2
+from playwright.sync_api import Page
+
+from promptly.services import accounts, outbox
+from promptly.transactions import transaction
+from tests import factories
+from tests.browser.seeding import Past
+from tests.browser.site import Site
+
+DELETION = "Do you want to delete your promptly account?"
+# A request id whose time, the first part of it, is long ago.
+DEAD_REQUEST = uuid.UUID("019a9e3c-7f10-7c6e-9f6e-2b7f3b1d9a01")
+REISSUE = "Do you want a new promptly API key?"
+
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class World:
+    """The site and its past."""
+
+    site: Site
+    past: Past
+
+
+def nothing(page: Page, world: World) -> None:
+    """The page at the path is the one that is meant."""
+
+
+def undisturbed(_: Site) -> AbstractContextManager[None]:
+    """The site is in order."""
+    return nullcontext()
+
+
+def enter_a_wrong_key(page: Page, _: World) -> None:
+    page.get_by_label("API key", exact=True).fill("sk-nobodys")
+    page.get_by_role("button", name="Open the dashboard").click()
+
+
+def send_too_much(page: Page, _: World) -> None:
+    page.get_by_label("API key", exact=True).fill("x" * 300_000)
+    page.get_by_role("button", name="Open the dashboard").click()
+
+
+def register(address: str) -> Callable[[Page, World], None]:
+    def act(page: Page, _: World) -> None:
+        page.get_by_label("E-mail").fill(address)
+        page.get_by_role("button", name="Mail me a key").click()
+
+    return act
+
+
+def register_too_often(page: Page, world: World) -> None:
+    for _ in range(3):
+        form = {"email": "impatient@example.com"}
+        page.context.request.post(f"{world.site.url}/register", form=form)
+    register("impatient@example.com")(page, world)
+
+
+def want_a_strange_warning(page: Page, _: World) -> None:
+    page.get_by_label("Tokens to be warned at").fill("a few")
+    page.get_by_role("button", name="Save").click()
+
+
+def buy(page: Page, _: World) -> None:
+    page.get_by_role("button", name="Pay by card").first.click()
+
+
+def make_a_key(name: str) -> Callable[[Page, World], None]:
+    def act(page: Page, _: World) -> None:
+        page.get_by_label("Name of a new key").fill(name)
+        page.get_by_role("button", name="Make a key").click()
+
+    return act
+
+
+def revoke_a_key(page: Page, _: World) -> None:
+    page.get_by_role("region", name="Keys").get_by_role("link", name="Revoke").first.click()
+
+
+def open_a_receipt(page: Page, _: World) -> None:
+    page.get_by_role("region", name="Requests").get_by_role("link").first.click()
+
+
+def ask_for_deletion(page: Page, world: World) -> None:
+    _leave(page, world)
+
+
+def follow_the_link(page: Page, world: World) -> None:
+    address = _leave(page, world)
+    page.goto(_link_to(world, address, DELETION))
+
+
+def delete_an_account(page: Page, world: World) -> None:
+    follow_the_link(page, world)
+    page.get_by_role("button", name="Delete the account").click()
+
+
+def _leave(page: Page, world: World) -> str:
+    """Somebody new asks for the deletion of his account; returns his address."""
+    address, key = world.site.open_account(f"leaver{next(_numbers)}@example.com")
+    page.goto(f"{world.site.url}/dashboard?key={key}")
+    page.goto(f"{world.site.url}/dashboard/delete")
+    page.get_by_role("button", name="Mail me a link").click()
+    page.get_by_role("heading", name="Check your mail").wait_for()
+    return address
+
+
+def follow_a_reissue_link(page: Page, world: World) -> None:
+    """As if KEY_REISSUE_CONFIRM were set."""
+    books = world.site.books
+    address, _ = world.site.open_account(f"loser{next(_numbers)}@example.com")
+    with books.app.app_context(), transaction():
+        outbox.add("confirm_reissue", address, user_id=accounts.find(email=address).id)
+    page.goto(_link_to(world, address, REISSUE))
+
+
+def reissue(page: Page, world: World) -> None:
+    follow_a_reissue_link(page, world)
+    page.get_by_role("main").get_by_role("button").click()
+
+
+def _link_to(world: World, address: str, subject: str) -> str:
+    """The link in a mail to somebody."""
+    found = re.search(rf"{world.site.url}\S+", world.site.wait_for_mail(address, subject))
+    assert found is not None
+    return found.group()
+
+
+@contextmanager
+def stripe_fails(site: Site) -> Iterator[None]:
+    """Nothing can be paid by card."""
+    site.switch("stripe", "faults", route="POST /v1/checkout/sessions", status=500)
+    yield
+    site.switch("stripe", "faults/clear")
+
+
+@contextmanager
+def a_bug(site: Site) -> Iterator[None]:
+    """A table is not where every page expects it."""
+    site.books.rows("ALTER TABLE orders RENAME TO orders_elsewhere")
+    yield
+    site.books.rows("ALTER TABLE orders_elsewhere RENAME TO orders")
+
+
+@contextmanager
+def no_answer(site: Site) -> Iterator[None]:
+    """The database does not answer in time."""
+    connection = psycopg2.connect(site.runtime["DATABASE_URL"])
+    connection.cursor().execute("LOCK TABLE orders IN ACCESS EXCLUSIVE MODE")
+    yield
+    connection.close()
+
+
+@contextmanager
+def a_silent_process(site: Site) -> Iterator[None]:
+    """One request runs, and the process of another has died; the sweep leaves both alone."""
+    site.books.rows("UPDATE sweep_states SET grace_until = now() + interval '1 hour'")
+    now = datetime.now(UTC)
+    with site.books.app.app_context(), transaction():
+        user_id = factories.user(paid_tokens=100_000).id
+        alive, dead = (factories.hold(user_id, held_paid=9_000) for _ in range(2))
+        alive.created_at, alive.checkpoint_at = now - timedelta(seconds=70), now
+        alive.prompt_tokens, alive.completion_tokens = 81_204, 377
+        dead.request_id = DEAD_REQUEST
+        dead.created_at, dead.checkpoint_at = (
+            now - timedelta(seconds=90),
+            now - timedelta(minutes=1),
+        )
+        dead.prompt_tokens = 4_096
+    yield
+    with site.books.app.app_context(), transaction():
+        accounts.remove(user_id)
+    site.books.rows("UPDATE sweep_states SET grace_until = NULL")

@@ -1,0 +1,42 @@
+"""What the doctor says of the administration."""
+
+from ipaddress import ip_network
+
+import pytest
+
+from promptly.cli import checks
+from promptly.settings import Secret, Settings
+from tests.servers import make_settings
+
+KEY = Secret("a-key-of-some-length-0123456789")
+EVERYBODY = (ip_network("10.0.0.0/8"), ip_network("::/0"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "levels"),
+    [
+        (make_settings(admin_key=KEY), []),
+        (make_settings(admin_key=KEY, admin_allowed_cidrs=EVERYBODY), ["warning"]),
+        (make_settings(admin_allowed_cidrs=EVERYBODY), []),
+        (make_settings(admin_key=KEY, key_pepper=KEY), ["error"]),
+    ],
+)
+def test_administration(settings: Settings, levels: list[str]) -> None:
+    assert [finding.level for finding in checks.administration(settings)] == levels
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("", "ADMIN_KEY is not set"),
+        ("short", "ADMIN_KEY is easy to guess"),
+        ("a" * 40, "ADMIN_KEY is easy to guess"),
+        (KEY.reveal(), ""),
+    ],
+)
+def test_the_key_itself(key: str, words: str) -> None:
+    found = " ".join(
+        finding.message for finding in checks.secrets(make_settings(admin_key=Secret(key)))
+    )
+    assert words in found and (words != "" or "ADMIN_KEY" not in found)
+    assert not key or key not in found

@@ -1,0 +1,181 @@
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from click.testing import Result
+from flask import Flask
+from sqlalchemy import text
+
+from promptly.extensions import db
+from promptly.sandbox.mail import MailCatcher
+from promptly.services import keys
+from promptly.tasks import mail
+from promptly.transactions import transaction
+from tests import factories
+from tests.conftest import AppFactory
+from tests.races import run
+
+
+def flask(app: Flask, *arguments: str, code: int = 0) -> Result:
+    result = app.test_cli_runner().invoke(args=list(arguments), catch_exceptions=False)
+    assert result.exit_code == code, result.output
+    return result
+
+
+def answer(app: Flask, *arguments: str, code: int = 0) -> Any:
+    return json.loads(flask(app, *arguments, "--json", code=code).stdout)
+
+
+def test_an_account_from_the_command_line(app: Flask) -> None:
+    made = answer(app, "users", "create", "bench@example.com")
+    assert made == {"user_id": 1, "email": "bench@example.com"}
+    changed = answer(app, "balance", "adjust", "--email", "bench@example.com", "--delta", "500")
+    assert (changed["paid_tokens"], changed["applied_delta"]) == (500, 500)
+    key = answer(app, "keys", "create", "--email", "bench@example.com", "--name", "bench")
+    assert set(key) == {"key", "prefix", "id"} and key["key"].startswith(key["prefix"])
+    with app.app_context():
+        assert keys.find(key["key"], app.extensions["settings"].key_pepper) is not None
+        assert db.session.scalar(text("SELECT count(*) FROM outbox")) == 0
+    shown = answer(app, "users", "show", "bench@example.com")
+    assert (shown["key_prefix"], shown["available_tokens"]) == (key["prefix"], 100_500)
+    refused = flask(app, "users", "create", "bench@example.com", code=1)
+    assert "exists" in refused.stderr and refused.stdout == ""
+    assert answer(app, "ledger", "verify")["clean"] is True
+
+
+def test_balance(app: Flask) -> None:
+    with app.app_context(), transaction():
+        user_id = factories.user("ada@example.com", paid_tokens=100).id
+    taken = answer(app, "balance", "adjust", "--user-id", str(user_id), "--delta", "-1000")
+    assert (taken["applied_delta"], taken["paid_tokens"]) == (-100, 0)
+    granted = answer(app, "balance", "grant", "--email", "ada@example.com",
+                     "--tokens", "50", "--days", "3")  # fmt: skip
+    assert granted["trial_tokens"] == 50
+    assert answer(app, "balance", "show", "--email", "ada@example.com")["available_tokens"] == 50
+    kinds = [row["kind"] for row in answer(app, "ledger", "show", "--email", "ada@example.com")]
+    assert kinds == ["grant", "adjustment", "adjustment"]
+    flask(app, "balance", "show", "--email", "nobody@example.com", code=1)
+    flask(app, "balance", "show", code=2)
+    flask(app, "balance", "grant", "--user-id", "1", "--tokens", "-5", "--days", "3", code=2)
+
+
+def test_keys(app: Flask) -> None:
+    with app.app_context(), transaction():
+        user_id = factories.user("ada@example.com").id
+        first = factories.api_key(user_id, "first")[0].id
+        factories.api_key(user_id, "second")
+    one = ("--email", "ada@example.com")
+    assert [row["name"] for row in answer(app, "keys", "list", *one)] == ["first", "second"]
+    assert answer(app, "keys", "revoke", *one, "--id", str(first), "--yes") == {"revoked": 1}
+    flask(app, "keys", "revoke", *one, "--id", str(first), "--yes", code=1)
+    flask(app, "keys", "revoke", *one, code=2)
+    assert answer(app, "keys", "revoke", *one, "--all", "--yes") == {"revoked": 1}
+    assert answer(app, "keys", "list", *one) == []
+
+
+def test_delete_asks_first(app: Flask) -> None:
+    with app.app_context(), transaction():
+        factories.user("ada@example.com", paid_tokens=5)
+    flask(app, "users", "delete", "ada@example.com", code=1)
+    assert len(answer(app, "users", "list")) == 1
+    assert answer(app, "users", "delete", "ada@example.com", "--yes")["deleted"] is True
+    assert answer(app, "users", "list") == []
+
+
+def test_verify_names_what_differs(app: Flask) -> None:
+    with app.app_context(), transaction() as session:
+        factories.user("good@example.com", paid_tokens=5)
+        factories.user("bad@example.com", paid_tokens=5)
+        session.execute(
+            text("UPDATE balances SET paid_tokens = 6 WHERE user_id = "
+                 "(SELECT id FROM users WHERE email = 'bad@example.com')")
+        )  # fmt: skip
+    plain = flask(app, "ledger", "verify", code=1).stdout
+    assert "bad@example.com" in plain and "good@example.com" not in plain
+    found = answer(app, "ledger", "verify", code=1)
+    assert found["accounts"] == 2 and found["differences"][0]["expected"] == 5
+
+
+def test_usage(app: Flask) -> None:
+    with app.app_context(), transaction():
+        user = factories.user("ada@example.com", paid_tokens=100)
+        factories.usage_event(user.id, charged_paid=15)
+    today = datetime.now(UTC).date().isoformat()
+    assert "rebuilt_from" in answer(app, "usage", "roll-up")
+    (day,) = answer(app, "usage", "daily", "--email", "ada@example.com")
+    assert (day["date"], day["charged_tokens"]) == (today, 15)
+    (request,) = answer(app, "usage", "recent", "--email", "ada@example.com")
+    assert request["request_id"].startswith("req_")
+
+
+def test_trials_and_holds(app: Flask) -> None:
+    past = datetime.now(UTC) - timedelta(days=1)
+    with app.app_context(), transaction():
+        factories.user(trial_tokens=10, trial_expires_at=past)
+        user = factories.user("ada@example.com", trial_tokens=10)
+        factories.hold(user.id, held_trial=4)
+    assert answer(app, "trials", "expire", "--dry-run")["tokens"] == 10
+    assert len(answer(app, "trials", "list")) == 2
+    assert answer(app, "trials", "expire") == {"accounts": 1, "tokens": 10, "dry_run": False}
+    assert [row["email"] for row in answer(app, "trials", "list")] == ["ada@example.com"]
+    (hold,) = answer(app, "holds", "list")
+    assert (hold["email"], hold["held_trial"]) == ("ada@example.com", 4)
+    # Its process lives.
+    flask(app, "holds", "recover", hold["request_id"], code=1)
+    with app.app_context(), transaction() as session:
+        session.execute(text("UPDATE holds SET checkpoint_at = now() - interval '1 minute'"))
+    assert answer(app, "holds", "recover", hold["request_id"])["state"] == "recovered"
+    assert answer(app, "holds", "list") == []
+    flask(app, "holds", "recover", hold["request_id"], code=1)
+    [act] = answer(app, "audit", "list", "--action", "hold.recover")
+    assert act["subject"] == hold["request_id"]
+
+
+def test_outbox(mail_app: Flask, mail_catcher: MailCatcher) -> None:
+    with mail_app.app_context(), transaction():
+        factories.mail(user_id=factories.user("ada@example.com").id, recipient="ada@example.com")
+    run(mail_app, mail.sweep)
+    (row,) = answer(mail_app, "outbox", "list", "--state", "sent")
+    assert answer(mail_app, "outbox", "list", "--before", str(row["id"])) == []
+    flask(mail_app, "outbox", "cancel", str(row["id"]), code=1)
+    assert answer(mail_app, "outbox", "resend", str(row["id"]))["state"] == "pending"
+    run(mail_app, mail.sweep)
+    assert len(mail_catcher.messages("ada@example.com")) == 2
+    with mail_app.app_context():
+        assert len(keys.list_good(1)) == 1  # the second mail's
+    assert answer(mail_app, "outbox", "resend", str(row["id"]))["state"] == "pending"
+    assert answer(mail_app, "outbox", "cancel", str(row["id"]))["state"] == "cancelled"
+    with mail_app.app_context():
+        assert keys.list_good(1) == []
+    flask(mail_app, "outbox", "resend", "999", code=1)
+
+
+def test_doctor_finds_what_is_wrong(app_factory: AppFactory, mail_catcher: MailCatcher) -> None:
+    app = app_factory(smtp_host=mail_catcher.host, smtp_port=mail_catcher.port)
+    found = answer(app, "doctor", code=1)  # there is no llama-server
+    levels = {item["check"]: item["level"] for item in found["findings"]}
+    assert levels["PostgreSQL"] == levels["Redis"] == levels["Migrations"] == levels["Mail"] == "ok"
+    assert levels["Upstream 127.0.0.1:1"] == "error"
+
+
+@pytest.mark.parametrize(
+    ("values", "check", "level", "advice"),
+    [
+        ({"database_url": "postgresql://nobody@127.0.0.1:1/x"}, "PostgreSQL", "error",
+         "DATABASE_URL"),
+        ({"redis_url": "redis://127.0.0.1:1/0"}, "Redis", "error", "REDIS_URL"),
+        ({"smtp_host": "127.0.0.1", "smtp_port": 1}, "Mail", "error", "SMTP_HOST"),
+        ({}, "Mail", "warning", "SMTP_HOST"),
+        ({"web_concurrency": 200}, "Connections", "warning", "max_connections"),
+        ({"base_url": "https://llm.example.com"}, "Site", "warning", "KEY_REISSUE_CONFIRM=true"),
+    ],
+)  # fmt: skip
+def test_doctor_says_what_to_do(
+    app_factory: AppFactory, values: dict[str, Any], check: str, level: str, advice: str
+) -> None:
+    found = answer(app_factory(**values), "doctor", code=1)
+    assert any(
+        (item["check"], item["level"]) == (check, level) and advice in item["message"]
+        for item in found["findings"]
+    ), found

@@ -1,0 +1,119 @@
+"""Clients that people use, whole and unchanged, on a running gateway.
+
+`backend` is one gateway before the simulator and one before a real llama-server with a tiny model.
+Each test has an account of its own and ends with a reckoning: what was charged is what upstream
+counted. A folder holds the tests of one client.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from promptly.sandbox.llama import SimulatedLlama
+from promptly.sandbox.real_llama import RealLlama
+from tests.books import Account, Books
+from tests.conformance.backends import Backend, RealUpstream, SimulatedUpstream
+from tests.servers import Databases, Gateway, WorkerRedis
+
+UPSTREAM_KEY = "upstream-key"
+
+
+@pytest.fixture(scope="session")
+def conformance_database(databases: Databases, template_database: str) -> Iterator[str]:
+    name = databases.create(template_database)
+    yield databases.url(name)
+    databases.drop(name)
+
+
+@pytest.fixture(scope="session")
+def conformance_books(conformance_database: str, redis_server: WorkerRedis) -> Iterator[Books]:
+    found = Books(conformance_database, redis_server.url)
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="session")
+def simulator_backend(
+    conformance_database: str,
+    conformance_books: Books,
+    redis_server: WorkerRedis,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Backend]:
+    folder = tmp_path_factory.mktemp("simulator")
+    server = SimulatedLlama(folder / "llama", embeddings=True).start()
+    gateway = _gateway(folder, conformance_database, redis_server, server.url)
+    yield Backend("simulator", gateway, conformance_books, SimulatedUpstream(server))
+    gateway.kill()
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def real_backend(
+    conformance_database: str,
+    conformance_books: Books,
+    redis_server: WorkerRedis,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Backend]:
+    folder = tmp_path_factory.mktemp("real")
+    server = RealLlama(folder / "llama", api_key=UPSTREAM_KEY)
+    embedder = RealLlama(
+        folder / "embedder",
+        api_key=UPSTREAM_KEY,
+        alias="embedder",
+        # Without one cache for all slots a text's vector would depend on what is embedded with it.
+        arguments=("--embeddings", "--pooling", "mean", "--kv-unified"),
+    )
+    server.start()
+    embedder.start()
+    gateway = _gateway(
+        folder,
+        conformance_database,
+        redis_server,
+        server.url,
+        LLAMA_API_KEY=UPSTREAM_KEY,
+        LLAMA_EMBEDDINGS_BASE_URL=embedder.url,
+    )
+    yield Backend("real", gateway, conformance_books, RealUpstream(server, embedder))
+    gateway.kill()
+    embedder.stop()
+    server.stop()
+
+
+def _gateway(
+    folder: Path, database: str, redis: WorkerRedis, llama_url: str, **variables: object
+) -> Gateway:
+    return Gateway(
+        folder / "gateway",
+        database_url=database,
+        redis_url=redis.url,
+        llama_urls=[llama_url],
+        KEEPALIVE_COMMENT_SECONDS=1,
+        MAX_CONCURRENT_REQUESTS=4,
+        **variables,
+    ).start()
+
+
+# A session's fixtures that are asked for by name, and not a session's parameter: whatever the order
+# of the tests, each backend is started once.
+@pytest.fixture(params=["simulator", pytest.param("real", marks=pytest.mark.real_llama)])
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """A gateway, and what stands behind it."""
+    found: Backend = request.getfixturevalue(f"{request.param}_backend")
+    return found
+
+
+@pytest.fixture
+def account(backend: Backend) -> Iterator[Account]:
+    """An account with ample funds, whose charges are compared with upstream's counts in the end."""
+    backend.upstream.begin()
+    found = backend.account()
+    yield found
+    backend.reckon(found)
+
+
+@pytest.fixture
+def simulator(backend: Backend, account: Account) -> SimulatedLlama:
+    """The simulator, to be told to fail; for tests that are marked `only_simulator`."""
+    assert isinstance(backend.upstream, SimulatedUpstream)
+    return backend.upstream.server

@@ -1,0 +1,38 @@
+"""LangChain, without its tracing: that would speak to a service on the internet."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import openai
+import pytest
+from langchain_openai import ChatOpenAI
+from pydantic import SecretStr
+
+from tests.books import Account
+from tests.conformance.backends import Backend
+
+MakeModel = Callable[..., ChatOpenAI]
+
+
+@pytest.fixture(autouse=True)
+def untraced(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LANGSMITH_TRACING", "LANGSMITH_TRACING_V2", "LANGCHAIN_TRACING_V2"):
+        monkeypatch.setenv(name, "false")
+
+
+@pytest.fixture
+def make_model(backend: Backend, account: Account) -> Iterator[MakeModel]:
+    """Builds chat models on the gateway; options are `ChatOpenAI`'s.
+
+    LangChain would keep its connections until the process ends. A test that awaits has to bring
+    an `http_async_client` of its own, and to close it.
+    """
+    with openai.DefaultHttpxClient() as http:
+
+        def make(key: str = account.key, **options: Any) -> ChatOpenAI:
+            given: dict[str, Any] = {"http_client": http, **options}
+            return ChatOpenAI(
+                model="any", base_url=backend.base_url, api_key=SecretStr(key), **given
+            )
+
+        yield make

@@ -1,0 +1,33 @@
+"""LlamaIndex, which wants an older `openai` than everybody else and so runs by itself."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.books import Account
+from tests.conformance import outside
+from tests.conformance.backends import Backend
+
+FOLDER = Path(__file__).parent
+
+
+@pytest.mark.llama_index
+def test_llama_index(
+    backend: Backend, account: Account, subtests: pytest.Subtests, tmp_path: Path
+) -> None:
+    report = tmp_path / "report.xml"
+    results = outside.run(
+        [
+            outside.installed(outside.PYTHON),
+            "-m",
+            "pytest",
+            "-c",
+            FOLDER / "suite.ini",
+            f"--junit-xml={report}",
+            FOLDER,
+        ],
+        folder=outside.PROJECT,
+        environment=outside.variables(backend, account),
+        report=report,
+    )
+    outside.surface(results, subtests)

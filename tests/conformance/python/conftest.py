@@ -1,0 +1,21 @@
+"""The official OpenAI SDK for Python."""
+
+from collections.abc import Iterator
+
+import openai
+import pytest
+
+from tests.books import Account
+from tests.conformance.backends import Backend
+
+
+@pytest.fixture
+def sdk(backend: Backend, account: Account) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=backend.base_url, api_key=account.key) as client:
+        yield client
+
+
+@pytest.fixture
+def async_sdk(backend: Backend, account: Account) -> openai.AsyncOpenAI:
+    """To be closed in the loop that uses it: `async with`."""
+    return openai.AsyncOpenAI(base_url=backend.base_url, api_key=account.key)

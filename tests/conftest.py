@@ -1,0 +1,251 @@
+"""Fixtures for all tests: real PostgreSQL and Redis, and no other network.
+
+app_context, session   the worker's database inside one transaction that is rolled back
+fresh_database         a database of its own, for commits, threads and processes
+app_factory, app, client   applications on the fresh database
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import hypothesis
+import kombu.pools
+import pytest
+import redis
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy.orm import Session
+
+from promptly.app import create_app
+from promptly.extensions import celery, db, limiter
+from promptly.sandbox.btcpay import SimulatedBTCPay
+from promptly.sandbox.mail import MailCatcher
+from promptly.sandbox.stripe import SimulatedStripe
+from promptly.settings import Settings
+from tests.servers import Databases, Servers, WorkerRedis, make_settings
+
+SettingsFactory = Callable[..., Settings]
+AppFactory = Callable[..., Flask]
+
+_servers: Servers | None = None
+
+# How long one example takes says nothing on a machine with other work; a whole test has its limit.
+hypothesis.settings.register_profile("promptly", deadline=None)
+hypothesis.settings.load_profile("promptly")
+
+# What a developer's shell or .env names must not reach the tests, apart from the two servers.
+_LOCAL_HOSTS = {"127.0.0.1", "::1", "localhost"}
+
+
+def _refuse_other_hosts(event: str, arguments: tuple[Any, ...]) -> None:
+    if event != "socket.connect":
+        return
+    address = arguments[1]
+    if isinstance(address, tuple) and address[0] not in _LOCAL_HOSTS:
+        raise RuntimeError(f"tests do not speak to the network: {address[0]}")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for name in ("DATABASE_URL", "REDIS_URL"):
+        host = urlsplit(os.environ.get(name, "")).hostname
+        if host:
+            _LOCAL_HOSTS.add(host)
+    sys.addaudithook(_refuse_other_hosts)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """With xdist the servers are started once, here in the controller."""
+    servers = _start_servers()
+    node.workerinput["server_url"] = servers.databases.server_url
+    node.workerinput["template"] = servers.template
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    global _servers
+    if _servers is not None:
+        _servers.stop()
+        _servers = None
+
+
+def _start_servers() -> Servers:
+    global _servers
+    if _servers is None:
+        _servers = Servers()
+    return _servers
+
+
+@pytest.fixture(scope="session")
+def databases(request: pytest.FixtureRequest) -> Databases:
+    """The PostgreSQL server of this run."""
+    given = getattr(request.config, "workerinput", None)
+    return Databases(given["server_url"]) if given else _start_servers().databases
+
+
+@pytest.fixture(scope="session")
+def template_database(request: pytest.FixtureRequest, databases: Databases) -> str:
+    """The name of the migrated database from which all others are copied."""
+    given = getattr(request.config, "workerinput", None)
+    return str(given["template"]) if given else _start_servers().template
+
+
+@pytest.fixture(scope="session")
+def redis_server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[WorkerRedis]:
+    given = getattr(request.config, "workerinput", None)
+    number = int(given["workerid"].removeprefix("gw")) if given else 0
+    server = WorkerRedis(number, tmp_path_factory.mktemp("redis"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def redis_url(redis_server: WorkerRedis) -> str:
+    """An empty Redis."""
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.flushdb()
+    return redis_server.url
+
+
+@pytest.fixture(scope="session")
+def worker_app(
+    databases: Databases, template_database: str, redis_server: WorkerRedis
+) -> Iterator[Flask]:
+    name = databases.create(template_database)
+    app = create_app(make_settings(database_url=databases.url(name), redis_url=redis_server.url))
+    yield app
+    dispose(app)
+    databases.drop(name)
+
+
+@pytest.fixture
+def app_context(worker_app: Flask) -> Iterator[Flask]:
+    """An application context whose database work, commits included, is rolled back."""
+    with worker_app.app_context():
+        engine = db.engines[None]
+        connection = engine.connect()
+        outer = connection.begin()
+        engines: Any = db.engines
+        engines[None] = connection
+        db.session.remove()
+        db.session.configure(join_transaction_mode="create_savepoint")
+        try:
+            yield worker_app
+        finally:
+            db.session.remove()
+            db.session.configure(join_transaction_mode="conditional_savepoint")
+            engines[None] = engine
+            outer.rollback()
+            connection.close()
+
+
+@pytest.fixture
+def session(app_context: Flask) -> Session:
+    """The session of `app_context`."""
+    return db.session()
+
+
+@pytest.fixture
+def fresh_database(databases: Databases, template_database: str) -> Iterator[str]:
+    """The URL of a migrated, empty database of the test's own."""
+    name = databases.create(template_database)
+    yield databases.url(name)
+    databases.drop(name)
+
+
+@pytest.fixture
+def settings(fresh_database: str, redis_url: str) -> SettingsFactory:
+    """Builds settings on the fresh database; fields are given by name."""
+
+    def build(**values: object) -> Settings:
+        return make_settings(**{"database_url": fresh_database, "redis_url": redis_url, **values})
+
+    return build
+
+
+@pytest.fixture
+def app_factory(settings: SettingsFactory) -> Iterator[AppFactory]:
+    """Builds applications on the fresh database."""
+    made: list[Flask] = []
+
+    def build(**values: object) -> Flask:
+        app = create_app(settings(**values))
+        made.append(app)
+        return app
+
+    yield build
+    for app in made:
+        dispose(app)
+
+
+@pytest.fixture
+def app(app_factory: AppFactory) -> Flask:
+    """One application on the fresh database."""
+    return app_factory()
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    """A client of `app`."""
+    return app.test_client()
+
+
+@pytest.fixture(scope="session")
+def _mail_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MailCatcher]:
+    server = MailCatcher(tmp_path_factory.mktemp("mail")).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def mail_catcher(_mail_server: MailCatcher) -> MailCatcher:
+    """A mail server that holds no mail yet; `smtp_host` and `smtp_port` of settings name it."""
+    _mail_server.clear()
+    return _mail_server
+
+
+@pytest.fixture
+def mail_app(app_factory: AppFactory, mail_catcher: MailCatcher) -> Flask:
+    """An application on the fresh database that mails through `mail_catcher`."""
+    return app_factory(smtp_host=mail_catcher.host, smtp_port=mail_catcher.port)
+
+
+@pytest.fixture(scope="session")
+def stripe_server() -> Iterator[SimulatedStripe]:
+    """The simulated Stripe of this run; whoever uses it resets it and sets its endpoint."""
+    server = SimulatedStripe(retry_seconds=(0.05, 0.1)).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def btcpay_server() -> Iterator[SimulatedBTCPay]:
+    """The simulated BTCPay Server of this run, likewise."""
+    server = SimulatedBTCPay(retry_seconds=(0.05, 0.1)).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def project() -> Path:
+    """The project's folder."""
+    return Path(__file__).parent.parent
+
+
+def dispose(app: Flask) -> None:
+    """Close what an application has opened."""
+    with app.app_context():
+        for engine in db.engines.values():
+            engine.dispose()
+    app.extensions["fast_lane"].dispose()
+    app.extensions["redis_lane"].client.close()
+    # All applications of a process share one limiter; the next one's Redis is there.
+    limiter._storage_dead = False
+    # The next application may name another broker; what Celery keeps is bound to this one.
+    kombu.pools.reset()
+    celery._after_fork()

@@ -1,0 +1,222 @@
+"""Ten thousand generated requests: none fails, and every answer is as the document says.
+
+Schemathesis makes them of the document itself: boundary values, fields that are wrong one by one,
+other methods, random bodies. Nothing is drawn at random anew, so each run sends the same requests.
+All its checks are on but one, `positive_data_acceptance`: there are rules that no schema can say,
+and what may break them is listed here instead of passing every 400.
+"""
+
+import copy
+import re
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import msgspec
+import pytest
+import requests
+import schemathesis
+from schemathesis.checks import CheckContext
+from schemathesis.config import SchemathesisConfig
+
+from promptly.gateway.dialects.chat.request import Forwarded
+from promptly.gateway.dialects.fields import Count
+from promptly.gateway.dialects.sampling import Sampling
+from promptly.openapi import OPERATIONS, document
+from promptly.sandbox.llama import SimulatedLlama
+from tests.books import Account, Books
+from tests.contract.contract import closed
+from tests.servers import Gateway
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+CASES = 10_000
+# Besides the boundary values, of which a large body has some hundreds.
+RANDOM_REQUESTS = 320
+RANDOM_STREAMS = 350
+
+# Fields whose rules concern others too, so that a body may be right by its schema and refused.
+EXCUSED = {
+    "createChatCompletion": (
+        r"messages\[\d+\]\.(content|tool_calls\[\d+\]\.function\.arguments)"
+        r"|top_logprobs|stream_options|tool_choice|response_format\.json_schema"
+    ),
+    "createResponse": "input",
+    "createCompletion": "stream_options",
+    "createMessage": r"messages(\.\d+)?|tool_choice(\.name)?",
+    "getUsage": "start|request_id",
+    "getModel": "model",
+}
+EXCUSED["countChatTokens"] = EXCUSED["createChatCompletion"]
+EXCUSED["countResponseTokens"] = EXCUSED["createResponse"]
+EXCUSED["countMessageTokens"] = EXCUSED["createMessage"]
+
+
+def settings(modes: str, examples: int, *, with_auth: bool = False) -> SchemathesisConfig:
+    # What the gateway answers must not steer what is sent next: it holds ids and times.
+    alone = {"extra-data-sources": {"responses": False}}
+    return SchemathesisConfig.from_dict(
+        {
+            "warnings": False,
+            # To their end; it would leave after twenty.
+            "max-stream-events": 1_000_000,
+            "generation": {
+                "mode": modes,
+                "deterministic": True,
+                "no-shrink": True,
+                "max-examples": examples,
+                "with-security-parameters": False,
+            },
+            "phases": {
+                "examples": alone,
+                "coverage": {**alone, "enabled": not with_auth},
+                "fuzzing": {**alone, "error-feedback": {"enabled": False}},
+            },
+            "checks": {
+                "positive_data_acceptance": {"enabled": False},
+                # Two requests more for each case, so a few cases of each route have to do.
+                "ignored_auth": {"enabled": with_auth},
+            },
+        }
+    )
+
+
+def streaming(whole: dict[str, Any]) -> dict[str, Any]:
+    """The document of the routes that can stream, whose bodies ask for it."""
+    described = copy.deepcopy(whole)
+    paths = [each.path for each in OPERATIONS if each.event is not None]
+    described["paths"] = {path: described["paths"][path] for path in paths}
+    for operations in described["paths"].values():
+        content = operations["post"]["requestBody"]["content"]["application/json"]
+        name = content["schema"]["$ref"].rpartition("/")[2]
+        body = described["components"]["schemas"][name]
+        body["properties"]["stream"] = {"const": True}
+        body["required"] = [*body["required"], "stream"]
+        content.pop("example")
+    return described
+
+
+DOCUMENT = closed(document("http://127.0.0.1"))
+everything = schemathesis.openapi.from_dict(DOCUMENT, config=settings("all", RANDOM_REQUESTS))
+streams = schemathesis.openapi.from_dict(
+    streaming(DOCUMENT), config=settings("positive", RANDOM_STREAMS)
+)
+guarded = schemathesis.openapi.from_dict(
+    DOCUMENT, config=settings("positive", 3, with_auth=True)
+).include(path_regex="^/v1/")
+
+
+# What is added to all that upstream generates for.
+ADDED = {
+    "stream": True,
+    "stream_options": {"include_usage": True},
+    "timings_per_token": True,
+    "return_progress": True,
+}
+
+
+# What upstream may get besides, by its own routes.
+class SentChat(Forwarded, kw_only=True, forbid_unknown_fields=True):
+    max_tokens: Count | None = None
+    thinking_budget_tokens: Count | None = None
+
+
+class SentText(Sampling, kw_only=True, forbid_unknown_fields=True):
+    prompt: str
+    max_tokens: Count
+    logprobs: Count | None = None
+
+
+class SentInputs(msgspec.Struct, forbid_unknown_fields=True):
+    input: list[str]
+    encoding_format: Literal["float", "base64"]
+
+
+SENT: dict[str, tuple[type, dict[str, Any]]] = {
+    "/v1/chat/completions": (SentChat, ADDED),
+    "/v1/completions": (SentText, ADDED),
+    "/v1/embeddings": (SentInputs, {}),
+}
+
+
+class Sender:
+    """Sends cases on a kept connection, checks the answers and counts them."""
+
+    def __init__(self, url: str, account: Account) -> None:
+        self.statuses: Counter[int] = Counter()
+        self.streams = 0
+        self.session = requests.Session()
+        self.session.trust_env = False
+        self._url = url
+        self._headers = account.headers
+
+    def send(self, case: schemathesis.Case) -> None:
+        """Send one case; fails with what is wrong about its answer."""
+        response = case.call_and_validate(
+            base_url=self._url,
+            session=self.session,
+            headers=self._headers,
+            additional_checks=[takes_what_is_valid],
+        )
+        self.statuses[response.status_code] += 1
+        self.streams += "text/event-stream" in response.headers["content-type"][0]
+
+
+def takes_what_is_valid(ctx: CheckContext, response: Any, case: schemathesis.Case) -> None:
+    """Fail if a request that the document allows is refused, but for a rule that it cannot say."""
+    if case.meta is None or case.meta.generation.mode.name != "POSITIVE":
+        return
+    if response.status_code == 200:
+        return
+    operation = case.operation
+    error = response.json()["error"]
+    # Anthropic's shape has the field's path at the beginning of the message.
+    param = error.get("param", error["message"].partition(":")[0]) or ""
+    rules = EXCUSED.get(operation.definition.raw["operationId"], "")
+    if not re.fullmatch(rules, param):
+        raise AssertionError(f"{operation.label}: {response.status_code} for {param!r}")
+
+
+@pytest.fixture(scope="module")
+def sender(gateway: Gateway, account: Account) -> Iterator[Sender]:
+    made = Sender(gateway.url, account)
+    yield made
+    made.session.close()
+
+
+@everything.parametrize()
+def test_requests(case: schemathesis.Case, sender: Sender) -> None:
+    sender.send(case)
+
+
+@streams.parametrize()
+def test_streams(case: schemathesis.Case, sender: Sender) -> None:
+    sender.send(case)
+
+
+@guarded.parametrize()
+def test_keys_are_asked_for(case: schemathesis.Case, sender: Sender) -> None:
+    sender.send(case)
+
+
+def test_upstream_got_nothing_malformed(sender: Sender, llama: SimulatedLlama) -> None:
+    totals = llama.totals()
+    assert totals["refused"] == 0
+    assert totals["outcomes"] == {"finished": totals["requests"]}
+    assert totals["requests"] > sender.streams > 0
+    for record in llama.requests():
+        kind, added = SENT[record["path"]]
+        body = record["body"]
+        assert {name: body.pop(name) for name in added} == added
+        msgspec.convert(body, kind)
+
+
+def test_the_books_are_clean(sender: Sender, books: Books) -> None:
+    assert books.differences() == []
+    assert books.open_holds() == 0
+
+
+def test_there_were_enough(sender: Sender) -> None:
+    """Counts what the tests above have sent, so it is right only after all of them."""
+    assert sum(sender.statuses.values()) >= CASES
+    assert set(sender.statuses) <= {200, 400, 401, 404, 405, 413}

@@ -1,0 +1,56 @@
+"""A gateway before a simulated llama-server, for the documents' examples to speak to."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+
+from promptly.errors import InvalidRequest
+from promptly.sandbox.llama import SimulatedLlama
+from promptly.services import accounts
+from promptly.transactions import transaction
+from tests.books import Account, Books
+from tests.servers import Databases, Gateway, WorkerRedis
+
+ADMIN_KEY = "the-documents-own-admin-key-0123456789"
+
+
+@pytest.fixture(scope="package")
+def database(databases: Databases, template_database: str) -> Iterator[str]:
+    name = databases.create(template_database)
+    yield databases.url(name)
+    databases.drop(name)
+
+
+@pytest.fixture(scope="package")
+def books(database: str, redis_server: WorkerRedis) -> Iterator[Books]:
+    found = Books(database, redis_server.url)
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="package")
+def gateway(
+    database: str, redis_server: WorkerRedis, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Gateway]:
+    folder = tmp_path_factory.mktemp("documented")
+    llama = SimulatedLlama(folder / "llama", embeddings=True).start()
+    gateway = Gateway(
+        folder / "gateway",
+        database_url=database,
+        redis_url=redis_server.url,
+        llama_urls=[llama.url],
+        ADMIN_KEY=ADMIN_KEY,
+    ).start()
+    yield gateway
+    gateway.kill()
+    llama.stop()
+
+
+@pytest.fixture
+def account(books: Books) -> Account:
+    """An account with ample funds; and one that operators' examples change, or delete."""
+    settings = books.app.extensions["settings"]
+    with books.app.app_context(), suppress(InvalidRequest), transaction():
+        accounts.create("user@example.com", settings)
+    return books.account()

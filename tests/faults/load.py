@@ -1,0 +1,179 @@
+"""Requests as a client sees them: one connection each, and everything noted that came back."""
+
+import http.client
+import itertools
+import json
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Self
+
+CHAT = "/v1/chat/completions"
+
+_tags = itertools.count(1)
+
+
+@dataclass
+class Reply:
+    """One request and what became of it.
+
+    `end` is "done" (a whole answer), "error" (an error object, `code` says which), "cut" (the
+    connection broke off) or "refused" (there was no connection).
+    """
+
+    tag: str
+    started_at: float = 0.0
+    answered_at: float = 0.0
+    ended_at: float = 0.0
+    status: int = 0
+    request_id: str = ""
+    end: str = "refused"
+    code: str = ""
+    chunks: int = 0
+    finish_reason: str | None = None
+    usage: dict[str, Any] | None = None
+
+    @property
+    def seconds(self) -> float:
+        """How long it took, to its end."""
+        return self.ended_at - self.started_at
+
+
+def messages(tag: str, directives: str, text: str = "hello") -> list[dict[str, str]]:
+    """Messages that steer the simulator and carry a tag."""
+    return [{"role": "user", "content": f"{text} [[sim tag={tag} {directives}]]"}]
+
+
+def new_tag() -> str:
+    """A tag that no other request has; all are of one length, so all prompts are as long."""
+    return f"t{next(_tags):06d}"
+
+
+def ask(
+    port: int,
+    key: str,
+    directives: str = "",
+    *,
+    stream: bool = True,
+    reply: Reply | None = None,
+    on_chunk: Callable[[Reply], None] | None = None,
+    timeout_seconds: float = 90.0,
+    **body: Any,
+) -> Reply:
+    """One chat completion, read to its end. Never raises: what went wrong is in the reply.
+
+    `reply` is filled while the answer comes; `on_chunk` is called after each chunk.
+    """
+    reply = reply or Reply(new_tag())
+    reply.started_at = time.monotonic()
+    body = {"messages": messages(reply.tag, directives), "stream": stream, **body}
+    if stream:
+        body["stream_options"] = {"include_usage": True}
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_seconds)
+    try:
+        connection.connect()
+        reply.end = "cut"
+        headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+        connection.request("POST", CHAT, json.dumps(body).encode(), headers)
+        response = connection.getresponse()
+        reply.answered_at = time.monotonic()
+        reply.status = response.status
+        reply.request_id = response.getheader("x-request-id", "")
+        if stream and response.status == 200:
+            assert response.getheader("x-promptly-request-id") == reply.request_id
+            _read_events(response, reply, on_chunk)
+        else:
+            _read_object(json.loads(response.read()), reply)
+    except (OSError, http.client.HTTPException, ValueError):
+        pass
+    finally:
+        connection.close()
+        reply.ended_at = time.monotonic()
+    return reply
+
+
+def _read_events(
+    response: http.client.HTTPResponse, reply: Reply, on_chunk: Callable[[Reply], None] | None
+) -> None:
+    while line := response.readline():
+        if not line.startswith(b"data: "):
+            continue
+        if line.startswith(b"data: [DONE]"):
+            reply.end = "done"
+            continue
+        chunk = json.loads(line[6:])
+        if "error" in chunk:
+            reply.end, reply.code = "error", str(chunk["error"]["code"])
+            continue
+        reply.usage = chunk.get("usage") or reply.usage
+        for choice in chunk["choices"]:
+            reply.chunks += 1
+            reply.finish_reason = choice["finish_reason"] or reply.finish_reason
+        if on_chunk is not None:
+            on_chunk(reply)
+
+
+def _read_object(answer: dict[str, Any], reply: Reply) -> None:
+    if "error" in answer:
+        reply.end, reply.code = "error", str(answer["error"]["code"])
+        return
+    reply.usage = answer["usage"]
+    reply.finish_reason = answer["choices"][0]["finish_reason"]
+    reply.end = "done"
+
+
+class Load:
+    """Requests in threads; `replies` holds them all, in the order in which they were sent."""
+
+    def __init__(self, threads: int) -> None:
+        self._pool = ThreadPoolExecutor(threads)
+        self._futures: list[Future[object]] = []
+        self._over = threading.Event()
+        self._lock = threading.Lock()
+        self.replies: list[Reply] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._pool.shutdown()
+
+    def start(self, port: int, key: str, directives: str = "", **options: Any) -> Reply:
+        """Send one request; its reply is filled while it runs."""
+        reply = self._new()
+        self._submit(lambda: ask(port, key, directives, reply=reply, **options))
+        return reply
+
+    def repeat(self, port: int, key: str, directives: str = "", **options: Any) -> None:
+        """One client that sends request after request until `finish`."""
+
+        def run() -> None:
+            while not self._over.is_set():
+                reply = ask(port, key, directives, reply=self._new(), **options)
+                if reply.end != "done":
+                    self._over.wait(0.1)
+
+        self._submit(run)
+
+    def finish(self) -> list[Reply]:
+        """Let running requests end, send no more, and return all replies."""
+        self._over.set()
+        for future in self._futures:
+            future.result()
+        return self.replies
+
+    def sent(self, end: str) -> list[Reply]:
+        """The replies so far that ended this way."""
+        return [reply for reply in list(self.replies) if reply.ended_at and reply.end == end]
+
+    def _new(self) -> Reply:
+        reply = Reply(new_tag())
+        with self._lock:
+            self.replies.append(reply)
+        return reply
+
+    def _submit(self, run: Callable[[], object]) -> None:
+        self._futures.append(self._pool.submit(run))

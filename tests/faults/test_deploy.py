@@ -1,0 +1,84 @@
+"""A deploy under load: the old gunicorn gets SIGTERM, a new one starts on the same port."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from promptly.sandbox.process import wait_until
+from tests.faults.load import Load, ask
+from tests.faults.rig import Rig, ready, running, say, until
+
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(180)]
+
+GRACEFUL_SECONDS = 12
+# Of those, the last ten are kept for ending and settling what still runs.
+DRAIN_SECONDS = 2
+SHORT = "tokens=30 delay_ms=30"
+LONG = "tokens=2000 delay_ms=30"
+
+
+def test_a_deploy_loses_no_charge(tmp_path: Path) -> None:
+    with running(Rig(tmp_path / "rig", GRACEFUL_TIMEOUT_SECONDS=GRACEFUL_SECONDS)) as rig:
+        old = rig.gateway(workers=2)
+        account = rig.books.account(paid_tokens=1_000_000)
+        with Load(32) as load:
+            long = [load.start(old.port, account.key, LONG) for _ in range(6)]
+            for number in range(6):
+                load.repeat(old.port, account.key, SHORT, stream=number % 2 == 0)
+            wait_until(lambda: all(reply.chunks > 20 for reply in long), 30, "long streams")
+            wait_until(lambda: len(load.sent("done")) > 12, 30, "short requests")
+            short = [load.start(old.port, account.key, SHORT) for _ in range(6)]
+            wait_until(lambda: all(reply.chunks for reply in short), 10, "short streams")
+
+            terminated_at = time.monotonic()
+            old.terminate()
+            new = rig.make_gateway(workers=2, successor_of=old).start()
+            taken = time.monotonic() - terminated_at
+            wait_until(lambda: not old.is_running, GRACEFUL_SECONDS + 5, "the old one's end")
+            stopped = time.monotonic() - terminated_at
+            # Everything was settled before the old process was gone.
+            ended = [reply.request_id for reply in [*long, *short]]
+            events = rig.events()
+            assert [events[request_id]["outcome"] for request_id in ended] == (
+                ["shutdown"] * len(long) + ["completed"] * len(short)
+            )
+            wait_until(lambda: ready(new.url) == 200, 30, "/health/ready")
+            done = len(load.sent("done"))
+            wait_until(lambda: len(load.sent("done")) > done + 12, 30, "requests again")
+            replies = load.finish()
+
+        assert stopped <= GRACEFUL_SECONDS
+        for reply in long:
+            assert (reply.end, reply.code) == ("error", "service_unavailable")
+            assert DRAIN_SECONDS <= reply.ended_at - terminated_at <= GRACEFUL_SECONDS
+        for reply in short:
+            assert (reply.end, reply.finish_reason) == ("done", "stop")
+        until(lambda: rig.books.open_holds() == 0, "no open hold", 10)
+        # Nobody was cut: who came too early for the new process was refused a connection.
+        assert {reply.end for reply in replies} <= {"done", "error", "refused"}
+        rig.check_charges([reply for reply in replies if reply.request_id], exact=False)
+        records = rig.records()
+        for reply in long:
+            record, event = records[reply.tag], rig.events()[reply.request_id]
+            # What upstream had on the way when it was told to stop is not lost either.
+            assert event["charged_tokens"] == record["prompt_tokens"] + record["completion_tokens"]
+        rig.check_books()
+        refused = [reply for reply in replies if reply.end == "refused"]
+        say(
+            f"new process answers after {taken:.1f} s, old one gone after {stopped:.1f} s;"
+            f" {len(refused)} of {len(replies)} requests"
+            " found nobody listening"
+        )
+
+
+def test_a_deploy_that_finds_nothing_to_do_is_quick(tmp_path: Path) -> None:
+    with running(Rig(tmp_path / "rig")) as rig:
+        gateway = rig.gateway(workers=2)
+        account = rig.books.account()
+        assert ask(gateway.port, account.key, SHORT).end == "done"
+        started = time.monotonic()
+        gateway.terminate()
+        wait_until(lambda: not gateway.is_running, 20, "its end")
+        assert time.monotonic() - started < 5
+        rig.check_books()

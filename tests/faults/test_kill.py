@@ -1,0 +1,92 @@
+"""Workers killed under load: what they held is settled at its last checkpoint, never above."""
+
+import os
+import signal
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from promptly.sandbox.process import wait_until
+from tests.faults.load import Load
+from tests.faults.rig import Rig, running, say, until
+from tests.servers import Gateway
+
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(300)]
+
+KILLS = 20
+WORKERS = 4
+STREAMS = 12
+TOKENS_PER_SECOND = 20
+# A checkpoint every 3 s, looked at once a second; a busy machine is a little late.
+UNCHARGED_SECONDS = 5.5
+
+
+def test_workers_killed_20_times(tmp_path: Path) -> None:
+    with running(Rig(tmp_path / "rig")) as rig:
+        rig.start_background()
+        gateway = rig.gateway(workers=WORKERS)
+        accounts = [rig.books.account(paid_tokens=1_000_000) for _ in range(3)]
+        directives = f"tokens=300 delay_ms={1000 // TOKENS_PER_SECOND}"
+        rig.wait_for_sweeps()
+
+        with Load(STREAMS) as load:
+            for number in range(STREAMS):
+                load.repeat(gateway.port, accounts[number % len(accounts)].key, directives)
+            for _ in range(KILLS):
+                # A worker that has just been started has no streams to lose yet.
+                wait_until(lambda: _busiest(rig, gateway)[1] >= 2, 30, "a worker with streams")
+                victim, _ = _busiest(rig, gateway)
+                before = len(load.sent("cut"))
+                os.kill(victim, signal.SIGKILL)
+                wait_until(partial(_replaced, gateway, victim), 20, "a new worker")
+                wait_until(partial(_more_cut, load, before), 20, "streams that were cut")
+                # Long enough for checkpoints to fall before some kills, and after others.
+                time.sleep(1.0)
+            killed_at = time.monotonic()
+            replies = load.finish()
+
+        until(lambda: rig.books.open_holds() == 0, "no open hold", 90)
+        seconds = time.monotonic() - killed_at
+        assert seconds < 90
+
+        cut = [reply for reply in replies if reply.end == "cut"]
+        assert len(cut) >= KILLS
+        assert {reply.end for reply in replies} <= {"done", "cut", "refused"}
+        rig.check_charges([reply for reply in replies if reply.request_id], exact=False)
+        records, events = rig.records(), rig.events()
+        lost = []
+        for reply in replies:
+            event = events.get(reply.request_id)
+            if reply.end == "done":
+                assert event is not None
+                assert reply.usage is not None
+                assert event["charged_tokens"] == reply.usage["total_tokens"]
+            elif reply.tag in records:
+                counted = records[reply.tag]["completion_tokens"]
+                charged = event["completion_tokens"] if event is not None else 0
+                lost.append(counted - charged)
+                assert event is None or event["outcome"] in {"recovered", "completed"}
+        assert max(lost) <= UNCHARGED_SECONDS * TOKENS_PER_SECOND
+        rig.check_books()
+        say(
+            f"{len(replies)} streams, {len(cut)} cut; uncharged tokens at {TOKENS_PER_SECOND}/s:"
+            f" mean {sum(lost) / len(lost):.0f}, most {max(lost)};"
+            f" no open hold {seconds:.0f} s after the last kill"
+        )
+
+
+def _busiest(rig: Rig, gateway: Gateway) -> tuple[int, int]:
+    """The worker with most streams, and how many it has."""
+    streams = {pid: rig.streams_of(pid) for pid in gateway.worker_pids()}
+    return max(streams.items(), key=lambda item: item[1])
+
+
+def _replaced(gateway: Gateway, victim: int) -> bool:
+    workers = gateway.worker_pids()
+    return victim not in workers and len(workers) == WORKERS
+
+
+def _more_cut(load: Load, before: int) -> bool:
+    return len(load.sent("cut")) > before

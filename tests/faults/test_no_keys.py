@@ -1,0 +1,179 @@
+"""After a full round a key is in its mail and nowhere else: no log, no Redis, no PostgreSQL."""
+
+import re
+from pathlib import Path
+from urllib.parse import quote, urlencode
+
+import psycopg2
+import pytest
+import redis
+import urllib3
+
+from tests.faults.load import ask
+from tests.faults.rig import Rig, register, running
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+
+KEY = re.compile(r"sk-[0-9A-Za-z]{46}")
+EMAIL = "newcomer@example.com"
+ADMIN_KEY = "admin-key-of-this-test-0123456789"
+# Only this much of a key is ever shown again.
+PREFIX_LENGTH = 12
+
+
+def test_keys_are_nowhere(tmp_path: Path) -> None:
+    rig = Rig(tmp_path / "rig", ADMIN_KEY=ADMIN_KEY, LOG_LEVEL="debug", KEEPALIVE_COMMENT_SECONDS=1)
+    with running(rig):
+        rig.start_background()
+        gateway = rig.gateway(workers=2)
+        keys = []
+        for number in (1, 2):
+            assert register(gateway.url, EMAIL) == 200
+            mail = rig.mail.wait_for(EMAIL, 60, count=number)
+            body = mail.get_body(("plain",))
+            assert body is not None
+            keys.append(KEY.findall(body.get_content())[0])
+        old, key = keys
+        wrong = "sk-" + key[3:][::-1]
+        rig.books.rows("UPDATE token_purchases SET paid_tokens = paid_tokens + 10000")
+
+        assert ask(gateway.port, key, stream=True).end == "done"
+        assert ask(gateway.port, key, stream=False).end == "done"
+        assert ask(gateway.port, old).status == 401
+        assert ask(gateway.port, wrong).status == 401
+        assert ask(gateway.port, key, "error_after=3").end == "error"
+        assert ask(gateway.port, key, "eof_after=3").end == "error"
+        assert ask(gateway.port, key, stream=False, max_tokens=-1).status == 400
+        for path in (
+            f"/dashboard?key={key}",
+            f"/dashboard?key={old}",
+            f"/dashboard?key={wrong}&other=1",
+            f"/dashboard?key={quote(key[:20])}%20{key[20:]}",
+            f"/v1/models?key={key}",
+            f"/v1/{key}",
+            f"/{key}",
+            f"/admin?key={ADMIN_KEY}",
+            f"/admin?key={key}",
+        ):
+            for headers in ({}, {"Sec-Fetch-Mode": "navigate"}, {"x-api-key": key}):
+                answer = urllib3.request(
+                    "GET", gateway.url + path, headers=headers, redirect=False, retries=False
+                )
+                assert answer.status < 500, path
+                # Neither the redirect's target nor a cookie has it.
+                for secret in (key, old, wrong, ADMIN_KEY):
+                    assert secret not in repr(answer.headers), path
+        for given in (key, old, wrong, key + key, f" {key}\n"):
+            answer = urllib3.request(
+                "POST",
+                f"{gateway.url}/session",
+                body=urlencode({"key": given}),
+                headers={"Content-Type": "application/x-www-form-urlencoded"},
+                redirect=False,
+                retries=False,
+            )
+            assert answer.status < 500
+        for path in ("/admin/session", "/admin/adjust", "/admin/grant", "/admin/delete"):
+            for given in (ADMIN_KEY, ADMIN_KEY[:-1], key):
+                answer = urllib3.request(
+                    "POST",
+                    gateway.url + path,
+                    body=urlencode({"key": given, "email": "nobody@example.com", "delta": "x"}),
+                    headers={"Content-Type": "application/x-www-form-urlencoded"},
+                    redirect=False,
+                    retries=False,
+                )
+                assert answer.status < 500, path
+                assert given not in repr(answer.headers), path
+        # Bodies and headers in the wrong place.
+        for method, path, sent in (
+            ("POST", "/v1/chat/completions", f'{{"messages": "{key}"'.encode()),
+            ("POST", "/v1/chat/completions", f'{{"model": 1, "{key}": 2}}'.encode()),
+            ("POST", "/register", f"email={key}".encode()),
+            ("BREW", f"/v1/chat/completions?key={key}", b""),
+        ):
+            headers = {
+                "Authorization": f"Bearer {key}",
+                "Content-Type": "application/x-www-form-urlencoded",
+            }
+            urllib3.request(method, gateway.url + path, body=sent, headers=headers, retries=False)
+        # PostgreSQL away: errors quote what could not be done.
+        rig.postgres.restart()
+        ask(gateway.port, key)
+        urllib3.request("GET", f"{gateway.url}/dashboard?key={key}", retries=False)
+        rig.redis.restart()
+        ask(gateway.port, key)
+        gateway.stop()
+        rig.stop_background()
+
+        places = {
+            **rig.log_texts(),
+            "postgres.log": rig.postgres.log.read_text(errors="replace"),
+            "redis.log": rig.redis.log.read_text(errors="replace"),
+            "llama.log": rig.llama.log.read_text(errors="replace"),
+            "upstream": repr(rig.llama.requests()),
+            "redis": everything_in_redis(rig.redis.url),
+            "postgres": everything_in_postgres(rig.database_url),
+            **files_below(rig.postgres.data),
+            **files_below(rig.redis.directory),
+        }
+        # The search looks where there is something to find.
+        assert EMAIL in places["postgres"]
+        assert "promptly" in places["redis"]
+        assert '"endpoint":"chat.completions"' in places["gateway1/gateway.log"]
+        assert '"mail sent"' in places["celery/worker.log"]
+        assert key[:PREFIX_LENGTH] in places["postgres"]
+        for secret in (key, old, wrong, ADMIN_KEY):
+            # Whole, or without its beginning, or in the spelling of a URL.
+            for part in (secret, secret[PREFIX_LENGTH:], secret[-24:], secret[PREFIX_LENGTH:][:20]):
+                found = [name for name, text in places.items() if part in text]
+                assert found == [], (part, found)
+        mailed = "".join(path.read_text() for path in rig.mail.directory.glob("*.eml"))
+        assert key in mailed.replace("=\n", "")
+
+
+def everything_in_redis(url: str) -> str:
+    """All keys and values, as text."""
+    found: list[object] = []
+    with redis.Redis.from_url(url) as client:
+        for name in client.scan_iter("*"):
+            found += [name, client.type(name), client.dump(name)]
+            kind = client.type(name)
+            if kind == b"string":
+                found.append(client.get(name))
+            elif kind == b"list":
+                found.append(client.lrange(name, 0, -1))
+            elif kind == b"hash":
+                found.append(client.hgetall(name))
+            elif kind == b"set":
+                found.append(client.smembers(name))
+            elif kind == b"zset":
+                found.append(client.zrange(name, 0, -1))
+    return repr(found)
+
+
+def everything_in_postgres(url: str) -> str:
+    """All rows of all tables, and the statements that the server remembers, as text."""
+    connection = psycopg2.connect(url)
+    found = []
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables"
+            " WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
+        )
+        for (table,) in cursor.fetchall():
+            cursor.execute(f"SELECT t::text FROM {table} AS t")
+            found += [row for (row,) in cursor.fetchall()]
+        cursor.execute("SELECT query FROM pg_stat_activity")
+        found += [row or "" for (row,) in cursor.fetchall()]
+    connection.close()
+    return "\n".join(found)
+
+
+def files_below(directory: Path) -> dict[str, str]:
+    """All files as they lie on disk: WAL and deleted rows are in there too."""
+    return {
+        str(path): path.read_bytes().decode("latin-1")
+        for path in directory.rglob("*")
+        if path.is_file()
+    }

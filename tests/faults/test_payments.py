@@ -1,0 +1,176 @@
+"""Payments through the whole product: gunicorn, Celery, and what stands still meanwhile."""
+
+import re
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from promptly.sandbox.btcpay import SimulatedBTCPay
+from promptly.sandbox.stripe import SimulatedStripe
+from tests.books import Account, wait_for
+from tests.faults.rig import Rig, running, until
+from tests.servers import Gateway
+
+pytestmark = pytest.mark.timeout(240)
+
+TOKENS = 25_000_000
+
+
+class Customer:
+    """A browser that is signed in."""
+
+    def __init__(self, gateway: Gateway, account: Account) -> None:
+        self.url = gateway.url
+        self.session = requests.Session()
+        self.session.post(f"{self.url}/session", data={"key": account.key}, timeout=20)
+
+    def order(self, method: str, pack: str = "standard") -> requests.Response:
+        """Press one of the pack's two buttons."""
+        page = self.session.get(f"{self.url}/dashboard", timeout=20).text
+        found = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', page)
+        assert found is not None
+        form = {"pack": pack, "method": method, "csrf_token": found.group(1)}
+        return self.session.post(
+            f"{self.url}/checkout", data=form, allow_redirects=False, timeout=40
+        )
+
+
+class Market:
+    """The product and its two providers."""
+
+    def __init__(self, rig: Rig, stripe: SimulatedStripe, btcpay: SimulatedBTCPay) -> None:
+        self.rig, self.stripe, self.btcpay = rig, stripe, btcpay
+        rig.start_background()
+        self.gateway = rig.gateway(workers=1)
+        stripe.set_endpoint(f"{self.gateway.url}/stripe/webhook")
+        btcpay.set_webhook(f"{self.gateway.url}/btcpay/webhook")
+
+    def customer(self) -> tuple[Account, Customer]:
+        account = self.rig.books.account(paid_tokens=0)
+        return account, Customer(self.gateway, account)
+
+    def pay(self, method: str) -> None:
+        """Pay the newest page."""
+        [row] = self.rig.books.rows(
+            "SELECT checkout_id FROM orders WHERE provider = :p ORDER BY id DESC LIMIT 1", p=method
+        )
+        self.pay_page(method, row["checkout_id"])
+
+    def pay_page(self, method: str, page: str) -> None:
+        provider: Any = self.stripe if method == "stripe" else self.btcpay
+        provider.pay(page)
+
+    def paid_tokens(self, account: Account) -> int:
+        return int(self.rig.books.balance(account)["paid_tokens"])
+
+
+@pytest.fixture
+def market(tmp_path: Path) -> Iterator[Market]:
+    stripe = SimulatedStripe(retry_seconds=(0.5, 1, 2, 4, 8, 16)).start()
+    btcpay = SimulatedBTCPay(retry_seconds=(0.5, 1, 2, 4, 8, 16)).start()
+    rig = Rig(tmp_path / "rig", **stripe.variables(), **btcpay.variables())
+    try:
+        with running(rig):
+            yield Market(rig, stripe, btcpay)
+    finally:
+        stripe.stop()
+        btcpay.stop()
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize("method", ["stripe", "btcpay"])
+def test_a_pack_is_bought_and_the_receipt_follows_within_seconds(
+    market: Market, method: str
+) -> None:
+    account, customer = market.customer()
+    # The worker is at work once the first reconciliation, which it begins with, is over.
+    finished = "SELECT 1 FROM payment_reconciliations WHERE finished_at IS NOT NULL"
+    wait_for(lambda: bool(market.rig.books.rows(finished)), "the first reconciliation", 60)
+    answer = customer.order(method)
+    assert answer.status_code == 303
+    market.pay(method)
+    took = until(lambda: market.paid_tokens(account) == TOKENS, "the credit", 30)
+    market.rig.mail.wait_for(account.email)
+    assert took < 5
+    assert market.rig.books.differences() == []
+    logs = "\n".join(market.rig.log_texts().values())
+    for secret in (*market.stripe.variables().values(), *market.btcpay.variables().values()):
+        assert secret.startswith("http") or secret not in logs
+
+
+@pytest.mark.alone
+def test_a_provider_that_hangs_holds_up_nobody_else(market: Market) -> None:
+    """One gunicorn worker: its customer waits ten seconds at most, everybody else not at all."""
+    account, customer = market.customer()
+    market.stripe.pause()
+    answers: list[tuple[int, float]] = []
+
+    def order() -> None:
+        began = time.monotonic()
+        answers.append((customer.order("stripe").status_code, time.monotonic() - began))
+
+    thread = threading.Thread(target=order)
+    thread.start()
+    slowest = 0.0
+    while thread.is_alive():
+        began = time.monotonic()
+        assert requests.get(f"{market.gateway.url}/health", timeout=5).status_code == 200
+        other = requests.get(f"{market.gateway.url}/v1/balance", headers=account.headers, timeout=5)
+        assert other.status_code == 200
+        slowest = max(slowest, time.monotonic() - began)
+        time.sleep(0.1)
+    thread.join()
+    market.stripe.resume()
+    [(status, seconds)] = answers
+    assert status == 503 and 5 < seconds < 20
+    assert slowest < 3
+    # The same click again, with Stripe back: the one order, and one page.
+    assert customer.order("stripe").status_code == 303
+    assert len(market.rig.books.rows("SELECT 1 FROM orders")) == 1
+    assert len(market.stripe.truth()) == 1
+
+
+@pytest.mark.slow
+def test_webhooks_are_taken_without_redis_and_applied_when_it_is_back(market: Market) -> None:
+    account, customer = market.customer()
+    assert customer.order("stripe").status_code == 303
+    market.rig.redis.kill()
+    market.pay("stripe")
+    market.stripe.wait_until_quiet(40)
+    assert {item["status"] for item in market.stripe.attempts()} == {200}
+    assert market.paid_tokens(account) == 0
+    market.rig.redis.start()
+    until(lambda: market.paid_tokens(account) == TOKENS, "the credit", 60)
+
+
+@pytest.mark.slow
+def test_webhooks_come_again_when_postgresql_was_away(market: Market) -> None:
+    account, customer = market.customer()
+    assert customer.order("btcpay").status_code == 303
+    market.btcpay.wait_until_quiet(40)
+    before = len(market.btcpay.attempts())
+    market.rig.shut_postgres_down()
+    market.pay_page("btcpay", market.btcpay.truth()[0]["invoice_id"])
+    wait_for(lambda: len(market.btcpay.attempts()) > before + 1, "a second attempt", 40)
+    assert {item["status"] for item in market.btcpay.attempts()[before:]} == {503}
+    market.rig.postgres.start()
+    until(lambda: market.paid_tokens(account) == TOKENS, "the credit", 90)
+
+
+@pytest.mark.slow
+def test_a_lost_webhook_is_made_good_by_a_restarted_worker(market: Market) -> None:
+    account, customer = market.customer()
+    assert customer.order("stripe").status_code == 303
+    market.stripe.set_rule("drop")
+    market.pay("stripe")
+    market.rig.stop_background()
+    market.rig.books.rows(
+        "UPDATE payment_reconciliations SET finished_at = now() WHERE finished_at IS NULL"
+    )
+    market.rig.start_background()
+    until(lambda: market.paid_tokens(account) == TOKENS, "the credit", 60)

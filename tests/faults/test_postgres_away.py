@@ -1,0 +1,138 @@
+"""PostgreSQL stopped, and killed, under load: new requests wait, running ones settle later."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from promptly.sandbox.process import wait_until
+from tests.faults.load import Load, Reply, ask
+from tests.faults.rig import Rig, ready, running, say, until
+
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(240)]
+
+AWAY_SECONDS = 3.0
+LONG = "tokens=240 delay_ms=50"
+SHORT = "tokens=20 delay_ms=5"
+
+
+def _stop(rig: Rig) -> None:
+    rig.shut_postgres_down()
+
+
+def _kill(rig: Rig) -> None:
+    rig.postgres.kill()
+
+
+@pytest.mark.parametrize("goes", [_stop, _kill])
+def test_postgres_goes_under_load(goes: Callable[[Rig], None], tmp_path: Path) -> None:
+    with running(Rig(tmp_path / "rig")) as rig:
+        rig.start_background()
+        gateway = rig.gateway(workers=2)
+        account = rig.books.account(paid_tokens=1_000_000)
+        with Load(24) as load:
+            streams = [load.start(gateway.port, account.key, LONG) for _ in range(8)]
+            for number in range(6):
+                load.repeat(gateway.port, account.key, SHORT, stream=number % 2 == 0)
+            wait_until(lambda: all(reply.chunks > 60 for reply in streams), 30, "streams")
+            wait_until(lambda: len(load.sent("done")) > 20, 30, "short requests")
+
+            goes(rig)
+            before = {reply.tag: reply.chunks for reply in streams}
+            wait_until(lambda: len(load.sent("error")) > 10, 30, "refused requests")
+            assert ready(gateway.url) == 503
+            # Streams do not wait for PostgreSQL; some are over by now if stopping it took long.
+            wait_until(
+                lambda: all(
+                    reply.chunks > before[reply.tag] + 40 or reply.end == "done"
+                    for reply in streams
+                ),
+                30,
+                "streams that go on",
+            )
+            rig.postgres.start()
+            back = until(lambda: ready(gateway.url) == 200, "/health/ready", 30)
+            back_at = time.monotonic()
+            done = len(load.sent("done"))
+            wait_until(lambda: len(load.sent("done")) > done + 20, 30, "requests again")
+            replies = load.finish()
+
+        settled = until(lambda: rig.books.open_holds() == 0, "no open hold", 90)
+        for reply in streams:
+            assert reply.end == "done"
+            assert reply.finish_reason == "stop"
+            assert reply.usage is not None
+            assert reply.usage["completion_tokens"] == 240
+        errors = load.sent("error")
+        assert {(reply.status, reply.code) for reply in errors} == {(503, "service_unavailable")}
+        assert {reply.end for reply in replies} == {"done", "error"}
+        rig.check_charges(replies)
+        rig.check_books()
+        slowest = max(reply.seconds for reply in errors)
+        late = [reply for reply in errors if reply.started_at > back_at]
+        say(
+            f"{len(replies)} requests, {len(errors)} times 503 (slowest {slowest:.1f} s,"
+            f" {len(late)} of them after its return), ready"
+            f" {back:.1f} s after the start, no open hold {settled:.0f} s after the last request"
+        )
+
+
+def test_a_hold_that_postgres_lost_is_charged_all_the_same(tmp_path: Path) -> None:
+    with running(Rig(tmp_path / "rig")) as rig:
+        gateway = rig.gateway()
+        account = rig.books.account(paid_tokens=100_000)
+        rig.books.rows("CHECKPOINT")
+        # Without its writer nothing that was committed asynchronously reaches the disk.
+        _child(rig, "walwriter").suspend()
+        with Load(1) as load:
+            reply = load.start(gateway.port, account.key, "tokens=160 delay_ms=50")
+            wait_until(lambda: reply.chunks > 5, 20, "a stream")
+            assert rig.books.open_holds() == 1
+            rig.books.close()
+            rig.postgres.kill()
+            rig.postgres.start()
+            lost = rig.books.rows("SELECT 1 FROM holds") == []
+            # It is held again, so that other requests do not spend what this one is using.
+            wait_until(lambda: rig.books.open_holds() == 1, 20, "the hold, placed again")
+            load.finish()
+
+        assert lost
+        until(lambda: len(rig.events()) == 1, "a late settlement", 30)
+        _check_whole(reply, 160)
+        rig.check_charges([reply])
+        rig.check_books()
+
+
+def _check_whole(reply: Reply, tokens: int) -> None:
+    assert reply.end == "done"
+    assert reply.finish_reason == "stop"
+    assert reply.usage is not None
+    assert reply.usage["completion_tokens"] == tokens
+
+
+def _child(rig: Rig, title: str) -> psutil.Process:
+    [found] = [
+        child
+        for child in psutil.Process(rig.postgres.pid).children()
+        if title in " ".join(child.cmdline())
+    ]
+    return found
+
+
+def test_a_restart_without_traffic_costs_a_worker_one_request(tmp_path: Path) -> None:
+    with running(Rig(tmp_path / "rig")) as rig:
+        gateway = rig.gateway()
+        account = rig.books.account(paid_tokens=100_000)
+        with Load(24) as load:
+            for _ in range(48):
+                load.start(gateway.port, account.key, SHORT)
+            first = load.finish()
+        rig.postgres.restart()
+        later = [ask(gateway.port, account.key, SHORT) for _ in range(20)]
+
+        # It finds out, and then no connection from before is tried again.
+        assert [reply.status for reply in later[1:]] == [200] * 19
+        rig.check_charges([*first, *later])
+        rig.check_books()

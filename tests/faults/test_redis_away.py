@@ -1,0 +1,137 @@
+"""Redis stopped, and frozen, under load: requests go on, limits hold, mail waits and catches up."""
+
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from promptly.sandbox.process import wait_until
+from tests.faults.load import Load, ask
+from tests.faults.rig import Rig, ready, register, running, say, until
+
+pytestmark = pytest.mark.timeout(240)
+
+WORKERS = 2
+KEY_LIMIT = 30
+SHORT = "tokens=20 delay_ms=5"
+# Looking for Redis costs a request at most a connection and an answer that do not come (half a
+# second each), once for its limits and once for its slot.
+SLOWER_SECONDS = 2.0
+MAIL_SECONDS = 60.0
+
+
+def _stop(rig: Rig) -> None:
+    rig.redis.kill()
+
+
+def _start(rig: Rig) -> None:
+    rig.redis.start()
+
+
+def _freeze(rig: Rig) -> None:
+    rig.redis.pause()
+
+
+def _thaw(rig: Rig) -> None:
+    rig.redis.resume()
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize(("leave", "come_back"), [(_stop, _start), (_freeze, _thaw)])
+def test_redis_goes_under_load(
+    leave: Callable[[Rig], None], come_back: Callable[[Rig], None], tmp_path: Path
+) -> None:
+    rig = Rig(tmp_path / "rig", INFERENCE_USER_RATE_LIMIT=KEY_LIMIT)
+    with running(rig):
+        rig.start_background()
+        gateway = rig.gateway(workers=WORKERS)
+        # Enough keys that the load stays below the limit; one more that does not.
+        accounts = [rig.books.account(paid_tokens=100_000) for _ in range(40)]
+        greedy = rig.books.account(paid_tokens=100_000)
+        with Load(12) as load:
+            streams = [
+                load.start(gateway.port, accounts[0].key, "tokens=900 delay_ms=50")
+                for _ in range(3)
+            ]
+            usual = [ask(gateway.port, accounts[1].key, SHORT) for _ in range(20)]
+            assert {reply.status for reply in usual} == {200}
+            # The first mail shows that the worker works.
+            assert register(gateway.url, "before@example.com") == 200
+            rig.mail.wait_for("before@example.com", 60)
+
+            leave(rig)
+            away_since = time.monotonic()
+            assert ready(gateway.url) == 503
+            registering = time.monotonic()
+            assert register(gateway.url, "meanwhile@example.com") == 200
+            registering = time.monotonic() - registering
+            meanwhile = []
+            for account in accounts[2:]:
+                meanwhile += [
+                    load.start(gateway.port, account.key, SHORT, stream=number % 2 == 0)
+                    for number in range(4)
+                ]
+            wait_until(lambda: all(reply.ended_at for reply in meanwhile), 60, "requests")
+            refused = [load.start(gateway.port, greedy.key, SHORT) for _ in range(3 * KEY_LIMIT)]
+            wait_until(lambda: all(reply.ended_at for reply in refused), 60, "refusals")
+            before = {reply.tag: reply.chunks for reply in streams}
+            wait_until(
+                lambda: all(reply.chunks > before[reply.tag] + 20 for reply in streams),
+                20,
+                "chunks",
+            )
+            away = time.monotonic() - away_since
+            assert rig.mail.messages("meanwhile@example.com") == []
+
+            come_back(rig)
+            mailed = until(
+                lambda: bool(rig.mail.messages("meanwhile@example.com")), "mail", MAIL_SECONDS
+            )
+            assert ready(gateway.url) == 200
+            load.finish()
+
+        assert {(reply.end, reply.status) for reply in meanwhile} == {("done", 200)}
+        assert {reply.end for reply in streams} == {"done"}
+        admitted = [reply for reply in refused if reply.status == 200]
+        assert KEY_LIMIT <= len(admitted) <= KEY_LIMIT * WORKERS
+        assert {reply.code for reply in refused} == {"", "rate_limit_exceeded"}
+        slowest = max(reply.seconds for reply in usual)
+        waits = [reply.answered_at - reply.started_at for reply in meanwhile]
+        assert max(reply.seconds for reply in meanwhile) <= slowest + SLOWER_SECONDS
+
+        warnings = [
+            line
+            for line in map(json.loads, rig.log_texts()["gateway1/gateway.log"].splitlines())
+            if line["message"].startswith("Redis is away")
+        ]
+        assert 1 <= len(warnings) <= WORKERS * (1 + away // 60)
+        until(lambda: rig.books.open_holds() == 0, "no open hold", 20)
+        rig.check_charges([*streams, *usual, *meanwhile, *refused])
+        rig.check_books()
+        say(
+            f"away {away:.0f} s; first byte: median {statistics.median(waits) * 1000:.0f} ms, most"
+            f" {max(waits):.2f} s (usually at most {slowest:.2f} s); registration answered in"
+            f" {registering:.2f} s, mailed {mailed:.0f} s after the return; {len(admitted)}"
+            f" requests of a key admitted by {WORKERS} processes at {KEY_LIMIT} each;"
+            f" {len(warnings)} warnings"
+        )
+
+
+@pytest.mark.slow
+def test_the_worker_outlives_redis_whatever_it_is_doing(tmp_path: Path) -> None:
+    with running(Rig(tmp_path / "rig", REGISTRATION_RATE_LIMIT=100)) as rig:
+        rig.start_background()
+        gateway = rig.gateway()
+        for number, away_seconds in enumerate((0.5, 3.0, 0.5, 3.0)):
+            # The first mail's task is under way, or just being acknowledged, when Redis goes.
+            assert register(gateway.url, f"first{number}@example.com") == 200
+            if number:
+                rig.mail.wait_for(f"first{number - 1}@example.com", MAIL_SECONDS)
+            rig.redis.kill()
+            assert register(gateway.url, f"second{number}@example.com") == 200
+            time.sleep(away_seconds)
+            rig.redis.start()
+            rig.mail.wait_for(f"second{number}@example.com", MAIL_SECONDS)

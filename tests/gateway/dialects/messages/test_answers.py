@@ -1,0 +1,219 @@
+"""Both forms of an answer, from recordings of a real server and from streams made up."""
+
+from typing import Any
+
+import orjson
+import pytest
+from anthropic.types import Message, RawMessageStreamEvent
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
+
+from promptly.errors import ServiceUnavailable
+from promptly.gateway.chunks import ChunkReader
+from promptly.gateway.dialects.messages.answer import MessageAnswer
+from promptly.gateway.dialects.messages.stream import MessageStream
+from tests.gateway.dialects.messages.events import events, message
+from tests.gateway.recordings import NAMES, counts, recording
+from tests.gateway.recordings import events as chunks
+from tests.gateway.test_chunks import Splits, blocks
+
+Json = dict[str, Any]
+EVENT: TypeAdapter[Any] = TypeAdapter(RawMessageStreamEvent)
+STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
+
+
+def streamed(*data: bytes, begun: str = "") -> bytes:
+    """The events of upstream's blocks."""
+    stream = MessageStream(begun)
+    reader = ChunkReader(include_usage=True, sink=stream.sink)
+    return b"".join(reader.read(block) for block in data) + stream.end()
+
+
+def whole(data: bytes, begun: str = "") -> Json:
+    answer = MessageAnswer(begun)
+    ChunkReader(include_usage=True, sink=answer.add).read(data)
+    return answer.build()
+
+
+def text_of(name: str, field: str) -> str:
+    """All deltas of one kind in a recording."""
+    found = [chunk for chunk in chunks(recording(name)) if chunk != "[DONE]" and chunk["choices"]]
+    return "".join(chunk["choices"][0]["delta"].get(field) or "" for chunk in found)
+
+
+def made_up(*choices: Json, usage: Json | None = None) -> bytes:
+    """A stream of these choices; the count goes up by one with each."""
+    found: list[Json] = [
+        {
+            "id": "chatcmpl-1",
+            "model": "m",
+            "choices": [{"index": 0, **choice}],
+            "timings": {"cache_n": 3, "prompt_n": 7, "predicted_n": number},
+        }
+        for number, choice in enumerate(choices, start=1)
+    ]
+    if usage is not None:
+        found.append({"choices": [], "usage": usage})
+    return b"".join(b"data: " + orjson.dumps(chunk) + b"\n\n" for chunk in found)
+
+
+def calls(*found: Json) -> Json:
+    return {"delta": {"tool_calls": list(found)}}
+
+
+def call(index: int, arguments: str, **head: str) -> Json:
+    name = {"name": head.pop("name")} if "name" in head else {}
+    return {"index": index, "function": {**name, "arguments": arguments}, **head}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_recorded_streams(name: str) -> None:
+    answer = whole(recording(name))
+    first = next(chunk for chunk in chunks(recording(name)) if "prompt_progress" not in chunk)
+    assert answer["id"] == "msg_" + first["id"].removeprefix("chatcmpl-")
+    assert answer["model"] == first["model"]
+    by_type = {block["type"]: block for block in answer["content"]}
+    assert by_type.get("text", {"text": ""})["text"] == text_of(name, "content")
+    thoughts = by_type.get("thinking", {"thinking": "", "signature": "x"})
+    assert thoughts["thinking"] == text_of(name, "reasoning_content")
+    assert thoughts["signature"]
+    usage = answer["usage"]
+    prompt, completion = counts(name)
+    assert usage["input_tokens"] + usage["cache_read_input_tokens"] == prompt
+    assert usage["output_tokens"] == completion
+    reason = next(
+        chunk["choices"][0]["finish_reason"]
+        for chunk in chunks(recording(name))
+        if chunk != "[DONE]" and chunk["choices"] and chunk["choices"][0]["finish_reason"]
+    )
+    assert answer["stop_reason"] == STOP_REASONS[reason]
+    Message.model_validate(answer, strict=True)
+
+
+@given(name=st.sampled_from(NAMES), cuts=Splits)
+def test_any_split_gives_the_same_events(name: str, cuts: list[int]) -> None:
+    assert streamed(*blocks(recording(name), cuts)) == streamed(recording(name))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_events_add_up_to_the_whole_answer(name: str) -> None:
+    found = events(streamed(recording(name)))
+    for event in found:
+        EVENT.validate_python(event, strict=True)
+    assert message(found) == whole(recording(name))
+    start = found[0]["message"]["usage"]
+    final = found[-2]["usage"]
+    # The prompt is known from the first event on.
+    assert {**start, "output_tokens": 0} == {**final, "output_tokens": 0}
+    assert start["output_tokens"] <= final["output_tokens"]
+
+
+def test_thoughts_text_and_calls_are_blocks_in_their_order() -> None:
+    data = made_up(
+        {"delta": {"role": "assistant", "content": None}},
+        {"delta": {"reasoning_content": "h"}},
+        {"delta": {"reasoning_content": "m"}},
+        {"delta": {"content": "a"}},
+        {"delta": {"content": '"\n\U0001f30d'}},
+        calls(call(0, "{", id="x", name="f"), call(0, '"a":1}')),
+        calls(call(1, "", id="y", name="g")),
+        {"delta": {}, "finish_reason": "tool_calls"},
+        usage={"prompt_tokens": 10, "completion_tokens": 9},
+    )
+    assert whole(data) == {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": "m",
+        "content": [
+            {"type": "thinking", "thinking": "hm", "signature": "unsigned"},
+            {"type": "text", "text": 'a"\n\U0001f30d'},
+            {"type": "tool_use", "id": "x", "name": "f", "input": {"a": 1}},
+            {"type": "tool_use", "id": "y", "name": "g", "input": {}},
+        ],
+        "stop_reason": "tool_use",
+        "stop_sequence": None,
+        "usage": {
+            "input_tokens": 7,
+            "cache_creation_input_tokens": 0,
+            "cache_read_input_tokens": 3,
+            "output_tokens": 9,
+        },
+    }
+    assert message(events(streamed(data))) == whole(data)
+
+
+def test_an_answer_without_a_word() -> None:
+    data = made_up(
+        {"delta": {"role": "assistant", "content": None}}, {"delta": {}, "finish_reason": "stop"}
+    )
+    found = events(streamed(data))
+    assert [event["type"] for event in found] == ["message_start", "message_delta", "message_stop"]
+    assert message(found) == whole(data)
+    assert whole(data)["content"] == []
+    assert whole(data)["stop_reason"] == "end_turn"
+    assert whole(data)["usage"]["output_tokens"] == 2
+
+
+@pytest.mark.parametrize(
+    ("pieces", "text"),
+    [
+        (["Well then I", " know"], " I know"),
+        (["Well", " then", " I know"], " I know"),
+        (["We", "ll then I", " know"], " I know"),
+        (["Well then"], ""),
+        # A server that does not repeat it.
+        ([" I", " know"], " I know"),
+        (["Well", " I know"], "Well I know"),
+    ],
+)
+def test_the_beginning_that_the_client_gave_is_not_repeated(pieces: list[str], text: str) -> None:
+    data = made_up(
+        *({"delta": {"content": piece}} for piece in pieces),
+        {"delta": {}, "finish_reason": "stop"},
+    )
+    found = whole(data, begun="Well then")
+    assert found["content"] == ([{"type": "text", "text": text}] if text else [])
+    assert message(events(streamed(data, begun="Well then"))) == found
+
+
+@pytest.mark.parametrize("arguments", ["", '{"a', '{"a":1', "[1]", "nonsense", '{"a":1}}'])
+def test_arguments_that_are_no_object_make_an_empty_input(arguments: str) -> None:
+    data = made_up(
+        calls(call(0, arguments, id="x", name="f")), {"delta": {}, "finish_reason": "length"}
+    )
+    [block] = whole(data)["content"]
+    assert block == {"type": "tool_use", "id": "x", "name": "f", "input": {}}
+    assert whole(data)["stop_reason"] == "max_tokens"
+    # Streamed, the client gets what there was.
+    deltas = [e["delta"] for e in events(streamed(data)) if e["type"] == "content_block_delta"]
+    assert "".join(delta["partial_json"] for delta in deltas) == arguments
+
+
+@pytest.mark.parametrize("limit", [1, 5, 23])
+def test_an_end_at_the_balance(limit: int) -> None:
+    stream, answer = MessageStream(), MessageAnswer()
+    out = b""
+    for sink in (stream.sink, answer.add):
+        reader = ChunkReader(include_usage=True, sink=sink)
+        reader.limit = limit
+        out += reader.read(recording("plain")) + reader.closing_chunks()
+    found = message(events(out + stream.end()))
+    assert found == answer.build()
+    assert found["stop_reason"] == "max_tokens"
+    assert found["usage"]["output_tokens"] == limit
+    prompt, _ = counts("plain")
+    assert found["usage"]["input_tokens"] + found["usage"]["cache_read_input_tokens"] == prompt
+
+
+def test_an_error_ends_the_stream() -> None:
+    [event] = events(MessageStream().failed(ServiceUnavailable("Away.")))
+    assert event == {
+        "type": "error",
+        "error": {
+            "type": "overloaded_error",
+            "message": "Away.",
+            "details": {"error_code": "service_unavailable"},
+        },
+    }

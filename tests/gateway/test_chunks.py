@@ -1,0 +1,255 @@
+"""Upstream's chunks on their way to the client, from recordings of a real server."""
+
+import itertools
+import json
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from promptly.gateway import sse
+from promptly.gateway.chunks import ChunkReader
+from promptly.gateway.dialects import Sink
+from promptly.gateway.sse import EventBuffer
+from tests.gateway.recordings import NAMES, counts, events, recording
+
+Splits = st.lists(st.integers(0, 30_000), max_size=40)
+
+
+def blocks(data: bytes, cuts: list[int]) -> list[bytes]:
+    """Whole events, grouped as the cuts of the byte stream happen to group them."""
+    buffer = EventBuffer()
+    places = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+    fed = [buffer.feed(data[a:b]) for a, b in itertools.pairwise(places)]
+    return [block for block in fed if block]
+
+
+def one_by_one(data: bytes) -> list[bytes]:
+    return [event + b"\n\n" for event in data.split(b"\n\n") if event]
+
+
+def expected(name: str, *, include_usage: bool) -> list[Any]:
+    """What a client may see of a recording, written down the long way."""
+    seen = []
+    for event in events(recording(name)):
+        if event == "[DONE]" or "prompt_progress" in event:
+            continue
+        if not event["choices"] and not include_usage:
+            continue
+        event.pop("timings", None)
+        if not seen and "role" not in event["choices"][0]["delta"]:
+            role = dict(event, choices=[{**event["choices"][0]}])
+            role["choices"][0]["delta"] = {"role": "assistant", "content": None}
+            seen.append(role)
+        seen.append(event)
+    return seen
+
+
+@pytest.mark.parametrize("include_usage", [True, False])
+@given(name=st.sampled_from(NAMES), cuts=Splits)
+def test_any_split_gives_the_same_output_and_counts(
+    include_usage: bool, name: str, cuts: list[int]
+) -> None:
+    reader = ChunkReader(include_usage=include_usage)
+    out = b"".join(reader.read(block) for block in blocks(recording(name), cuts))
+    assert events(out) == expected(name, include_usage=include_usage)
+    for private in (b'"timings"', b'"prompt_progress"', b"[DONE]"):
+        assert private not in out
+    assert (reader.prompt_tokens, reader.completion_tokens) == counts(name)
+    assert reader.prompt_size == reader.prompt_tokens
+    assert reader.done
+    assert reader.error is None
+    assert reader.finish_reason in ("length", "stop", "tool_calls")
+    assert reader.first_token_at is not None
+
+
+@given(name=st.sampled_from(NAMES), cuts=Splits)
+def test_counts_only_grow_and_never_lag_behind_what_was_passed_on(
+    name: str, cuts: list[int]
+) -> None:
+    reader = ChunkReader(include_usage=False)
+    before = 0
+    for block in blocks(recording(name), cuts):
+        reader.read(block)
+        timed = [event for event in events(block) if "timings" in event]
+        assert reader.completion_tokens >= before
+        before = reader.completion_tokens
+        if timed:
+            assert reader.completion_tokens == timed[-1]["timings"]["predicted_n"]
+        if before:
+            assert reader.first_token_at is not None
+
+
+@given(
+    name=st.sampled_from(NAMES),
+    cuts=Splits,
+    limits=st.lists(st.integers(1, 320), min_size=1, max_size=8, unique=True),
+)
+def test_reading_stops_at_each_limit_and_goes_on_without_loss(
+    name: str, cuts: list[int], limits: list[int]
+) -> None:
+    reader = ChunkReader(include_usage=True)
+    ahead = sorted(limits)
+    reader.limit = ahead.pop(0)
+    out = []
+    for block in blocks(recording(name), cuts):
+        out.append(reader.read(block))
+        while reader.limit_reached:
+            assert reader.limit is not None
+            assert reader.completion_tokens >= reader.limit
+            # Not an event further than the one that reached it.
+            sent = events(b"".join(out))
+            assert sent[-1]["choices"][0]["finish_reason"] is None
+            higher = [limit for limit in ahead if limit > reader.completion_tokens]
+            ahead = higher[1:]
+            out.append(reader.resume(higher[0] if higher else None))
+    assert events(b"".join(out)) == expected(name, include_usage=True)
+    assert (reader.prompt_tokens, reader.completion_tokens) == counts(name)
+    assert reader.done
+
+
+@pytest.mark.parametrize("limit", [1, 5, 23])
+def test_a_limit_ends_the_stream_as_upstream_would(limit: int) -> None:
+    reader = ChunkReader(include_usage=True)
+    reader.limit = limit
+    out = reader.read(recording("plain"))
+    assert reader.limit_reached
+    assert reader.completion_tokens == limit
+    assert not reader.done
+    *_, finish, usage = events(out + reader.closing_chunks())
+    assert finish["choices"] == [{"finish_reason": "length", "index": 0, "delta": {}}]
+    whole = expected("plain", include_usage=True)
+    assert set(finish) == set(whole[-2])
+    assert finish["id"] == whole[-2]["id"]
+    assert usage["choices"] == []
+    prompt, _ = counts("plain")
+    assert usage["usage"] == {
+        "prompt_tokens": prompt,
+        "completion_tokens": limit,
+        "total_tokens": prompt + limit,
+    }
+    assert reader.finish_reason == "length"
+
+
+def test_a_limit_without_usage_asked_for() -> None:
+    reader = ChunkReader(include_usage=False)
+    reader.limit = 5
+    reader.read(recording("plain"))
+    assert len(events(reader.closing_chunks())) == 1
+
+
+def test_an_answer_that_just_fits_its_limit_ends_by_itself() -> None:
+    reader = ChunkReader(include_usage=False)
+    reader.limit = counts("plain")[1] + 1
+    reader.read(recording("plain"))
+    assert reader.done
+    assert not reader.limit_reached
+
+
+def test_the_role_is_made_when_upstream_leaves_it_out() -> None:
+    reader = ChunkReader(include_usage=False)
+    first, second, *_ = events(reader.read(recording("utf8_first")))
+    assert first["choices"][0]["delta"] == {"role": "assistant", "content": None}
+    assert "role" not in second["choices"][0]["delta"]
+    assert first["id"] == second["id"]
+    assert first["object"] == "chat.completion.chunk"
+
+
+def test_progress_tells_the_prompt_before_the_first_token() -> None:
+    reader = ChunkReader(include_usage=False)
+    start, end = one_by_one(recording("plain"))[:2]
+    assert reader.read(start) == b""
+    prompt, _ = counts("plain")
+    assert (reader.prompt_size, reader.prompt_tokens) == (prompt, 0)
+    assert reader.read(end) == b""
+    assert (reader.prompt_size, reader.prompt_tokens) == (prompt, prompt)
+    assert reader.completion_tokens == 0
+    assert reader.first_token_at is None
+
+
+def test_an_error_in_the_stream_is_kept_from_the_client() -> None:
+    reader = ChunkReader(include_usage=True)
+    data = b"".join(one_by_one(recording("plain"))[:8])
+    error = b'data: {"error":{"code":500,"message":"at /srv/x.cpp","type":"server_error"}}\n\n'
+    out = reader.read(data + error + data)
+    assert b"/srv" not in out
+    assert reader.error is not None
+    assert len(events(out)) == 6
+
+
+@pytest.mark.parametrize("sink", [None, lambda chunk: b"data: %b\n\n" % orjson.dumps(chunk)])
+@pytest.mark.parametrize("garbage", [b"data: {\n\n", b'data: {"choices":5}\n\n', b"data: 5\n\n"])
+def test_events_before_garbage_are_passed_on(sink: Sink | None, garbage: bytes) -> None:
+    reader = ChunkReader(include_usage=True, sink=sink)
+    parts = one_by_one(recording("plain"))
+    out = reader.read(b"".join(parts[:8]) + garbage + parts[8])
+    assert len(events(out)) == 6
+    assert reader.error is not None
+    assert reader.completion_tokens == events(parts[7])[0]["timings"]["predicted_n"]
+
+
+def test_a_sink_that_nobody_reads_hears_of_the_counts_alone() -> None:
+    heard: list[Any] = []
+
+    def sink(chunk: Any) -> bytes:
+        heard.append(chunk)
+        return b""
+
+    reader = ChunkReader(include_usage=False, sink=sink)
+    reader.counts_only = True
+    reader.read(recording("utf8_first"))
+    assert (reader.prompt_tokens, reader.completion_tokens) == counts("utf8_first")
+    assert all(chunk["choices"] == [] for chunk in heard)
+    assert [chunk["usage"] for chunk in heard if "usage" in chunk] == [reader.usage]
+    assert any("timings" in chunk for chunk in heard)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"usage": 5',
+        '"timings":{"predicted_n":99}',
+        ',"timings":{}',
+        '"error":',
+        "data: [DONE]",
+        "}",
+    ],
+)
+def test_marks_inside_the_text_of_the_answer_mean_nothing(text: str) -> None:
+    chunk = events(one_by_one(recording("plain"))[3])[0]
+    chunk["choices"][0]["delta"] = {"content": text}
+    rendered = json.dumps(chunk, separators=(",", ":"), ensure_ascii=False)
+    head = b"".join(one_by_one(recording("plain"))[:4])
+    reader = ChunkReader(include_usage=False)
+    reader.read(head)
+    [seen] = events(reader.read(f"data: {rendered}\n\n".encode()))
+    assert seen["choices"][0]["delta"]["content"] == text
+    assert "timings" not in seen
+    assert reader.completion_tokens == chunk["timings"]["predicted_n"]
+    assert reader.usage is None and reader.error is None and not reader.done
+
+
+def test_timings_in_a_shape_of_their_own_are_taken_out_too() -> None:
+    chunk = events(one_by_one(recording("plain"))[3])[0]
+    chunk["timings"]["nested"] = {"more": {}}
+    reader = ChunkReader(include_usage=False)
+    out = reader.read(f"data: {json.dumps(chunk)}\n\n".encode())
+    assert b"timings" not in out
+
+
+@pytest.mark.parametrize(
+    "timings",
+    [
+        b',"timings":{"predicted_n":3,"prompt_n":2}',
+        b',"timings":{"cache":{"n":1},"predicted_n":3,"prompt_n":2}',
+    ],
+)
+def test_timings_go_whatever_they_hold(timings: bytes) -> None:
+    chunk = b'{"choices":[{"finish_reason":null,"index":0,"delta":{"content":"a"}}],"id":"1"%s}'
+    reader = ChunkReader(include_usage=False)
+    reader.read(sse.event(chunk % timings))
+    out = reader.read(sse.event(chunk % timings) * 2)
+    assert out == sse.event(chunk % b"") * 2
+    assert reader.completion_tokens == 3

@@ -1,0 +1,69 @@
+"""Which limit a request has run into, and what its client is told."""
+
+import time
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from promptly.gateway.chunks import ChunkReader
+from promptly.gateway.live import LiveRequest
+from promptly.gateway.time_limits import overdue, timeout_error
+from promptly.request_ids import new_request_id
+from tests.servers import make_settings
+
+# Of a stream that is not there.
+STREAM = object()
+LONG = 1000
+
+
+def request(now: float, state: dict[str, Any]) -> LiveRequest:
+    live = LiveRequest(new_request_id(), ChunkReader(include_usage=False), 200, None)
+    live.started_at = live.touched_at = now
+    live.reader.completion_tokens = state.get("completion", 0)
+    live.stream = state.get("stream")
+    live.writing_since = now if state.get("writing") else None
+    return live
+
+
+@pytest.mark.parametrize(
+    ("limit", "state", "outcome", "message"),
+    [
+        ("request_timeout_seconds", {}, "timeout", "longer than 5 s"),
+        (
+            "upstream_first_byte_timeout_seconds",
+            {"stream": STREAM},
+            "timeout",
+            "did not begin its answer within 5 s",
+        ),
+        (
+            "upstream_idle_timeout_seconds",
+            {"stream": STREAM, "completion": 5},
+            "timeout",
+            "stopped sending for 5 s",
+        ),
+        ("upstream_idle_timeout_seconds", {"writing": True}, "client_disconnected", None),
+        # In the queue neither of upstream's limits counts.
+        ("upstream_first_byte_timeout_seconds", {}, None, None),
+        # Before the first token the limit is the longer one.
+        ("upstream_idle_timeout_seconds", {"stream": STREAM}, None, None),
+        ("upstream_first_byte_timeout_seconds", {"stream": STREAM, "completion": 5}, None, None),
+    ],
+)
+def test_time_limits(
+    limit: str, state: dict[str, Any], outcome: str | None, message: str | None
+) -> None:
+    limits = {
+        "request_timeout_seconds": LONG,
+        "upstream_first_byte_timeout_seconds": LONG,
+        "upstream_idle_timeout_seconds": LONG,
+    }
+    settings = replace(make_settings(), **{**limits, limit: 5})
+    now = time.monotonic()
+    live = request(now, state)
+    assert overdue(live, now + 4, settings) is None
+    assert overdue(live, now + 6, settings) == outcome
+    if message is not None:
+        error = timeout_error(live, now + 6, settings)
+        assert message in error.message
+        assert (error.status, error.headers()) == (504, {"x-should-retry": "false"})

@@ -1,0 +1,185 @@
+"""Which llama-servers can take a request."""
+
+import time
+
+import pytest
+
+from promptly.errors import UnsupportedEndpoint, UpstreamUnavailable
+from promptly.gateway import upstreams as module
+from promptly.gateway.chat_request import ChatRequest
+from promptly.gateway.upstreams import EMBEDDINGS_PATH, UpstreamPool
+from promptly.sandbox.llama import SimulatedLlama
+from tests.books import wait_for
+from tests.gateway.conftest import MakeLlama
+from tests.servers import make_settings
+
+
+def pool_of(*servers: SimulatedLlama, key: str = "") -> UpstreamPool:
+    return UpstreamPool(
+        make_settings(
+            llama_base_url=tuple(server.url for server in servers),
+            llama_api_key=type(make_settings().llama_api_key)(key),
+        )
+    )
+
+
+def names(pool: UpstreamPool) -> list[str]:
+    return [upstream.name for upstream in pool.ready()]
+
+
+def test_what_an_upstream_tells_about_itself(make_llama: MakeLlama) -> None:
+    llama = make_llama(slots=3, ctx=2048, alias="b-model,a-model")
+    [upstream] = pool_of(llama).ready()
+    assert (upstream.name, upstream.slots, upstream.n_ctx) == (llama.url, 3, 2048)
+    assert upstream.model in ("a-model", "b-model")
+
+
+def test_only_ready_ones_are_named(make_llama: MakeLlama) -> None:
+    good, loading, gone = make_llama(), make_llama(), make_llama()
+    loading.set_faults(loading=True)
+    gone.kill()
+    assert names(pool_of(loading, good, gone)) == [good.url]
+
+
+def test_a_key_that_upstream_wants(make_llama: MakeLlama) -> None:
+    llama = make_llama(api_key="secret")
+    assert names(pool_of(llama, key="secret")) == [llama.url]
+    assert names(pool_of(llama, key="wrong")) == []
+
+
+def test_a_failed_one_is_left_out_until_it_answers(
+    make_llama: MakeLlama, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PROBE_SECONDS", 0.1)
+    first, second = make_llama(), make_llama()
+    pool = pool_of(first, second)
+    assert names(pool) == [first.url, second.url]
+    first.kill()
+    pool.failed(pool.upstreams[0])
+    assert names(pool) == [second.url]
+    first.start()
+    wait_for(lambda: names(pool) == [first.url, second.url], "the first again")
+
+
+def test_when_all_failed_the_next_request_looks_again(
+    make_llama: MakeLlama, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    llama = make_llama()
+    pool = pool_of(llama)
+    [upstream] = pool.ready()
+    # Time stands still: a request's own misfortune costs the ones after it nothing.
+    now = time.monotonic()
+    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    pool.failed(upstream)
+    assert pool.ready() == [upstream]
+    # Once looking has failed as well, it rests; the failures of others do not wake it.
+    llama.set_faults(loading=True)
+    pool.failed(upstream)
+    assert pool.ready() == []
+    llama.clear()
+    pool.failed(upstream)
+    assert pool.ready() == []
+    now += 1.1
+    assert pool.ready() == [upstream]
+
+
+def test_what_was_seen_last_is_told_without_waiting(
+    make_llama: MakeLlama, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PROBE_SECONDS", 0.1)
+    llama = make_llama()
+    pool = pool_of(llama)
+    # The first look is a real one; later ones only make somebody look.
+    assert [up.name for up in pool.seen()] == [llama.url]
+    llama.kill()
+    wait_for(lambda: pool.seen() == [], "it is away")
+    llama.start()
+    wait_for(lambda: [up.name for up in pool.seen()] == [llama.url], "it is back")
+
+
+def test_a_server_is_not_asked_for_what_it_lacks(
+    make_llama: MakeLlama, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = make_llama(), make_llama()
+    pool = pool_of(first, second)
+    assert len(pool.ready(EMBEDDINGS_PATH)) == 2
+    pool.lacks(pool.upstreams[0], EMBEDDINGS_PATH)
+    assert [up.name for up in pool.ready(EMBEDDINGS_PATH)] == [second.url]
+    assert names(pool) == [first.url, second.url]
+    # The other one may serve it again when it is back.
+    second.kill()
+    pool.failed(pool.upstreams[1])
+    assert pool.ready(EMBEDDINGS_PATH) == []
+    assert isinstance(pool.refusal(EMBEDDINGS_PATH), UpstreamUnavailable)
+    pool.lacks(pool.upstreams[1], EMBEDDINGS_PATH)
+    assert isinstance(pool.refusal(EMBEDDINGS_PATH), UnsupportedEndpoint)
+    later = time.monotonic() + module.LACKING_SECONDS + 1
+    monkeypatch.setattr(module.time, "monotonic", lambda: later)
+    assert pool.upstreams[0].serves(EMBEDDINGS_PATH)
+
+
+@pytest.mark.parametrize("options", [{}, {"alias": "other"}, {"slots": 1}, {"ctx": 512}])
+def test_another_server_may_serve_what_the_one_before_lacked(
+    make_llama: MakeLlama, options: dict[str, object]
+) -> None:
+    llama = make_llama()
+    pool = pool_of(llama)
+    [upstream] = pool.ready()
+    pool.lacks(upstream, EMBEDDINGS_PATH)
+    pool.probe(upstream)
+    assert not upstream.serves(EMBEDDINGS_PATH)
+    llama.stop()
+    if not options:
+        # A restart of the same is only seen when it was noticed that it was away.
+        pool.failed(upstream)
+    other = SimulatedLlama(port=llama.port, **options).start()  # type: ignore[arg-type]
+    try:
+        assert pool.probe(upstream)
+        assert upstream.serves(EMBEDDINGS_PATH)
+    finally:
+        other.stop()
+
+
+def test_a_server_for_embeddings_gets_nothing_else(make_llama: MakeLlama) -> None:
+    chats, embeds = make_llama(), make_llama(embeddings=True)
+    pool = UpstreamPool(
+        make_settings(llama_base_url=(chats.url,), llama_embeddings_base_url=(embeds.url,))
+    )
+    assert names(pool) == [chats.url, embeds.url]
+    assert [up.name for up in pool.ready(ChatRequest.path)] == [chats.url]
+    assert len(pool.ready(EMBEDDINGS_PATH)) == 2
+    chats.kill()
+    pool.failed(pool.upstreams[0])
+    assert pool.ready(ChatRequest.path) == []
+    assert isinstance(pool.refusal(ChatRequest.path), UpstreamUnavailable)
+
+
+def test_a_change_of_slots_is_noticed(
+    make_llama: MakeLlama, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PROBE_SECONDS", 0.1)
+    llama = make_llama(slots=2)
+    pool = pool_of(llama)
+    assert pool.ready()[0].slots == 2
+    llama.stop()
+    other = SimulatedLlama(port=llama.port, slots=5).start()
+    try:
+        wait_for(lambda: [up.slots for up in pool.ready()] == [5], "five slots")
+    finally:
+        other.stop()
+
+
+@pytest.mark.parametrize(
+    "props",
+    [
+        {},
+        [],
+        None,
+        {"total_slots": 4},
+        {"default_generation_settings": {"n_ctx": "x"}, "total_slots": 4},
+        {"default_generation_settings": {"n_ctx": 1}, "total_slots": 0},
+    ],
+)
+def test_props_that_make_no_sense(props: object) -> None:
+    pool = UpstreamPool(make_settings())
+    assert not UpstreamPool._read(pool.upstreams[0], props)

@@ -1,0 +1,86 @@
+"""Rules about the code itself."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flask import Flask
+
+from promptly.blueprints import billing, web
+
+
+def sources(project: Path) -> Iterator[tuple[str, str]]:
+    for path in sorted((project / "promptly").rglob("*.py")):
+        yield str(path.relative_to(project)), path.read_text()
+
+
+def test_only_transactions_commit(project: Path) -> None:
+    # The sandbox starts databases and is no part of the product.
+    found = {
+        name
+        for name, text in sources(project)
+        if not name.startswith("promptly/sandbox/")
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Attribute) and node.attr == "commit"
+    }
+    assert found == {"promptly/transactions.py"}
+
+
+def test_services_do_not_know_flask(project: Path) -> None:
+    pattern = re.compile(r"^\s*(from|import) flask\b", re.MULTILINE)
+    found = [name for name, text in sources(project) if pattern.search(text)]
+    assert not [name for name in found if name.startswith(("promptly/services", "promptly/models"))]
+
+
+def test_every_page_is_guarded_or_public(worker_app: Flask) -> None:
+    endpoints = {rule.endpoint for rule in worker_app.url_map.iter_rules()}
+    pages = {name for name in endpoints if name.startswith("web.")}
+    assert pages >= web.PUBLIC >= web.WITHOUT_FORM_TOKEN
+    known = {"web", "v1", "ops", "docs", "openapi", "billing", "admin"}
+    assert {name.split(".")[0] for name in endpoints} - {"static"} <= known, "a new blueprint"
+    client = worker_app.test_client()
+    guarded = 0
+    for rule in worker_app.url_map.iter_rules():
+        if rule.endpoint not in pages - web.PUBLIC:
+            continue
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
+            answer = client.open(re.sub("<[^>]+>", "1", rule.rule), method=method)
+            assert (answer.status_code, answer.location) == (303, "/"), rule.rule
+            guarded += 1
+    assert guarded
+
+
+def test_every_billing_route_is_guarded_or_signed(worker_app: Flask) -> None:
+    client = worker_app.test_client()
+    rules = [rule for rule in worker_app.url_map.iter_rules() if "billing." in rule.endpoint]
+    assert {rule.endpoint for rule in rules} > billing.SIGNED
+    for rule in rules:
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
+            answer = client.open(rule.rule.replace("<number>", "P-1"), method=method)
+            if rule.endpoint in billing.SIGNED:
+                # No provider is configured here, so there is no secret that could sign.
+                assert answer.status_code == 404, rule.rule
+            elif rule.endpoint in billing.RETURNS:
+                assert answer.status_code == 401 and "P-1" not in answer.text, rule.rule
+            else:
+                assert (answer.status_code, answer.location) == (303, "/"), rule.rule
+
+
+@pytest.mark.usefixtures("redis_url")  # with all limits as new
+def test_every_v1_route_refuses_who_has_no_key(worker_app: Flask) -> None:
+    client = worker_app.test_client()
+    for rule in worker_app.url_map.iter_rules():
+        if not rule.rule.startswith("/v1/") or "<" in rule.rule:
+            continue
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
+            answer = client.open(rule.rule, method=method, json={})
+            assert answer.status_code in {401, 404}, (rule.rule, method)
+
+
+@pytest.mark.parametrize("pattern", [r"\bstyle=", r"<script(?![^>]*\bsrc=)", r"\bon[a-z]+="])
+def test_pages_have_nothing_inline(project: Path, pattern: str) -> None:
+    for path in (project / "templates").rglob("*.html"):
+        if path.parent.name != "mail":  # mail programs know no stylesheets
+            assert not re.search(pattern, path.read_text()), path

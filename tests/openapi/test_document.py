@@ -1,0 +1,98 @@
+"""The document is valid, whole, and the same as the routes."""
+
+import json
+import re
+
+import msgspec
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from promptly import errors
+from promptly.openapi import OPERATIONS, document
+from promptly.openapi.schemas import Schemas
+
+# Blueprints whose routes are for programs, so that each of them is described.
+DESCRIBED = {"v1", "ops"}
+# What no described route answers: unknown URLs, and what belongs to pages.
+ELSEWHERE = {errors.Forbidden, errors.PaymentRefused, errors.PaymentUnavailable}
+
+
+def test_it_is_valid() -> None:
+    OpenAPIV31SpecValidator(document("https://api.example.com")).validate()
+
+
+def test_it_describes_every_route_and_no_other(worker_app: Flask) -> None:
+    routes = {
+        (method.lower(), re.sub(r"<[^>]*>", "{}", rule.rule))
+        for rule in worker_app.url_map.iter_rules()
+        if rule.endpoint.split(".")[0] in DESCRIBED
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+    }
+    described = [(each.method, re.sub(r"{[^}]*}", "{}", each.path)) for each in OPERATIONS]
+    assert len(described) == len(set(described))
+    assert set(described) == routes
+
+
+def test_every_parameter_of_a_path_is_described() -> None:
+    for operation in OPERATIONS:
+        named = {each.name for each in operation.parameters if each.place == "path"}
+        assert named == set(re.findall(r"{([^}]*)}", operation.path)), operation.path
+
+
+def test_names_are_unique() -> None:
+    names = [each.name for each in OPERATIONS]
+    assert len(names) == len(set(names))
+
+
+def test_every_field_of_a_body_that_is_explained_exists() -> None:
+    for operation in OPERATIONS:
+        if operation.body is not None:
+            known = set(operation.body.__struct_fields__)
+            assert set(operation.notes) <= known, operation.path
+            assert not set(operation.refused) & known, operation.path
+
+
+def test_every_error_is_told_somewhere() -> None:
+    told = {(fault.status, fault.code) for each in OPERATIONS for fault in each.faults}
+    raised = {
+        (kind.status, kind.code)
+        for kind in vars(errors).values()
+        if isinstance(kind, type)
+        and issubclass(kind, errors.PromptlyError)
+        and kind not in ELSEWHERE
+        and kind is not errors.Unavailable  # only its kinds are raised
+    }
+    assert raised <= told
+
+
+def test_no_error_is_told_twice_of_one_route() -> None:
+    for operation in OPERATIONS:
+        codes = [(fault.status, fault.code) for fault in operation.faults]
+        assert len(codes) == len(set(codes)), operation.path
+
+
+def test_what_needs_a_key_says_what_is_answered_without_one() -> None:
+    for path, operations in document("http://x")["paths"].items():
+        for operation in operations.values():
+            assert ("401" in operation["responses"]) == bool(operation["security"])
+            assert bool(operation["security"]) == path.startswith("/v1/")
+
+
+def test_two_types_of_one_name_in_a_room_are_refused() -> None:
+    schemas = Schemas()
+    schemas.of(msgspec.defstruct("Part", [("field", int)]), "Room")
+    with pytest.raises(ValueError, match="RoomPart"):
+        schemas.of(msgspec.defstruct("Part", [("field", str)]), "Room")
+
+
+def test_the_route(client: FlaskClient) -> None:
+    answer = client.get("/openapi.json")
+    assert answer.status_code == 200
+    assert answer.content_type == "application/json"
+    assert answer.headers["Cache-Control"] == "public, max-age=300"
+    assert json.loads(answer.data)["servers"] == [{"url": "http://127.0.0.1:8503"}]
+    again = client.get("/openapi.json", headers={"If-None-Match": answer.headers["ETag"]})
+    assert (again.status_code, again.data) == (304, b"")
+    assert again.headers["ETag"] == answer.headers["ETag"]

@@ -1,0 +1,71 @@
+"""Gateways of these tests' own, behind real proxies."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.books import Books
+from tests.proxies.nginx import Certificate, Nginx
+from tests.servers import Databases, Gateway, WorkerRedis
+
+ADMIN_KEY = "the-admin-key-of-these-tests-0123456789"
+
+MakeGateway = Callable[..., Gateway]
+MakeProxy = Callable[..., Nginx]
+
+
+@pytest.fixture(scope="module")
+def database(databases: Databases, template_database: str) -> Iterator[str]:
+    name = databases.create(template_database)
+    yield databases.url(name)
+    databases.drop(name)
+
+
+@pytest.fixture(scope="module")
+def books(database: str, redis_server: WorkerRedis) -> Iterator[Books]:
+    found = Books(database, redis_server.url)
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="module")
+def make_gateway(
+    database: str, redis_server: WorkerRedis, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[MakeGateway]:
+    """Starts gateways; each has an ADMIN_KEY unless it is given another."""
+    made: list[Gateway] = []
+
+    def make(**variables: object) -> Gateway:
+        gateway = Gateway(
+            tmp_path_factory.mktemp("gateway"),
+            database_url=database,
+            redis_url=redis_server.url,
+            llama_urls=["http://127.0.0.1:1"],
+            **{"ADMIN_KEY": ADMIN_KEY, "LOG_LEVEL": "debug", **variables},
+        )
+        made.append(gateway)
+        return gateway.start()
+
+    yield make
+    for gateway in made:
+        gateway.kill()
+
+
+@pytest.fixture(scope="module")
+def make_proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeProxy]:
+    """Starts proxies before the port of something."""
+    made: list[Nginx] = []
+
+    def make(upstream_port: int, **options: object) -> Nginx:
+        folder = tmp_path_factory.mktemp("nginx") / "proxy"
+        made.append(Nginx(folder, upstream_port, **options))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield make
+    for proxy in made:
+        proxy.stop()
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    return Certificate(tmp_path_factory.mktemp("certificate"))

@@ -1,0 +1,83 @@
+"""Who may administer behind no proxy, one and two: told by address and key together.
+
+All of 127.0.0.0/8 is this machine, and only 127.0.0.1 may administer: a client that binds another
+address of it comes from outside.
+"""
+
+import http.client
+from dataclasses import dataclass
+
+import pytest
+
+from tests.proxies.conftest import ADMIN_KEY, MakeGateway, MakeProxy
+
+pytestmark = [pytest.mark.nginx, pytest.mark.slow]
+
+INSIDE, OUTSIDE = "127.0.0.1", "127.0.0.2"
+RIGHT = f"/admin?key={ADMIN_KEY}"
+
+
+@dataclass(frozen=True)
+class Way:
+    """Ports that lead to one gateway: past all of its proxies first, then past one less each."""
+
+    hops: int
+    ports: tuple[int, ...]
+
+
+@pytest.fixture(scope="module", params=[0, 1, 2])
+def way(request: pytest.FixtureRequest, make_gateway: MakeGateway, make_proxy: MakeProxy) -> Way:
+    gateway = make_gateway(TRUSTED_PROXY_HOPS=request.param, ADMIN_ALLOWED_CIDRS=f"{INSIDE}/32")
+    ports = [gateway.port]
+    for number in range(request.param):
+        # The last one made is the outermost: it is the first to see a client.
+        outermost = number == request.param - 1
+        ports.insert(0, make_proxy(ports[0], behind_another=not outermost).port)
+    return Way(request.param, tuple(ports))
+
+
+def status(port: int, path: str, source: str = INSIDE, forwarded: str | None = None) -> int:
+    """What a client that comes from this address is answered."""
+    connection = http.client.HTTPConnection(INSIDE, port, timeout=20, source_address=(source, 0))
+    headers = {} if forwarded is None else {"X-Forwarded-For": forwarded}
+    connection.request("GET", path, headers=headers)
+    found = connection.getresponse().status
+    connection.close()
+    return found
+
+
+def test_the_right_address_with_the_key(way: Way) -> None:
+    assert status(way.ports[0], RIGHT) == 200
+    # What a client says of itself does not keep it out either.
+    assert status(way.ports[0], RIGHT, forwarded="203.0.113.9") == 200
+
+
+@pytest.mark.parametrize("path", ["/admin", "/admin?key=wrong", "/admin?key=", "/admin/users"])
+def test_the_right_address_without_the_key(way: Way, path: str) -> None:
+    assert status(way.ports[0], path) == 403
+
+
+@pytest.mark.parametrize("path", [RIGHT, f"/admin/users?key={ADMIN_KEY}", "/admin"])
+def test_another_address_whatever_it_knows(way: Way, path: str) -> None:
+    assert status(way.ports[0], path, OUTSIDE) == 403
+
+
+@pytest.mark.parametrize(
+    "forwarded",
+    [INSIDE, f"{INSIDE}, {INSIDE}", f"{INSIDE}, {INSIDE}, {INSIDE}", f"{OUTSIDE}, {INSIDE}", "::1"],
+)
+def test_another_address_that_claims_to_be_the_right_one(way: Way, forwarded: str) -> None:
+    assert status(way.ports[0], RIGHT, OUTSIDE, forwarded) == 403
+
+
+def test_coming_around_a_proxy(way: Way) -> None:
+    """Fewer addresses than proxies: nobody vouches for this one, even if it is the right one."""
+    for port in way.ports[1:]:
+        assert status(port, RIGHT) == 403
+        assert status(port, RIGHT, OUTSIDE) == 403
+
+
+def test_without_a_key_nobody_gets_in(make_gateway: MakeGateway) -> None:
+    gateway = make_gateway(ADMIN_KEY="")
+    for path in (RIGHT, "/admin", "/admin?key=", "/admin/users"):
+        assert status(gateway.port, path) == 403

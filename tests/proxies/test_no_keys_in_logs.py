@@ -1,0 +1,49 @@
+"""A key in a URL ends in no log: not the gateway's, not nginx's as it is documented."""
+
+from urllib.parse import quote
+
+import pytest
+import requests
+
+from tests.books import Books
+from tests.proxies.conftest import ADMIN_KEY, MakeGateway, MakeProxy
+
+pytestmark = [pytest.mark.nginx, pytest.mark.slow]
+
+# Of a user's key so much is public.
+PREFIX_LENGTH = 12
+BROWSER = {"Sec-Fetch-Mode": "navigate"}
+
+
+def test_keys_in_urls(make_gateway: MakeGateway, make_proxy: MakeProxy, books: Books) -> None:
+    gateway = make_gateway(TRUSTED_PROXY_HOPS=1)
+    proxy = make_proxy(gateway.port)
+    key = books.account().key
+    wrong = "sk-" + key[3:][::-1]
+    for secret in (key, wrong, ADMIN_KEY):
+        for path in ("/dashboard", "/dashboard/usage.csv", "/purchases", "/admin", "/admin/users"):
+            for value in (secret, quote(secret[:20]) + "%20" + secret[20:]):
+                for headers in ({}, BROWSER):
+                    answer = requests.get(
+                        f"{proxy.url}{path}?key={value}",
+                        headers=headers,
+                        allow_redirects=False,
+                        timeout=20,
+                    )
+                    assert answer.status_code < 500, path
+                    assert secret not in answer.headers.get("Location", "")
+                    assert secret not in repr(answer.headers)
+    # nginx's error log quotes whole requests.
+    gateway.kill()
+    assert requests.get(f"{proxy.url}/dashboard?key={key}", timeout=20).status_code == 502
+    texts = {"gateway.log": gateway.log_text(), **proxy.log_texts()}
+    assert '"GET /dashboard" 502' in texts["access.log"]
+    assert '"path":"/dashboard"' in texts["gateway.log"]
+    for secret in (
+        key[PREFIX_LENGTH:],
+        wrong[PREFIX_LENGTH:],
+        ADMIN_KEY,
+        ADMIN_KEY[:20],
+        key[-20:],
+    ):
+        assert [name for name, text in texts.items() if secret in text] == []

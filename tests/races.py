@@ -1,0 +1,34 @@
+"""Run things at the same moment, for real: threads, each with a connection of its own."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from flask import Flask
+
+R = TypeVar("R")
+
+
+def run(app: Flask, task: Any, *arguments: object) -> None:
+    """Run a Celery task here, inside this application (a worker has only one)."""
+    with app.app_context():
+        task.run(*arguments)
+
+
+def together(app: Flask, *calls: Callable[[], R]) -> list[R]:
+    """Start all calls at once, each in an application context; their results in order.
+
+    The first exception, if there is one, is raised again.
+    """
+    barrier = threading.Barrier(len(calls))
+
+    def start(call: Callable[[], R]) -> R:
+        with app.app_context():
+            barrier.wait(timeout=20)
+            return call()
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return [
+            future.result(timeout=60) for future in [pool.submit(start, call) for call in calls]
+        ]

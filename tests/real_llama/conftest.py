@@ -1,0 +1,63 @@
+"""The gateway before a real llama-server with two slots."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from promptly.sandbox.real_llama import RealLlama
+from tests.blueprints.v1.client import Client
+from tests.books import Account, Books
+from tests.servers import Databases, Gateway, WorkerRedis
+
+
+@pytest.fixture(scope="package")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealLlama]:
+    server = RealLlama(tmp_path_factory.mktemp("real"), slots=2, ctx=4096, api_key="upstream-key")
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="package")
+def database(databases: Databases, template_database: str) -> Iterator[str]:
+    name = databases.create(template_database)
+    yield databases.url(name)
+    databases.drop(name)
+
+
+@pytest.fixture(scope="package")
+def books(database: str, redis_server: WorkerRedis) -> Iterator[Books]:
+    found = Books(database, redis_server.url)
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="package")
+def gateway(
+    database: str,
+    redis_server: WorkerRedis,
+    llama: RealLlama,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Gateway]:
+    gateway = Gateway(
+        tmp_path_factory.mktemp("gateway"),
+        database_url=database,
+        redis_url=redis_server.url,
+        llama_urls=[llama.url],
+        workers=2,
+        KEEPALIVE_COMMENT_SECONDS=1,
+        LLAMA_API_KEY="upstream-key",
+    ).start()
+    yield gateway
+    gateway.kill()
+
+
+@pytest.fixture
+def account(books: Books) -> Account:
+    """An account with ample balance."""
+    return books.account()
+
+
+@pytest.fixture
+def client(gateway: Gateway, account: Account) -> Client:
+    return Client(gateway.url, account.key)

@@ -1,0 +1,157 @@
+"""Anthropic's Messages through the gateway from a real llama-server with a tiny random model."""
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+import anthropic
+import pytest
+from anthropic.types import Message
+
+from tests.blueprints.v1.client import Client
+from tests.books import Account, Books
+from tests.gateway.dialects.messages.events import events, message
+from tests.servers import Gateway
+
+pytestmark = pytest.mark.real_llama
+
+Json = dict[str, Any]
+
+MESSAGES = "/v1/messages"
+HELLO = [{"role": "user", "content": "hello world"}]
+TOOLS = [
+    {
+        "name": name,
+        "description": "the weather",
+        "input_schema": {
+            "type": "object",
+            "properties": {"city": {"type": "string", "enum": ["Paris", "Rome"]}},
+            "required": ["city"],
+        },
+    }
+    for name in ("get_weather", "ask_the_frog")
+]
+THOUGHTS = {"type": "enabled", "budget_tokens": 20}
+
+
+@pytest.fixture(params=[True, False], ids=["streamed", "whole"])
+def streamed(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+@pytest.fixture
+def sdk(gateway: Gateway, account: Account) -> Iterator[anthropic.Anthropic]:
+    with anthropic.Anthropic(base_url=gateway.url, api_key=account.key, max_retries=0) as client:
+        yield client
+
+
+def send(client: Client, **body: Any) -> Json:
+    """The message, which the SDK's types accept, from its events if `stream` is asked for."""
+    answer = client.call("POST", MESSAGES, {"messages": HELLO, "max_tokens": 30, **body})
+    assert answer.status == 200, answer.body
+    for private in (b"timings", b"prompt_progress"):
+        assert private not in answer.body
+    found: Json = message(events(answer.body)) if body.get("stream") else answer.json
+    Message.model_validate(found, strict=True)
+    return found
+
+
+def say(client: Client, **body: Any) -> Json:
+    """As `send`, a message with content: the random model may end before its first word."""
+    for _ in range(20):
+        found = send(client, **body)
+        if found["content"]:
+            return found
+    raise AssertionError("the model has nothing to say")
+
+
+def total(usage: Json) -> int:
+    return sum(count for name, count in usage.items() if name.endswith("_tokens"))
+
+
+def test_an_answer_and_its_charge(
+    client: Client, books: Books, account: Account, streamed: bool
+) -> None:
+    found = send(client, stream=streamed)
+    assert found["stop_reason"] in ("end_turn", "max_tokens")
+    assert found["usage"]["output_tokens"] <= 30
+    again = send(client, stream=streamed)
+    # The server knows the prompt by now; it costs the same.
+    assert again["usage"]["cache_read_input_tokens"] > 0
+    charged = [event["charged_tokens"] for event in books.wait_for_events(account, 2)]
+    assert charged == [total(found["usage"]), total(again["usage"])]
+
+
+def test_counting_agrees_with_the_charge(client: Client) -> None:
+    conversation = [
+        {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "thinking", "thinking": "hm", "signature": ""},
+                {"type": "tool_use", "id": "x", "name": "get_weather", "input": {"city": "Rome"}},
+            ],
+        },
+        {
+            "role": "user",
+            "content": [{"type": "tool_result", "tool_use_id": "x", "content": "rain"}],
+        },
+    ]
+    for messages in (HELLO, conversation, [*HELLO, {"role": "assistant", "content": "Well"}]):
+        fields: Json = {"messages": messages, "system": "be brief", "tools": TOOLS}
+        counted = client.call("POST", f"{MESSAGES}/count_tokens", fields)
+        assert counted.status == 200
+        usage = send(client, **fields)["usage"]
+        assert counted.json["input_tokens"] == total(usage) - usage["output_tokens"]
+
+
+def test_thoughts_and_their_budget(client: Client, streamed: bool) -> None:
+    found = say(client, thinking=THOUGHTS, max_tokens=60, stream=streamed)
+    thoughts = found["content"][0]
+    assert thoughts["type"] == "thinking"
+    # About one word a token.
+    assert 0 < len(thoughts["thinking"].split()) <= 20
+    off = say(client, thinking={"type": "disabled"}, stream=streamed)
+    assert [block["type"] for block in off["content"]] == ["text"]
+
+
+def test_an_answer_by_a_schema(client: Client, streamed: bool) -> None:
+    schema = {"type": "object", "properties": {"x": {"const": "frog"}}, "required": ["x"]}
+    found = send(
+        client,
+        output_config={"format": {"type": "json_schema", "schema": schema}},
+        max_tokens=100,
+        stream=streamed,
+    )
+    [block] = found["content"]
+    assert "".join(block["text"].split()) == '{"x":"frog"}'
+    assert found["stop_reason"] == "end_turn"
+
+
+def test_an_answer_that_the_client_has_begun(client: Client, streamed: bool) -> None:
+    messages = [*HELLO, {"role": "assistant", "content": "It was a dark and stormy night"}]
+    found = say(client, messages=messages, stream=streamed)
+    assert found["content"][0]["text"]
+    assert "stormy" not in found["content"][0]["text"]
+
+
+def test_a_stop_sequence_is_an_end(client: Client, streamed: bool) -> None:
+    # Sooner or later the random model says one of them.
+    found = send(client, stop_sequences=list("aeiou"), max_tokens=200, stream=streamed)
+    assert (found["stop_reason"], found["stop_sequence"]) == ("end_turn", None)
+    assert not any(vowel in block["text"] for vowel in "aeiou" for block in found["content"])
+
+
+def test_a_prompt_beyond_the_context(sdk: anthropic.Anthropic) -> None:
+    messages = [{"role": "user", "content": "hello world " * 5000}]
+    with pytest.raises(anthropic.BadRequestError, match=r"prompt is too long: \d+ tokens > 4096"):
+        sdk.messages.create(model="any", max_tokens=5, messages=cast(Any, messages))
+
+
+def test_the_official_sdk(sdk: anthropic.Anthropic, books: Books, account: Account) -> None:
+    fields = cast(Any, {"model": "any", "max_tokens": 8, "messages": HELLO})
+    whole = sdk.messages.create(**fields)
+    with sdk.messages.stream(**fields) as stream:
+        final = stream.get_final_message()
+    usages = [answer.usage.to_dict() for answer in (whole, final)]
+    charged = [event["charged_tokens"] for event in books.wait_for_events(account, 2)]
+    assert charged == [total(cast(Json, usage)) for usage in usages]

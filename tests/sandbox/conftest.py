@@ -1,0 +1,15 @@
+"""What the tests of both payment providers' stand-ins share."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.sandbox.receiver import Receiver
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """A webhook endpoint that answers 200."""
+    made = Receiver()
+    yield made
+    made.stop()

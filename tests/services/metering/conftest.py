@@ -1,0 +1,37 @@
+"""One database for all tests of metering: each of them makes its own accounts."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.books import Account, Books
+from tests.servers import Databases
+from tests.services.metering.meter import Meter
+
+
+@pytest.fixture(scope="package")
+def shared_meter(databases: Databases, template_database: str) -> Iterator[Meter]:
+    name = databases.create(template_database)
+    books = Books(databases.url(name), "redis://127.0.0.1:1/0")
+    yield Meter(books)
+    books.close()
+    databases.drop(name)
+
+
+@pytest.fixture
+def meter(shared_meter: Meter) -> Iterator[Meter]:
+    """Its books must balance after every test."""
+    yield shared_meter
+    assert shared_meter.differences() == []
+
+
+@pytest.fixture
+def account(meter: Meter) -> Account:
+    """1,000 paid tokens."""
+    return meter.books.account(paid_tokens=1000)
+
+
+@pytest.fixture
+def trial_account(meter: Meter) -> Account:
+    """1,000 paid tokens and a trial of 300."""
+    return meter.books.account(paid_tokens=1000, trial_tokens=300)

@@ -1,0 +1,127 @@
+"""The steps of metering on a database of their own, in the words of the tests."""
+
+import uuid
+from datetime import timedelta
+from typing import Any
+
+from promptly.models import Balance
+from promptly.request_ids import new_request_id
+from promptly.services import metering
+from promptly.services.metering import recovery
+from promptly.services.verification import Difference
+from promptly.transactions import transaction
+from tests.books import Account, Books
+
+TOP_UP_URL = "https://example.com/dashboard"
+
+
+class Meter:
+    """Places and settles for the accounts of `books`."""
+
+    def __init__(self, books: Books) -> None:
+        self.books = books
+        self.lane = books.app.extensions["fast_lane"]
+
+    def place(
+        self, account: Account, wanted: int, minimum: int | None = None, max_open_holds: int = 8
+    ) -> metering.Hold:
+        return metering.place_hold(
+            self.lane,
+            request_id=new_request_id(),
+            user_id=account.user_id,
+            key_id=account.key_id,
+            endpoint="chat.completions",
+            model="test-model",
+            wanted_tokens=wanted,
+            minimum_tokens=wanted if minimum is None else minimum,
+            max_open_holds=max_open_holds,
+            top_up_url=TOP_UP_URL,
+        )
+
+    def settlement(
+        self,
+        account: Account,
+        request_id: uuid.UUID,
+        prompt: int,
+        completion: int,
+        outcome: str = "completed",
+    ) -> metering.Settlement:
+        return metering.Settlement(
+            request_id=request_id,
+            user_id=account.user_id,
+            key_id=account.key_id,
+            endpoint="chat.completions",
+            model="test-model",
+            outcome=outcome,
+            prompt_tokens=prompt,
+            completion_tokens=completion,
+            time_to_first_token_ms=12,
+            duration_ms=345,
+        )
+
+    def settle(
+        self, account: Account, request_id: uuid.UUID, prompt: int, completion: int = 0
+    ) -> metering.Charge | None:
+        return metering.settle(self.lane, self.settlement(account, request_id, prompt, completion))
+
+    def settle_late(
+        self, account: Account, request_id: uuid.UUID, prompt: int, completion: int = 0
+    ) -> metering.Charge | None:
+        settlement = self.settlement(account, request_id, prompt, completion)
+        with self.books.app.app_context(), transaction() as session:
+            return recovery.settle_late(session, settlement)
+
+    def adjust(self, request_id: uuid.UUID, target: int) -> int | None:
+        return metering.adjust_hold(self.lane, request_id, target)
+
+    def checkpoint(self, *counts: tuple[uuid.UUID, int, int]) -> dict[uuid.UUID, bool]:
+        return metering.checkpoint(self.lane, counts)
+
+    def recover(self, request_id: uuid.UUID) -> bool:
+        with self.books.app.app_context(), transaction() as session:
+            return recovery.recover(session, request_id)
+
+    def silence(self, request_id: uuid.UUID, seconds: float) -> None:
+        """Let a hold's last checkpoint lie so far back."""
+        self.books.rows(
+            "UPDATE holds SET checkpoint_at = now() - :age WHERE request_id = :request_id",
+            request_id=request_id,
+            age=timedelta(seconds=seconds),
+        )
+
+    def end_trial(self, account: Account) -> None:
+        """Let the account's trial have ended a second ago."""
+        self.books.rows(
+            "UPDATE balances SET trial_expires_at = now() - interval '1 second'"
+            " WHERE user_id = :user_id",
+            user_id=account.user_id,
+        )
+
+    def row(self, account: Account) -> dict[str, Any]:
+        """The account's row: paid, trial, held paid, held trial, open holds."""
+        columns = ", ".join(column.name for column in Balance.__table__.columns)
+        [row] = self.books.rows(
+            f"SELECT {columns} FROM balances WHERE user_id = :user_id", user_id=account.user_id
+        )
+        return row
+
+    def figures(self, account: Account) -> tuple[int, int, int, int, int]:
+        """Paid, trial, held paid, held trial, open holds."""
+        row = self.row(account)
+        return (
+            row["paid_tokens"],
+            row["trial_tokens"],
+            row["held_paid"],
+            row["held_trial"],
+            row["open_holds"],
+        )
+
+    def hold_row(self, request_id: uuid.UUID) -> dict[str, Any] | None:
+        """The hold as it is stored, or None if it is gone."""
+        rows = self.books.rows(
+            "SELECT * FROM holds WHERE request_id = :request_id", request_id=request_id
+        )
+        return rows[0] if rows else None
+
+    def differences(self) -> list[Difference]:
+        return self.books.differences()

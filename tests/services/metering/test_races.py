@@ -1,0 +1,133 @@
+"""Many at once on one balance: nothing below zero, nothing charged twice, nothing lost."""
+
+import random
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+from promptly.errors import PromptlyError, RateLimited
+from promptly.services import metering
+from promptly.services.metering.recovery import STALE_SECONDS
+from tests.books import Account
+from tests.races import together
+from tests.services.metering.meter import Meter
+
+
+def test_fifty_requests_on_a_balance_for_ten(meter: Meter) -> None:
+    account = meter.books.account(paid_tokens=800, trial_tokens=200)
+
+    def request(number: int) -> int | str:
+        dice = random.Random(number)
+        try:
+            hold = meter.place(account, 100, minimum=51, max_open_holds=1000)
+        except PromptlyError as problem:
+            return problem.code or ""
+        assert 51 <= hold.held_tokens <= 100
+        held = meter.adjust(hold.request_id, dice.choice([60, 100, 140])) or 0
+        meter.checkpoint((hold.request_id, 50, 1))
+        done = meter.settle(account, hold.request_id, 50, min(held - 50, dice.randint(10, 90)))
+        assert done is not None
+        assert done.uncharged_tokens == 0
+        return done.charged_tokens
+
+    results = together(meter.books.app, *[partial(request, number) for number in range(50)])
+    charges = [result for result in results if isinstance(result, int)]
+    refusals = {result for result in results if isinstance(result, str)}
+    assert refusals <= {"tokens_reserved", "insufficient_quota"}
+    row = meter.row(account)
+    assert row["paid_tokens"] + row["trial_tokens"] == 1000 - sum(charges) >= 0
+    assert meter.figures(account)[2:] == (0, 0, 0)
+    assert len(meter.books.events(account)) == len(charges)
+    assert meter.books.balance(account)["available_tokens"] <= 50 or len(charges) == 50
+
+
+def test_more_requests_at_once_than_allowed(meter: Meter) -> None:
+    account = meter.books.account(paid_tokens=100_000)
+
+    def request() -> bool:
+        try:
+            meter.place(account, 10, max_open_holds=8)
+        except RateLimited:
+            return False
+        return True
+
+    assert together(meter.books.app, *[request] * 30).count(True) == 8
+    assert meter.figures(account) == (100_000, 0, 80, 0, 8)
+
+
+def test_the_operators_update_loses_neither_credit_nor_charge(meter: Meter) -> None:
+    account = meter.books.account(paid_tokens=10_000)
+    update = (
+        "UPDATE token_purchases SET paid_tokens = paid_tokens + 1000"
+        " WHERE user_id = (SELECT id FROM users WHERE email = :email)"
+    )
+
+    def spend() -> int:
+        charged = 0
+        for _ in range(10):
+            hold = meter.place(account, 50, max_open_holds=1000)
+            done = meter.settle(account, hold.request_id, 20, 10)
+            charged += done.charged_tokens if done else 0
+        return charged
+
+    def credit() -> int:
+        for _ in range(5):
+            meter.books.rows(update, email=account.email)
+        return 0
+
+    charges = together(meter.books.app, *[spend] * 10, *[credit] * 4)
+    assert sum(charges) == 10 * 10 * 30
+    assert meter.figures(account) == (10_000 + 20 * 1000 - 3000, 0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("round_number", range(10))
+def test_recovery_and_settlement_at_once(meter: Meter, account: Account, round_number: int) -> None:
+    hold = meter.place(account, 400)
+    meter.checkpoint((hold.request_id, 100, 50))
+    meter.silence(hold.request_id, STALE_SECONDS + 1)
+
+    def settle() -> bool:
+        return meter.settle(account, hold.request_id, 100, 70) is not None
+
+    calls: list[Callable[[], bool]] = [settle, partial(meter.recover, hold.request_id)]
+    results = together(meter.books.app, *calls, *calls)
+    assert results.count(True) == 1
+    was_settled = results[0] or results[2]
+    assert meter.figures(account) == (1000 - (170 if was_settled else 150), 0, 0, 0, 0)
+    assert len(meter.books.events(account)) == 1
+    # Whoever was first, the settlement that comes late makes it right.
+    done = meter.settle_late(account, hold.request_id, 100, 70)
+    assert done is not None
+    assert done.charged_tokens == 170
+    assert meter.figures(account) == (830, 0, 0, 0, 0)
+
+
+def test_late_settlements_at_once(meter: Meter, account: Account) -> None:
+    hold = meter.place(account, 400)
+    meter.checkpoint((hold.request_id, 100, 50))
+    meter.silence(hold.request_id, STALE_SECONDS + 1)
+    meter.recover(hold.request_id)
+    late: Callable[[], metering.Charge | None] = partial(
+        meter.settle_late, account, hold.request_id, 100, 80
+    )
+    results = together(meter.books.app, *[late] * 8)
+    assert {result.charged_tokens for result in results if result} == {180}
+    assert meter.figures(account) == (820, 0, 0, 0, 0)
+    assert len(meter.books.events(account)) == 1
+
+
+@pytest.mark.parametrize("round_number", range(5))
+def test_recovery_and_late_settlement_at_once(
+    meter: Meter, account: Account, round_number: int
+) -> None:
+    hold = meter.place(account, 400)
+    meter.checkpoint((hold.request_id, 100, 50))
+    meter.silence(hold.request_id, STALE_SECONDS + 1)
+
+    def late() -> bool:
+        return meter.settle_late(account, hold.request_id, 100, 80) is not None
+
+    together(meter.books.app, late, late, partial(meter.recover, hold.request_id))
+    assert meter.figures(account) == (820, 0, 0, 0, 0)
+    assert len(meter.books.events(account)) == 1

@@ -1,0 +1,121 @@
+"""Settling: what is charged, what is freed, what nothing covers."""
+
+import pytest
+
+from promptly.services import accounts
+from promptly.transactions import transaction
+from tests.books import Account
+from tests.services.metering.meter import Meter
+
+
+def charge(meter: Meter, account: Account, held: int, cost: int) -> tuple[int, int, int]:
+    """Hold and settle; charged, uncharged, left to spend."""
+    hold = meter.place(account, held)
+    done = meter.settle(account, hold.request_id, cost - cost // 3, cost // 3)
+    assert done is not None
+    return done.charged_tokens, done.uncharged_tokens, done.balance_tokens
+
+
+@pytest.mark.parametrize(
+    ("held", "cost", "expected"),
+    [
+        (400, 0, (0, 0, 1000)),
+        (400, 150, (150, 0, 850)),
+        (400, 400, (400, 0, 600)),
+        (400, 700, (700, 0, 300)),
+        (400, 1000, (1000, 0, 0)),
+        (400, 1500, (1000, 500, 0)),
+        (1000, 1500, (1000, 500, 0)),
+    ],
+)
+def test_a_charge(
+    meter: Meter, account: Account, held: int, cost: int, expected: tuple[int, int, int]
+) -> None:
+    assert charge(meter, account, held, cost) == expected
+    assert meter.figures(account) == (expected[2], 0, 0, 0, 0)
+    [event] = meter.books.events(account)
+    assert event["charged_tokens"] == expected[0]
+    assert event["uncharged_tokens"] == expected[1]
+    assert event["balance_tokens"] == expected[2]
+    assert (event["prompt_tokens"], event["completion_tokens"]) == (cost - cost // 3, cost // 3)
+
+
+@pytest.mark.parametrize(
+    ("held", "cost", "trial", "paid"),
+    [(200, 50, 50, 0), (500, 450, 300, 150), (200, 450, 300, 150), (1300, 1400, 300, 1000)],
+)
+def test_trial_is_charged_before_paid(
+    meter: Meter, trial_account: Account, held: int, cost: int, trial: int, paid: int
+) -> None:
+    charge(meter, trial_account, held, cost)
+    [event] = meter.books.events(trial_account)
+    assert (event["charged_trial"], event["charged_paid"]) == (trial, paid)
+    assert meter.figures(trial_account) == (1000 - paid, 300 - trial, 0, 0, 0)
+
+
+def test_the_event_tells_what_the_settlement_said(meter: Meter, account: Account) -> None:
+    hold = meter.place(account, 100)
+    meter.settle(account, hold.request_id, 20, 30)
+    [event] = meter.books.events(account)
+    told = {name: event[name] for name in ("request_id", "endpoint", "model", "outcome", "key_id")}
+    assert told == {
+        "request_id": hold.request_id,
+        "endpoint": "chat.completions",
+        "model": "test-model",
+        "outcome": "completed",
+        "key_id": account.key_id,
+    }
+    assert (event["time_to_first_token_ms"], event["duration_ms"]) == (12, 345)
+    row = meter.hold_row(hold.request_id)
+    assert row is not None
+    assert row["state"] == "settled"
+
+
+def test_what_exceeds_the_hold_leaves_other_holds_alone(meter: Meter, account: Account) -> None:
+    other = meter.place(account, 800)
+    assert charge(meter, account, 100, 500) == (200, 300, 0)
+    assert meter.figures(account) == (800, 0, 800, 0, 1)
+    done = meter.settle(account, other.request_id, 800)
+    assert done is not None
+    assert (done.charged_tokens, done.uncharged_tokens) == (800, 0)
+
+
+def test_a_trial_that_expires_meanwhile_stays_chargeable(
+    meter: Meter, trial_account: Account
+) -> None:
+    hold = meter.place(trial_account, 200)
+    meter.end_trial(trial_account)
+    done = meter.settle(trial_account, hold.request_id, 150)
+    assert done is not None
+    # What is freed of it has lapsed: only paid tokens are left to spend.
+    assert (done.charged_tokens, done.balance_tokens) == (150, 1000)
+    [event] = meter.books.events(trial_account)
+    assert (event["charged_trial"], event["charged_paid"]) == (150, 0)
+
+
+def test_beyond_the_hold_an_expired_trial_pays_nothing(
+    meter: Meter, trial_account: Account
+) -> None:
+    hold = meter.place(trial_account, 100)
+    meter.end_trial(trial_account)
+    meter.settle(trial_account, hold.request_id, 250)
+    [event] = meter.books.events(trial_account)
+    assert (event["charged_trial"], event["charged_paid"]) == (100, 150)
+
+
+def test_a_hold_settles_once(meter: Meter, account: Account) -> None:
+    hold = meter.place(account, 100)
+    assert meter.settle(account, hold.request_id, 60) is not None
+    assert meter.settle(account, hold.request_id, 60) is None
+    assert meter.figures(account) == (940, 0, 0, 0, 0)
+    assert len(meter.books.events(account)) == 1
+
+
+def test_an_account_that_was_removed_is_not_charged(meter: Meter, account: Account) -> None:
+    hold = meter.place(account, 100)
+    with meter.books.app.app_context(), transaction():
+        accounts.remove(account.user_id)
+    assert meter.settle(account, hold.request_id, 60) is None
+    assert meter.settle_late(account, hold.request_id, 60) is None
+    assert meter.adjust(hold.request_id, 200) is None
+    assert meter.books.events(account) == []

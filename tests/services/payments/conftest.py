@@ -1,0 +1,53 @@
+"""One shop for all tests here; its providers are emptied before each, its accounts are new."""
+
+from collections.abc import Iterator
+
+import pytest
+import redis
+from sqlalchemy import text
+
+from promptly.app import create_app
+from promptly.sandbox.btcpay import SimulatedBTCPay
+from promptly.sandbox.stripe import SimulatedStripe
+from promptly.transactions import transaction
+from tests.conftest import dispose
+from tests.servers import Databases, WorkerRedis, make_settings
+from tests.shop import Shop, Site, configuration
+
+TABLES = "payment_reversals, payment_cases, webhook_events, orders, payment_reconciliations, outbox"
+
+
+@pytest.fixture(scope="package")
+def _shop(
+    databases: Databases,
+    template_database: str,
+    redis_server: WorkerRedis,
+    stripe_server: SimulatedStripe,
+    btcpay_server: SimulatedBTCPay,
+) -> Iterator[Shop]:
+    name = databases.create(template_database)
+    settings = make_settings(
+        database_url=databases.url(name),
+        redis_url=redis_server.url,
+        **configuration(stripe_server, btcpay_server),
+    )
+    app = create_app(settings)
+    site = Site(app)
+    yield Shop(app, site.url, stripe_server, btcpay_server)
+    site.stop()
+    dispose(app)
+    databases.drop(name)
+
+
+@pytest.fixture
+def shop(_shop: Shop, redis_server: WorkerRedis) -> Iterator[Shop]:
+    """Both providers answer and deliver; the books must balance after every test."""
+    _shop.open()
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.flushdb()
+    with _shop.app.app_context(), transaction() as session:
+        session.execute(text(f"TRUNCATE {TABLES}"))
+        session.execute(text("DELETE FROM users"))
+        session.execute(text("DELETE FROM usage_events"))
+    yield _shop
+    assert _shop.differences() == []

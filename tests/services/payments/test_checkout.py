@@ -1,0 +1,271 @@
+"""The way to the provider's page, when all is well and when the provider is not."""
+
+import time
+from datetime import UTC, datetime
+from functools import partial
+from urllib.parse import parse_qsl
+
+import pytest
+
+from promptly.errors import InvalidRequest, PaymentRefused, PaymentUnavailable, PromptlyError
+from promptly.services.payments import checkout, providers
+from tests.races import together
+from tests.servers import make_settings
+from tests.shop import Json, Shop
+
+SESSIONS = "POST /v1/checkout/sessions"
+INVOICES = "POST /api/v1/stores/*/invoices"
+METHODS = ("stripe", "btcpay")
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(providers, "CUSTOMER_WAITS_SECONDS", 0.6)
+
+
+def pages(shop: Shop) -> int:
+    """How many pages there are at both providers."""
+    return len(shop.stripe.truth()) + len(shop.btcpay.truth())
+
+
+def fault(shop: Shop, method: str, **values: object) -> None:
+    if method == "stripe":
+        shop.stripe.set_fault(SESSIONS, **values)
+    else:
+        shop.btcpay.set_fault(INVOICES, **values)
+
+
+def end_faults(shop: Shop) -> None:
+    shop.stripe.clear_faults()
+    shop.btcpay.clear_faults()
+
+
+def attempt(shop: Shop, user_id: int, method: str) -> str:
+    """A click: where it leads, or the error's class."""
+    try:
+        return shop.start(user_id, method=method)
+    except PromptlyError as problem:
+        return type(problem).__name__
+
+
+def age(shop: Shop, minutes: int = 11) -> None:
+    """Let every order have been made so long ago."""
+    shop.rows(
+        "UPDATE orders SET called_at = called_at - make_interval(mins => :m),"
+        " created_at = created_at - make_interval(mins => :m), leased_until = NULL",
+        m=minutes,
+    )
+
+
+def test_what_stripe_is_told(shop: Shop) -> None:
+    user_id = shop.account()
+    url = shop.start(user_id, "pro")
+    [order] = shop.orders(user_id)
+    session = shop.stripe.object(order["checkout_id"])
+    assert (order["state"], order["checkout_url"], session["url"]) == ("open", url, url)
+    assert (session["amount_total"], session["currency"]) == (600, "usd")
+    assert session["client_reference_id"] == order["number"]
+    assert session["metadata"] == {"promptly_order": order["number"]}
+    assert session["expires_at"] == int(order["expires_at"].timestamp())
+    base = shop.settings.base_url
+    back = f"{base}/checkout/{order['number']}"
+    assert session["success_url"] == f"{back}?session_id={{CHECKOUT_SESSION_ID}}"
+    assert session["cancel_url"] == f"{back}?canceled=1"
+    [asked] = shop.stripe.requests(SESSIONS)
+    assert asked["headers"]["idempotency-key"] == f"{order['number']}-1"
+    given = dict(parse_qsl(asked["body"]))
+    assert given["payment_intent_data[metadata][promptly_order]"] == order["number"]
+    # Whom it is for is Stripe's to ask.
+    assert "@" not in asked["body"] and "%40" not in asked["body"]
+
+
+def test_what_btcpay_is_told(shop: Shop) -> None:
+    user_id = shop.account()
+    url = shop.start(user_id, "standard", "btcpay")
+    [order] = shop.orders(user_id)
+    invoice = shop.btcpay.invoice(order["checkout_id"])
+    assert (order["state"], order["checkout_url"]) == ("open", url)
+    assert (invoice["amount"], invoice["currency"], invoice["checkoutLink"]) == ("2.00", "USD", url)
+    assert invoice["metadata"]["orderId"] == order["number"]
+    back = f"{shop.settings.base_url}/checkout/{order['number']}"
+    assert invoice["checkout"]["redirectURL"] == back
+    assert order["expires_at"] == datetime.fromtimestamp(invoice["expirationTime"], UTC)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_second_click_leads_to_the_same_page(shop: Shop, method: str) -> None:
+    user_id = shop.account()
+    urls = {shop.start(user_id, method=method) for _ in range(3)}
+    assert (len(urls), len(shop.orders()), pages(shop)) == (1, 1, 1)
+    # Another pack, or another account, is another purchase.
+    shop.start(user_id, "pro", method)
+    shop.start(shop.account(), method=method)
+    assert (len(shop.orders()), pages(shop)) == (3, 3)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_many_clicks_at_once_make_one_page(shop: Shop, method: str) -> None:
+    user_id = shop.account()
+    results = set(together(shop.app, *[partial(attempt, shop, user_id, method)] * 8))
+    assert results <= {"PaymentUnavailable", shop.start(user_id, method=method)}
+    assert (len(shop.orders()), pages(shop)) == (1, 1)
+
+
+def test_a_purchase_that_is_paid_is_not_gone_on_with(shop: Shop) -> None:
+    user_id = shop.account()
+    shop.buy(user_id)
+    shop.reconcile()
+    shop.buy(user_id)
+    shop.reconcile()
+    assert shop.history(user_id) == ["paid", "paid"]
+
+
+@pytest.mark.parametrize(
+    ("pack", "method", "param"), [("huge", "stripe", "pack"), ("pro", "paypal", "method")]
+)
+def test_what_is_not_sold(shop: Shop, pack: str, method: str, param: str) -> None:
+    with pytest.raises(InvalidRequest) as problem:
+        shop.start(shop.account(), pack, method)
+    assert problem.value.param == param
+    assert shop.orders() == []
+
+
+# What may befall the call, what the customer learns, and whether the page was made all the same.
+FAULTS: list[tuple[str, Json, str, bool]] = [
+    ("the connection breaks", {"cut": True, "times": 1}, "PaymentUnavailable", False),
+    ("the answer is lost", {"cut": True, "when": "after"}, "PaymentUnavailable", True),
+    ("it has an error", {"status": 500}, "PaymentUnavailable", False),
+    ("a proxy has", {"status": 503}, "PaymentUnavailable", False),
+    ("an error after the work", {"status": 500, "when": "after"}, "PaymentUnavailable", True),
+    ("it is slow", {"seconds": 1.2}, "PaymentUnavailable", True),
+    ("its answer is slow", {"seconds": 1.2, "when": "after"}, "PaymentUnavailable", True),
+    ("our key is refused", {"status": 401}, "PaymentUnavailable", False),
+    ("too many calls", {"status": 429}, "PaymentUnavailable", False),
+    ("it will not", {"status": 400}, "PaymentRefused", False),
+]
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("values", "error", "made"), [case[1:] for case in FAULTS], ids=[case[0] for case in FAULTS]
+)
+def test_a_provider_in_trouble(
+    shop: Shop, method: str, values: Json, error: str, made: bool
+) -> None:
+    """One clear error, in time; afterwards one order that can be paid, or none."""
+    user_id = shop.account()
+    if values.get("times") and method == "stripe":
+        # The SDK tries again by itself.
+        values = values | {"times": 3}
+    fault(shop, method, **values)
+    began = time.monotonic()
+    assert attempt(shop, user_id, method) == error
+    assert time.monotonic() - began < 5
+    end_faults(shop)
+    if values.get("seconds"):
+        time.sleep(1.3)  # what it is slow with is done now, heard or not
+    [order] = shop.orders(user_id)
+    assert order["state"] == ("failed" if error == "PaymentRefused" else "created")
+    assert order["last_error"]
+    # The next click: the same order, unless that is over, and at most one page for it.
+    again = attempt(shop, user_id, method)
+    numbers = {row["number"] for row in shop.orders(user_id)}
+    if error == "PaymentRefused":
+        assert again.startswith("http") and len(numbers) == 2
+    elif method == "btcpay" and not made and order["unanswered"]:
+        # It cannot be told whether it will still make it: no second try that soon.
+        assert again == "PaymentUnavailable" and len(numbers) == 1
+    else:
+        assert again.startswith("http") and len(numbers) == 1
+    # A page that nobody was ever led to may be there where an error came after the work.
+    told_after_work = values.get("when") == "after" and values.get("status") == 500
+    assert pages(shop) <= (2 if told_after_work else 1)
+    # Whatever is left hanging, reconciliation ends it.
+    age(shop)
+    shop.reconcile()
+    assert {row["state"] for row in shop.orders(user_id)} <= {"open", "failed"}
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("method", METHODS)
+def test_an_answer_that_got_lost_is_found(shop: Shop, method: str) -> None:
+    user_id = shop.account()
+    fault(shop, method, cut=True, when="after")
+    assert attempt(shop, user_id, method) == "PaymentUnavailable"
+    end_faults(shop)
+    report = shop.reconcile()
+    [order] = shop.orders(user_id)
+    assert (order["state"], pages(shop)) == ("open", 1)
+    assert report["changed"] == [{"number": order["number"], "before": "created", "after": "open"}]
+    assert shop.start(user_id, method=method) == order["checkout_url"]
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("method", METHODS)
+def test_what_was_never_made_is_closed_after_a_while(shop: Shop, method: str) -> None:
+    user_id = shop.account()
+    fault(shop, method, cut=True)
+    assert attempt(shop, user_id, method) == "PaymentUnavailable"
+    end_faults(shop)
+    shop.reconcile()
+    assert shop.history(user_id) == ["created"]
+    age(shop)
+    shop.reconcile()
+    [order] = shop.orders(user_id)
+    assert (order["state"], order["last_error"]) == ("failed", "the provider knows nothing of it")
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("method", METHODS)
+def test_a_page_whose_answer_got_lost_is_paid_all_the_same(shop: Shop, method: str) -> None:
+    """Nobody was led to it, but should it be paid, the webhook finds its order."""
+    user_id = shop.account()
+    fault(shop, method, cut=True, when="after")
+    attempt(shop, user_id, method)
+    end_faults(shop)
+    shop.rows("UPDATE orders SET leased_until = NULL")
+    if method == "stripe":
+        shop.stripe.pay(shop.stripe.truth()[0]["session_id"])
+        shop.stripe.wait_until_quiet()
+    else:
+        shop.btcpay.pay(shop.btcpay.truth()[0]["invoice_id"])
+        shop.btcpay.wait_until_quiet()
+    shop.work()
+    assert shop.history(user_id) == ["paid"]
+    assert shop.paid_tokens(user_id) == 25_000_000
+
+
+@pytest.mark.usefixtures("impatient")
+def test_stripe_repeats_its_error_and_another_key_gets_past_it(shop: Shop) -> None:
+    user_id = shop.account()
+    fault(shop, "stripe", status=500, kept=True, times=1)
+    assert attempt(shop, user_id, "stripe") == "PaymentUnavailable"
+    assert attempt(shop, user_id, "stripe").startswith("http")
+    [order] = shop.orders(user_id)
+    keys = [item["headers"]["idempotency-key"] for item in shop.stripe.requests(SESSIONS)]
+    assert keys[-1] == f"{order['number']}-2" and set(keys[:-1]) == {f"{order['number']}-1"}
+
+
+def test_a_refusal_is_told_clearly(shop: Shop) -> None:
+    """Stripe judges its minimum after conversion: a price that we thought enough may not be."""
+    user_id = shop.account()
+    fault(shop, "stripe", status=402, times=1)
+    with pytest.raises(PaymentRefused) as problem:
+        shop.start(user_id)
+    assert "refused" in problem.value.message and "Nothing was charged" in problem.value.message
+    assert shop.history(user_id) == ["failed"]
+
+
+def test_a_provider_that_is_not_configured(shop: Shop) -> None:
+    user_id = shop.account()
+    with shop.app.app_context(), pytest.raises(PaymentUnavailable, match="not available"):
+        checkout.start(user_id, "pro", "stripe", make_settings())
+    assert shop.orders() == []
+
+
+def test_a_redirect_does_not_carry_our_key_elsewhere(shop: Shop) -> None:
+    """BTCPay behind http that leads to https, say: refused, so that the operator mends the URL."""
+    fault(shop, "btcpay", status=302, times=1)
+    with pytest.raises(PaymentRefused):
+        shop.start(shop.account(), method="btcpay")

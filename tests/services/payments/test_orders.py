@@ -1,0 +1,52 @@
+"""Lists of orders: filters, searches, and who is meant by a part of an address."""
+
+from sqlalchemy.orm import Session
+
+from promptly.services import webhooks
+from promptly.services.paging import Cursor
+from promptly.services.payments import orders
+from promptly.services.payments.received import ReceivedEvent
+from tests import factories
+
+
+def found(**filters: object) -> list[int]:
+    return [order.id for order, _ in orders.page(50, **filters).rows]  # type: ignore[arg-type]
+
+
+def test_filters_and_searches(session: Session) -> None:
+    ann, bob = factories.user("ann@example.com"), factories.user("b_b@example.com")
+    first = factories.order(ann.id)
+    second = factories.order(bob.id, provider="btcpay", state="expired")
+    nobody = factories.order(None, state="paid")
+    nobody.credited_at = nobody.created_at
+    nobody.tokens_owed = 5
+    session.flush()
+    assert found() == [nobody.id, second.id, first.id]
+    assert found(user_id=ann.id) == found(search="ANN@") == found(state="open") == [first.id]
+    assert found(provider="btcpay") == found(search="b_b@example") == [second.id]
+    # An underscore stands for itself.
+    assert found(search="n_n") == []
+    assert found(owed=True) == found(search=f" {nobody.number.lower()} ") == [nobody.id]
+    assert found(search="P-2222-2222-2222") == found(search="nobody@example.org") == []
+    [(order, address)] = orders.page(1, Cursor(before_id=nobody.id)).rows
+    assert (order.id, address) == (second.id, "b_b@example.com")
+    assert orders.page(1).rows[0][1] is None
+
+
+def test_every_number_is_searched_as_one(session: Session) -> None:
+    for _ in range(20):
+        order = factories.order(None)
+        assert found(search=order.number) == [order.id]
+
+
+def test_events_are_filtered(session: Session) -> None:
+    order = factories.order(factories.user().id)
+    for name, provider in (("a", "stripe"), ("b", "btcpay")):
+        webhooks.record(ReceivedEvent(provider, name, "x", None))
+    newest, oldest = webhooks.page().rows
+    newest.order_id, oldest.state = order.id, "parked"
+    session.flush()
+    assert (
+        webhooks.page(order_id=order.id).rows == webhooks.page(provider="btcpay").rows == [newest]
+    )
+    assert webhooks.page(state="parked").rows == [oldest] and webhooks.count("parked") == 1

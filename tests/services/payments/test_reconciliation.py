@@ -1,0 +1,266 @@
+"""Without any webhook: our orders and the providers' lists, compared both ways and mended."""
+
+from functools import partial
+
+import pytest
+
+from promptly.errors import NotFound
+from promptly.models import Reconciliation
+from promptly.services.payments import crediting, inbox, orders, reconciliation
+from promptly.transactions import transaction
+from tests import factories
+from tests.races import together
+from tests.shop import Shop
+
+TOKENS = 25_000_000
+
+
+@pytest.fixture
+def deaf(shop: Shop) -> Shop:
+    """A shop that no webhook reaches."""
+    shop.stripe.set_rule("drop")
+    shop.btcpay.set_rule("drop")
+    return shop
+
+
+@pytest.mark.parametrize("method", ["stripe", "btcpay"])
+def test_a_payment_whose_webhooks_were_lost(deaf: Shop, method: str) -> None:
+    user_id = deaf.account()
+    page = deaf.buy(user_id, method=method)
+    report = deaf.reconcile()
+    number = deaf.order_of(page)["number"]
+    assert report["changed"] == [{"number": number, "before": "open", "after": "paid"}]
+    assert report["complete"] and report["problems"] == []
+    assert deaf.paid_tokens(user_id) == TOKENS
+    assert deaf.mails() == ["receipt"]
+    # The next one finds nothing to do.
+    again = deaf.reconcile()
+    assert (again["orders_checked"], again["changed"], again["events_missed"]) == (0, [], 0)
+
+
+def test_all_that_can_become_of_a_card_payment(deaf: Shop) -> None:
+    user_id = deaf.account()
+    page = deaf.order(user_id)
+    deaf.stripe.pay(page, delayed=True)
+    deaf.reconcile()
+    assert deaf.history(user_id) == ["processing"]
+    deaf.stripe.settle(page)
+    deaf.reconcile()
+    assert (deaf.history(user_id), deaf.paid_tokens(user_id)) == (["paid"], TOKENS)
+    charge = deaf.stripe.charge_of(page)
+    refund = deaf.stripe.refund(charge, 100)
+    report = deaf.reconcile()
+    assert report["events_missed"] > 0 and report["events_handled"] >= report["events_missed"]
+    assert deaf.history(user_id) == ["partly_refunded"]
+    deaf.stripe.fail_refund(refund["id"])
+    deaf.reconcile()
+    assert deaf.history(user_id) == ["paid"]
+    dispute = deaf.stripe.open_dispute(charge)
+    deaf.reconcile()
+    assert (deaf.history(user_id), deaf.paid_tokens(user_id)) == (["disputed"], 0)
+    deaf.stripe.close_dispute(dispute["id"], "lost")
+    deaf.reconcile()
+    assert deaf.history(user_id) == ["charged_back"]
+
+
+def test_a_debit_that_fails_and_a_page_that_expires(deaf: Shop) -> None:
+    user_id = deaf.account()
+    page = deaf.order(user_id)
+    deaf.stripe.pay(page, delayed=True)
+    deaf.stripe.settle(page, succeeded=False)
+    deaf.stripe.expire(deaf.order(user_id, "pro"))
+    deaf.reconcile()
+    assert deaf.history(user_id) == ["expired", "failed"]
+    assert deaf.paid_tokens(user_id) == 0
+
+
+def test_all_that_can_become_of_an_invoice(deaf: Shop) -> None:
+    user_id = deaf.account()
+    page = deaf.order(user_id, method="btcpay")
+    deaf.btcpay.pay(page, method="BTC-CHAIN")
+    deaf.reconcile()
+    assert deaf.history(user_id) == ["processing"]
+    deaf.btcpay.confirm(page)
+    deaf.reconcile()
+    assert deaf.history(user_id) == ["paid"]
+    late = deaf.order(user_id, "pro", "btcpay")
+    deaf.btcpay.alter(late, expires=1)
+    deaf.btcpay.advance(0)
+    deaf.reconcile()
+    assert deaf.history(user_id) == ["expired", "paid"]
+    # It is over here; its money comes all the same, and is found in BTCPay's list.
+    deaf.btcpay.pay(late, method="BTC-CHAIN")
+    deaf.reconcile()
+    assert deaf.history(user_id) == ["attention", "paid"]
+    deaf.btcpay.mark(late, "Settled")
+    deaf.reconcile()
+    assert deaf.history(user_id) == ["paid", "paid"]
+    deaf.btcpay.mark(late, "Invalid")
+    deaf.reconcile()
+    assert deaf.history(user_id) == ["invalid", "paid"]
+    assert deaf.paid_tokens(user_id) == TOKENS
+
+
+def test_a_checkout_that_is_open_stays_open(deaf: Shop) -> None:
+    user_id = deaf.account()
+    deaf.order(user_id)
+    deaf.order(user_id, method="btcpay")
+    report = deaf.reconcile()
+    assert (report["orders_checked"], report["changed"]) == (2, [])
+    assert deaf.history(user_id) == ["open", "open"]
+
+
+@pytest.mark.parametrize(
+    ("name", "route"),
+    [
+        ("stripe", "GET /v1/checkout/sessions*"),
+        ("stripe", "GET /v1/events"),
+        ("btcpay", "GET /api/v1/stores/*"),
+    ],
+)
+def test_a_provider_that_is_away_does_not_hold_up_the_other(
+    deaf: Shop, name: str, route: str
+) -> None:
+    user_id = deaf.account()
+    for method in ("stripe", "btcpay"):
+        deaf.buy(user_id, method=method)
+    provider = deaf.stripe if name == "stripe" else deaf.btcpay
+    provider.set_fault(route, status=503)
+    report = deaf.reconcile()
+    assert not report["complete"] and [text.split(":")[0] for text in report["problems"]] == [name]
+    other = "btcpay" if name == "stripe" else "stripe"
+    assert {row["state"] for row in deaf.orders() if row["provider"] == other} == {"paid"}
+    provider.clear_faults()
+    assert deaf.reconcile()["complete"]
+    assert deaf.history(user_id) == ["paid", "paid"]
+
+
+def test_an_incomplete_run_is_looked_behind(deaf: Shop) -> None:
+    """What happened since the last complete run is what counts, not since the last one."""
+    user_id = deaf.account()
+    page = deaf.buy(user_id)
+    deaf.reconcile()
+    deaf.rows("UPDATE payment_reconciliations SET started_at = now() - interval '3 days'")
+    # Since that run: refunded two days ago, and a run an hour ago that came to nothing.
+    deaf.stripe.refund(deaf.stripe.charge_of(page))
+    two_days_ago = deaf.stripe.events()[-1]["created"] - 2 * 86400
+    for event in deaf.stripe.events():
+        deaf.stripe.alter(event["id"], created=two_days_ago)
+    deaf.rows(
+        "INSERT INTO payment_reconciliations (actor, started_at, leased_until, finished_at)"
+        " SELECT 'test', t, t, t FROM (SELECT now() - interval '1 hour' AS t) x"
+    )
+    deaf.reconcile()
+    assert deaf.history(user_id) == ["refunded"]
+
+
+def test_two_do_not_run_at_once(deaf: Shop) -> None:
+    user_id = deaf.account()
+    for pack in ("starter", "standard", "pro"):
+        deaf.buy(user_id, pack)
+
+    def run() -> bool:
+        row: Reconciliation | None = reconciliation.run(deaf.settings, actor="test")
+        return row is not None
+
+    results = together(deaf.app, *[run] * 4)
+    assert results.count(True) >= 1
+    assert deaf.history(user_id) == ["paid"] * 3
+    assert deaf.mails() == ["receipt"] * 3
+    rows = deaf.rows("SELECT * FROM payment_reconciliations")
+    assert len(rows) == results.count(True)
+
+
+def test_a_run_that_died_is_followed_by_another(deaf: Shop) -> None:
+    insert = (
+        "INSERT INTO payment_reconciliations (actor, leased_until)"
+        " VALUES ('dead', now() + make_interval(mins => :minutes))"
+    )
+    deaf.rows(insert, minutes=5)
+    with deaf.app.app_context():
+        assert reconciliation.run(deaf.settings, actor="test") is None
+    deaf.rows("UPDATE payment_reconciliations SET leased_until = now()")
+    assert deaf.reconcile()["complete"]
+
+
+def test_one_order_that_is_beyond_help_does_not_hold_up_the_others(deaf: Shop) -> None:
+    lost, user_id = deaf.account(), deaf.account()
+    deaf.order(lost)
+    deaf.rows("UPDATE orders SET checkout_id = 'cs_of_another_account'")
+    deaf.buy(user_id)
+    report = deaf.reconcile()
+    assert (report["orders_refused"], report["complete"]) == (1, True)
+    assert deaf.history(user_id) == ["paid"]
+    [order] = deaf.orders(lost)
+    assert order["state"] == "open" and order["last_error"]
+
+
+def test_a_bug_with_one_order_does_not_hold_up_the_others(
+    deaf: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = deaf.account(), deaf.account()
+    deaf.buy(first)
+    deaf.buy(second)
+    real = crediting.credit
+
+    def broken(order: object, **values: object) -> bool:
+        if getattr(order, "user_id", None) == first:
+            raise KeyError("a bug")
+        return real(order, **values)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(crediting, "credit", broken)
+    report = deaf.reconcile()
+    assert any("KeyError" in text for text in report["problems"]) and not report["complete"]
+    assert deaf.history(second) == ["paid"]
+
+
+def test_events_that_wait_are_handled(shop: Shop) -> None:
+    user_id = shop.account()
+    shop.buy(user_id)
+    shop.stripe.wait_until_quiet()
+    report = shop.reconcile()
+    assert report["events_handled"] == 1
+    assert {event["state"] for event in shop.events()} == {"handled"}
+    with shop.app.app_context():
+        assert not inbox.handle(shop.settings)
+
+
+def test_what_is_owed_is_collected_once_it_is_free(deaf: Shop) -> None:
+    user_id = deaf.account()
+    page = deaf.buy(user_id)
+    deaf.reconcile()
+    with deaf.app.app_context(), transaction():
+        factories.hold(user_id, held_paid=1000)
+    deaf.stripe.refund(deaf.stripe.charge_of(page))
+    deaf.reconcile()
+    assert deaf.order_of(page)["tokens_owed"] == 1000
+    deaf.rows("UPDATE balances SET held_paid = 0, open_holds = 0")
+    deaf.rows("UPDATE holds SET state = 'settled'")
+    assert deaf.reconcile()["orders_collected"] == 1
+    assert (deaf.order_of(page)["tokens_owed"], deaf.paid_tokens(user_id)) == (0, 0)
+    assert deaf.reconcile()["orders_collected"] == 0
+
+
+@pytest.mark.slow
+def test_many_orders_at_once(deaf: Shop) -> None:
+    """More than one page of each list."""
+    user_id = deaf.account()
+    buy = partial(deaf.order, user_id, "starter", "stripe")
+    for _ in range(110):
+        deaf.stripe.pay(buy())
+        deaf.rows("UPDATE orders SET created_at = created_at - interval '6 minutes'")
+    report = deaf.reconcile()
+    assert len(report["changed"]) == reconciliation.MOST_CHANGES_TOLD
+    assert report["pages_listed"] == 110
+    assert deaf.paid_tokens(user_id) == 110 * 5_000_000
+
+
+def test_an_account_sees_only_its_own_orders(shop: Shop) -> None:
+    mine, other = shop.account(), shop.account()
+    shop.order(mine)
+    number = str(shop.orders(mine)[0]["number"])
+    with shop.app.app_context(), transaction():
+        assert orders.find_own(mine, number).number == number
+        with pytest.raises(NotFound):
+            orders.find_own(other, number)
+        assert orders.history(other) == []

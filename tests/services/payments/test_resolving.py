@@ -1,0 +1,217 @@
+"""What the operator decides: once, by name, and with what he has decided carried out."""
+
+from functools import partial
+
+import pytest
+
+from promptly.errors import InvalidRequest, NotFound, PromptlyError
+from promptly.services.payments import attention, refunds, resolving
+from promptly.transactions import transaction
+from tests.races import together
+from tests.shop import Json, Shop
+
+TOKENS, PRICE = 25_000_000, 200
+
+
+def odd_invoice(shop: Shop, kind: str) -> tuple[int, str]:
+    """An account and its invoice that a case of this kind is about."""
+    user_id = shop.account()
+    page = shop.order(user_id, method="btcpay")
+    if kind == "paid_over":
+        shop.btcpay.pay(page, share="1.5")
+    elif kind == "paid_partial":
+        shop.btcpay.pay(page, share="0.5")
+        expire(shop, page)
+    elif kind == "paid_late":
+        expire(shop, page)
+        shop.btcpay.pay(page, method="BTC-CHAIN")
+    elif kind == "unconfirmed":
+        shop.btcpay.pay(page, method="BTC-CHAIN")
+        shop.btcpay.alter(page, monitored=1)
+        shop.btcpay.advance(0)
+    deliver(shop)
+    assert [case["kind"] for case in shop.cases()] == [kind]
+    return user_id, page
+
+
+def expire(shop: Shop, page: str) -> None:
+    shop.btcpay.alter(page, expires=1)
+    shop.btcpay.advance(0)
+
+
+def deliver(shop: Shop) -> None:
+    shop.stripe.wait_until_quiet()
+    shop.btcpay.wait_until_quiet()
+    shop.work()
+
+
+def resolve(shop: Shop, choice: str, case_id: int | None = None, note: str = "because") -> Json:
+    """Decide a case, the newest one if none is named; the case afterwards."""
+    if case_id is None:
+        case_id = int(shop.cases()[-1]["id"])
+    with shop.app.app_context():
+        with transaction():
+            _, refund_id = resolving.resolve(case_id, choice, actor="cli:ada", note=note)
+        if refund_id is not None:
+            refunds.carry_out(refund_id, shop.settings)
+    return next(case for case in shop.cases() if case["id"] == case_id)
+
+
+@pytest.mark.parametrize("kind", ["paid_partial", "paid_late", "unconfirmed"])
+def test_credited_all_the_same(shop: Shop, kind: str) -> None:
+    user_id, page = odd_invoice(shop, kind)
+    case = resolve(shop, "credit")
+    assert (case["resolution"], case["resolved_by"], case["note"]) == (
+        "credit",
+        "cli:ada",
+        "because",
+    )
+    order = shop.order_of(page)
+    assert (order["state"], order["approved"], shop.paid_tokens(user_id)) == ("paid", True, TOKENS)
+    [entry] = shop.rows("SELECT actor FROM ledger_entries WHERE kind = 'purchase'")
+    assert entry["actor"] == "cli:ada"
+    assert shop.mails() == ["receipt"]
+    # What BTCPay says of it stays as it is, and changes nothing any more.
+    shop.reconcile()
+    shop.rows("UPDATE orders SET provider_status = NULL")
+    shop.reconcile()
+    assert (shop.history(user_id), shop.paid_tokens(user_id)) == (["paid"], TOKENS)
+    assert len(shop.cases()) == 1
+
+
+@pytest.mark.parametrize(("kind", "paid"), [("paid_partial", 100), ("paid_late", PRICE)])
+def test_given_back(shop: Shop, kind: str, paid: int) -> None:
+    user_id, page = odd_invoice(shop, kind)
+    assert shop.cases()[0]["paid_minor"] == paid
+    assert resolve(shop, "refund")["resolution"] == "refund"
+    assert (shop.history(user_id), shop.paid_tokens(user_id)) == (["refunded"], 0)
+    assert shop.btcpay.truth_of(page)["promised"] == paid
+    [row] = shop.rows("SELECT * FROM payment_reversals")
+    assert (row["state"], row["amount_minor"], row["actor"]) == ("offered", paid, "cli:ada")
+    assert row["link"].startswith(shop.btcpay.url)
+    shop.reconcile()
+    assert shop.history(user_id) == ["refunded"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "state"),
+    [("paid_partial", "expired"), ("paid_late", "expired"), ("unconfirmed", "failed")],
+)
+def test_dismissed(shop: Shop, kind: str, state: str) -> None:
+    user_id, page = odd_invoice(shop, kind)
+    resolve(shop, "dismiss")
+    assert (shop.history(user_id), shop.paid_tokens(user_id)) == ([state], 0)
+    shop.reconcile()
+    assert (shop.history(user_id), len(shop.cases())) == ([state], 1)
+    # The merchant thinks better of it, in BTCPay.
+    shop.btcpay.mark(page, "Settled")
+    deliver(shop)
+    assert (shop.history(user_id), shop.paid_tokens(user_id)) == (["paid"], TOKENS)
+
+
+def test_a_surplus_is_given_back_and_the_pack_kept(shop: Shop) -> None:
+    user_id, page = odd_invoice(shop, "paid_over")
+    assert (shop.history(user_id), shop.paid_tokens(user_id)) == (["paid"], TOKENS)
+    resolve(shop, "refund")
+    assert shop.btcpay.truth_of(page)["promised"] == 100
+    shop.reconcile()
+    assert (shop.history(user_id), shop.paid_tokens(user_id)) == (["paid"], TOKENS)
+    assert shop.mails() == ["receipt"]
+
+
+def test_what_was_credited_and_turns_invalid_is_asked_again(shop: Shop) -> None:
+    user_id, page = odd_invoice(shop, "paid_late")
+    resolve(shop, "credit")
+    shop.spend(user_id, 1000)
+    shop.btcpay.mark(page, "Invalid")
+    deliver(shop)
+    assert shop.paid_tokens(user_id) == TOKENS - 1000
+    assert [case["kind"] for case in shop.cases()] == ["paid_late", "invalid"]
+    resolve(shop, "take_back")
+    order = shop.order_of(page)
+    assert (order["state"], order["tokens_taken"], order["tokens_owed"]) == (
+        "invalid",
+        TOKENS - 1000,
+        1000,
+    )
+    shop.rows("UPDATE orders SET provider_status = NULL")
+    shop.reconcile()
+    assert shop.paid_tokens(user_id) == 0
+
+
+def test_another_amount_at_stripe(shop: Shop) -> None:
+    user_id = shop.account()
+    page = shop.order(user_id)
+    shop.stripe.alter(page, amount_total=150)
+    shop.stripe.pay(page)
+    deliver(shop)
+    assert (shop.cases()[0]["kind"], shop.cases()[0]["paid_minor"]) == ("amount", 150)
+    resolve(shop, "credit")
+    assert (shop.history(user_id), shop.paid_tokens(user_id)) == (["paid"], TOKENS)
+    # From then on it is an order like any other.
+    shop.stripe.refund(shop.stripe.charge_of(page), 100)
+    deliver(shop)
+    assert (shop.history(user_id), shop.paid_tokens(user_id)) == (["partly_refunded"], TOKENS // 2)
+
+
+def test_money_for_a_deleted_account_is_given_back(shop: Shop) -> None:
+    user_id = shop.account()
+    page = shop.order(user_id)
+    shop.rows("DELETE FROM balances WHERE user_id = :u", u=user_id)
+    shop.rows("DELETE FROM users WHERE id = :u", u=user_id)
+    shop.stripe.pay(page)
+    deliver(shop)
+    assert shop.cases()[0]["kind"] == "account_deleted"
+    with pytest.raises(InvalidRequest, match="refund, dismiss"):
+        resolve(shop, "credit")
+    resolve(shop, "refund")
+    assert shop.stripe.truth_of(page)["refunded"] == PRICE
+    assert shop.order_of(page)["state"] == "refunded"
+    deliver(shop)
+    shop.reconcile()
+    assert shop.order_of(page)["state"] == "refunded"
+
+
+def test_a_case_is_decided_once(shop: Shop) -> None:
+    user_id, _ = odd_invoice(shop, "paid_late")
+    case_id = int(shop.cases()[0]["id"])
+
+    def decide(choice: str) -> str:
+        try:
+            with transaction():
+                resolving.resolve(case_id, choice, actor=f"cli:{choice}")
+        except PromptlyError as problem:
+            return type(problem).__name__
+        return choice
+
+    choices = ["credit", "dismiss", "refund"] * 3
+    results = together(shop.app, *[partial(decide, choice) for choice in choices])
+    assert results.count("InvalidRequest") == len(choices) - 1
+    [won] = [result for result in results if result != "InvalidRequest"]
+    [case] = shop.cases()
+    assert (case["resolution"], case["resolved_by"]) == (won, f"cli:{won}")
+    assert shop.paid_tokens(user_id) == (TOKENS if won == "credit" else 0)
+    with pytest.raises(InvalidRequest, match="decided already"):
+        resolve(shop, "dismiss", case_id)
+
+
+def test_what_is_not_offered_or_not_there(shop: Shop) -> None:
+    odd_invoice(shop, "paid_over")
+    with pytest.raises(InvalidRequest) as problem:
+        resolve(shop, "credit")
+    assert problem.value.param == "choice"
+    with pytest.raises(NotFound):
+        resolve(shop, "dismiss", 10**9)
+    assert shop.cases()[0]["resolution"] is None
+    with shop.app.app_context(), transaction():
+        assert attention.count_open() == 1
+
+
+def test_a_credit_that_has_become_impossible_leaves_the_case_open(shop: Shop) -> None:
+    user_id, _ = odd_invoice(shop, "paid_late")
+    shop.rows("DELETE FROM balances WHERE user_id = :u", u=user_id)
+    shop.rows("DELETE FROM users WHERE id = :u", u=user_id)
+    with pytest.raises(InvalidRequest, match="no account"):
+        resolve(shop, "credit")
+    assert shop.cases()[0]["resolution"] is None
+    resolve(shop, "refund")

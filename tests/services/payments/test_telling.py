@@ -1,0 +1,98 @@
+"""What customers are mailed when money goes back: once for each change, whoever makes it."""
+
+from typing import Any
+
+import pytest
+
+from promptly.services.payments import refunds, resolving
+from promptly.transactions import transaction
+from tests.shop import Shop
+
+
+def told(shop: Shop) -> list[tuple[str, str, int, str]]:
+    """Mails after the receipts: kind, event, tokens taken, and what was refunded."""
+    rows = shop.rows("SELECT kind, payload FROM outbox WHERE kind <> 'receipt' ORDER BY id")
+    names = ("event", "taken_tokens", "refunded")
+    return [(row["kind"], *(row["payload"][name] for name in names)) for row in rows]  # type: ignore[misc]
+
+
+def settle(shop: Shop) -> None:
+    """All events, twice: the second time has nothing new."""
+    for provider in (shop.stripe, shop.btcpay):
+        provider.wait_until_quiet()
+    shop.work(workers=4)
+    shop.reconcile()
+    shop.work()
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        ("won", [("disputed", 25_000_000), ("over", 0)]),
+        ("lost", [("disputed", 25_000_000), ("charged_back", 25_000_000)]),
+    ],
+)
+def test_disputes(shop: Shop, status: str, expected: list[Any]) -> None:
+    user_id = shop.account()
+    page = shop.buy(user_id)
+    settle(shop)
+    dispute = shop.stripe.open_dispute(shop.stripe.charge_of(page))
+    settle(shop)
+    shop.stripe.close_dispute(dispute["id"], status)
+    settle(shop)
+    assert told(shop) == [("dispute_notice", event, taken, "$0.00") for event, taken in expected]
+
+
+def test_an_inquiry_is_no_news(shop: Shop) -> None:
+    page = shop.buy(shop.account())
+    settle(shop)
+    shop.stripe.open_dispute(shop.stripe.charge_of(page), status="warning_needs_response")
+    settle(shop)
+    assert told(shop) == []
+
+
+def test_refunds_in_parts_and_one_that_fails(shop: Shop) -> None:
+    user_id = shop.account()
+    page = shop.buy(user_id)
+    settle(shop)
+    charge = shop.stripe.charge_of(page)
+    shop.stripe.refund(charge, 50)
+    settle(shop)
+    second = shop.stripe.refund(charge, 100)
+    settle(shop)
+    shop.stripe.fail_refund(second["id"])
+    settle(shop)
+    assert told(shop) == [
+        ("refund_notice", "refunded", 6_250_000, "$0.50"),
+        ("refund_notice", "refunded", 18_750_000, "$1.50"),
+        ("refund_notice", "refund_failed", 6_250_000, "$0.50"),
+    ]
+
+
+def test_bitcoin_that_was_not_paid_after_all(shop: Shop) -> None:
+    page = shop.buy(shop.account(), method="btcpay")
+    settle(shop)
+    # A reorganised chain, or an operator of BTCPay with another opinion.
+    shop.btcpay.alter(page, status="Invalid", additional="Marked")
+    settle(shop)
+    assert told(shop) == [("dispute_notice", "invalid", 25_000_000, "$0.00")]
+
+
+def test_a_refund_of_what_bought_nothing(shop: Shop) -> None:
+    """The customer of an underpaid invoice gets the link to his money."""
+    page = shop.order(shop.account(), method="btcpay")
+    shop.btcpay.pay(page, share="0.5")
+    shop.btcpay.advance(31 * 60)
+    settle(shop)
+    [case] = shop.cases()
+    assert (case["kind"], told(shop)) == ("paid_partial", [])
+    with shop.app.app_context():
+        with transaction():
+            _, refund_id = resolving.resolve(case["id"], "refund", actor="test")
+        assert refund_id is not None
+        outcome = refunds.carry_out(refund_id, shop.settings)
+    settle(shop)
+    assert outcome is not None and outcome.link
+    [mail] = shop.rows("SELECT kind, payload FROM outbox")
+    assert mail["kind"] == "refund_notice" and mail["payload"]["claim_url"] == outcome.link
+    assert not mail["payload"]["credited"]

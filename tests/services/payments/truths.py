@@ -1,0 +1,35 @@
+"""What a provider might say about an order, as plain data."""
+
+from dataclasses import replace
+from typing import Any
+
+from promptly.models import Order
+from promptly.services.payments.truth import Reversal, Truth
+
+
+def truth(order: Order, status: str = "paid", **values: Any) -> Truth:
+    """The truth of an order's own page."""
+    complete = Truth(
+        provider=order.provider,
+        checkout_id=order.checkout_id or "cs_unknown",
+        order_number=order.number,
+        livemode=order.livemode,
+        status=status,
+        provider_status=status,
+        amount_minor=order.amount_minor,
+        currency=order.currency,
+        payment_id=f"pi_{order.id}" if order.provider == "stripe" else None,
+        paid_minor=order.amount_minor if status == "paid" else None,
+    )
+    return replace(complete, **values)
+
+
+def refund(amount_minor: int, state: str = "succeeded", name: str = "re_1") -> Reversal:
+    return Reversal("refund", name, amount_minor, state, active=state not in {"failed", "canceled"})
+
+
+def dispute(
+    amount_minor: int | None, state: str = "needs_response", name: str = "du_1"
+) -> Reversal:
+    harmless = state in {"won", "prevented"} or state.startswith("warning_")
+    return Reversal("dispute", name, amount_minor, state, active=not harmless)

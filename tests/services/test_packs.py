@@ -1,0 +1,79 @@
+import pytest
+
+from promptly.services.packs import MOST_PACKS, Pack, parse_currency, parse_packs, too_cheap
+from promptly.settings import SettingsError
+from tests.servers import make_settings
+from tests.test_settings import built
+
+
+def test_the_default_packs() -> None:
+    settings = make_settings()
+    sold = [
+        (pack.name, pack.tokens, pack.price(settings.packs_currency)) for pack in settings.packs
+    ]
+    assert sold == [
+        ("starter", 5_000_000, "$0.50"),
+        ("standard", 25_000_000, "$2.00"),
+        ("pro", 100_000_000, "$6.00"),
+    ]
+
+
+def test_packs_are_read() -> None:
+    assert parse_packs(" a:1_000:50 , b-2:7:99,") == (Pack("a", 1000, 50), Pack("b-2", 7, 99))
+    assert parse_packs("") == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("Big one:5:50", "proper name"),
+        (":5:50", "proper name"),
+        ("a:5", "name:tokens:price"),
+        ("a:5:0.50", "name:tokens:price"),
+        ("a:5:50:usd", "name:tokens:price"),
+        ("a:0:50", "tokens"),
+        ("a:5:0", "cost"),
+        ("a:5:-50", "cost"),
+        ("a:5:50,a:6:60", "twice"),
+        (",".join(f"p{n}:5:50" for n in range(MOST_PACKS + 1)), "at most"),
+    ],
+)
+def test_wrong_packs_are_named(text: str, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        parse_packs(text)
+
+
+def test_a_price_below_what_cards_can_be_charged() -> None:
+    packs = (Pack("tiny", 1, 49), Pack("starter", 1, 50))
+    assert "tiny" in (too_cheap(packs, "USD") or "")
+    assert too_cheap(packs, "GBP") is None
+    assert parse_currency(" eur ") == "EUR"
+    with pytest.raises(ValueError, match="USD"):
+        parse_currency("XYZ")
+
+
+def test_startup_names_a_price_that_stripe_would_refuse() -> None:
+    with pytest.raises(SettingsError) as problem:
+        built(PACKS="tiny:10:49", STRIPE_SECRET_KEY="sk_test_1", LOG_LEVEL="loud")
+    assert {text.split()[0] for text in problem.value.problems} == {"PACKS", "LOG_LEVEL"}
+    with pytest.raises(SettingsError, match="SEK"):
+        built(PACKS_CURRENCY="sek", STRIPE_SECRET_KEY="sk_test_1")
+    # Without cards there is no such minimum.
+    assert built(PACKS="tiny:10:49").packs[0].amount_minor == 49
+
+
+def test_a_provider_is_offered_only_when_it_is_whole() -> None:
+    stripe = {"STRIPE_SECRET_KEY": "rk_live_1", "STRIPE_WEBHOOK_SECRET": "whsec_1"}
+    btcpay = {
+        "BTCPAY_URL": "https://pay.example.com",
+        "BTCPAY_API_KEY": "key",
+        "BTCPAY_STORE_ID": "store",
+        "BTCPAY_WEBHOOK_SECRET": "secret",
+    }
+    assert built(**stripe).takes_stripe and built(**stripe).stripe_is_live
+    assert built(**btcpay).takes_btcpay and not built(**btcpay).takes_stripe
+    assert not built(STRIPE_SECRET_KEY="sk_test_1").stripe_is_live
+    for whole, takes in ((stripe, "takes_stripe"), (btcpay, "takes_btcpay")):
+        for missing in whole:
+            rest = {name: value for name, value in whole.items() if name != missing}
+            assert not getattr(built(**rest), takes), missing

@@ -1,0 +1,73 @@
+"""psycopg2 under gevent, in a process of its own: patching cannot be undone."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = """
+from gevent import monkey
+monkey.patch_all()
+import time
+import gevent
+import psycopg2
+from promptly import green
+green.install(1.0)
+
+connect = lambda: psycopg2.connect({url!r})
+
+# Two waits at once take as long as one: they yield to each other.
+def sleep():
+    connection = connect()
+    connection.cursor().execute("SELECT pg_sleep(0.6)")
+    connection.close()
+
+started = time.monotonic()
+gevent.joinall([gevent.spawn(sleep) for _ in range(4)], raise_error=True)
+assert time.monotonic() - started < 1.8
+
+# A wait ends in time, and its connection is not used again.
+connection = connect()
+started = time.monotonic()
+try:
+    connection.cursor().execute("SELECT pg_sleep(30)")
+except psycopg2.OperationalError as problem:
+    assert "in time" in str(problem), problem
+else:
+    raise AssertionError("no end")
+assert 0.9 < time.monotonic() - started < 3
+assert connection.closed
+
+# One that is cut from outside is closed as well: its answer would be the next one's.
+connection = connect()
+waiting = gevent.spawn(connection.cursor().execute, "SELECT pg_sleep(30)")
+gevent.sleep(0.2)
+waiting.kill()
+assert connection.closed
+
+# A wrong statement leaves the connection as it is.
+connection = connect()
+connection.autocommit = True
+try:
+    connection.cursor().execute("SELECT nothing")
+except psycopg2.ProgrammingError:
+    pass
+cursor = connection.cursor()
+cursor.execute("SELECT 1")
+assert cursor.fetchone() == (1,)
+print("good")
+"""
+
+
+def test_waits_yield_end_in_time_and_leave_no_answer_behind(
+    fresh_database: str, project: Path
+) -> None:
+    url = fresh_database.replace("postgresql+psycopg2://", "postgresql://")
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT.format(url=url)],
+        cwd=project,
+        capture_output=True,
+        text=True,
+        timeout=25,
+        check=False,
+    )
+    assert done.stdout == "good\n", done.stderr

@@ -1,0 +1,90 @@
+import json
+import logging
+import sys
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from promptly import logs
+from promptly.services import key_format
+
+
+def formatted(message: str, *arguments: object, **extra: object) -> dict[str, Any]:
+    record = logging.LogRecord("promptly.x", logging.INFO, "x.py", 1, message, arguments, None)
+    vars(record).update(extra)
+    line = logs.JsonFormatter().format(record)
+    assert "\n" not in line
+    fields: dict[str, Any] = json.loads(line)
+    return fields
+
+
+def test_a_record_is_one_line_of_json() -> None:
+    fields = formatted("hello %s", "you", request_id=uuid.UUID(int=5), tokens=3, quoted='a"b\nc')
+    assert fields.pop("time").endswith("+00:00")
+    assert fields == {
+        "level": "info",
+        "logger": "promptly.x",
+        "message": "hello you",
+        "request_id": str(uuid.UUID(int=5)),
+        "tokens": 3,
+        "quoted": 'a"b\nc',
+    }
+
+
+def test_exceptions_are_told_with_their_traceback() -> None:
+    try:
+        raise ValueError("bad")
+    except ValueError:
+        problem = sys.exc_info()
+    fields = formatted("failed", exc_info=problem)
+    assert "ValueError: bad" in fields["exception"]
+    assert "test_logs.py" in fields["exception"]
+
+
+def test_no_key_is_in_any_line() -> None:
+    key = key_format.generate()
+    for fields in (
+        formatted(f"refused {key}"),
+        formatted("refused", header=f"Bearer {key}"),
+        formatted("refused", nested={"a": [key]}),
+        formatted(f"GET /dashboard?key={key}&x=1"),
+        formatted(f"GET /dashboard?key={key[:20]}%2B"),
+    ):
+        text = json.dumps(fields)
+        assert key not in text
+        assert key[12:20] not in text
+    assert key_format.prefix(key) in formatted(f"refused {key}")["message"]
+
+
+@pytest.mark.parametrize(
+    ("line", "redacted"),
+    [
+        ("/admin?key=abc&x=1", "/admin?key=…&x=1"),
+        ("/a?x=1&token=abc def", "/a?x=1&token=… def"),
+        ("task-list sk-", "task-list sk-"),
+        ("monkey=5", "monkey=5"),
+    ],
+)
+def test_what_is_cut_out(line: str, redacted: str) -> None:
+    assert logs.redact(line) == redacted
+
+
+@pytest.fixture
+def root() -> Iterator[logging.Logger]:
+    """The root logger, as it was in the end."""
+    found = logging.getLogger()
+    handlers, level = list(found.handlers), found.level
+    yield found
+    found.handlers[:], found.level = handlers, level
+
+
+def test_configuring_again_does_not_log_twice(root: logging.Logger) -> None:
+    for level in ("info", "warning"):
+        logs.configure(level)
+    ours = [
+        handler for handler in root.handlers if isinstance(handler.formatter, logs.JsonFormatter)
+    ]
+    assert len(ours) == 1
+    assert root.level == logging.WARNING

@@ -1,0 +1,58 @@
+import pytest
+from flask import Flask
+
+from promptly.remote import client_address, client_network, forwarded_address
+from tests.conftest import AppFactory
+
+PEER = "10.0.0.9"
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "hops", "expected"),
+    [
+        (None, 0, PEER),
+        ("1.1.1.1", 0, PEER),
+        ("1.1.1.1", 1, "1.1.1.1"),
+        # The left part was written by the client.
+        ("6.6.6.6, 1.1.1.1", 1, "1.1.1.1"),
+        ("6.6.6.6, 1.1.1.1, 2.2.2.2", 2, "1.1.1.1"),
+        (" , 1.1.1.1 ,", 1, "1.1.1.1"),
+        ("1.1.1.1", 2, None),
+        ("", 1, None),
+        (None, 1, None),
+    ],
+)
+def test_only_trusted_proxies_are_believed(
+    forwarded: str | None, hops: int, expected: str | None
+) -> None:
+    assert forwarded_address(PEER, forwarded, hops) == expected
+
+
+def seen(app: Flask, forwarded: str | None = None, peer: str = PEER) -> tuple[str, str]:
+    headers = {} if forwarded is None else {"X-Forwarded-For": forwarded}
+    environ = {"REMOTE_ADDR": peer}
+    with app.test_request_context(headers=headers, environ_overrides=environ):
+        return client_address(), client_network()
+
+
+def test_the_address_of_a_request(app_factory: AppFactory) -> None:
+    direct, proxied = app_factory(), app_factory(trusted_proxy_hops=1)
+    assert seen(direct, "1.1.1.1")[0] == PEER
+    assert seen(proxied, "6.6.6.6, 1.1.1.1")[0] == "1.1.1.1"
+    # A proxy that told nothing counts itself.
+    assert seen(proxied)[0] == PEER
+
+
+@pytest.mark.parametrize(
+    ("peer", "network"),
+    [
+        ("1.2.3.4", "1.2.3.4"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::9", "2001:db8:1:2::/64"),
+        ("::ffff:1.2.3.4", "1.2.3.4"),
+        ("::1", "::/64"),
+        ("no:address", "no:address"),
+    ],
+)
+def test_an_ipv6_network_counts_as_one(app: Flask, peer: str, network: str) -> None:
+    assert seen(app, peer=peer)[1] == network

@@ -1,0 +1,122 @@
+"""Settings from variables: complete, typed, and every problem named at once."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from promptly.settings import Secret, Settings, SettingsError, from_environment
+from tests.servers import VARIABLES
+
+
+def built(**values: str) -> Settings:
+    return Settings.from_mapping({**VARIABLES, **values})
+
+
+def test_what_must_be_set() -> None:
+    with pytest.raises(SettingsError) as problem:
+        Settings.from_mapping({})
+    assert problem.value.problems == [
+        f"{name} is not set"
+        for name in (
+            "DATABASE_URL",
+            "REDIS_URL",
+            "LLAMA_BASE_URL",
+            "GATEWAY_SECRET_KEY",
+            "KEY_PEPPER",
+        )
+    ]
+
+
+def test_all_problems_are_told_together_and_no_secret() -> None:
+    with pytest.raises(SettingsError) as problem:
+        built(KEY_PEPPER="too-short", GATEWAY_PORT="x", LOG_LEVEL="loud", TRIAL_TOKENS="-1")
+    names = {text.split()[0] for text in problem.value.problems}
+    assert names == {"KEY_PEPPER", "GATEWAY_PORT", "LOG_LEVEL", "TRIAL_TOKENS"}
+    assert "too-short" not in str(problem.value)
+
+
+def test_an_empty_variable_means_its_default() -> None:
+    assert built(GATEWAY_PORT="", TRIAL_TOKENS="", SMTP_HOST="") == built()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("DATABASE_URL", "postgres://h/d", "postgresql+psycopg2://h/d"),
+        ("DATABASE_URL", "postgresql://h/d", "postgresql+psycopg2://h/d"),
+        ("DATABASE_URL", "postgresql+psycopg2://h/d", "postgresql+psycopg2://h/d"),
+        ("REDIS_URL", " unix:///tmp/x.sock ", "unix:///tmp/x.sock"),
+        ("REDIS_URL", "rediss://h:1/2", "rediss://h:1/2"),
+        ("LLAMA_BASE_URL", "http://a:1/, https://b/x/", ("http://a:1", "https://b/x")),
+        ("BASE_URL", "https://example.com/", "https://example.com"),
+        ("TRIAL_TOKENS", "1_000_000", 1_000_000),
+        ("KEY_REISSUE_CONFIRM", "Yes", True),
+        ("KEY_REISSUE_CONFIRM", "off", False),
+        ("TRUSTED_HOSTS", "a.example, b.example,", ("a.example", "b.example")),
+        ("LOG_LEVEL", "DEBUG", "debug"),
+        ("STRIPE_WEBHOOK_SECRET", "one,two", ("one", "two")),
+        ("BTCPAY_URL", "", ""),
+    ],
+)
+def test_values(name: str, text: str, value: object) -> None:
+    found = getattr(built(**{name: text}), name.lower())
+    revealed = found.reveal() if isinstance(found, Secret) else found
+    assert revealed == value
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("DATABASE_URL", "mysql://h/d"),
+        ("REDIS_URL", "http://h"),
+        ("LLAMA_BASE_URL", "llama:8080"),
+        ("LLAMA_BASE_URL", " , "),
+        ("BASE_URL", "/here"),
+        ("GATEWAY_PORT", "70000"),
+        ("GATEWAY_PORT", "1.5"),
+        ("KEY_REISSUE_CONFIRM", "perhaps"),
+        ("SMTP_TLS", "ssl"),
+        ("ADMIN_ALLOWED_CIDRS", "10.0.0.1/8"),
+        ("CHECKPOINT_SECONDS", "60"),
+        ("GATEWAY_SECRET_KEY", "x" * 31),
+    ],
+)
+def test_values_that_are_refused(name: str, text: str) -> None:
+    with pytest.raises(SettingsError) as problem:
+        built(**{name: text})
+    assert [line.split()[0] for line in problem.value.problems] == [name]
+
+
+def test_secrets_do_not_show_themselves() -> None:
+    settings = built(LLAMA_API_KEY="very-secret", STRIPE_WEBHOOK_SECRET="whsec_1,whsec_2")
+    shown = f"{settings} {settings!r} {settings.llama_api_key} {settings.key_pepper!r}"
+    for private in ("very-secret", "whsec_", VARIABLES["KEY_PEPPER"]):
+        assert private not in shown
+    assert f"{settings.key_pepper:>5}" == "  ***"
+    assert settings.llama_api_key.reveal() == "very-secret"
+    assert (str(Secret("")), repr(Secret(""))) == ("", "Secret('')")
+    assert not Secret("")
+
+
+def test_every_secret_is_of_the_type_that_hides_itself() -> None:
+    for item in fields(Settings):
+        if any(word in item.name for word in ("secret", "pepper", "password", "api_key")):
+            assert "Secret" in str(item.type), item.name
+
+
+def test_the_sources_by_their_strength(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [item.name.upper() for item in fields(Settings)]:
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / ".promptly").mkdir()
+    runtime = "".join(f"{name}={value}\n" for name, value in VARIABLES.items())
+    (tmp_path / ".promptly" / "runtime.env").write_text(
+        runtime + "TRIAL_TOKENS=1\nTRIAL_EXPIRY_DAYS=1\nGATEWAY_PORT=1001\n"
+    )
+    (tmp_path / ".env").write_text("TRIAL_TOKENS=2\nTRIAL_EXPIRY_DAYS=2\nSMTP_PASSWORD='a$B#c'\n")
+    monkeypatch.setenv("TRIAL_TOKENS", "3")
+    settings = from_environment(tmp_path)
+    assert (settings.trial_tokens, settings.trial_expiry_days) == (3, 2)
+    assert settings.gateway_port == 1001
+    # Nothing in a value is taken for another variable.
+    assert settings.smtp_password.reveal() == "a$B#c"
