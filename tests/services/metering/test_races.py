@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from promptly.errors import PromptlyError, RateLimited
+from promptly.errors import InsufficientQuota, RateLimited, TokensReserved
 from promptly.services import metering
 from promptly.services.metering.recovery import STALE_SECONDS
 from tests.books import Account
@@ -17,12 +17,17 @@ from tests.services.metering.meter import Meter
 def test_fifty_requests_on_a_balance_for_ten(meter: Meter) -> None:
     account = meter.books.account(paid_tokens=800, trial_tokens=200)
 
-    def request(number: int) -> int | str:
+    def request(number: int) -> int | None:
         dice = random.Random(number)
-        try:
-            hold = meter.place(account, 100, minimum=51, max_open_holds=1000)
-        except PromptlyError as problem:
-            return problem.code or ""
+        hold = None
+        while hold is None:
+            try:
+                hold = meter.place(account, 100, minimum=51, max_open_holds=1000)
+            except TokensReserved:
+                # What the others hold and do not use comes back: the last one knows for certain.
+                continue
+            except InsufficientQuota:
+                return None
         assert 51 <= hold.held_tokens <= 100
         held = meter.adjust(hold.request_id, dice.choice([60, 100, 140])) or 0
         meter.checkpoint((hold.request_id, 50, 1))
@@ -32,14 +37,14 @@ def test_fifty_requests_on_a_balance_for_ten(meter: Meter) -> None:
         return done.charged_tokens
 
     results = together(meter.books.app, *[partial(request, number) for number in range(50)])
-    charges = [result for result in results if isinstance(result, int)]
-    refusals = {result for result in results if isinstance(result, str)}
-    assert refusals <= {"tokens_reserved", "insufficient_quota"}
+    charges = [charge for charge in results if charge is not None]
     row = meter.row(account)
     assert row["paid_tokens"] + row["trial_tokens"] == 1000 - sum(charges) >= 0
     assert meter.figures(account)[2:] == (0, 0, 0)
     assert len(meter.books.events(account)) == len(charges)
-    assert meter.books.balance(account)["available_tokens"] <= 50 or len(charges) == 50
+    # Each takes 140 at most, and none was refused while there was enough for it.
+    assert len(charges) >= 7
+    assert meter.books.balance(account)["available_tokens"] <= 50
 
 
 def test_more_requests_at_once_than_allowed(meter: Meter) -> None:
