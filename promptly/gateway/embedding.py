@@ -121,6 +121,9 @@ class Embedding(Metered):
         yield from ()
         return True
 
+    def _read_what_was_sent(self, stream: LlamaStream) -> None:
+        """Nothing: half an answer has no counts."""
+
     def _counts(self, outcome: str) -> tuple[int, int]:
         # Whoever got nothing, and not because it went away, pays nothing.
         charged = outcome in ("completed", "client_disconnected")

@@ -8,6 +8,7 @@ gone), it is settled exactly once, with the last counts upstream reported.
 
 import logging
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Generator
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class Metered:
+class Metered(ABC):
     """One metered request, from its placed hold to its settled end.
 
     `path` is upstream's, `parts` how many requests are sent there.
@@ -66,27 +67,28 @@ class Metered:
 
     # What each kind of request does in its own way.
 
+    @abstractmethod
     def _body(self, part: int) -> bytes:
         """What upstream is sent for a part."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _answer(self, stream: LlamaStream) -> Generator[bytes, None, None]:
         """Take in upstream's answer to a part, yielding what the client gets of it.
 
         Raises NoAnswer as long as another upstream may be asked instead.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def _go_on(self, part: int) -> Generator[bytes, None, bool]:
         """Between the parts, and after the last; False when the balance ends here."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _read_what_was_sent(self, stream: LlamaStream) -> None:
         """After a stop: the last counts upstream had already sent."""
 
+    @abstractmethod
     def _counts(self, outcome: str) -> tuple[int, int]:
         """Prompt and completion tokens to be charged."""
-        raise NotImplementedError
 
     def _first_token_at(self) -> float | None:
         """When the client had its first token."""

@@ -4,6 +4,7 @@ Texts and logprobs are kept as JSON once they are whole, since a stream repeats 
 """
 
 import uuid
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Literal
 
 import orjson
@@ -18,7 +19,7 @@ ItemStatus = Literal["in_progress", "completed", "incomplete"]
 Status = Literal["in_progress", "completed", "incomplete", "failed"]
 
 
-class OutputItem:
+class OutputItem(ABC):
     """One item of the output: thoughts or the message, with one part of content."""
 
     prefix: ClassVar[str]
@@ -40,13 +41,13 @@ class OutputItem:
         self.status = status
         self.text = orjson.Fragment(orjson.dumps("".join(self._texts)))
 
+    @abstractmethod
     def part(self) -> Json:
         """The part of content, empty until `close`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def body(self, content: list[Json]) -> Json:
         """The item with this content."""
-        raise NotImplementedError
 
 
 class ReasoningItem(OutputItem):
