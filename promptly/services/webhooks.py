@@ -94,16 +94,16 @@ def finish(lease: Lease, state: str, reason: str | None = None) -> None:
     _end(lease, state=state, reason=_cut(reason), handled_at=func.now())
 
 
-def wait_for_order(lease: Lease, order_id: int) -> None:
-    """Let an event wait while somebody else looks after its order; `wake` ends that."""
-    assign(lease, order_id)
-    postpone(lease, FIRST_DELAY_SECONDS)
-
-
 def postpone(lease: Lease, seconds: float) -> None:
     """Let an event wait that has not been tried."""
     next_at = func.now() + timedelta(seconds=seconds)
     _end(lease, next_at=next_at, attempts=WebhookEvent.attempts - 1)
+
+
+def try_again(lease: Lease) -> None:
+    """Handle an event that has not been tried once more, after the commit."""
+    postpone(lease, 0)
+    enqueue("promptly.tasks.payments.handle_event", lease.row_id)
 
 
 def retry(lease: Lease, reason: str) -> None:
@@ -121,14 +121,22 @@ def assign(lease: Lease, order_id: int) -> None:
 
 
 def wake(order_id: int) -> None:
-    """Handle the events that waited for an order, after the commit."""
-    statement = (
-        update(WebhookEvent)
+    """Handle the events that waited for an order, after the commit.
+
+    One that is just being taken is in good hands, and those may be waiting for the order's row.
+    """
+    waiting = (
+        select(WebhookEvent.id)
         .where(
             WebhookEvent.order_id == order_id,
             WebhookEvent.state == "pending",
             WebhookEvent.leased_by.is_(None),
         )
+        .with_for_update(skip_locked=True)
+    )
+    statement = (
+        update(WebhookEvent)
+        .where(WebhookEvent.id.in_(waiting))
         .values(next_at=func.now())
         .returning(WebhookEvent.id)
         .execution_options(synchronize_session=False)

@@ -41,8 +41,8 @@ def start(user_id: int, pack_name: str, provider_name: str, settings: Settings) 
         order = _begin(user_id, pack, provider_name, settings)
         if order.state == "open" and order.checkout_url is not None:
             return order.checkout_url
-        holder = orders.lease(order.id)
-        if holder is None:
+        lease = orders.lease(order.id)
+        if lease is None:
             # Another click of the same customer waits for the provider just now.
             raise PaymentUnavailable()
         facts, was_unanswered = OrderFacts.of(order), order.unanswered
@@ -51,12 +51,12 @@ def start(user_id: int, pack_name: str, provider_name: str, settings: Settings) 
     with providers.connect(provider_name, settings, patience) as provider:
         try:
             if was_unanswered and not provider.repeats_safely:
-                return _adopted(facts, holder, _find_again(provider, facts))
+                return _adopted(facts, lease.holder, _find_again(provider, facts))
             checkout = provider.create(facts, return_url(facts.number, settings))
         except ProviderProblem as problem:
-            _failed(facts, holder, problem)
+            _failed(facts, lease.holder, problem)
             raise _told(problem) from problem
-    return _opened(facts, holder, checkout)
+    return _opened(facts, lease.holder, checkout)
 
 
 def return_url(number: str, settings: Settings) -> str:

@@ -73,7 +73,18 @@ def _handle(lease: Lease, provider: Provider) -> None:
         if synced is not None:
             webhooks.finish(lease, "handled")
         else:
-            webhooks.wait_for_order(lease, order_id)
+            _wait_for_order(lease, order_id)
+
+
+def _wait_for_order(lease: Lease, order_id: int) -> None:
+    """Let an event wait for whoever looks after its order, unless that one is done by now.
+
+    An event in hand is not woken, so this looks again, where nobody can be ending at the same time.
+    """
+    if orders.lock(order_id).leased_by is None:
+        webhooks.try_again(lease)
+    else:
+        webhooks.postpone(lease, webhooks.FIRST_DELAY_SECONDS)
 
 
 def _checkout_of(event: ReceivedEvent, provider: Provider) -> str:

@@ -8,6 +8,7 @@ than what was.
 import re
 import secrets
 import uuid
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -35,6 +36,14 @@ _NUMBER = re.compile(r"P(-[0-9A-Z]{4}){3}", re.IGNORECASE | re.ASCII)
 
 # A search for an address looks at the purchases of so many accounts.
 MOST_MEANT = 500
+
+
+@dataclass(frozen=True)
+class Leased:
+    """An order, and the name under which its lease is held."""
+
+    order: Order
+    holder: str
 
 
 def new_number() -> str:
@@ -180,8 +189,12 @@ def move(order: Order, state: str, **values: Any) -> bool:
     return moved
 
 
-def lease(order_id: int) -> str | None:
-    """Become the one who speaks to the provider about this order; None if somebody is."""
+def lease(order_id: int) -> Leased | None:
+    """Become the one who speaks to the provider about this order; None if somebody is.
+
+    The row stays locked until the transaction ends. It is locked just once: asked for a stronger
+    lock after the update, it would wait for those who refer to it, and they may wait for it.
+    """
     holder = uuid.uuid4().hex
     until = func.now() + timedelta(seconds=LEASE_SECONDS)
     statement = (
@@ -191,10 +204,11 @@ def lease(order_id: int) -> str | None:
             (Order.leased_until.is_(None)) | (Order.leased_until < func.now()),
         )
         .values(leased_by=holder, leased_until=until)
-        .returning(Order.id)
-        .execution_options(synchronize_session=False)
+        .returning(Order)
+        .execution_options(synchronize_session=False, populate_existing=True)
     )
-    return None if db.session.execute(statement).first() is None else holder
+    order = db.session.scalars(statement).one_or_none()
+    return None if order is None else Leased(order, holder)
 
 
 def locked_by(order_id: int, holder: str) -> Order | None:

@@ -108,10 +108,10 @@ def carry_out(row_id: int, settings: Settings) -> Outcome | None:
         if row.state != REQUESTED:
             return Outcome.of(row)
         order_id, refund, provider_name = row.order_id, RefundFacts.of(row), row.provider
-        holder = orders.lease(order_id)
-        if holder is None:
+        lease = orders.lease(order_id)
+        if lease is None:
             return None
-        facts = OrderFacts.of(orders.lock(order_id))
+        facts = OrderFacts.of(lease.order)
         row.unanswered = True
     made: RefundMade | ProviderProblem
     try:
@@ -123,7 +123,7 @@ def carry_out(row_id: int, settings: Settings) -> Outcome | None:
         fields = {"order": facts.number, "refund": row_id, "reason": problem.reason}
         logger.warning("refund not made", extra=fields)
     with transaction():
-        held = orders.locked_by(order_id, holder)
+        held = orders.locked_by(order_id, lease.holder)
         if held is not None:
             _record(held, row_id, made)
             orders.release(held)

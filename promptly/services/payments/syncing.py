@@ -36,21 +36,20 @@ def sync(order_id: int, provider: Provider, checkout_id: str | None = None) -> S
     `checkout_id` names the page if the order may not know it yet. Raises ProviderProblem.
     """
     with transaction():
-        holder = orders.lease(order_id)
-        if holder is None:
+        lease = orders.lease(order_id)
+        if lease is None:
             return None
-        order = orders.lock(order_id)
-        facts = OrderFacts.of(order)
+        facts = OrderFacts.of(lease.order)
     try:
         truth = _fetch(provider, facts, checkout_id)
     except ProviderProblem as problem:
         with transaction():
-            held = orders.locked_by(order_id, holder)
+            held = orders.locked_by(order_id, lease.holder)
             if held is not None:
                 orders.release(held, problem.reason)
         raise
     with transaction():
-        held = orders.locked_by(order_id, holder)
+        held = orders.locked_by(order_id, lease.holder)
         if held is None:
             return None
         before = held.state

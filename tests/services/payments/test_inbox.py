@@ -1,6 +1,7 @@
 """Events that should not be believed, that concern nobody, and that come while all is on fire."""
 
 import time
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -9,7 +10,8 @@ from sqlalchemy import text
 from promptly.sandbox.btcpay import forgeries as btcpay_forgeries
 from promptly.sandbox.stripe import forgeries as stripe_forgeries
 from promptly.services import webhooks
-from promptly.services.payments import hanging, inbox, orders
+from promptly.services.payments import hanging, inbox, orders, syncing
+from promptly.services.payments.syncing import Synced
 from promptly.transactions import transaction
 from tests.shop import Shop
 
@@ -215,17 +217,49 @@ def test_an_event_waits_while_its_order_is_looked_after(shop: Shop) -> None:
     order = shop.order_of(page)
     with shop.app.app_context():
         with transaction():
-            holder = orders.lease(order["id"])
-            assert holder is not None and orders.lease(order["id"]) is None
+            lease = orders.lease(order["id"])
+            assert lease is not None and orders.lease(order["id"]) is None
         assert inbox.handle(shop.settings)
         [event] = shop.events()
         assert (event["state"], event["attempts"], event["order_id"]) == ("pending", 0, order["id"])
         assert not inbox.handle(shop.settings)
         with transaction():
-            held = orders.locked_by(order["id"], holder)
+            held = orders.locked_by(order["id"], lease.holder)
             assert held is not None
             orders.release(held)
             webhooks.wake(order["id"])
+        assert inbox.handle(shop.settings)
+    assert shop.paid_tokens(user_id) == TOKENS
+
+
+def test_an_event_whose_order_is_free_again_is_handled_at_once(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user_id = shop.account()
+    page = shop.buy(user_id)
+    shop.stripe.wait_until_quiet()
+    order = shop.order_of(page)
+    sync = syncing.sync
+
+    def meanwhile_released(*given: Any) -> Synced | None:
+        found = sync(*given)
+        with transaction():
+            held = orders.locked_by(order["id"], lease.holder)
+            assert held is not None
+            orders.release(held)
+            # The event is in somebody's hands, and is not woken.
+            webhooks.wake(order["id"])
+        return found
+
+    with shop.app.app_context():
+        with transaction():
+            lease = orders.lease(order["id"])
+            assert lease is not None
+        with monkeypatch.context() as patched:
+            patched.setattr("promptly.services.payments.syncing.sync", meanwhile_released)
+            assert inbox.handle(shop.settings)
+        [event] = shop.events()
+        assert (event["state"], event["attempts"], event["leased_by"]) == ("pending", 0, None)
         assert inbox.handle(shop.settings)
     assert shop.paid_tokens(user_id) == TOKENS
 
