@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
@@ -9,7 +10,11 @@ from promptly.models import ApiKey
 from promptly.services import key_activity, keys
 from tests import factories
 
-NOW = datetime.now(UTC)
+
+@pytest.fixture
+def now() -> datetime:
+    # Of this test, not of the module: who looks more than ten minutes later asks the task's notes.
+    return datetime.now(UTC)
 
 
 def used(session: Session, key: ApiKey, at: datetime) -> None:
@@ -22,36 +27,36 @@ def stored(session: Session, key: ApiKey) -> datetime | None:
     return key.last_used_at
 
 
-def test_it_is_exact_before_and_after_the_task(session: Session) -> None:
+def test_it_is_exact_before_and_after_the_task(session: Session, now: datetime) -> None:
     user = factories.user()
     first, second = (factories.api_key(user.id)[0] for _ in range(2))
     assert key_activity.last_used(user.id) == {first.id: None, second.id: None}
-    used(session, first, NOW - timedelta(days=40))
-    assert key_activity.last_used(user.id)[first.id] == NOW - timedelta(days=40)
+    used(session, first, now - timedelta(days=40))
+    assert key_activity.last_used(user.id)[first.id] == now - timedelta(days=40)
     key_activity.note()
-    assert stored(session, first) == NOW - timedelta(days=40)
+    assert stored(session, first) == now - timedelta(days=40)
     assert stored(session, second) is None
-    used(session, first, NOW)
-    assert key_activity.last_used(user.id) == {first.id: NOW, second.id: None}
+    used(session, first, now)
+    assert key_activity.last_used(user.id) == {first.id: now, second.id: None}
     key_activity.note()
     key_activity.note()
-    assert stored(session, first) == NOW
+    assert stored(session, first) == now
 
 
-def test_it_never_goes_back(session: Session) -> None:
+def test_it_never_goes_back(session: Session, now: datetime) -> None:
     key = factories.api_key(factories.user().id)[0]
-    used(session, key, NOW)
+    used(session, key, now)
     key_activity.note()
     session.execute(text("DELETE FROM usage_events"))
-    used(session, key, NOW - timedelta(minutes=1))
+    used(session, key, now - timedelta(minutes=1))
     key_activity.note()
-    assert stored(session, key) == NOW
-    assert key_activity.last_used(key.user_id)[key.id] == NOW
+    assert stored(session, key) == now
+    assert key_activity.last_used(key.user_id)[key.id] == now
 
 
-def test_of_good_keys_of_this_account_only(session: Session) -> None:
+def test_of_good_keys_of_this_account_only(session: Session, now: datetime) -> None:
     mine, theirs = factories.user(), factories.user()
     kept, gone = (factories.api_key(mine.id)[0] for _ in range(2))
-    used(session, factories.api_key(theirs.id)[0], NOW)
+    used(session, factories.api_key(theirs.id)[0], now)
     keys.revoke(mine.id, gone.id)
     assert key_activity.last_used(mine.id) == {kept.id: None}

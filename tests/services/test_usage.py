@@ -11,20 +11,23 @@ from promptly.request_ids import new_request_id, public_id
 from promptly.services import ledger, partitions, usage, verification
 from tests import factories
 
-TODAY = datetime.now(UTC).date()
+
+def today() -> date:
+    # Not once for the module: a run may go on beyond midnight.
+    return datetime.now(UTC).date()
 
 
 def noon(days_ago: int) -> datetime:
-    return datetime.combine(TODAY - timedelta(days=days_ago), time(0, 0, 1), tzinfo=UTC)
+    return datetime.combine(today() - timedelta(days=days_ago), time(0, 0, 1), tzinfo=UTC)
 
 
 def daily(user_id: int) -> list[tuple[str, int, int]]:
-    found = usage.daily(user_id, TODAY - timedelta(days=60), TODAY)
+    found = usage.daily(user_id, today() - timedelta(days=60), today())
     return [(row["date"], row["requests"], row["charged_tokens"]) for row in found]
 
 
 def day(days_ago: int) -> str:
-    return (TODAY - timedelta(days=days_ago)).isoformat()
+    return (today() - timedelta(days=days_ago)).isoformat()
 
 
 def test_days_are_exact_before_and_after_every_roll_up(session: Session) -> None:
@@ -83,17 +86,17 @@ def test_days_that_a_sleeping_worker_missed_are_caught_up(session: Session) -> N
     factories.usage_event(user.id, created_at=noon(5), charged_paid=15)
     expected = [(day(15), 1, 15), (day(5), 1, 15)]
     assert daily(user.id) == expected
-    assert usage.roll_up().first_day == TODAY - timedelta(days=22)
+    assert usage.roll_up().first_day == today() - timedelta(days=22)
     assert daily(user.id) == expected
     assert session.query(UsageRollup).count() == 2
 
 
 def test_the_range_is_inclusive_and_in_utc(session: Session) -> None:
     user = factories.user()
-    last_second = datetime.combine(TODAY - timedelta(days=2), time(23, 59, 59), tzinfo=UTC)
+    last_second = datetime.combine(today() - timedelta(days=2), time(23, 59, 59), tzinfo=UTC)
     factories.usage_event(user.id, created_at=last_second)
     factories.usage_event(user.id, created_at=noon(1))
-    found = usage.daily(user.id, TODAY - timedelta(days=2), TODAY - timedelta(days=2))
+    found = usage.daily(user.id, today() - timedelta(days=2), today() - timedelta(days=2))
     assert [row["date"] for row in found] == [day(2)]
     assert found[0] == {
         "date": day(2),
@@ -141,7 +144,7 @@ def test_partitions_are_made_ahead_and_take_in_strays(session: Session) -> None:
     factories.usage_event(user.id, created_at=datetime(2020, 2, 29, tzinfo=UTC), charged_paid=15)
     in_default = text("SELECT count(*) FROM usage_events_default")
     assert session.scalar(in_default) == 1
-    far = TODAY + timedelta(days=200)
+    far = today() + timedelta(days=200)
     made = partitions.make_ahead(far)
     assert "usage_events_2020_02" in made and f"usage_events_{far:%Y_%m}" in made
     assert session.scalar(in_default) == 0
