@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from statistics import median
 from typing import Any, cast
 
 import openai
@@ -155,28 +156,34 @@ def test_a_prompt_beyond_the_context(
     assert books.balance(account)["available_tokens"] == paid_tokens
 
 
-# To itself: a server that waits for a core has generated more than it could send.
+# To itself, and by the middle one of five: a server or gateway that waits for a core is late.
 @pytest.mark.alone
 @pytest.mark.parametrize("streamed", [True, False])
-def test_a_client_that_vanishes(
+def test_clients_that_vanish(
     client: Client, llama: RealLlama, books: Books, account: Account, streamed: bool
 ) -> None:
-    wait_for(lambda: busy_slots(llama) == 0, "an idle server")
-    before = metric(llama, "tokens_predicted_total")
-    with client.open(messages=HELLO, max_tokens=4000, stream=streamed, **NO_END) as stream:
-        if streamed:
-            stream.read_until(b"content").read_bytes(len(stream.received) + 20_000)
-        else:
-            wait_for(lambda: most_decoded(llama) > 5, "some tokens")
-    left_at = time.monotonic()
-    wait_for(lambda: busy_slots(llama) == 0, "the slot", 1.0)
-    assert time.monotonic() - left_at < 1.0
-    [event] = books.wait_for_events(account, 1)
-    assert event["outcome"] == "client_disconnected"
-    generated = metric(llama, "tokens_predicted_total") - before
-    assert 0 < generated < 4000
-    assert generated - 3 <= event["completion_tokens"] <= generated
-    assert event["charged_tokens"] == event["prompt_tokens"] + event["completion_tokens"]
+    uncharged, seconds = [], []
+    for number in range(1, 6):
+        wait_for(lambda: busy_slots(llama) == 0, "an idle server")
+        before = metric(llama, "tokens_predicted_total")
+        with client.open(messages=HELLO, max_tokens=4000, stream=streamed, **NO_END) as stream:
+            if streamed:
+                stream.read_until(b"content").read_bytes(len(stream.received) + 20_000)
+                seen = stream.received.count(b'"content":"')
+            else:
+                wait_for(lambda: most_decoded(llama) > 5, "some tokens")
+                seen = 1
+        left_at = time.monotonic()
+        wait_for(lambda: busy_slots(llama) == 0, "the slot")
+        seconds.append(time.monotonic() - left_at)
+        event = books.wait_for_events(account, number)[-1]
+        assert event["outcome"] == "client_disconnected"
+        generated = metric(llama, "tokens_predicted_total") - before
+        assert seen <= event["completion_tokens"] <= generated < 4000
+        assert event["charged_tokens"] == event["prompt_tokens"] + event["completion_tokens"]
+        uncharged.append(generated - event["completion_tokens"])
+    assert median(uncharged) <= 3
+    assert median(seconds) < 1.0
 
 
 def test_a_third_request_waits_for_two_slots(

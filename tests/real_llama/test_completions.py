@@ -1,6 +1,7 @@
 """Plain text through the gateway from a real llama-server with a tiny random model."""
 
 import json
+from statistics import median
 from typing import Any
 
 import openai
@@ -115,24 +116,27 @@ def test_the_balance_ends_at_the_second_prompt(
     assert (last["index"], last["text"], last["finish_reason"]) == (2, "", "length")
 
 
-# To itself: a server that waits for a core has generated more than it could send.
+# To itself, and by the middle one of three: a server or gateway that waits for a core is late.
 @pytest.mark.alone
-def test_a_client_that_leaves_at_the_second_prompt(
+def test_clients_that_leave_at_the_second_prompt(
     client: Client, llama: RealLlama, books: Books, account: Account
 ) -> None:
-    wait_for(lambda: busy_slots(llama) == 0, "an idle server")
-    before = metric(llama, "tokens_predicted_total")
     data = json.dumps({"prompt": PROMPTS[:3], "max_tokens": 4000, "stream": True, **NO_END})
     head = f"POST {TEXT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {client.key}\r\n"
-    with client.raw(f"{head}Content-Length: {len(data)}\r\n\r\n{data}".encode()) as stream:
-        stream.read_until(b'"index":1')
-        wait_for(lambda: most_decoded(llama) > 5, "some tokens")
-    wait_for(lambda: busy_slots(llama) == 0, "the slot", 2.0)
-    [event] = books.wait_for_events(account, 1)
-    assert event["outcome"] == "client_disconnected"
-    generated = metric(llama, "tokens_predicted_total") - before
-    assert 4000 < generated < 8000
-    assert generated - 3 <= event["completion_tokens"] <= generated
+    uncharged = []
+    for number in range(1, 4):
+        wait_for(lambda: busy_slots(llama) == 0, "an idle server")
+        before = metric(llama, "tokens_predicted_total")
+        with client.raw(f"{head}Content-Length: {len(data)}\r\n\r\n{data}".encode()) as stream:
+            stream.read_until(b'"index":1')
+            wait_for(lambda: most_decoded(llama) > 5, "some tokens")
+        wait_for(lambda: busy_slots(llama) == 0, "the slot")
+        event = books.wait_for_events(account, number)[-1]
+        assert event["outcome"] == "client_disconnected"
+        generated = metric(llama, "tokens_predicted_total") - before
+        assert 4000 < event["completion_tokens"] <= generated < 8000
+        uncharged.append(generated - event["completion_tokens"])
+    assert median(uncharged) <= 3
 
 
 def test_a_prompt_beyond_the_context(client: Client, books: Books, account: Account) -> None:
