@@ -21,10 +21,8 @@ build=$(mktemp -d "$cache/build.XXXXXX")
 trap 'rm -rf "$build"' EXIT
 
 {
-  "$python" -m pip download --quiet --no-deps --no-build-isolation --no-binary :all: \
-    --dest "$build" "llama-cpp-python==$version" ||
-    "$python" -m pip download --quiet --no-deps --no-binary :all: --dest "$build" \
-      "llama-cpp-python==$version"
+  "$python" -m pip download --quiet --no-deps --no-binary :all: --dest "$build" \
+    "llama-cpp-python==$version"
   tar -xzf "$build"/llama_cpp_python-"$version".tar.gz -C "$build"
   source=$build/llama_cpp_python-$version/vendor/llama.cpp
   cmake -S "$source" -B "$build/out" -DCMAKE_BUILD_TYPE=Release -DLLAMA_CURL=OFF \
