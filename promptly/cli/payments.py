@@ -1,4 +1,4 @@
-"""flask payments: orders, what the operator must decide about them, refunds, reconciliation."""
+"""flask payments: orders, what the operator must decide about them, reconciliation."""
 
 from typing import Any
 
@@ -15,25 +15,18 @@ from promptly.cli.output import (
     reports_errors,
     show_object,
     show_rows,
-    yes_option,
 )
-from promptly.errors import InvalidRequest
+from promptly.cli.payment_decisions import refund, resolve
 from promptly.models import Order, PaymentReversal, User
 from promptly.models.payments import ORDER_STATES, PROVIDERS
 from promptly.services import money
 from promptly.services.paging import NEWEST, Cursor
-from promptly.services.payments import (
-    attention,
-    orders,
-    reconciliation,
-    refunds,
-    resolving,
-    reversals,
-)
-from promptly.settings import Settings
+from promptly.services.payments import attention, orders, reconciliation, refunds, reversals
 from promptly.transactions import transaction
 
 group = AppGroup("payments", help="Purchases: list, show, attention, resolve, refund, reconcile.")
+group.add_command(resolve)
+group.add_command(refund)
 
 
 @group.command("list")
@@ -149,115 +142,11 @@ def list_cases(limit: int, as_json: bool) -> None:
     show_rows(columns, rows, as_json)
 
 
-@group.command("resolve")
-@click.argument("case_id", type=int)
-@click.option(
-    "--choice",
-    required=True,
-    type=click.Choice(
-        sorted({choice for offered in attention.CHOICES.values() for choice in offered})
-    ),
-)
-@click.option("--note", help="Why, for whoever looks at it later.")
-@yes_option
-@json_option
-@reports_errors
-def resolve(case_id: int, choice: str, note: str | None, yes: bool, as_json: bool) -> None:
-    """Decide a case, once; see `attention` for the choices."""
-    if not yes:
-        click.confirm(f"Resolve case {case_id} by '{choice}'?", abort=True, err=True)
-    with transaction() as session:
-        seen = attention.find(case_id)
-        order = None if seen.order_id is None else session.get(Order, seen.order_id)
-        state = None if order is None else order.state
-        case, refund_id = resolving.resolve(case_id, choice, actor=operator().actor, note=note)
-        operator().record(
-            "payment.resolve",
-            user_id=None if order is None else order.user_id,
-            subject=str(case_id),
-            before={"state": state},
-            after={
-                "choice": choice,
-                "order": None if order is None else order.number,
-                "state": None if order is None else order.state,
-            },
-        )
-        values: dict[str, Any] = {
-            "case": case.id,
-            "kind": case.kind,
-            "resolution": case.resolution,
-            "resolved_by": case.resolved_by,
-        }
-    if refund_id is not None:
-        values |= _carried_out(refund_id)
-    show_object(values, as_json)
-
-
-@group.command("refund")
-@click.argument("number")
-@click.option("--amount", help="How much, such as 1.25; without it: what is unspent.")
-@click.option("--full", is_flag=True, help="All that is not refunded yet, spent or not.")
-@click.option("--by-hand", is_flag=True, help="It was refunded elsewhere: only record it here.")
-@yes_option
-@json_option
-@reports_errors
-def refund(
-    number: str, amount: str | None, full: bool, by_hand: bool, yes: bool, as_json: bool
-) -> None:
-    """Refund an order, and take back as much of its tokens as are unspent."""
-    if amount is not None and full:
-        raise click.UsageError("Give --amount or --full, not both.")
-    with transaction():
-        order = orders.find(number)
-        quote = refunds.quote(order)
-        amount_minor = _amount(amount, order.currency)
-        if full:
-            amount_minor = quote.most_minor
-        shown = money.shown(
-            quote.unspent_minor if amount_minor is None else amount_minor, order.currency
-        )
-    if not yes:
-        click.confirm(f"Refund {shown} of order {number}?", abort=True, err=True)
-    with transaction():
-        order = orders.lock(orders.find(number).id)
-        before = {"state": order.state, "reversed_minor": order.reversed_minor}
-        row = refunds.ask(
-            number, amount_minor=amount_minor, actor=operator().actor, by_hand=by_hand
-        )
-        row_id = row.id
-        operator().record(
-            "payment.refund",
-            user_id=order.user_id,
-            subject=number,
-            before=before,
-            after={
-                "state": order.state,
-                "amount_minor": row.amount_minor,
-                "currency": order.currency,
-                "by_hand": by_hand,
-                "tokens_taken": order.tokens_taken,
-                "tokens_owed": order.tokens_owed,
-            },
-        )
-    values = _carried_out(row_id)
-    with transaction():
-        order = orders.find(number)
-        values |= {
-            "order": order.number,
-            "order_state": order.state,
-            "tokens_taken": order.tokens_taken,
-            "tokens_owed": order.tokens_owed,
-        }
-    show_object(values, as_json)
-    if values["refund_state"] == "failed":
-        raise SystemExit(1)
-
-
 @group.command("reconcile")
 @json_option
 def reconcile(as_json: bool) -> None:
     """Compare all orders with the providers' lists, mend what differs, and report."""
-    row = reconciliation.run(_settings(), actor=operator().actor)
+    row = reconciliation.run(current_app.extensions["settings"], actor=operator().actor)
     if row is None:
         raise click.ClickException("A reconciliation is running already: see it end first.")
     with transaction():
@@ -277,28 +166,6 @@ def reconcile(as_json: bool) -> None:
         raise SystemExit(1)
 
 
-def _carried_out(refund_id: int) -> dict[str, Any]:
-    outcome = refunds.carry_out(refund_id, _settings())
-    if outcome is None:
-        # A webhook of this order is being handled: reconciliation asks for the refund.
-        return {"refund": refund_id, "refund_state": reversals.REQUESTED, "refund_error": "busy"}
-    return {
-        "refund": outcome.refund_id,
-        "refund_state": outcome.state,
-        "refund_error": outcome.last_error,
-        "link": outcome.link,
-    }
-
-
-def _amount(text: str | None, currency: str) -> int | None:
-    if text is None:
-        return None
-    try:
-        return money.parse_decimal(text, currency)
-    except ValueError as problem:
-        raise InvalidRequest(f"--amount is {problem}.", param="amount") from None
-
-
 def _reversal(row: PaymentReversal, order: Order) -> dict[str, Any]:
     return {
         "reversal": row.id,
@@ -316,8 +183,3 @@ def _reversal(row: PaymentReversal, order: Order) -> dict[str, Any]:
 
 def _price(order: Order) -> str:
     return money.shown(order.amount_minor, order.currency)
-
-
-def _settings() -> Settings:
-    settings: Settings = current_app.extensions["settings"]
-    return settings

@@ -4,8 +4,8 @@ from typing import Any, Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
+from promptly.gateway.dialects.messages.body import EMPTY, REFUSED, CountBody, MessagesBody
 from promptly.gateway.dialects.messages.errors import error_type
-from promptly.gateway.dialects.messages.request import EMPTY, REFUSED, CountBody, MessagesBody
 from promptly.openapi.errors import COUNTED, METERED, ErrorShape, Fault
 from promptly.openapi.operation import Operation
 

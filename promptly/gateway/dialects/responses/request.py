@@ -4,125 +4,35 @@ A field without effect is named in `x-promptly-ignored`. What would change the a
 left out is refused, and so is every field that is not known. `null` means absent everywhere.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import orjson
-from msgspec import Meta, Struct
 
 from promptly.errors import InvalidRequest, UnsupportedParameter
 from promptly.gateway import json_body
 from promptly.gateway.chat_request import ChatRequest, ignored_fields, make_chat_request
 from promptly.gateway.dialects.chat import request as chat
-from promptly.gateway.dialects.fields import Count, Name, Share, StopWord, Temperature
+from promptly.gateway.dialects.responses.body import (
+    ENCRYPTED_THOUGHTS,
+    NO_TOOLS,
+    REFUSED,
+    WITHOUT_EFFECT,
+    WITHOUT_EFFECT_PREFIX,
+    InputMessage,
+    JsonObject,
+    JsonSchema,
+    Part,
+    PlainText,
+    Reasoning,
+    Refusal,
+    ResponsesBody,
+    TextOptions,
+)
 from promptly.gateway.dialects.schema_weight import check_schemas
-
-# Accepted in `include`, since SDKs ask for it by themselves; there are no encrypted thoughts.
-ENCRYPTED_THOUGHTS = "reasoning.encrypted_content"
 
 Json = dict[str, Any]
 # What the response repeats of its request, each value as finished JSON.
 Echo = dict[str, orjson.Fragment]
-
-
-class InputText(Struct, tag_field="type", tag="input_text"):
-    text: str
-
-
-class OutputText(Struct, tag_field="type", tag="output_text"):
-    text: str
-
-
-class Refusal(Struct, tag_field="type", tag="refusal"):
-    refusal: str
-
-
-Part = InputText | OutputText | Refusal
-
-
-class InputMessage(Struct, tag_field="type", tag="message"):
-    role: Literal["user", "assistant", "system", "developer"]
-    content: str | list[Part]
-
-
-class PastReasoning(Struct, tag_field="type", tag="reasoning"):
-    """Thoughts of an earlier answer, as SDKs send them back; the model does not see them again."""
-
-
-InputItem = InputMessage | PastReasoning
-
-
-class PlainText(Struct, tag_field="type", tag="text"):
-    pass
-
-
-class JsonObject(Struct, tag_field="type", tag="json_object"):
-    pass
-
-
-class JsonSchema(Struct, tag_field="type", tag="json_schema", omit_defaults=True):
-    name: Name
-    schema: Json
-    description: str | None = None
-    strict: bool | None = None
-
-
-class TextOptions(Struct):
-    format: PlainText | JsonObject | JsonSchema | None = None
-    verbosity: Any = None
-
-
-class Reasoning(Struct):
-    effort: Annotated[str, Meta(max_length=32)] | None = None
-    summary: Any = None
-    generate_summary: Any = None
-
-
-Metadata = Annotated[
-    dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]],
-    Meta(max_length=16),
-]
-
-
-class ResponsesBody(Struct, kw_only=True):
-    """The whole of a Responses body, as far as it is known and has an effect."""
-
-    input: str | Annotated[list[InputItem], Meta(min_length=1, max_length=100_000)]
-    model: Annotated[str, Meta(max_length=256)] | None = None
-    instructions: str | None = None
-    max_output_tokens: Count | None = None
-    temperature: Temperature | None = None
-    top_p: Share | None = None
-    text: TextOptions | None = None
-    reasoning: Reasoning | None = None
-    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
-    metadata: Metadata | None = None
-    stream: bool | None = None
-    # What else these take is refused below; the contract has only what is accepted.
-    background: Annotated[bool, Meta(extra_json_schema={"const": False})] | None = None
-    truncation: (
-        Annotated[Literal["disabled", "auto"], Meta(extra_json_schema={"const": "disabled"})] | None
-    ) = None
-    include: list[Annotated[str, Meta(extra_json_schema={"const": ENCRYPTED_THOUGHTS})]] | None = (
-        None
-    )
-    tools: Annotated[list[Any], Meta(extra_json_schema={"maxItems": 0})] | None = None
-    # Not OpenAI's.
-    stop: StopWord | Annotated[list[StopWord], Meta(max_length=64)] | None = None
-    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
-
-
-NO_TOOLS = "tools are called through /v1/chat/completions"
-NOTHING_STORED = "nothing is stored here, send the whole conversation as 'input'"
-REFUSED = {
-    "previous_response_id": NOTHING_STORED,
-    "conversation": NOTHING_STORED,
-    "prompt": NOTHING_STORED,
-    "tool_choice": NO_TOOLS,
-    "parallel_tool_calls": NO_TOOLS,
-    "max_tool_calls": NO_TOOLS,
-}
-WITHOUT_EFFECT = frozenset({"store", "user", "service_tier", "safety_identifier", "stream_options"})
-WITHOUT_EFFECT_PREFIX = "prompt_cache_"
 
 _KNOWN = frozenset(ResponsesBody.__struct_fields__)
 _ITEMS = ("message", "reasoning")

@@ -9,7 +9,8 @@ import pytest
 
 from promptly.errors import InvalidRequest
 from promptly.gateway.chat_request import ChatRequest
-from promptly.gateway.dialects.responses.request import ResponsesBody, parse_responses
+from promptly.gateway.dialects.responses.body import ResponsesBody
+from promptly.gateway.dialects.responses.request import parse_responses
 from tests.gateway.malformed import MALFORMED
 
 Json = dict[str, Any]

@@ -1,0 +1,143 @@
+"""flask payments resolve and refund: what the operator decides about single orders."""
+
+from typing import Any
+
+import click
+from flask import current_app
+from flask.cli import with_appcontext
+
+from promptly.cli.operators import operator
+from promptly.cli.output import json_option, reports_errors, show_object, yes_option
+from promptly.errors import InvalidRequest
+from promptly.models import Order
+from promptly.services import money
+from promptly.services.payments import attention, orders, refunds, resolving, reversals
+from promptly.transactions import transaction
+
+
+@click.command("resolve")
+@click.argument("case_id", type=int)
+@click.option(
+    "--choice",
+    required=True,
+    type=click.Choice(
+        sorted({choice for offered in attention.CHOICES.values() for choice in offered})
+    ),
+)
+@click.option("--note", help="Why, for whoever looks at it later.")
+@yes_option
+@json_option
+@with_appcontext
+@reports_errors
+def resolve(case_id: int, choice: str, note: str | None, yes: bool, as_json: bool) -> None:
+    """Decide a case, once; see `attention` for the choices."""
+    if not yes:
+        click.confirm(f"Resolve case {case_id} by '{choice}'?", abort=True, err=True)
+    with transaction() as session:
+        seen = attention.find(case_id)
+        order = None if seen.order_id is None else session.get(Order, seen.order_id)
+        state = None if order is None else order.state
+        case, refund_id = resolving.resolve(case_id, choice, actor=operator().actor, note=note)
+        operator().record(
+            "payment.resolve",
+            user_id=None if order is None else order.user_id,
+            subject=str(case_id),
+            before={"state": state},
+            after={
+                "choice": choice,
+                "order": None if order is None else order.number,
+                "state": None if order is None else order.state,
+            },
+        )
+        values: dict[str, Any] = {
+            "case": case.id,
+            "kind": case.kind,
+            "resolution": case.resolution,
+            "resolved_by": case.resolved_by,
+        }
+    if refund_id is not None:
+        values |= _carried_out(refund_id)
+    show_object(values, as_json)
+
+
+@click.command("refund")
+@click.argument("number")
+@click.option("--amount", help="How much, such as 1.25; without it: what is unspent.")
+@click.option("--full", is_flag=True, help="All that is not refunded yet, spent or not.")
+@click.option("--by-hand", is_flag=True, help="It was refunded elsewhere: only record it here.")
+@yes_option
+@json_option
+@with_appcontext
+@reports_errors
+def refund(
+    number: str, amount: str | None, full: bool, by_hand: bool, yes: bool, as_json: bool
+) -> None:
+    """Refund an order, and take back as much of its tokens as are unspent."""
+    if amount is not None and full:
+        raise click.UsageError("Give --amount or --full, not both.")
+    with transaction():
+        order = orders.find(number)
+        quote = refunds.quote(order)
+        amount_minor = _amount(amount, order.currency)
+        if full:
+            amount_minor = quote.most_minor
+        shown = money.shown(
+            quote.unspent_minor if amount_minor is None else amount_minor, order.currency
+        )
+    if not yes:
+        click.confirm(f"Refund {shown} of order {number}?", abort=True, err=True)
+    with transaction():
+        order = orders.lock(orders.find(number).id)
+        before = {"state": order.state, "reversed_minor": order.reversed_minor}
+        row = refunds.ask(
+            number, amount_minor=amount_minor, actor=operator().actor, by_hand=by_hand
+        )
+        row_id = row.id
+        operator().record(
+            "payment.refund",
+            user_id=order.user_id,
+            subject=number,
+            before=before,
+            after={
+                "state": order.state,
+                "amount_minor": row.amount_minor,
+                "currency": order.currency,
+                "by_hand": by_hand,
+                "tokens_taken": order.tokens_taken,
+                "tokens_owed": order.tokens_owed,
+            },
+        )
+    values = _carried_out(row_id)
+    with transaction():
+        order = orders.find(number)
+        values |= {
+            "order": order.number,
+            "order_state": order.state,
+            "tokens_taken": order.tokens_taken,
+            "tokens_owed": order.tokens_owed,
+        }
+    show_object(values, as_json)
+    if values["refund_state"] == "failed":
+        raise SystemExit(1)
+
+
+def _carried_out(refund_id: int) -> dict[str, Any]:
+    outcome = refunds.carry_out(refund_id, current_app.extensions["settings"])
+    if outcome is None:
+        # A webhook of this order is being handled: reconciliation asks for the refund.
+        return {"refund": refund_id, "refund_state": reversals.REQUESTED, "refund_error": "busy"}
+    return {
+        "refund": outcome.refund_id,
+        "refund_state": outcome.state,
+        "refund_error": outcome.last_error,
+        "link": outcome.link,
+    }
+
+
+def _amount(text: str | None, currency: str) -> int | None:
+    if text is None:
+        return None
+    try:
+        return money.parse_decimal(text, currency)
+    except ValueError as problem:
+        raise InvalidRequest(f"--amount is {problem}.", param="amount") from None
