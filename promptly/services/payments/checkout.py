@@ -14,6 +14,7 @@ from promptly.models import Order
 from promptly.services import accounts, webhooks
 from promptly.services.packs import Pack
 from promptly.services.payments import applying, orders, providers
+from promptly.services.payments.orders import Leased
 from promptly.services.payments.providers import OrderFacts, Provider
 from promptly.services.payments.truth import Checkout, Truth
 from promptly.settings import Settings
@@ -38,25 +39,22 @@ def start(user_id: int, pack_name: str, provider_name: str, settings: Settings) 
     if provider_name not in providers.offered(settings):
         raise PaymentUnavailable("This way to pay is not available here.")
     with transaction():
-        order = _begin(user_id, pack, provider_name, settings)
-        if order.state == "open" and order.checkout_url is not None:
-            return order.checkout_url
-        lease = orders.lease(order.id)
-        if lease is None:
-            # Another click of the same customer waits for the provider just now.
-            raise PaymentUnavailable()
+        taken = _take(_begin(user_id, pack, provider_name, settings))
+        if isinstance(taken, str):
+            return taken
+        order, holder = taken.order, taken.holder
         facts, was_unanswered = OrderFacts.of(order), order.unanswered
         orders.asked(order)
     patience = providers.CUSTOMER_WAITS_SECONDS
     with providers.connect(provider_name, settings, patience) as provider:
         try:
             if was_unanswered and not provider.repeats_safely:
-                return _adopted(facts, lease.holder, _find_again(provider, facts))
+                return _adopted(facts, holder, _find_again(provider, facts))
             checkout = provider.create(facts, return_url(facts.number, settings))
         except ProviderProblem as problem:
-            _failed(facts, lease.holder, problem)
+            _failed(facts, holder, problem)
             raise _told(problem) from problem
-    return _opened(facts, lease.holder, checkout)
+    return _opened(facts, holder, checkout)
 
 
 def return_url(number: str, settings: Settings) -> str:
@@ -82,6 +80,27 @@ def _begin(user_id: int, pack: Pack, provider: str, settings: Settings) -> Order
         return known
     livemode = settings.stripe_is_live if provider == "stripe" else True
     return orders.create(user_id, pack, currency, provider, livemode=livemode)
+
+
+def _take(order: Order) -> str | Leased:
+    """The page of this purchase if it is there, else the lease to have it made."""
+    if url := _open_page(order):
+        return url
+    lease = orders.lease(order.id)
+    if lease is None:
+        # Another click of the same customer waits for the provider just now.
+        raise PaymentUnavailable()
+    # As it is now: since it was read, that other click may have been answered.
+    if url := _open_page(lease.order):
+        orders.release(lease.order)
+        return url
+    if lease.order.state != "created":
+        raise PaymentUnavailable()
+    return lease
+
+
+def _open_page(order: Order) -> str | None:
+    return order.checkout_url if order.state == "open" else None
 
 
 def _find_again(provider: Provider, order: OrderFacts) -> Truth:
@@ -113,7 +132,7 @@ def _adopted(order: OrderFacts, holder: str, found: Truth) -> str:
             applying.apply(held, found)
             orders.release(held)
             webhooks.wake(held.id)
-        url = held.checkout_url if held is not None and held.state == "open" else None
+        url = None if held is None else _open_page(held)
     if url is None:
         raise PaymentUnavailable()
     return url

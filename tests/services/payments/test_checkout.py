@@ -1,5 +1,6 @@
 """The way to the provider's page, when all is well and when the provider is not."""
 
+import threading
 import time
 from datetime import UTC, datetime
 from functools import partial
@@ -8,7 +9,9 @@ from urllib.parse import parse_qsl
 import pytest
 
 from promptly.errors import InvalidRequest, PaymentRefused, PaymentUnavailable, PromptlyError
-from promptly.services.payments import checkout, providers
+from promptly.models import Order
+from promptly.services.payments import checkout, orders, providers
+from promptly.services.payments.orders import Leased
 from tests.races import together
 from tests.servers import make_settings
 from tests.shop import Json, Shop
@@ -109,6 +112,43 @@ def test_many_clicks_at_once_make_one_page(shop: Shop, method: str) -> None:
     results = set(together(shop.app, *[partial(attempt, shop, user_id, method)] * 8))
     assert results <= {"PaymentUnavailable", shop.start(user_id, method=method)}
     assert (len(shop.orders()), pages(shop)) == (1, 1)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_click_that_is_overtaken_leads_to_the_same_page(
+    shop: Shop, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reads the order while the first click's page is being made, and leases it when it is."""
+    user_id = shop.account()
+    leased, read, answered = (threading.Event() for _ in range(3))
+    lease, locked_by = orders.lease, orders.locked_by
+
+    def lease_later(order_id: int) -> Leased | None:
+        if leased.is_set():
+            read.set()
+            assert answered.wait(20)
+        found = lease(order_id)
+        leased.set()
+        return found
+
+    def locked_once_read(order_id: int, holder: str) -> Order | None:
+        assert read.wait(20)
+        return locked_by(order_id, holder)
+
+    def first() -> str:
+        url = shop.start(user_id, method=method)
+        answered.set()
+        return url
+
+    def second() -> str:
+        assert leased.wait(20)
+        return shop.start(user_id, method=method)
+
+    monkeypatch.setattr(orders, "lease", lease_later)
+    monkeypatch.setattr(orders, "locked_by", locked_once_read)
+    assert len(set(together(shop.app, first, second))) == 1
+    assert (len(shop.orders()), pages(shop)) == (1, 1)
+    assert shop.orders()[0]["leased_by"] is None
 
 
 def test_a_purchase_that_is_paid_is_not_gone_on_with(shop: Shop) -> None:
