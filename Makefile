@@ -32,10 +32,10 @@ run: .venv/.run ## Run the whole product on http://127.0.0.1:8503 (GATEWAY_PORT=
 test: .venv/.dev ## Run the tests that need nothing but Python
 	$(PYTEST) -m "not real_llama and not browser and not nginx and not node and not llama_index" $(ARGS)
 
-# Quick tests share the cores. Of the slow ones, each file in one worker, many only wait for a clock,
-# so there may be three at a time. What measures, or kills under load, has the machine to itself.
+# Tests wait for processes and clocks as often as they work, so two cores take three at a time; of
+# the slow ones, a file stays in one worker. What measures, or kills under load, has the machine to itself.
 check: lint migrations clients ## What CI runs: lint, types, imports, migrations, every test
-	$(PYTEST) $(STRICT) -n 2 -m "not slow and not alone" $(ARGS)
+	$(PYTEST) $(STRICT) -n 3 -m "not slow and not alone" $(ARGS)
 	$(PYTEST) $(STRICT) -n 3 --dist loadfile --durations=15 -m "slow and not alone" $(ARGS)
 	$(PYTEST) $(STRICT) --durations=10 -m alone $(ARGS)
 
