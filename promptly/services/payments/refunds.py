@@ -107,11 +107,16 @@ def carry_out(row_id: int, settings: Settings) -> Outcome | None:
         row = db.session.get_one(PaymentReversal, row_id)
         if row.state != REQUESTED:
             return Outcome.of(row)
-        order_id, refund, provider_name = row.order_id, RefundFacts.of(row), row.provider
+        order_id, provider_name = row.order_id, row.provider
         lease = orders.lease(order_id)
         if lease is None:
             return None
-        facts = OrderFacts.of(lease.order)
+        # As it is now: since it was read, whoever held the lease may have had it made.
+        db.session.refresh(row)
+        if row.state != REQUESTED:
+            orders.release(lease.order)
+            return Outcome.of(row)
+        facts, refund = OrderFacts.of(lease.order), RefundFacts.of(row)
         row.unanswered = True
     made: RefundMade | ProviderProblem
     try:

@@ -1,6 +1,8 @@
 """Refunds an operator asks for, and those the provider tells of; while the account spends."""
 
 import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
@@ -10,6 +12,7 @@ from promptly.errors import InvalidRequest, NotFound, PromptlyError
 from promptly.request_ids import new_request_id
 from promptly.services import accounts, metering, webhooks
 from promptly.services.payments import orders, providers, reconciliation, refunds
+from promptly.services.payments.orders import Leased
 from promptly.services.payments.refunds import Outcome
 from promptly.transactions import transaction
 from tests.races import together
@@ -39,6 +42,11 @@ def refund(shop: Shop, number: str, amount: int | None = None, *, by_hand: bool 
         done = refunds.carry_out(row_id, shop.settings)
         assert done is not None
         return done
+
+
+def carry_out(shop: Shop, row_id: int) -> Outcome | None:
+    with shop.app.app_context():
+        return refunds.carry_out(row_id, shop.settings)
 
 
 def figures(shop: Shop, user_id: int) -> tuple[str, int, int, int]:
@@ -169,6 +177,38 @@ def test_a_refund_without_an_answer_is_gone_on_with(
         assert shop.btcpay.truth_of(order["checkout_id"])["promised"] == PRICE
         assert after["link"]
     assert shop.mails() == ["receipt", "refund_notice"]
+
+
+@pytest.mark.parametrize("method", ["stripe", "btcpay"])
+def test_a_refund_that_was_made_meanwhile_is_not_made_again(
+    shop: Shop, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reconciliation reads it as asked for, and takes its lease when the panel has had it made."""
+    _, order = bought(shop, method)
+    with shop.app.app_context(), transaction():
+        row_id = refunds.ask(order["number"], amount_minor=50, actor="test").id
+    read, made = threading.Event(), threading.Event()
+    lease = orders.lease
+
+    def lease_later(order_id: int) -> Leased | None:
+        if threading.current_thread() is not threading.main_thread():
+            read.set()
+            assert made.wait(20)
+        return lease(order_id)
+
+    monkeypatch.setattr(orders, "lease", lease_later)
+    with ThreadPoolExecutor(1) as pool:
+        late = pool.submit(carry_out, shop, row_id)
+        assert read.wait(20)
+        first = carry_out(shop, row_id)
+        made.set()
+        second = late.result(timeout=20)
+    assert first is not None and first == second
+    if method == "stripe":
+        assert len(shop.stripe.act("objects", kind="refund")) == 1
+    else:
+        assert shop.btcpay.truth_of(order["checkout_id"])["promised"] == 50
+    assert shop.order_of(order["checkout_id"])["leased_by"] is None
 
 
 def test_a_refusal_gives_the_tokens_back(shop: Shop) -> None:
