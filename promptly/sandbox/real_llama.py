@@ -10,7 +10,7 @@ import urllib3
 from promptly.sandbox import process
 from promptly.sandbox.ports import free_port
 from promptly.sandbox.process import SandboxError
-from promptly.sandbox.tiny_model import write_tiny_model
+from promptly.sandbox.tiny_model import LAYERS, write_tiny_model
 
 BINARY_VARIABLE = "LLAMA_SERVER_BINARY"
 DEFAULT_VERSION = "0.3.36"  # as in scripts/build-llama-server.sh
@@ -38,7 +38,8 @@ class RealLlama:
 
     Thinking is off unless a request sets ``chat_template_kwargs: {"enable_thinking": true}``.
     ``logit_bias: [["<tool_call>", 25]]`` together with ``tool_choice: "required"`` makes the
-    model begin a tool call at once. ``arguments`` are added to the command line.
+    model begin a tool call at once. With more ``layers`` the model is slower. ``arguments`` are
+    added to the command line.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class RealLlama:
         ctx: int = 4096,
         alias: str = "tiny",
         api_key: str = "",
+        layers: int = LAYERS,
         arguments: tuple[str, ...] = (),
     ) -> None:
         self.directory = directory
@@ -59,6 +61,7 @@ class RealLlama:
         self.ctx = ctx
         self.alias = alias
         self.api_key = api_key
+        self._layers = layers
         self._arguments = arguments
         self._binary = binary or find_binary()
         self._process: subprocess.Popen[bytes] | None = None
@@ -85,7 +88,7 @@ class RealLlama:
         self.directory.mkdir(parents=True, exist_ok=True)
         model = self.directory / "tiny.gguf"
         if not model.exists():
-            write_tiny_model(model)
+            write_tiny_model(model, layers=self._layers)
         self._process = process.spawn(self._command(model), log=self.log)
         try:
             process.wait_until(self._is_ready, START_TIMEOUT_SECONDS, "llama-server")

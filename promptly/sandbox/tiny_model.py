@@ -117,13 +117,18 @@ class Vocabulary:
             self.types.append(int(kind))
 
 
-def write_tiny_model(path: Path, *, context_tokens: int = 131072, seed: int = 7) -> Path:
-    """Write the model file and return its path; the same seed gives the same file."""
+def write_tiny_model(
+    path: Path, *, context_tokens: int = 131072, seed: int = 7, layers: int = LAYERS
+) -> Path:
+    """Write the model file and return its path; the same values give the same file.
+
+    More layers make a slower model.
+    """
     vocabulary = Vocabulary()
     partial = path.with_suffix(".part")
     writer = gguf.GGUFWriter(str(partial), "llama")
-    _write_parameters(writer, vocabulary, context_tokens)
-    _write_tensors(writer, vocabulary, np.random.default_rng(seed))
+    _write_parameters(writer, vocabulary, context_tokens, layers)
+    _write_tensors(writer, vocabulary, np.random.default_rng(seed), layers)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -131,11 +136,13 @@ def write_tiny_model(path: Path, *, context_tokens: int = 131072, seed: int = 7)
     return partial.rename(path)
 
 
-def _write_parameters(writer: gguf.GGUFWriter, vocabulary: Vocabulary, context_tokens: int) -> None:
+def _write_parameters(
+    writer: gguf.GGUFWriter, vocabulary: Vocabulary, context_tokens: int, layers: int
+) -> None:
     writer.add_name("tiny-random")
     writer.add_context_length(context_tokens)
     writer.add_embedding_length(EMBEDDING)
-    writer.add_block_count(LAYERS)
+    writer.add_block_count(layers)
     writer.add_feed_forward_length(FEED_FORWARD)
     writer.add_head_count(HEADS)
     writer.add_head_count_kv(KV_HEADS)
@@ -158,7 +165,7 @@ def _write_parameters(writer: gguf.GGUFWriter, vocabulary: Vocabulary, context_t
 
 
 def _write_tensors(
-    writer: gguf.GGUFWriter, vocabulary: Vocabulary, random: np.random.Generator
+    writer: gguf.GGUFWriter, vocabulary: Vocabulary, random: np.random.Generator, layers: int
 ) -> None:
     size = len(vocabulary.ids)
 
@@ -178,7 +185,7 @@ def _write_tensors(
         "ffn_up": (FEED_FORWARD, EMBEDDING),
         "ffn_down": (EMBEDDING, FEED_FORWARD),
     }
-    for layer in range(LAYERS):
+    for layer in range(layers):
         for norm in ("attn_norm", "ffn_norm"):
             writer.add_tensor(f"blk.{layer}.{norm}.weight", np.ones(EMBEDDING, np.float32))
         for name, (rows, columns) in shapes.items():

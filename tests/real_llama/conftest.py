@@ -7,12 +7,13 @@ import pytest
 from promptly.sandbox.real_llama import RealLlama
 from tests.blueprints.v1.client import Client
 from tests.books import Account, Books
+from tests.real_llama.gateways import API_KEY, running_gateway
 from tests.servers import Databases, Gateway, WorkerRedis
 
 
 @pytest.fixture(scope="package")
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealLlama]:
-    server = RealLlama(tmp_path_factory.mktemp("real"), slots=2, ctx=4096, api_key="upstream-key")
+    server = RealLlama(tmp_path_factory.mktemp("real"), slots=2, ctx=4096, api_key=API_KEY)
     server.start()
     yield server
     server.stop()
@@ -39,17 +40,8 @@ def gateway(
     llama: RealLlama,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Gateway]:
-    gateway = Gateway(
-        tmp_path_factory.mktemp("gateway"),
-        database_url=database,
-        redis_url=redis_server.url,
-        llama_urls=[llama.url],
-        workers=2,
-        KEEPALIVE_COMMENT_SECONDS=1,
-        LLAMA_API_KEY="upstream-key",
-    ).start()
-    yield gateway
-    gateway.kill()
+    with running_gateway(tmp_path_factory, database, redis_server, llama) as running:
+        yield running
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from openai.types import Completion
 from promptly.gateway.dialects.completions.request import parse_completion
 from promptly.sandbox.real_llama import RealLlama
 from tests.blueprints.v1.client import Answer, Client
-from tests.books import Account, Books, wait_for
-from tests.real_llama.test_chat import NO_END, busy_slots, metric, most_decoded
+from tests.books import Account, Books
+from tests.real_llama.test_chat import NO_END
 from tests.sandbox.llama.wire import call
 from tests.servers import Gateway
 
@@ -113,30 +113,6 @@ def test_the_balance_ends_at_the_second_prompt(
     assert books.balance(account)["available_tokens"] == sizes[2]
     last = answer.events[-1]["choices"][0] if streamed else answer.json["choices"][2]
     assert (last["index"], last["text"], last["finish_reason"]) == (2, "", "length")
-
-
-# To itself, and several times: while the gateway waits for a core, the server generates some more
-# of its thousands of tokens a second.
-@pytest.mark.alone
-def test_clients_that_leave_at_the_second_prompt(
-    client: Client, llama: RealLlama, books: Books, account: Account
-) -> None:
-    data = json.dumps({"prompt": PROMPTS[:3], "max_tokens": 4000, "stream": True, **NO_END})
-    head = f"POST {TEXT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {client.key}\r\n"
-    uncharged = []
-    for number in range(1, 4):
-        wait_for(lambda: busy_slots(llama) == 0, "an idle server")
-        before = metric(llama, "tokens_predicted_total")
-        with client.raw(f"{head}Content-Length: {len(data)}\r\n\r\n{data}".encode()) as stream:
-            stream.read_until(b'"index":1')
-            wait_for(lambda: most_decoded(llama) > 5, "some tokens")
-        wait_for(lambda: busy_slots(llama) == 0, "the slot")
-        event = books.wait_for_events(account, number)[-1]
-        assert event["outcome"] == "client_disconnected"
-        generated = metric(llama, "tokens_predicted_total") - before
-        assert 4000 < event["completion_tokens"] <= generated < 8000
-        uncharged.append(generated - event["completion_tokens"])
-    assert min(uncharged) <= 3
 
 
 def test_a_prompt_beyond_the_context(client: Client, books: Books, account: Account) -> None:

@@ -1,0 +1,85 @@
+"""Clients that vanish from a real llama-server: its slot is free at once, and the charge is close.
+
+The model is as slow as one of use, a few milliseconds a token: the usual tiny one generates some
+more of its thousands of tokens a second before any close can reach it.
+"""
+
+import json
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from promptly.sandbox.real_llama import RealLlama
+from tests.blueprints.v1.client import Client
+from tests.books import Account, Books, wait_for
+from tests.real_llama.gateways import API_KEY, running_gateway
+from tests.real_llama.test_chat import HELLO, NO_END, busy_slots, metric, most_decoded
+from tests.real_llama.test_completions import PROMPTS, TEXT
+from tests.servers import Gateway, WorkerRedis
+
+# To themselves: a server that waits for a core has generated more than it could send.
+pytestmark = [pytest.mark.real_llama, pytest.mark.alone]
+
+LAYERS = 48
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealLlama]:
+    server = RealLlama(
+        tmp_path_factory.mktemp("slow"), slots=2, ctx=4096, api_key=API_KEY, layers=LAYERS
+    )
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def gateway(
+    database: str,
+    redis_server: WorkerRedis,
+    llama: RealLlama,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Gateway]:
+    with running_gateway(tmp_path_factory, database, redis_server, llama) as running:
+        yield running
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_a_client_that_vanishes(
+    client: Client, llama: RealLlama, books: Books, account: Account, streamed: bool
+) -> None:
+    wait_for(lambda: busy_slots(llama) == 0, "an idle server")
+    before = metric(llama, "tokens_predicted_total")
+    with client.open(messages=HELLO, max_tokens=4000, stream=streamed, **NO_END) as stream:
+        if streamed:
+            stream.read_until(b"content").read_bytes(len(stream.received) + 20_000)
+        else:
+            wait_for(lambda: most_decoded(llama) > 5, "some tokens")
+    left_at = time.monotonic()
+    wait_for(lambda: busy_slots(llama) == 0, "the slot", 1.0)
+    assert time.monotonic() - left_at < 1.0
+    [event] = books.wait_for_events(account, 1)
+    assert event["outcome"] == "client_disconnected"
+    generated = metric(llama, "tokens_predicted_total") - before
+    assert 0 < generated < 4000
+    assert generated - 3 <= event["completion_tokens"] <= generated
+    assert event["charged_tokens"] == event["prompt_tokens"] + event["completion_tokens"]
+
+
+def test_a_client_that_leaves_at_the_second_prompt(
+    client: Client, llama: RealLlama, books: Books, account: Account
+) -> None:
+    wait_for(lambda: busy_slots(llama) == 0, "an idle server")
+    before = metric(llama, "tokens_predicted_total")
+    data = json.dumps({"prompt": PROMPTS[:3], "max_tokens": 300, "stream": True, **NO_END})
+    head = f"POST {TEXT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {client.key}\r\n"
+    with client.raw(f"{head}Content-Length: {len(data)}\r\n\r\n{data}".encode()) as stream:
+        stream.read_until(b'"index":1')
+        wait_for(lambda: most_decoded(llama) > 5, "some tokens")
+    wait_for(lambda: busy_slots(llama) == 0, "the slot", 2.0)
+    [event] = books.wait_for_events(account, 1)
+    assert event["outcome"] == "client_disconnected"
+    generated = metric(llama, "tokens_predicted_total") - before
+    assert 300 < generated < 600
+    assert generated - 3 <= event["completion_tokens"] <= generated
