@@ -5,6 +5,7 @@ pool would otherwise hold it up until its keep-alive ends. Running streams get t
 are then ended and settled by the gateway; without that gunicorn would cut them unsettled.
 """
 
+import time
 from typing import Any, Literal
 
 import gevent
@@ -12,6 +13,8 @@ from gunicorn.workers.ggevent import GeventWorker
 
 # What is left of the grace period for ending streams and settling them.
 END_SECONDS = 10
+# A connection that has waited for less is about to bring its request.
+IDLE_SECONDS = 1.0
 
 
 class IdleWait(gevent.Timeout):
@@ -22,6 +25,7 @@ class IdleWait(gevent.Timeout):
         super().__init__(worker.cfg.keepalive, False)  # type: ignore[arg-type]
         self._waits = worker.idle_waits
         self._greenlet: Any = None
+        self._since = time.monotonic()
 
     def __enter__(self) -> "IdleWait":
         self._greenlet = gevent.getcurrent()
@@ -34,8 +38,8 @@ class IdleWait(gevent.Timeout):
         return super().__exit__(*failure)
 
     def cut(self) -> None:
-        """End the wait now, as if its time were up."""
-        if self._greenlet is not None:
+        """End the wait now, as if its time were up, unless it has just begun."""
+        if self._greenlet is not None and time.monotonic() - self._since >= IDLE_SECONDS:
             gevent.get_hub().loop.run_callback(self._greenlet.throw, self)
 
 

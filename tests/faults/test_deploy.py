@@ -55,13 +55,10 @@ def test_a_deploy_loses_no_charge(tmp_path: Path) -> None:
         for reply in short:
             assert (reply.end, reply.finish_reason) == ("done", "stop")
         until(lambda: rig.books.open_holds() == 0, "no open hold", 10)
-        records = rig.records()
-        # Who came too early for the new process was refused a connection, or had one that only the
-        # kernel knew of. No request that was taken was cut.
-        assert {reply.end for reply in replies} <= {"done", "error", "refused", "cut"}
-        cut = [reply for reply in replies if reply.end == "cut"]
-        assert [reply for reply in cut if reply.status or reply.tag in records] == []
+        # Nobody was cut: who came too early for the new process was refused a connection.
+        assert {reply.end for reply in replies} <= {"done", "error", "refused"}
         rig.check_charges([reply for reply in replies if reply.request_id], exact=False)
+        records = rig.records()
         for reply in long:
             record, event = records[reply.tag], rig.events()[reply.request_id]
             # What upstream had on the way when it was told to stop is not lost either.

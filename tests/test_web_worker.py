@@ -1,0 +1,33 @@
+"""Which connections a worker that is told to go closes: those that rest, not those that begin."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import gevent
+import pytest
+
+from promptly import web_worker
+from promptly.web_worker import IDLE_SECONDS, IdleWait
+
+
+def test_a_wait_that_has_just_begun_is_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(web_worker, "time", SimpleNamespace(monotonic=lambda: now))
+    worker: Any = SimpleNamespace(cfg=SimpleNamespace(keepalive=75), idle_waits=set())
+
+    def connection() -> None:
+        with IdleWait(worker):
+            gevent.sleep(60)
+
+    waiting = gevent.spawn(connection)
+    gevent.sleep(0)
+    [wait] = worker.idle_waits
+    # Its request is on the way: whoever sent it would see a connection that breaks off.
+    now += IDLE_SECONDS / 2
+    wait.cut()
+    gevent.sleep(0)
+    assert not waiting.ready()
+    now += IDLE_SECONDS / 2
+    wait.cut()
+    waiting.join(10)
+    assert waiting.successful() and worker.idle_waits == set()
