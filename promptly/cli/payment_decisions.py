@@ -98,14 +98,7 @@ def refund(
             user_id=order.user_id,
             subject=number,
             before=before,
-            after={
-                "state": order.state,
-                "amount_minor": row.amount_minor,
-                "currency": order.currency,
-                "by_hand": by_hand,
-                "tokens_taken": order.tokens_taken,
-                "tokens_owed": order.tokens_owed,
-            },
+            after=refunds.audited(order, row),
         )
     values = _carried_out(row_id)
     with transaction():

@@ -66,14 +66,7 @@ def refund(number: str) -> AnyResponse:
             user_id=order.user_id,
             subject=number,
             before=before,
-            after={
-                "state": order.state,
-                "amount_minor": row.amount_minor,
-                "currency": order.currency,
-                "by_hand": "by_hand" in request.form,
-                "tokens_taken": order.tokens_taken,
-                "tokens_owed": order.tokens_owed,
-            },
+            after=refunds.audited(order, row),
         )
         row_id = row.id
     # If it stays without an answer, reconciliation asks again.

@@ -6,6 +6,7 @@ back. No answer leaves the refund `requested`: reconciliation asks again, for th
 
 import logging
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import func, select
 
@@ -91,6 +92,18 @@ def ask(
     row = _add(order, amount, actor, state=BY_HAND if by_hand else REQUESTED)
     reversals.settle(order, actor=actor)
     return row
+
+
+def audited(order: Order, row: PaymentReversal) -> dict[str, Any]:
+    """What the audit log keeps of an order after a refund was asked for."""
+    return {
+        "state": order.state,
+        "amount_minor": row.amount_minor,
+        "currency": order.currency,
+        "by_hand": row.state == BY_HAND,
+        "tokens_taken": order.tokens_taken,
+        "tokens_owed": order.tokens_owed,
+    }
 
 
 def ask_uncredited(order: Order, amount_minor: int, actor: str, *, surplus: bool) -> int:
