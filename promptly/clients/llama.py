@@ -63,19 +63,31 @@ class LlamaClient:
         self, method: str, path: str, body: bytes | None = None, *, timeout_seconds: float = 5
     ) -> tuple[int, Any]:
         """Status and decoded JSON of a small call; raises LlamaError without an answer."""
+        timeout = urllib3.Timeout(connect=self.connect_timeout_seconds, read=timeout_seconds)
         try:
-            answer = self._http.request(
-                method,
-                self.base_url + path,
-                body=body,
-                headers=self.headers(),
-                timeout=urllib3.Timeout(connect=self.connect_timeout_seconds, read=timeout_seconds),
-                retries=False,
-                redirect=False,
-            )
+            try:
+                answer = self._request(method, path, body, timeout)
+            except urllib3.exceptions.ProtocolError:
+                # llama-server closes a kept connection after five seconds, perhaps at this moment.
+                # These calls change nothing, so they may be made twice.
+                self._http.clear()
+                answer = self._request(method, path, body, timeout)
             return answer.status, orjson.loads(answer.data)
         except (urllib3.exceptions.HTTPError, orjson.JSONDecodeError) as problem:
             raise LlamaError(type(problem).__name__) from problem
+
+    def _request(
+        self, method: str, path: str, body: bytes | None, timeout: urllib3.Timeout
+    ) -> urllib3.BaseHTTPResponse:
+        return self._http.request(
+            method,
+            self.base_url + path,
+            body=body,
+            headers=self.headers(),
+            timeout=timeout,
+            retries=False,
+            redirect=False,
+        )
 
     def stream(self, path: str, body: bytes) -> "LlamaStream":
         """Send a request whose answer is read piece by piece; raises LlamaError."""

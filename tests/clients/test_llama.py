@@ -107,6 +107,30 @@ def test_a_call_whose_answer_is_no_json(serve: Callable[[Answer], LlamaClient]) 
         serve(lambda connection: connection.sendall(text)).call("GET", "/props")
 
 
+def test_a_kept_connection_that_is_just_being_closed() -> None:
+    """As it was for a server that keeps connections for five seconds, asked every five seconds."""
+    good = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = LlamaClient(f"http://127.0.0.1:{listener.getsockname()[1]}", Secret(""), 5)
+
+        def serve() -> None:
+            for _ in range(2):
+                connection, _ = listener.accept()
+                with connection:
+                    connection.recv(65536)
+                    connection.sendall(good)
+                    # It reads the next request, and is gone before it answers.
+                    connection.recv(65536)
+
+        server = threading.Thread(target=serve, daemon=True)
+        server.start()
+        assert [client.call("GET", "/props") for _ in range(2)] == [(200, {})] * 2
+        # Asked twice at most: that nobody takes the third connection is its end.
+        with pytest.raises(LlamaError):
+            client.call("GET", "/props", timeout_seconds=0.2)
+        server.join(10)
+
+
 def test_a_stream(client: LlamaClient, llama: SimulatedLlama) -> None:
     stream = client.stream(CHAT, body("tokens=10 tag=one"))
     data = read_all(stream)
