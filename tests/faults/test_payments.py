@@ -54,6 +54,11 @@ class Market:
         account = self.rig.books.account(paid_tokens=0)
         return account, Customer(self.gateway, account)
 
+    def wait_for_worker(self) -> None:
+        """Until the worker has begun: its first reconciliation, which looks at all, is over."""
+        finished = "SELECT 1 FROM payment_reconciliations WHERE finished_at IS NOT NULL"
+        wait_for(lambda: bool(self.rig.books.rows(finished)), "the first reconciliation", 60)
+
     def pay(self, method: str) -> None:
         """Pay the newest page."""
         [row] = self.rig.books.rows(
@@ -88,9 +93,7 @@ def test_a_pack_is_bought_and_the_receipt_follows_within_seconds(
     market: Market, method: str
 ) -> None:
     account, customer = market.customer()
-    # The worker is at work once the first reconciliation, which it begins with, is over.
-    finished = "SELECT 1 FROM payment_reconciliations WHERE finished_at IS NOT NULL"
-    wait_for(lambda: bool(market.rig.books.rows(finished)), "the first reconciliation", 60)
+    market.wait_for_worker()
     answer = customer.order(method)
     assert answer.status_code == 303
     market.pay(method)
@@ -138,6 +141,7 @@ def test_a_provider_that_hangs_holds_up_nobody_else(market: Market) -> None:
 @pytest.mark.slow
 def test_webhooks_are_taken_without_redis_and_applied_when_it_is_back(market: Market) -> None:
     account, customer = market.customer()
+    market.wait_for_worker()
     assert customer.order("stripe").status_code == 303
     market.rig.redis.kill()
     market.pay("stripe")
