@@ -106,7 +106,6 @@ def main() -> int:
     _RESULTS.mkdir(exist_ok=True)
     try:
         with tempfile.TemporaryDirectory(prefix="bench-") as directory:
-            Path(directory).chmod(0o755)  # PostgreSQL runs as another user when we are root
             figures, facts = _run(options, Path(directory))
     except SandboxError as problem:
         _say(str(problem))

@@ -37,8 +37,6 @@ def check(database_url: str) -> None:
 def main() -> int:
     """Returns the exit code."""
     with tempfile.TemporaryDirectory(prefix="promptly-migrations-") as directory:
-        # PostgreSQL may run as another user, who has to get through to its data.
-        Path(directory).chmod(0o755)
         server = EmbeddedPostgres(Path(directory) / "postgres", durable=False)
         try:
             server.start()

@@ -4,17 +4,19 @@ Run as a script, in a fresh interpreter, because a ``preexec_fn`` in a threaded 
 deadlock. It changes what is asked for, then becomes the command by ``exec``; so the process
 id stays the one the parent knows.
 
-    child.py PARENT_PID DEATH_SIGNAL USER COMMAND ARGUMENT...      (USER "-" means no change)
+    child.py PARENT_PID DEATH_SIGNAL UID:GID COMMAND ARGUMENT...     ("-" means no change of user)
 """
 
 import ctypes
 import os
-import pwd
 import signal
 import sys
 
 PR_SET_PDEATHSIG = 1
 PR_SET_KEEPCAPS = 8
+PR_SET_SECUREBITS = 28
+SECBIT_NO_SETUID_FIXUP = 1 << 2
+SECBIT_KEEP_CAPS = 1 << 4
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_RAISE = 2
 CAP_DAC_OVERRIDE = 1
@@ -33,23 +35,36 @@ class _Sets(ctypes.Structure):
     )
 
 
-def become(libc: ctypes.CDLL, user: str) -> None:
-    """Give up root for ``user``, keeping only the right to pass through closed folders.
+def keep_passage(libc: ctypes.CDLL) -> None:
+    """Keep only the right to pass closed folders, across the change of user that has been made.
 
-    A project under ``/root`` cannot be entered by another user; with CAP_DAC_OVERRIDE kept as
-    an ambient capability the command still finds its files, and nobody's permissions change.
-    Where the capability is not to be had (some containers), the plain change of user remains.
+    Below a folder of mode 0700 the command finds its files by CAP_DAC_OVERRIDE, kept as an ambient
+    capability, and nobody's permissions change. Where it is not to be had (some containers),
+    the plain change of user remains.
     """
-    entry = pwd.getpwnam(user)
-    libc.prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0)
-    os.setgroups([])
-    os.setgid(entry.pw_gid)
-    os.setuid(entry.pw_uid)
     bit = 1 << CAP_DAC_OVERRIDE
     sets = (_Sets * 2)(_Sets(bit, bit, bit), _Sets(0, 0, 0))
     header = _Header(CAPABILITY_VERSION_3, 0)
     if libc.capset(ctypes.byref(header), sets) == 0:
         libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_DAC_OVERRIDE, 0, 0)
+
+
+def become(libc: ctypes.CDLL | None, uid: int, gid: int) -> None:
+    """Give up root for a user and its group; exits 126 if that is not allowed."""
+    if libc is not None:
+        libc.prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0)
+        # Without this bit access(2), by which PostgreSQL looks for its programs, ignores
+        # the capability: it asks on behalf of the real user.
+        libc.prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP | SECBIT_KEEP_CAPS, 0, 0, 0)
+    try:
+        os.setgroups([])
+        os.setgid(gid)
+        os.setuid(uid)
+    except OSError as error:
+        print(f"cannot become user {uid}: {error.strerror}", file=sys.stderr)
+        sys.exit(126)
+    if libc is not None:
+        keep_passage(libc)
 
 
 def main(arguments: list[str]) -> None:
@@ -58,18 +73,15 @@ def main(arguments: list[str]) -> None:
     # A shell ignores some of these for what it starts in the background, and they are inherited.
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None, use_errno=True)
-        if user != "-":
-            become(libc, user)
+    libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+    if user != "-":
+        uid, gid = user.split(":")
+        become(libc, int(uid), int(gid))
+    if libc is not None:
         # After the change of user, which clears it.
         libc.prctl(PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
         if os.getppid() != int(parent):
             return  # the parent ended before the signal was set
-    elif user != "-":
-        entry = pwd.getpwnam(user)
-        os.setgid(entry.pw_gid)
-        os.setuid(entry.pw_uid)
     try:
         os.execv(command[0], command)  # noqa: S606
     except OSError as error:

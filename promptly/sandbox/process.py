@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -39,14 +40,14 @@ def spawn(
     *,
     log: Path,
     death_signal: signal.Signals = signal.SIGTERM,
-    user: str | None = None,
+    user: tuple[int, int] | None = None,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start a command in a session of its own, its output appended to ``log``.
 
     ``death_signal`` is what the kernel sends it when this process dies, even by SIGKILL (Linux).
-    ``user`` is whom to become first, for root only.
+    ``user`` is the uid and gid to become first, for root only.
 
     Raises SandboxError if the executable is not found.
     """
@@ -54,7 +55,8 @@ def spawn(
     if executable is None:
         raise SandboxError(f"{command[0]} is not installed")
     wrapper: list[str] = [sys.executable, "-I", "-S", str(CHILD_SCRIPT)]
-    wrapper += [str(os.getpid()), str(int(death_signal)), user or "-", executable]
+    wrapper += [str(os.getpid()), str(int(death_signal))]
+    wrapper += [f"{user[0]}:{user[1]}" if user else "-", executable]
     wrapper += [str(part) for part in command[1:]]
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
@@ -113,13 +115,31 @@ def tail(log: Path, lines: int = 20) -> str:
 
 
 def socket_directory(preferred: Path, socket_name: str) -> Path:
-    """Return a folder in which a Unix socket of this name has a path that is short enough.
+    """Return a folder in which a Unix socket of this name can be made.
 
-    That is ``preferred`` (made if missing), or a new private folder in the temporary directory;
-    the caller removes the latter.
+    That is ``preferred`` (made if missing), or, where its path is too long or its file system has
+    no sockets, a new private folder in the temporary directory; the caller removes the latter.
     """
     if len(os.fsencode(preferred / socket_name)) <= SOCKET_PATH_BYTES:
         preferred.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return preferred
+        if _takes_sockets(preferred):
+            return preferred
+    return temporary_socket_directory()
+
+
+def temporary_socket_directory() -> Path:
+    """Return a new private folder with a short path; the caller removes it."""
     # Not TMPDIR, which may be as long.
     return Path(tempfile.mkdtemp(prefix="promptly-", dir="/tmp"))
+
+
+def _takes_sockets(folder: Path) -> bool:
+    probe = folder / ".probe"
+    with socket.socket(socket.AF_UNIX) as server:
+        try:
+            probe.unlink(missing_ok=True)
+            server.bind(str(probe))
+            probe.unlink()
+        except OSError:
+            return False
+    return True
