@@ -6,6 +6,7 @@ from gevent import monkey
 monkey.patch_all()
 
 from importlib import import_module
+from importlib.util import find_spec
 
 from promptly import green
 from promptly.settings import SettingsError, from_environment
@@ -25,7 +26,8 @@ bind = f"{settings.gateway_bind}:{settings.gateway_port}"
 workers = settings.web_concurrency
 worker_class = "promptly.web_worker.Worker"
 worker_connections = 4000
-http_parser = "fast"
+# The one in C where it is installed, which on Linux takes a compiler; else gunicorn's own.
+http_parser = "auto"
 control_socket_disable = True
 # Longer than a proxy in front keeps its connections, so that none is closed under a request.
 keepalive = 75
@@ -40,6 +42,12 @@ accesslog = None
 errorlog = "-"
 loglevel = "warning"
 proc_name = "promptly"
+
+
+def on_starting(server):
+    """Say once what requests cost more for."""
+    if find_spec("gunicorn_h1c") is None:
+        server.log.warning("gunicorn_h1c is not installed: requests are parsed in Python")
 
 
 def post_worker_init(worker):

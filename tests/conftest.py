@@ -28,6 +28,8 @@ from promptly.sandbox.stripe import SimulatedStripe
 from promptly.settings import Settings
 from tests.servers import Databases, Servers, WorkerRedis, make_settings
 
+pytest_plugins = ["tests.plugins.tools"]
+
 SettingsFactory = Callable[..., Settings]
 AppFactory = Callable[..., Flask]
 
@@ -50,6 +52,10 @@ def _refuse_other_hosts(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Everything is on this machine, which a proxy for the outside world cannot reach.
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        os.environ.pop(name, None)
+        os.environ.pop(name.upper(), None)
     for name in ("DATABASE_URL", "REDIS_URL"):
         host = urlsplit(os.environ.get(name, "")).hostname
         if host:

@@ -3,7 +3,6 @@
 import os
 import re
 import subprocess
-import tomllib
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 
 import pytest
 import yaml
-from packaging.requirements import Requirement
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
@@ -22,13 +20,6 @@ PROJECT = Path(__file__).parent.parent
 
 # What tools and runs leave behind.
 _NOT_OURS = re.compile(r"\.(?!ci$).*|__pycache__|results|node_modules")
-
-# Each exported file, and the dependency groups it holds besides what the product needs.
-REQUIREMENTS = {
-    "requirements-production.txt": (),
-    "requirements.txt": ("sandbox",),
-    "requirements-dev.txt": ("dev",),
-}
 
 
 def project_files() -> Iterator[Path]:
@@ -41,16 +32,6 @@ def project_files() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def compose() -> dict[str, Any]:
     return yaml.safe_load((PROJECT / "docker-compose.yml").read_text())
-
-
-@pytest.fixture(scope="module")
-def lock() -> dict[str, Any]:
-    return tomllib.loads((PROJECT / "uv.lock").read_text())
-
-
-@pytest.fixture(scope="module")
-def pyproject() -> dict[str, Any]:
-    return tomllib.loads((PROJECT / "pyproject.toml").read_text())
 
 
 def test_compose_has_the_services_of_production(compose: dict[str, Any]) -> None:
@@ -98,74 +79,6 @@ def test_make_knows_its_commands() -> None:
     ).stdout
     listed = set(re.findall(r"^  make (\S+)", shown, re.MULTILINE))
     assert {"run", "test", "check", "bench", "help"} <= listed
-
-
-def test_the_lock_is_in_step_with_pyproject(
-    lock: dict[str, Any], pyproject: dict[str, Any]
-) -> None:
-    metadata = root_package(lock)["metadata"]
-    assert locked_requirements(metadata["requires-dist"]) == named_requirements(
-        pyproject["project"]["dependencies"]
-    )
-    groups = pyproject["dependency-groups"]
-    for name in groups:
-        locked = locked_requirements(metadata["requires-dev"][name])
-        assert locked == named_requirements(members(groups, name)), name
-
-
-@pytest.mark.parametrize("name", REQUIREMENTS)
-def test_requirements_are_in_step_with_the_lock(lock: dict[str, Any], name: str) -> None:
-    exported = set()
-    for line in (PROJECT / name).read_text().splitlines():
-        requirement = Requirement(line)
-        (pin,) = requirement.specifier
-        assert pin.operator == "==", line
-        exported.add((requirement.name, pin.version))
-    assert exported == closure(lock, REQUIREMENTS[name])
-
-
-def root_package(lock: dict[str, Any]) -> dict[str, Any]:
-    return next(item for item in lock["package"] if item["source"] == {"virtual": "."})
-
-
-def named_requirements(lines: list[str]) -> dict[str, Any]:
-    return {item.name: item.specifier for item in map(Requirement, lines)}
-
-
-def locked_requirements(entries: list[dict[str, str]]) -> dict[str, Any]:
-    return named_requirements([entry["name"] + entry.get("specifier", "") for entry in entries])
-
-
-def members(groups: dict[str, Any], name: str) -> list[str]:
-    """The requirements of a group, those of included groups too."""
-    found = []
-    for entry in groups[name]:
-        found += [entry] if isinstance(entry, str) else members(groups, entry["include-group"])
-    return found
-
-
-def closure(lock: dict[str, Any], groups: tuple[str, ...]) -> set[tuple[str, str]]:
-    """Name and version of all that the product and these groups need, on any platform."""
-    packages: dict[str, list[dict[str, Any]]] = {}
-    for item in lock["package"]:
-        packages.setdefault(item["name"], []).append(item)
-    root = root_package(lock)
-    wanted = list(root["dependencies"])
-    for group in groups:
-        wanted += root["dev-dependencies"][group]
-    found: set[tuple[str, str]] = set()
-    while wanted:
-        entry = wanted.pop()
-        for package in packages[entry["name"]]:
-            # An entry names a version only where the lock has several.
-            if entry.get("version", package["version"]) != package["version"]:
-                continue
-            if (package["name"], package["version"]) not in found:
-                found.add((package["name"], package["version"]))
-                wanted += package.get("dependencies", ())
-            for extra in entry.get("extra", ()):
-                wanted += package["optional-dependencies"][extra]
-    return found
 
 
 def test_documents_link_to_what_is_there() -> None:

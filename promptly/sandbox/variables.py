@@ -20,6 +20,8 @@ SECRETS: Mapping[str, Callable[[], str]] = dict.fromkeys(
     ("GATEWAY_SECRET_KEY", "KEY_PEPPER", "ADMIN_KEY"), _new_secret
 )
 
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
 
 def setting_names() -> list[str]:
     """Return the names of all variables promptly reads."""
@@ -56,6 +58,12 @@ def write_private(file: Path, values: Mapping[str, str]) -> None:
 
 
 def child_environment() -> dict[str, str]:
-    """Return our environment without empty settings, which would hide the embedded ones."""
+    """Return our environment, fit for the product's processes.
+
+    Without empty settings, which would hide the embedded ones; with UTF-8 whatever the locale is;
+    and with the stand-ins on this machine asked directly, not through a proxy.
+    """
     names = set(setting_names())
-    return {name: value for name, value in os.environ.items() if value or name not in names}
+    kept = {name: value for name, value in os.environ.items() if value or name not in names}
+    no_proxy = ",".join(filter(None, [kept.get("no_proxy") or kept.get("NO_PROXY"), *LOOPBACK]))
+    return kept | {"PYTHONUTF8": "1", "no_proxy": no_proxy, "NO_PROXY": no_proxy}

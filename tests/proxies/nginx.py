@@ -1,17 +1,15 @@
 """nginx as docs/operating.md configures it, with the names of a test put in."""
 
 import os
-import shutil
 import subprocess
 import urllib.error
 import urllib.request
 from pathlib import Path
 
-import pytest
-
 from promptly.sandbox import process
 from promptly.sandbox.ports import free_port
 from tests.docs.snippets import PROJECT, snippets_of
+from tests.plugins import tools
 
 DOCUMENT = "docs/operating.md"
 
@@ -92,10 +90,15 @@ class Nginx:
         user = "user root;" if os.geteuid() == 0 else ""
         config = folder / "nginx.conf"
         config.write_text(FRAME.format(user=user, folder=folder, block=block))
-        binary = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
-        if binary is None:
-            pytest.skip("no nginx: on Debian apt-get install nginx-light")
-        command = [binary, "-p", str(folder), "-e", str(folder / "start.log"), "-c", str(config)]
+        command = [
+            tools.nginx() or "nginx",
+            "-p",
+            str(folder),
+            "-e",
+            str(folder / "start.log"),
+            "-c",
+            str(config),
+        ]
         self._process = process.spawn(command, log=folder / "output.log", cwd=folder)
         process.wait_until(self._answers, 20, "nginx")
 

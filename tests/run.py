@@ -1,0 +1,58 @@
+"""`make test` and `make check`: the suite in three phases, as parallel as each may be.
+
+Quick tests share the machine; of the slow ones, which share servers, a file stays in one worker;
+what measures, or kills under load, has the machine to itself. Further arguments are pytest's.
+"""
+
+import os
+import subprocess
+import sys
+
+NEED_TOOLS = ("real_llama", "browser", "nginx", "node", "llama_index")
+# Tests wait for processes and clocks as often as they work; each worker has servers of its own.
+WORKERS = min(8, max(2, (os.cpu_count() or 2) * 3 // 2))
+# pytest's exit codes.
+INTERRUPTED = 2
+NO_TESTS = 5
+
+LEFT_OUT = """
+Left out: tests that need Chromium, nginx, Node, LlamaIndex or a built llama-server. `make check`
+runs them; CONTRIBUTING.md says how to install what they need.
+"""
+EXHAUSTIVE_LEFT_OUT = """
+Left out: exhaustive variants, of which a sample ran. `make check-all` runs them all.
+"""
+
+PHASES = (
+    ("not slow and not alone", ["-n", str(WORKERS)]),
+    ("slow and not alone", ["-n", str(WORKERS), "--dist", "loadfile", "--durations=15"]),
+    ("alone", ["--durations=10"]),
+)
+
+
+def main(arguments: list[str]) -> int:
+    """Run the phases, all of them even if one fails; returns the first failure's exit code."""
+    options = {"--all", "--exhaustive"} & set(arguments)
+    given = [argument for argument in arguments if argument not in options]
+    left_out = [] if options else list(NEED_TOOLS)
+    if "--exhaustive" not in options:
+        left_out.append("exhaustive")
+    codes = []
+    for marks, parallel in PHASES:
+        selected = " and ".join([marks, *(f"not {mark}" for mark in left_out)])
+        command = [sys.executable, "-m", "pytest", *parallel, "-m", selected, *given]
+        codes.append(subprocess.run(command, check=False).returncode)
+        if codes[-1] == INTERRUPTED:
+            return INTERRUPTED
+    if not options:
+        print(LEFT_OUT, end="")
+    elif "--exhaustive" not in options:
+        print(EXHAUSTIVE_LEFT_OUT, end="")
+    failures = [code for code in codes if code not in {0, NO_TESTS}]
+    if failures:
+        return failures[0]
+    return NO_TESTS if set(codes) == {NO_TESTS} else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
