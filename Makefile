@@ -10,7 +10,7 @@ EXPORT := uv export --frozen --quiet --no-hashes --no-header --no-annotate
 NODE_CLIENTS := tests/conformance/node
 NPM := PATH="$(CURDIR)/.venv-clients/bin:$$PATH" npm --prefix $(NODE_CLIENTS)
 
-.PHONY: help venv dev run test check clients lint migrations bench screenshots requirements
+.PHONY: help venv dev run test check check-all clients lint migrations bench screenshots requirements
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ test: dev ## Run the tests that need nothing but Python (ARGS="-k NAME")
 
 check: lint migrations clients ## What CI runs: lint, types, imports, migrations, every test
 	@$(TESTS) --all $(ARGS)
+
+check-all: lint migrations clients ## The same, with all exhaustive variants
+	@$(TESTS) --exhaustive $(ARGS)
 
 clients: $(NODE_CLIENTS)/node_modules/.ready ## Install the clients under test that are not in .venv (Node, LlamaIndex)
 	@scripts/environment.sh .venv-clients tests/conformance/requirements.txt

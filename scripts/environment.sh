@@ -60,7 +60,7 @@ make_environment() {
   fi
   say "making $folder with Python $(version "$found") ..."
   rm -rf "$folder"
-  if "$found" -c 'import ensurepip, venv' >/dev/null 2>&1; then
+  if "$found" -c 'import ensurepip, venv; ensurepip.version()' >/dev/null 2>&1; then
     "$found" -m venv "$folder" && return
     rm -rf "$folder"
     fail "Python $(version "$found") could not make an environment in $folder"

@@ -8,6 +8,9 @@ import os
 import subprocess
 import sys
 
+# Whether tests that generate their cases are to make all of them, not a sample.
+EXHAUSTIVE = "PROMPTLY_EXHAUSTIVE_TESTS" in os.environ
+
 NEED_TOOLS = ("real_llama", "browser", "nginx", "node", "llama_index")
 # Tests wait for processes and clocks as often as they work; each worker has servers of its own.
 WORKERS = min(8, max(2, (os.cpu_count() or 2) * 3 // 2))
@@ -34,19 +37,21 @@ def main(arguments: list[str]) -> int:
     """Run the phases, all of them even if one fails; returns the first failure's exit code."""
     options = {"--all", "--exhaustive"} & set(arguments)
     given = [argument for argument in arguments if argument not in options]
+    everything = "--exhaustive" in options
     left_out = [] if options else list(NEED_TOOLS)
-    if "--exhaustive" not in options:
+    if not everything:
         left_out.append("exhaustive")
+    environment = os.environ | ({"PROMPTLY_EXHAUSTIVE_TESTS": "1"} if everything else {})
     codes = []
     for marks, parallel in PHASES:
         selected = " and ".join([marks, *(f"not {mark}" for mark in left_out)])
         command = [sys.executable, "-m", "pytest", *parallel, "-m", selected, *given]
-        codes.append(subprocess.run(command, check=False).returncode)
+        codes.append(subprocess.run(command, env=environment, check=False).returncode)
         if codes[-1] == INTERRUPTED:
             return INTERRUPTED
     if not options:
         print(LEFT_OUT, end="")
-    elif "--exhaustive" not in options:
+    elif not everything:
         print(EXHAUSTIVE_LEFT_OUT, end="")
     failures = [code for code in codes if code not in {0, NO_TESTS}]
     if failures:

@@ -38,6 +38,7 @@ def test_the_old_key_is_refused_everywhere_from_the_answer_on(tmp_path: Path) ->
             for thread in threads:
                 thread.start()
             wait_for(partial(_sent_since, seen, 0.0, 4 * CONNECTIONS), "answers before")
+            registered_at = time.monotonic()
             assert register(gateway.url, email) == 200
             answered_at = time.monotonic()
             wait_for(partial(_sent_since, seen, answered_at, 8 * CONNECTIONS), "answers after")
@@ -45,10 +46,10 @@ def test_the_old_key_is_refused_everywhere_from_the_answer_on(tmp_path: Path) ->
             for thread in threads:
                 thread.join()
 
-            before = {status for _, ended_at, status in seen if ended_at < answered_at - 1}
+            # In between it may be either: the key ends while the POST is being answered.
+            before = {status for _, ended_at, status in seen if ended_at < registered_at}
             after = [status for sent_at, _, status in seen if sent_at > answered_at]
-            assert before <= {200}
-            assert any(status == 200 for _, _, status in seen)
+            assert before == {200}
             assert set(after) == {401}
 
 

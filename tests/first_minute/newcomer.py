@@ -58,7 +58,7 @@ class Newcomer:
         self.person = person or Person()
         self.port = free_port()
         self.output = Path(tempfile.mkdtemp(prefix="first-minute-")) / "output"
-        self._wrapper = wrapper
+        self.wrapper = wrapper
         self._process: subprocess.Popen[bytes] | None = None
         home = folder.parent / "home"
         home.mkdir(exist_ok=True)
@@ -78,6 +78,10 @@ class Newcomer:
     def printed(self) -> str:
         """What `make run` has printed so far."""
         return self.output.read_text(errors="replace") if self.output.exists() else ""
+
+    def install(self) -> None:
+        """What takes the network, the SDK of the README's third block included."""
+        self.run("bash", f"make venv; .venv/bin/python -m pip install --quiet {pinned('openai')}")
 
     def make_run(self) -> None:
         """`make run`; returns when it says that it is ready."""
@@ -100,7 +104,7 @@ class Newcomer:
         key = ""
         printed = []
         mail = self.folder / ".promptly" / "mail"
-        self.run("bash", f".venv/bin/python -m pip install --quiet {pinned('openai')}")
+        self.install()
         for snippet in first_screen():
             text = snippet.text.replace(README_URL, f"http://127.0.0.1:{self.port}")
             if "PROMPTLY_KEY=" in text:
@@ -132,18 +136,18 @@ class Newcomer:
         assert "stopping" in self.printed
 
     def clean(self) -> None:
-        """End what is still there."""
+        """End what is still there; idempotent."""
         if self._process is not None and self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGTERM)
             self._process.wait(STOP_SECONDS)
-        shutil.rmtree(self.output.parent)
+        shutil.rmtree(self.output.parent, ignore_errors=True)
 
     def _popen(
         self, command: list[str | Path], *, stdout: object, **variables: str
     ) -> subprocess.Popen[bytes]:
         other = self.person if self.person.is_somebody_else else None
         return subprocess.Popen(
-            [*self._wrapper, *command],
+            [*self.wrapper, *command],
             cwd=self.folder,
             env=self._environment | variables,
             stdin=subprocess.DEVNULL,

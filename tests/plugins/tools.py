@@ -5,6 +5,7 @@ With CI=true a skipped test has failed (no_skips.py), so that CI cannot quietly 
 
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,18 @@ def nginx() -> str | None:
     return shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
 
 
+def newer_python() -> Path | None:
+    """A Python for which some of our packages have no wheel; pyenv's count too."""
+    found = [shutil.which(name) for name in ("python3.14", "python3.13")]
+    versions = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser() / "versions"
+    found += [str(path) for path in versions.glob("3.1[34].*/bin/python")]
+    for path in filter(None, found):
+        # A shim of pyenv's may be there for a version that is not.
+        if subprocess.run([path, "-c", ""], capture_output=True, check=False).returncode == 0:
+            return Path(path)
+    return None
+
+
 def installed(*patterns: str) -> bool:
     """Whether each pattern, below the project's folder, is met."""
     return all(next(PROJECT.glob(pattern), None) for pattern in patterns)
@@ -56,6 +69,12 @@ TOOLS = {
         "llama-server",
         lambda: real_llama.find_binary() is not None,
         "apt-get install cmake g++; PYTHON=.venv/bin/python scripts/build-llama-server.sh",
+    ),
+    "newer_python": Tool(
+        "Python 3.13 or 3.14", lambda: newer_python() is not None, "apt-get install python3.13"
+    ),
+    "network_namespaces": Tool(
+        "iproute2", lambda: shutil.which("ip") is not None, "apt-get install iproute2"
     ),
     "as_root": Tool("root", lambda: os.geteuid() == 0, "run the tests as root"),
 }
