@@ -5,13 +5,15 @@ what measures, or kills under load, has the machine to itself. Further arguments
 """
 
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 # Whether tests that generate their cases are to make all of them, not a sample.
 EXHAUSTIVE = "PROMPTLY_EXHAUSTIVE_TESTS" in os.environ
 
-NEED_TOOLS = ("real_llama", "browser", "nginx", "node", "llama_index")
+NEED_TOOLS = ("real_llama", "browser", "nginx", "node", "llama_index", "network")
 # Tests wait for processes and clocks as often as they work; each worker has servers of its own.
 WORKERS = min(8, max(2, (os.cpu_count() or 2) * 3 // 2))
 # pytest's exit codes.
@@ -19,18 +21,29 @@ INTERRUPTED = 2
 NO_TESTS = 5
 
 LEFT_OUT = """
-Left out: tests that need Chromium, nginx, Node, LlamaIndex or a built llama-server. `make check`
-runs them; CONTRIBUTING.md says how to install what they need.
+Left out: tests that need Chromium, nginx, Node, LlamaIndex, a built llama-server or the network.
+`make check` runs them; CONTRIBUTING.md says how to install what they need.
 """
 EXHAUSTIVE_LEFT_OUT = """
 Left out: exhaustive variants, of which a sample ran. `make check-all` runs them all.
 """
 
-PHASES = (
-    ("not slow and not alone", ["-n", str(WORKERS)]),
-    ("slow and not alone", ["-n", str(WORKERS), "--dist", "loadfile", "--durations=15"]),
-    ("alone", ["--durations=10"]),
-)
+TESTS = Path(__file__).parent
+
+
+def files_for(mark: str) -> list[str]:
+    """The test files in which a mark occurs: collecting all others takes half a minute."""
+    return [str(path) for path in TESTS.rglob("test_*.py") if f"mark.{mark}" in path.read_text()]
+
+
+def wholly(*marks: str) -> list[str]:
+    """Options that leave out the files in which every test has one of the marks."""
+    pattern = re.compile(rf"^pytestmark = .*mark\.({'|'.join(marks)})\b", re.MULTILINE)
+    return [
+        f"--ignore={path}"
+        for path in TESTS.rglob("test_*.py")
+        if pattern.search(path.read_text().replace("[\n    ", "[").replace(",\n    ", ", "))
+    ]
 
 
 def main(arguments: list[str]) -> int:
@@ -43,9 +56,21 @@ def main(arguments: list[str]) -> int:
         left_out.append("exhaustive")
     environment = os.environ | ({"PROMPTLY_EXHAUSTIVE_TESTS": "1"} if everything else {})
     codes = []
-    for marks, parallel in PHASES:
+    parallel = ["-n", str(WORKERS)]
+    whole = not any(Path(argument.partition("::")[0]).exists() for argument in given)
+    phases = (
+        ("not slow and not alone", parallel, wholly("slow", "alone") if whole else []),
+        (
+            "slow and not alone",
+            [*parallel, "--dist", "loadfile", "--durations=15"],
+            files_for("slow") if whole else [],
+        ),
+        ("alone", ["--durations=10"], files_for("alone") if whole else []),
+    )
+    for marks, options_of_phase, files in phases:
         selected = " and ".join([marks, *(f"not {mark}" for mark in left_out)])
-        command = [sys.executable, "-m", "pytest", *parallel, "-m", selected, *given]
+        command = [sys.executable, "-m", "pytest", *options_of_phase, "-m", selected]
+        command += [*given, *files]
         codes.append(subprocess.run(command, env=environment, check=False).returncode)
         if codes[-1] == INTERRUPTED:
             return INTERRUPTED

@@ -117,7 +117,7 @@ class Product:
         gunicorn = [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "wsgi:app"]
         self._start_process("web", gunicorn, DRAIN_SECONDS)
         # Only then: on a small machine every further import would delay the first page.
-        with step("waiting until all of it is ready"):
+        with step("starting the workers"):
             ready = self.supervisor.wait_until(
                 self._is_ready, READY_TIMEOUT_SECONDS, "/health/ready"
             )

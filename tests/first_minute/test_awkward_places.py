@@ -14,6 +14,7 @@ from tests.plugins import tools
 
 pytestmark = [
     pytest.mark.exhaustive,
+    pytest.mark.network,
     pytest.mark.slow,
     pytest.mark.alone,
     pytest.mark.timeout(1800),

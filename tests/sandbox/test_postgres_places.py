@@ -95,7 +95,8 @@ def test_without_the_capability_a_copy_of_the_programs_is_used(closed: Path, pla
         assert ended.returncode == 0, ended.stderr
         return ended.stdout.split()
 
-    assert start() == start()
+    # A long path has its socket elsewhere, so only the data are compared.
+    assert start()[1] == start()[1]
     copies = list(place.glob("postgres-*"))
     assert len(copies) == 1
     assert (copies[0].stat().st_uid, copies[0].stat().st_mode & 0o022) == (0, 0)

@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 from promptly.sandbox.process import SandboxError
 from promptly.sandbox.provider.process import SimulatedProvider
 from promptly.services.payments.truth import tokens_reversed
+from tests.run import EXHAUSTIVE
 from tests.shop import Json, Shop
 
 TOKENS, PRICE = 25_000_000, 200
 COPIES = 20
+EXAMPLES = 25 if EXHAUSTIVE else 8
 
 
 def held(shop: Shop, page: str) -> list[str]:
@@ -121,7 +123,9 @@ def stripe_step(shop: Shop, page: str, step: str, dice: random.Random) -> None:
 
 
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
     steps=st.lists(st.sampled_from(STRIPE_STEPS), max_size=6),
@@ -158,7 +162,9 @@ BTCPAY_STEPS = ("pay", "part", "confirm", "replace", "expire", "settled", "inval
 
 
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
     steps=st.lists(st.sampled_from(BTCPAY_STEPS), max_size=7),
