@@ -26,7 +26,8 @@ from promptly.sandbox.btcpay import SimulatedBTCPay
 from promptly.sandbox.mail import MailCatcher
 from promptly.sandbox.stripe import SimulatedStripe
 from promptly.settings import Settings
-from tests.servers import Databases, Servers, WorkerRedis, make_settings
+from tests.databases import Databases, FreshDatabase
+from tests.servers import Servers, WorkerRedis, make_settings
 
 pytest_plugins = ["tests.plugins.tools"]
 
@@ -61,6 +62,12 @@ def pytest_configure(config: pytest.Config) -> None:
         if host:
             _LOCAL_HOSTS.add(host)
     sys.addaudithook(_refuse_other_hosts)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first: a file stays in one worker, and must not be the last."""
+    slow = {item.path for item in items if item.get_closest_marker("slow") is not None}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -156,12 +163,18 @@ def session(app_context: Flask) -> Session:
     return db.session()
 
 
+@pytest.fixture(scope="session")
+def _fresh_database(databases: Databases, template_database: str) -> Iterator[FreshDatabase]:
+    found = FreshDatabase(databases, template_database)
+    yield found
+    found.drop()
+
+
 @pytest.fixture
-def fresh_database(databases: Databases, template_database: str) -> Iterator[str]:
+def fresh_database(databases: Databases, _fresh_database: FreshDatabase) -> Iterator[str]:
     """The URL of a migrated, empty database of the test's own."""
-    name = databases.create(template_database)
-    yield databases.url(name)
-    databases.drop(name)
+    yield databases.url(_fresh_database.take())
+    _fresh_database.give_back()
 
 
 @pytest.fixture

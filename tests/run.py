@@ -1,11 +1,11 @@
-"""`make test` and `make check`: the suite in three phases, as parallel as each may be.
+"""`make test` and `make check`: the suite in parallel, then what needs the machine to itself.
 
-Quick tests share the machine; of the slow ones, which share servers, a file stays in one worker;
-what measures, or kills under load, has the machine to itself. Further arguments are pytest's.
+Tests of a file share servers, so a file stays in one worker; slow files are begun first
+(conftest.py), so that none is waited for at the end. What measures, or kills under load, runs
+alone and last. Further arguments are pytest's.
 """
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -31,19 +31,9 @@ Left out: exhaustive variants, of which a sample ran. `make check-all` runs them
 TESTS = Path(__file__).parent
 
 
-def files_for(mark: str) -> list[str]:
-    """The test files in which a mark occurs: collecting all others takes half a minute."""
+def files_with(mark: str) -> list[str]:
+    """The test files in which a mark occurs: to collect all others takes half a minute."""
     return [str(path) for path in TESTS.rglob("test_*.py") if f"mark.{mark}" in path.read_text()]
-
-
-def wholly(*marks: str) -> list[str]:
-    """Options that leave out the files in which every test has one of the marks."""
-    pattern = re.compile(rf"^pytestmark = .*mark\.({'|'.join(marks)})\b", re.MULTILINE)
-    return [
-        f"--ignore={path}"
-        for path in TESTS.rglob("test_*.py")
-        if pattern.search(path.read_text().replace("[\n    ", "[").replace(",\n    ", ", "))
-    ]
 
 
 def main(arguments: list[str]) -> int:
@@ -56,16 +46,14 @@ def main(arguments: list[str]) -> int:
         left_out.append("exhaustive")
     environment = os.environ | ({"PROMPTLY_EXHAUSTIVE_TESTS": "1"} if everything else {})
     codes = []
-    parallel = ["-n", str(WORKERS)]
     whole = not any(Path(argument.partition("::")[0]).exists() for argument in given)
     phases = (
-        ("not slow and not alone", parallel, wholly("slow", "alone") if whole else []),
         (
-            "slow and not alone",
-            [*parallel, "--dist", "loadfile", "--durations=15"],
-            files_for("slow") if whole else [],
+            "not alone",
+            ["-n", str(WORKERS), "--dist=loadfile", "--no-loadscope-reorder", "--durations=15"],
+            [],
         ),
-        ("alone", ["--durations=10"], files_for("alone") if whole else []),
+        ("alone", ["--durations=10"], files_with("alone") if whole else []),
     )
     for marks, options_of_phase, files in phases:
         selected = " and ".join([marks, *(f"not {mark}" for mark in left_out)])

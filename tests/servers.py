@@ -11,18 +11,14 @@ import signal
 import subprocess
 import sys
 import tempfile
-import uuid
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import flask_migrate
 import psutil
-import psycopg2
 import urllib3
-from psycopg2 import sql
-from sqlalchemy import make_url
 
 from promptly.app import create_app
 from promptly.sandbox import process
@@ -31,6 +27,7 @@ from promptly.sandbox.postgres import EmbeddedPostgres
 from promptly.sandbox.process import SandboxError
 from promptly.sandbox.redis_server import EmbeddedRedis
 from promptly.settings import Settings, database_url
+from tests.databases import Databases
 
 PROJECT = Path(__file__).parent.parent
 
@@ -43,37 +40,6 @@ VARIABLES = {
     "KEY_PEPPER": "test-key-pepper-0123456789-abcdefghij",
     "SMTP_TLS": "none",
 }
-
-
-class Databases:
-    """Creates databases on one PostgreSQL server and removes them again."""
-
-    def __init__(self, url: str) -> None:
-        self.server_url = url.replace("postgresql+psycopg2://", "postgresql://")
-
-    def url(self, name: str) -> str:
-        """The URL of one database of this server."""
-        return make_url(self.server_url).set(database=name).render_as_string(hide_password=False)
-
-    def create(self, template: str = "template1", prefix: str = "promptly_test") -> str:
-        """Make a database and return its name."""
-        name = f"{prefix}_{uuid.uuid4().hex[:16]}"
-        self._run(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
-                sql.Identifier(name), sql.Identifier(template)
-            )
-        )
-        return name
-
-    def drop(self, name: str) -> None:
-        """Remove a database, ending the sessions that use it."""
-        self._run(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
-
-    def _run(self, statement: sql.Composed) -> None:
-        with closing(psycopg2.connect(self.server_url)) as connection:
-            connection.autocommit = True
-            with connection.cursor() as cursor:
-                cursor.execute(statement)
 
 
 def make_settings(**values: object) -> Settings:

@@ -16,7 +16,8 @@ from bench.statements import Statement, explain, scanned_whole, watched
 from promptly.app import create_app
 from promptly.extensions import db
 from tests.conftest import dispose
-from tests.servers import Databases, WorkerRedis
+from tests.databases import Databases
+from tests.servers import WorkerRedis
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,8 @@ from promptly.services.payments import lots, refunds
 from promptly.transactions import transaction
 from tests import factories
 from tests.conftest import dispose
-from tests.servers import Databases, make_settings
+from tests.databases import Databases
+from tests.servers import make_settings
 
 
 @pytest.fixture(scope="module")

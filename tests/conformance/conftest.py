@@ -14,7 +14,8 @@ from promptly.sandbox.llama import SimulatedLlama
 from promptly.sandbox.real_llama import RealLlama
 from tests.books import Account, Books
 from tests.conformance.backends import Backend, RealUpstream, SimulatedUpstream
-from tests.servers import Databases, Gateway, WorkerRedis
+from tests.databases import Databases
+from tests.servers import Gateway, WorkerRedis
 
 UPSTREAM_KEY = "upstream-key"
 

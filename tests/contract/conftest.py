@@ -9,7 +9,8 @@ from promptly.sandbox.llama import SimulatedLlama
 from tests.blueprints.v1.client import Client
 from tests.books import Account, Books
 from tests.contract.contract import Contract
-from tests.servers import Databases, Gateway, WorkerRedis
+from tests.databases import Databases
+from tests.servers import Gateway, WorkerRedis
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -31,8 +31,8 @@ from tests.servers import Gateway
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-# The random ones come on top of the boundary values, of which a large body has some hundreds.
-CASES, RANDOM_REQUESTS, RANDOM_STREAMS = (10_000, 320, 350) if EXHAUSTIVE else (1_000, 15, 15)
+# All of them: boundary values, of which a large body has some hundreds, and random ones on top.
+CASES, RANDOM_REQUESTS, RANDOM_STREAMS = (10_000, 320, 350) if EXHAUSTIVE else (1_000, 80, 80)
 
 # Fields whose rules concern others too, so that a body may be right by its schema and refused.
 EXCUSED = {
@@ -68,7 +68,7 @@ def settings(modes: str, examples: int, *, with_auth: bool = False) -> Schemathe
             },
             "phases": {
                 "examples": alone,
-                "coverage": {**alone, "enabled": not with_auth},
+                "coverage": {**alone, "enabled": EXHAUSTIVE and not with_auth},
                 "fuzzing": {**alone, "error-feedback": {"enabled": False}},
             },
             "checks": {

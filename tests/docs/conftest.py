@@ -10,7 +10,8 @@ from promptly.sandbox.llama import SimulatedLlama
 from promptly.services import accounts
 from promptly.transactions import transaction
 from tests.books import Account, Books
-from tests.servers import Databases, Gateway, WorkerRedis
+from tests.databases import Databases
+from tests.servers import Gateway, WorkerRedis
 
 ADMIN_KEY = "the-documents-own-admin-key-0123456789"
 

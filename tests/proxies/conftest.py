@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.books import Books
+from tests.databases import Databases
 from tests.proxies.nginx import Certificate, Nginx
-from tests.servers import Databases, Gateway, WorkerRedis
+from tests.servers import Gateway, WorkerRedis
 
 ADMIN_KEY = "the-admin-key-of-these-tests-0123456789"
 

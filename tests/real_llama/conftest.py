@@ -7,8 +7,9 @@ import pytest
 from promptly.sandbox.real_llama import RealLlama
 from tests.blueprints.v1.client import Client
 from tests.books import Account, Books
+from tests.databases import Databases
 from tests.real_llama.gateways import API_KEY, running_gateway
-from tests.servers import Databases, Gateway, WorkerRedis
+from tests.servers import Gateway, WorkerRedis
 
 
 @pytest.fixture(scope="package")

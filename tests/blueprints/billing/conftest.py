@@ -11,7 +11,8 @@ from promptly.app import create_app
 from promptly.transactions import transaction
 from tests.blueprints.billing.signing import CONFIGURED
 from tests.conftest import dispose
-from tests.servers import Databases, WorkerRedis, make_settings
+from tests.databases import Databases
+from tests.servers import WorkerRedis, make_settings
 
 
 @pytest.fixture(scope="package")

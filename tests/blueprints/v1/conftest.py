@@ -8,7 +8,8 @@ import pytest
 from promptly.sandbox.llama import SimulatedLlama
 from tests.blueprints.v1.client import Client
 from tests.books import Account, Books
-from tests.servers import Databases, Gateway, WorkerRedis
+from tests.databases import Databases
+from tests.servers import Gateway, WorkerRedis
 
 MakeGateway = Callable[..., Gateway]
 MakeLlama = Callable[..., SimulatedLlama]

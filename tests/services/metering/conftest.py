@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.books import Account, Books
-from tests.servers import Databases
+from tests.databases import Databases
 from tests.services.metering.meter import Meter
 
 

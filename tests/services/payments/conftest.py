@@ -11,7 +11,8 @@ from promptly.sandbox.btcpay import SimulatedBTCPay
 from promptly.sandbox.stripe import SimulatedStripe
 from promptly.transactions import transaction
 from tests.conftest import dispose
-from tests.servers import Databases, WorkerRedis, make_settings
+from tests.databases import Databases
+from tests.servers import WorkerRedis, make_settings
 from tests.shop import Shop, Site, configuration
 
 TABLES = "payment_reversals, payment_cases, webhook_events, orders, payment_reconciliations, outbox"
