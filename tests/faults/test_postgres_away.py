@@ -26,7 +26,7 @@ def _kill(rig: Rig) -> None:
     rig.postgres.kill()
 
 
-@pytest.mark.parametrize("goes", [_stop, _kill])
+@pytest.mark.parametrize("goes", [_stop, pytest.param(_kill, marks=pytest.mark.exhaustive)])
 def test_postgres_goes_under_load(goes: Callable[[Rig], None], tmp_path: Path) -> None:
     with running(Rig(tmp_path / "rig")) as rig:
         rig.start_background()
