@@ -2,6 +2,9 @@
 
 .DEFAULT_GOAL := help
 
+# Whatever the locale says.
+export PYTHONUTF8 := 1
+
 # In CI a test that is skipped has failed (tests/plugins/tools.py).
 TESTS := .venv/bin/python -m tests.run
 EXPORT := uv export --frozen --quiet --no-hashes --no-header --no-annotate

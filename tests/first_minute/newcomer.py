@@ -115,14 +115,21 @@ class Newcomer:
             key = found[1] if found else key
         return printed
 
-    def run(self, language: str, text: str, **variables: str) -> str:
+    def run(
+        self,
+        language: str,
+        text: str,
+        *,
+        timeout_seconds: float = INSTALL_AND_START_SECONDS,
+        **variables: str,
+    ) -> str:
         """Run a script in the folder; returns what it printed."""
         if language == "python":
             command: list[str | Path] = [".venv/bin/python", "-c", text]
         else:
             command = ["bash", "-ec", f'curl() {{ command curl -sS --fail "$@"; }}\n{text}']
         process = self._popen(command, stdout=subprocess.PIPE, **variables)
-        printed = process.communicate(timeout=INSTALL_AND_START_SECONDS)[0].decode()
+        printed = process.communicate(timeout=timeout_seconds)[0].decode()
         assert process.returncode == 0, printed
         return printed
 

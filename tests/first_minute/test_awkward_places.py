@@ -17,7 +17,7 @@ pytestmark = [
     pytest.mark.network,
     pytest.mark.slow,
     pytest.mark.alone,
-    pytest.mark.timeout(1800),
+    pytest.mark.timeout(3600),
 ]
 
 Arrive = Callable[..., Newcomer]
@@ -29,21 +29,29 @@ SOMEBODY = "games"
 
 
 @pytest.fixture
-def arrive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arrive]:
+def arrive() -> Iterator[Arrive]:
     """Lets a newcomer lay the project into a folder below one that all may enter."""
     arrived: list[Newcomer] = []
-    # pytest's own are closed to others.
+    # pytest's own folders are closed to others.
     top = Path("/var/tmp") / f"promptly-{os.getpid()}"
 
-    def newcomer(folder: str = "promptly", *, mode: int = 0o755, **options: object) -> Newcomer:
+    def newcomer(
+        folder: str = "promptly",
+        *,
+        mode: int = 0o755,
+        person: Person | None = None,
+        wrapper: tuple[str | Path, ...] = (),
+        variables: dict[str, str] | None = None,
+    ) -> Newcomer:
         above = top / str(len(arrived))
         (above / folder).parent.mkdir(parents=True)
         above.chmod(mode)
-        person = options.get("person")
-        if isinstance(person, Person):
+        if person is not None:
             for path in (above, *above.rglob("*")):
                 os.chown(path, person.uid, person.gid)
-        arrived.append(Newcomer(above / folder, **options))  # type: ignore[arg-type]
+        arrived.append(
+            Newcomer(above / folder, person=person, wrapper=wrapper, variables=variables)
+        )
         return arrived[-1]
 
     yield newcomer
@@ -188,5 +196,5 @@ def test_a_user_without_a_name_is_told_what_to_do(arrive: Arrive) -> None:
 @pytest.mark.as_root
 def test_all_tests_in_a_closed_folder(arrive: Arrive) -> None:
     newcomer = arrive(mode=0o700, person=Person(umask=0o077))
-    printed = newcomer.run("bash", "make test")
+    printed = newcomer.run("bash", "make test", timeout_seconds=3600)
     assert "Left out:" in printed
