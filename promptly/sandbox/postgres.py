@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from contextlib import closing
 from pathlib import Path
@@ -19,6 +20,8 @@ from promptly.sandbox.process import SandboxError
 SUPERUSER = "postgres"
 SOCKET_NAME = ".s.PGSQL.5432"
 START_TIMEOUT_SECONDS = 60.0
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 - only looked at
+SHARED_MEMORY_BYTES = 32 * 1024 * 1024
 
 SETTINGS = {
     "listen_addresses": "",
@@ -57,6 +60,8 @@ class EmbeddedPostgres:
         self.log = log or self.directory / "postgres.log"
         self._durable = durable
         self._settings = SETTINGS | ({} if durable else NOT_DURABLE) | (settings or {})
+        if not _has_shared_memory():
+            self._settings.setdefault("dynamic_shared_memory_type", "mmap")
         self._account: account.Account | None = None
         self._programs: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -162,6 +167,8 @@ class EmbeddedPostgres:
         if self._account is None:
             account.check_name(os.geteuid())
         arguments = ["-U", SUPERUSER, "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync"]
+        if not _has_shared_memory():
+            arguments += ["--set", "dynamic_shared_memory_type=mmap"]
         if self._spawn("initdb", *arguments).wait() != 0:
             raise SandboxError(f"initdb failed:\n{process.tail(self.log)}")
 
@@ -234,6 +241,15 @@ class EmbeddedPostgres:
         if self._sockets is not None and not self._sockets.is_relative_to(self.directory):
             shutil.rmtree(self._sockets, ignore_errors=True)
             self._sockets = None
+
+
+def _has_shared_memory() -> bool:
+    """Whether there is room in /dev/shm, where PostgreSQL shares memory as a rule (Linux)."""
+    try:
+        found = os.statvfs(SHARED_MEMORY)
+    except OSError:
+        return not sys.platform.startswith("linux")
+    return found.f_bavail * found.f_frsize >= SHARED_MEMORY_BYTES
 
 
 def _environment() -> dict[str, str]:

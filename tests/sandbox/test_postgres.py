@@ -133,3 +133,16 @@ def test_the_server_ends_with_its_parent(tmp_path: Path) -> None:
             return True
 
     wait_until(ended, 10, "the end of the orphan")
+
+
+def test_a_machine_with_hardly_any_shared_memory(
+    postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "dynamic_shared_memory_type" not in postgres._settings
+    monkeypatch.setattr("promptly.sandbox.postgres.SHARED_MEMORY_BYTES", 2**60)
+    server = EmbeddedPostgres(postgres.directory, durable=False)
+    server.start()
+    try:
+        assert run(server.url("postgres"), "SHOW dynamic_shared_memory_type") == [("mmap",)]
+    finally:
+        server.stop()
