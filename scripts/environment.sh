@@ -29,7 +29,7 @@ find_python() {
   if [ -n "${PYTHON:-}" ]; then
     has "$PYTHON" || fail "PYTHON is $PYTHON, which is not there"
     is_supported "$PYTHON" ||
-      fail "PYTHON is $PYTHON, version $(version "$PYTHON"): promptly needs Python $range"
+      fail "PYTHON is $PYTHON, version $(version "$PYTHON"): Python $range is needed"
     found=$PYTHON
     return
   fi
@@ -44,16 +44,21 @@ find_python() {
 }
 
 install_line() {
-  if has apt-get; then echo "apt-get install python3 python3-venv"
-  elif has dnf; then echo "dnf install python3"
-  elif has brew; then echo "brew install python"
-  else echo "see https://www.python.org/downloads/"; fi
+  if has apt-get; then
+    echo "apt-get install python3 python3-venv, or install uv, which brings one"
+  elif has dnf; then
+    echo "dnf install python3, or install uv, which brings one"
+  elif has brew; then
+    echo "brew install python"
+  else
+    echo "install one, or uv, which brings one"
+  fi
 }
 
 make_environment() {
   find_python
   if [ -z "$found" ]; then
-    has uv || fail "promptly needs Python $range${unsupported:+ ($unsupported)}: $(install_line)"
+    has uv || fail "Python $range is needed${unsupported:+ ($unsupported)}: $(install_line)"
     say "making $folder with a Python that uv brings ..."
     uv venv --quiet --seed --python '>=3.11,<3.15' "$folder" || fail "uv could not make $folder"
     return
@@ -111,7 +116,12 @@ is_installed() {
   done
 }
 
-is_supported "$python" || make_environment
+# Another Python than the environment's was asked for.
+is_other() { [ -n "${PYTHON:-}" ] && [ "$(version "$PYTHON")" != "$(version "$python")" ]; }
+
+if ! is_supported "$python" || is_other; then
+  make_environment
+fi
 is_installed "$@" && exit
 say "installing packages; the first time takes a minute or two ..."
 install_requirements "$@"
