@@ -98,7 +98,10 @@ class FreshDatabase:
             connection.autocommit = True
             with connection.cursor() as cursor:
                 cursor.execute(CLOSE_SESSIONS)
-                is_as_new = self._state(cursor) == self._as_new
+                try:
+                    is_as_new = self._state(cursor) == self._as_new
+                except psycopg2.Error:  # a table of the migrations is gone
+                    is_as_new = False
                 if is_as_new:
                     others = [table for table in self._tables if table not in self._filled]
                     used = _not_empty(cursor, others)

@@ -15,7 +15,7 @@ EXHAUSTIVE = "PROMPTLY_EXHAUSTIVE_TESTS" in os.environ
 
 NEED_TOOLS = ("real_llama", "browser", "nginx", "node", "llama_index", "network")
 # Tests wait for processes and clocks as often as they work; each worker has servers of its own.
-WORKERS = min(8, 2 * (os.cpu_count() or 2))
+WORKERS = min(8, max(2, (os.cpu_count() or 2) * 3 // 2))
 # pytest's exit codes.
 INTERRUPTED = 2
 NO_TESTS = 5

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import urllib3
 
-from promptly.sandbox import process, variables
+from promptly.sandbox import migrations, process, variables
 from promptly.sandbox.process import SandboxError
 from promptly.sandbox.progress import step
 from promptly.sandbox.services import Services
@@ -91,7 +91,8 @@ class Product:
         self.runtime |= services.found
         # What this run was given counts for the command line in the same folder too.
         variables.write_private(self.state / "runtime.env", self.runtime | self.configured)
-        self._migrate()
+        if not migrations.is_at_head(self.folder, (self.runtime | self.configured)["DATABASE_URL"]):
+            self._migrate()
         return self._start_processes()
 
     def _migrate(self) -> None:

@@ -1,6 +1,7 @@
 """The outside world of ``make run``: each part is started unless its variable is configured."""
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -11,6 +12,7 @@ from promptly.sandbox.btcpay import process as btcpay_process
 from promptly.sandbox.llama import SimulatedLlama
 from promptly.sandbox.mail import MailCatcher
 from promptly.sandbox.postgres import EmbeddedPostgres
+from promptly.sandbox.process import SandboxError
 from promptly.sandbox.progress import step
 from promptly.sandbox.redis_server import EmbeddedRedis
 from promptly.sandbox.stripe import SimulatedStripe
@@ -57,6 +59,7 @@ class Services:
     configured: Mapping[str, str]
     gateway_url: str
     found: dict[str, str] = field(default_factory=dict)
+    _secrets: dict[str, str] = field(default_factory=dict)
 
     def start(self) -> bool:
         """Start what is not configured; False if asked to stop meanwhile."""
@@ -68,13 +71,21 @@ class Services:
             "STRIPE_SECRET_KEY": ("the simulated Stripe", self._start_stripe),
             "BTCPAY_URL": ("the simulated BTCPay Server", self._start_btcpay),
         }
-        for variable, (name, starter) in starters.items():
-            if variable not in self.configured:
+        wanted = [each for name, each in starters.items() if name not in self.configured]
+        self._secrets = self._payment_secrets()
+        failures = []
+        # All at once, as each waits for a process that begins to answer. What has been started is
+        # watched in any case, and so stopped if another one fails.
+        with ThreadPoolExecutor(max_workers=len(starters)) as pool:
+            for name, future in [(name, pool.submit(starter)) for name, starter in wanted]:
                 with step(f"starting {name}"):
-                    self._watch(name, starter())
-            if self.supervisor.stopping.is_set():
-                return False
-        return True
+                    try:
+                        self._watch(name, future.result())
+                    except (SandboxError, OSError) as error:
+                        failures.append(error)
+        if failures:
+            raise failures[0]
+        return not self.supervisor.stopping.is_set()
 
     def _start_postgres(self) -> Server:
         postgres = EmbeddedPostgres(self.state / "postgres", log=self.logs / "postgres.log")
@@ -106,7 +117,7 @@ class Services:
         return mail
 
     def _start_stripe(self) -> Server:
-        secrets = self._payment_secrets()
+        secrets = self._secrets
         stripe = SimulatedStripe(
             self.state / "stripe",
             secret_key=secrets["STRIPE_SECRET_KEY"],
@@ -122,7 +133,7 @@ class Services:
         return stripe
 
     def _start_btcpay(self) -> Server:
-        secrets = self._payment_secrets()
+        secrets = self._secrets
         btcpay = SimulatedBTCPay(
             self.state / "btcpay",
             api_key=secrets["BTCPAY_API_KEY"],

@@ -9,7 +9,7 @@ from promptly.sandbox.process import wait_until
 from tests.faults.load import Load, ask
 from tests.faults.rig import Rig, ready, running, say, until
 
-pytestmark = [pytest.mark.alone, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(360)]
 
 GRACEFUL_SECONDS = 12
 # Of those, the last ten are kept for ending and settling what still runs.

@@ -14,7 +14,7 @@ from tests.faults.rig import Rig, running, say, until
 from tests.run import EXHAUSTIVE
 from tests.servers import Gateway
 
-pytestmark = [pytest.mark.alone, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(600)]
 
 KILLS = 20 if EXHAUSTIVE else 8
 WORKERS = 4

@@ -9,7 +9,7 @@ import pytest
 from tests.faults.load import Reply, ask, new_tag
 from tests.faults.rig import Rig, polled, running, say
 
-pytestmark = [pytest.mark.alone, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(360)]
 
 REQUESTS = 200
 ANSWER_TOKENS = 150

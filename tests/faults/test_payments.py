@@ -16,7 +16,7 @@ from tests.books import Account, wait_for
 from tests.faults.rig import Rig, running, until
 from tests.servers import Gateway
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(480)
 
 TOKENS = 25_000_000
 

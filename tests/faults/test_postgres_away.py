@@ -11,7 +11,7 @@ from promptly.sandbox.process import wait_until
 from tests.faults.load import Load, Reply, ask
 from tests.faults.rig import Rig, ready, running, say, until
 
-pytestmark = [pytest.mark.alone, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(480)]
 
 AWAY_SECONDS = 3.0
 LONG = "tokens=240 delay_ms=50"

@@ -12,7 +12,7 @@ from promptly.sandbox.process import wait_until
 from tests.faults.load import Load, ask
 from tests.faults.rig import Rig, ready, register, running, say, until
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(480)
 
 WORKERS = 2
 KEY_LIMIT = 30

@@ -18,7 +18,7 @@ from tests.books import wait_for
 from tests.faults.load import Load, Reply
 from tests.faults.rig import Rig, running
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(480)]
 
 TOKENS = 200
 DIRECTIVES = f"tokens={TOKENS} delay_ms=50"
