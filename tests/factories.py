@@ -2,6 +2,7 @@
 
 import itertools
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 from promptly.extensions import db
 from promptly.models import (
@@ -91,6 +92,12 @@ def hold(user_id: int, *, held_paid: int = 0, held_trial: int = 0) -> Hold:
     return row
 
 
+def _request_id(at: datetime) -> UUID:
+    """An id as it was made then: receipts are looked for around the time in it."""
+    milliseconds = int(at.timestamp() * 1000)
+    return UUID(int=milliseconds << 80 | new_request_id().int & (1 << 80) - 1)
+
+
 def usage_event(
     user_id: int,
     *,
@@ -106,9 +113,10 @@ def usage_event(
     balance = db.session.get_one(Balance, user_id)
     balance.paid_tokens -= charged_paid
     balance.trial_tokens -= charged_trial
+    created_at = created_at or datetime.now(UTC)
     row = UsageEvent(
-        request_id=new_request_id(),
-        created_at=created_at or datetime.now(UTC),
+        request_id=_request_id(created_at),
+        created_at=created_at,
         user_id=user_id,
         endpoint="chat.completions",
         model=model,

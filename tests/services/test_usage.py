@@ -177,3 +177,10 @@ def test_old_partitions_are_dropped_only_after_roll_up_and_the_books_stay_right(
     usage.roll_up()
     found = usage.daily(user.id, date(2020, 2, 1), date(2020, 3, 1))
     assert [(row["date"], row["charged_tokens"]) for row in found] == [("2020-02-29", 22)]
+
+
+def test_a_request_of_long_ago_is_found_by_its_id(session: Session) -> None:
+    user = factories.user(paid_tokens=100)
+    event = factories.usage_event(user.id, created_at=datetime.now(UTC) - timedelta(days=40))
+    found = usage.receipt(user.id, public_id(event.request_id))
+    assert found["created_at"].startswith(f"{event.created_at:%Y-%m-%d}")
