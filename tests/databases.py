@@ -7,7 +7,7 @@ import psycopg2
 from psycopg2 import sql
 from sqlalchemy import make_url
 
-# What tells whether somebody has changed the schema: rows of these, and who wrote the last one.
+# Any change of the schema adds a row to one of these, or writes one anew.
 CATALOGS = ("pg_attribute", "pg_constraint", "pg_index", "pg_proc", "pg_rewrite", "pg_trigger")
 CLOSE_SESSIONS = """
 SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
@@ -86,7 +86,7 @@ class FreshDatabase:
         with closing(connection), connection.cursor() as cursor:
             cursor.execute(TABLES)
             self._tables = [row[0] for row in cursor.fetchall()]
-            # What the migrations put there.
+            # By the migrations.
             self._filled = _not_empty(cursor, self._tables)
             self._as_new = self._state(cursor)
         return self._name

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 SCRIPT = "scripts/environment.sh"
-# What the script itself calls.
+# Called by the script itself.
 TOOLS = ("sh", "dirname", "basename", "cat", "cksum", "cmp", "rm", "printf")
 
 

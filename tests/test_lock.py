@@ -1,4 +1,4 @@
-"""What is locked: in step with pyproject.toml, with wheels for every supported machine."""
+"""The lock is in step with pyproject.toml and has wheels for every supported machine."""
 
 import tomllib
 from pathlib import Path

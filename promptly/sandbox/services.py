@@ -72,7 +72,9 @@ class Services:
             "BTCPAY_URL": ("the simulated BTCPay Server", self._start_btcpay),
         }
         wanted = [each for name, each in starters.items() if name not in self.configured]
-        self._secrets = self._payment_secrets()
+        if not {"STRIPE_SECRET_KEY", "BTCPAY_URL"} <= set(self.configured):
+            # Once, before both providers ask at the same time: they are kept in one file.
+            self._secrets = self._payment_secrets()
         failures = []
         # All at once, as each waits for a process that begins to answer. What has been started is
         # watched in any case, and so stopped if another one fails.

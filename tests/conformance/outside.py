@@ -31,7 +31,7 @@ class Result:
 
 
 def installed(pattern: str) -> Path:
-    """What `make clients` has put there, under the project's folder."""
+    """Resolve a pattern of `make clients`, below the project's folder."""
     return next(PROJECT.glob(pattern))
 
 

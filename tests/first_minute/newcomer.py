@@ -17,7 +17,7 @@ from promptly.sandbox.process import wait_until
 from tests.docs.snippets import PROJECT, Snippet, snippets_of
 from tests.sandbox.toy_project import wait_until_gone
 
-# What an archive of the project does not hold.
+# Not part of an archive of the project.
 NOT_IN_AN_ARCHIVE = shutil.ignore_patterns(
     ".git", ".venv*", ".promptly", ".env", "node_modules", "__pycache__", "results", ".*_cache",
     ".hypothesis", "screenshots",
@@ -76,11 +76,11 @@ class Newcomer:
 
     @property
     def printed(self) -> str:
-        """What `make run` has printed so far."""
+        """The output of `make run` so far."""
         return self.output.read_text(errors="replace") if self.output.exists() else ""
 
     def install(self) -> None:
-        """What takes the network, the SDK of the README's third block included."""
+        """Install all that takes the network, the SDK of the README's third block included."""
         self.run("bash", f"make venv; .venv/bin/python -m pip install --quiet {pinned('openai')}")
 
     def make_run(self) -> None:

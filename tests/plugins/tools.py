@@ -22,7 +22,7 @@ NODE_MODULES = "tests/conformance/node/node_modules"
 
 @dataclass(frozen=True)
 class Tool:
-    """What a marker stands for, and how it comes onto a machine (Debian's names)."""
+    """A marker's tool, and the command that installs it (Debian's names)."""
 
     name: str
     is_there: Callable[[], bool]
