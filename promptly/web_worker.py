@@ -6,9 +6,14 @@ are then ended and settled by the gateway; without that gunicorn would cut them 
 """
 
 import time
+from contextlib import suppress
+from functools import partial
 from typing import Any, Literal
 
 import gevent
+from gevent.pool import Pool
+from gevent.server import StreamServer
+from gevent.socket import socket
 from gunicorn.workers.ggevent import GeventWorker
 
 # What is left of the grace period for ending streams and settling them.
@@ -43,12 +48,44 @@ class IdleWait(gevent.Timeout):
             gevent.get_hub().loop.run_callback(self._greenlet.throw, self)
 
 
+class Address:
+    """Where a connection came in: gunicorn asks the listener, which may be closed by then."""
+
+    def __init__(self, listener: socket) -> None:
+        self._name = listener.getsockname()
+
+    def getsockname(self) -> object:
+        return self._name
+
+
+class Server(StreamServer):
+    """Accepts connections, and before it closes also those that wait in the kernel's queue.
+
+    To their clients they are connected, and the last worker that closes would reset them.
+    """
+
+    def close(self) -> None:
+        if not self.closed:
+            with suppress(OSError):
+                while not self.full() and (accepted := self.do_read()):
+                    self.do_handle(*accepted)
+        super().close()
+
+
 class Worker(GeventWorker):  # type: ignore[misc]
     """The worker that gunicorn.conf.py names."""
 
     def __init__(self, *arguments: object, **options: object) -> None:
         super().__init__(*arguments, **options)
         self.idle_waits: set[IdleWait] = set()
+
+    def server_class(self, listener: socket, *, spawn: Pool, **_: object) -> Server:
+        """What gunicorn calls for each address, with more than a plain StreamServer needs."""
+        server = Server(listener, handle=partial(self.handle, Address(listener)), spawn=spawn)
+        if self.cfg.workers > 1:
+            # One at a time, so that the others get their share.
+            server.max_accept = 1
+        return server
 
     def timeout_ctx(self) -> IdleWait:
         return IdleWait(self)

@@ -1,8 +1,10 @@
 """A deploy under load: the old gunicorn gets SIGTERM, a new one starts on the same port."""
 
+import signal
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from promptly.sandbox.process import wait_until
@@ -70,6 +72,52 @@ def test_a_deploy_loses_no_charge(tmp_path: Path) -> None:
             f" {len(refused)} of {len(replies)} requests"
             " found nobody listening"
         )
+
+
+def test_whoever_waits_to_be_accepted_is_answered(tmp_path: Path) -> None:
+    """A worker that is frozen when it is told to go finds a queue: all of it is connected."""
+    with running(Rig(tmp_path / "rig")) as rig:
+        gateway = rig.gateway(workers=2)
+        account = rig.books.account()
+        workers = [psutil.Process(pid) for pid in gateway.worker_pids()]
+        for worker in workers:
+            worker.suspend()
+        frozen_at = time.monotonic()
+        try:
+            with Load(20) as load:
+                for _ in range(20):
+                    load.start(gateway.port, account.key, SHORT)
+                wait_until(lambda: _queued(gateway.port) == 20, 20, "connections in the queue")
+                gateway.terminate()
+                wait_until(lambda: all(map(_told_to_go, workers)), 20, "SIGTERM")
+                # A worker looks once a second whether it is to go; now that is due at once.
+                wait_until(lambda: time.monotonic() - frozen_at > 1.5, 10, "a second")
+                for worker in workers:
+                    worker.resume()
+                replies = load.finish()
+        finally:
+            for worker in workers:
+                if worker.is_running():
+                    worker.resume()
+        assert [reply.end for reply in replies] == ["done"] * 20
+        rig.check_charges(replies)
+
+
+def _queued(port: int) -> int:
+    """How many connections to the port are established and wait to be accepted."""
+    # A listening socket's receive queue, in the fifth column; 0A is its state.
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:
+            return int(fields[4].partition(":")[2], 16)
+    return 0
+
+
+def _told_to_go(worker: psutil.Process) -> bool:
+    """Whether SIGTERM has reached a process that is too frozen to act on it."""
+    status = Path(f"/proc/{worker.pid}/status").read_text()
+    [pending] = [line for line in status.splitlines() if line.startswith("ShdPnd")]
+    return bool(int(pending.split()[1], 16) & 1 << signal.SIGTERM - 1)
 
 
 def test_a_deploy_that_finds_nothing_to_do_is_quick(tmp_path: Path) -> None:

@@ -17,6 +17,9 @@ pytestmark = pytest.mark.timeout(480)
 WORKERS = 2
 KEY_LIMIT = 30
 SHORT = "tokens=20 delay_ms=5"
+# Looking for Redis costs a request at most a connection and an answer that do not come (half a
+# second each), once for its limits and once for its slot.
+SLOWER_SECONDS = 2.0
 MAIL_SECONDS = 60.0
 
 
@@ -114,6 +117,28 @@ def test_redis_goes_under_load(
             f" requests of a key admitted by {WORKERS} processes at {KEY_LIMIT} each;"
             f" {len(warnings)} warnings"
         )
+
+
+@pytest.mark.alone
+def test_a_request_takes_hardly_longer_without_redis(tmp_path: Path) -> None:
+    with running(Rig(tmp_path / "rig", INFERENCE_USER_RATE_LIMIT=KEY_LIMIT)) as rig:
+        gateway = rig.gateway(workers=WORKERS)
+        accounts = [rig.books.account(paid_tokens=100_000) for _ in range(40)]
+        usual = [ask(gateway.port, accounts[0].key, SHORT) for _ in range(20)]
+        slowest = max(reply.seconds for reply in usual)
+        for leave, come_back in ((_stop, _start), (_freeze, _thaw)):
+            leave(rig)
+            with Load(12) as load:
+                meanwhile = [
+                    load.start(gateway.port, account.key, SHORT, stream=number % 2 == 0)
+                    for account in accounts[1:]
+                    for number in range(4)
+                ]
+                load.finish()
+            assert {(reply.end, reply.status) for reply in meanwhile} == {("done", 200)}
+            assert max(reply.seconds for reply in meanwhile) <= slowest + SLOWER_SECONDS
+            come_back(rig)
+            until(lambda: ready(gateway.url) == 200, "Redis again", 30)
 
 
 @pytest.mark.slow

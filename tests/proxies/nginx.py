@@ -90,15 +90,8 @@ class Nginx:
         user = "user root;" if os.geteuid() == 0 else ""
         config = folder / "nginx.conf"
         config.write_text(FRAME.format(user=user, folder=folder, block=block))
-        command = [
-            tools.nginx() or "nginx",
-            "-p",
-            str(folder),
-            "-e",
-            str(folder / "start.log"),
-            "-c",
-            str(config),
-        ]
+        binary = tools.nginx() or "nginx"
+        command = [binary, "-p", str(folder), "-e", str(folder / "start.log"), "-c", str(config)]
         self._process = process.spawn(command, log=folder / "output.log", cwd=folder)
         process.wait_until(self._answers, 20, "nginx")
 
