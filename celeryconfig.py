@@ -11,12 +11,12 @@ from celery.signals import setup_logging, worker_ready
 from kombu import Queue
 from kombu.exceptions import OperationalError
 
-from promptly import broker
+from promptly.runtime import kombu_redis
 
 # A dead worker's message comes back after this; task limits stay below it.
 VISIBILITY_TIMEOUT_SECONDS = 300
 
-broker.install()
+kombu_redis.install()
 
 broker_connection_retry_on_startup = True
 # However long Redis is away.

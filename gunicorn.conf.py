@@ -8,7 +8,7 @@ monkey.patch_all()
 from importlib import import_module
 from importlib.util import find_spec
 
-from promptly import green
+from promptly.runtime import psycopg_gevent
 from promptly.settings import SettingsError, from_environment
 
 try:
@@ -16,7 +16,7 @@ try:
 except SettingsError as problem:
     raise SystemExit(str(problem)) from None
 
-green.install(settings.database_timeout_seconds)
+psycopg_gevent.install(settings.database_timeout_seconds)
 
 if settings.takes_stripe:
     # Once, before the workers: it takes a second and 30 MB that they then share.
@@ -24,7 +24,7 @@ if settings.takes_stripe:
 
 bind = f"{settings.gateway_bind}:{settings.gateway_port}"
 workers = settings.web_concurrency
-worker_class = "promptly.web_worker.Worker"
+worker_class = "promptly.runtime.gunicorn_worker.Worker"
 worker_connections = 4000
 # The one in C where it is installed, which on Linux takes a compiler; else gunicorn's own.
 http_parser = "auto"

@@ -4,10 +4,11 @@ from datetime import timedelta
 
 from flask import Flask
 
-from promptly import blueprints, cli, database, logs, redis_client
-from promptly.celery_app import bind_celery
+from promptly import blueprints, cli
 from promptly.extensions import csrf, db, limiter, migrate
 from promptly.gateway import bind_gateway
+from promptly.runtime import database, logs, redis_client
+from promptly.runtime.celery_app import bind_celery
 from promptly.settings import Settings
 
 

@@ -8,7 +8,7 @@ from flask_sqlalchemy import SQLAlchemy
 from flask_wtf import CSRFProtect
 
 from promptly.models.base import Base
-from promptly.remote import client_address
+from promptly.proxies import client_address
 
 
 class PageLimiter(Limiter):

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
-from promptly.services.packs import Pack, parse_currency, parse_packs, too_cheap
+from promptly.packs import Pack, parse_currency, parse_packs, too_cheap
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 

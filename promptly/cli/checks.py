@@ -17,9 +17,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from promptly.cli import payment_checks, proxy_checks
 from promptly.clients import smtp
-from promptly.database import HOT_POOL_SIZE, engine_options
 from promptly.extensions import db
-from promptly.redis_client import TIMEOUTS
+from promptly.runtime.database import HOT_POOL_SIZE, engine_options
+from promptly.runtime.redis_client import TIMEOUTS
 from promptly.services import outbox
 from promptly.settings import Secret, Settings
 

@@ -6,9 +6,10 @@ from urllib.parse import urlsplit
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from promptly import money
 from promptly.clients.provider_errors import ProviderProblem
 from promptly.clock import utcnow
-from promptly.services import money, webhooks
+from promptly.services import webhooks
 from promptly.services.payments import attention, providers, reconciliation
 from promptly.settings import Settings
 

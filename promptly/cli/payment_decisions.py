@@ -6,11 +6,11 @@ import click
 from flask import current_app
 from flask.cli import with_appcontext
 
+from promptly import money
 from promptly.cli.operators import operator
 from promptly.cli.output import json_option, reports_errors, show_object, yes_option
 from promptly.errors import InvalidRequest
 from promptly.models import Order
-from promptly.services import money
 from promptly.services.payments import attention, orders, refunds, resolving, reversals
 from promptly.transactions import transaction
 

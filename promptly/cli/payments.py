@@ -6,6 +6,7 @@ import click
 from flask import current_app
 from flask.cli import AppGroup
 
+from promptly import money
 from promptly.cli.operators import operator
 from promptly.cli.output import (
     account_options,
@@ -19,7 +20,6 @@ from promptly.cli.output import (
 from promptly.cli.payment_decisions import refund, resolve
 from promptly.models import Order, PaymentReversal, User
 from promptly.models.payments import ORDER_STATES, PROVIDERS
-from promptly.services import money
 from promptly.services.paging import NEWEST, Cursor
 from promptly.services.payments import attention, orders, reconciliation, refunds, reversals
 from promptly.transactions import transaction

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import redis
 
-from promptly import forwarding
-from promptly.redis_client import TIMEOUTS
+from promptly import proxies
+from promptly.runtime.redis_client import TIMEOUTS
 from promptly.settings import Settings
 
 
@@ -14,7 +14,7 @@ def findings(settings: Settings) -> Iterator[tuple[str, str]]:
     hops = settings.trusted_proxy_hops
     try:
         with redis.Redis.from_url(settings.redis_url, **TIMEOUTS) as client:
-            seen = forwarding.seen(client)
+            seen = proxies.recent_hop_counts(client)
     except (redis.RedisError, OSError):
         # Another check says so.
         return

@@ -12,13 +12,13 @@ from typing import cast
 
 from flask import Flask, current_app
 
-from promptly.database import FastLane
 from promptly.gateway.admission import SlotBroker
 from promptly.gateway.bookkeeper import Bookkeeper
 from promptly.gateway.limits import RequestLimits
 from promptly.gateway.settling import Settler
 from promptly.gateway.upstreams import UpstreamPool
-from promptly.redis_client import RedisLane
+from promptly.runtime.database import FastLane
+from promptly.runtime.redis_client import RedisLane
 from promptly.settings import Settings
 
 logger = logging.getLogger(__name__)

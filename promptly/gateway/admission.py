@@ -21,7 +21,7 @@ import orjson
 
 from promptly.errors import QueueFull
 from promptly.gateway.upstreams import EMBEDDINGS_PATH, Upstream, UpstreamPool
-from promptly.redis_client import RedisAway, RedisLane
+from promptly.runtime.redis_client import RedisAway, RedisLane
 
 TTL_MS = 10_000
 RENEW_SECONDS = 3.0

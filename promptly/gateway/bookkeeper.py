@@ -12,10 +12,10 @@ import time
 import uuid
 from collections import deque
 
-from promptly.database import FastLane
 from promptly.errors import PromptlyError
 from promptly.gateway.live import NEVER, LiveRequest
 from promptly.gateway.time_limits import overdue
+from promptly.runtime.database import FastLane
 from promptly.services import metering
 from promptly.settings import Settings
 

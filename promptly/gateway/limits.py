@@ -11,7 +11,7 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass
 
 from promptly.errors import RateLimited
-from promptly.redis_client import RedisAway, RedisLane
+from promptly.runtime.redis_client import RedisAway, RedisLane
 
 WINDOW_MS = 60_000
 

@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 from flask import Flask
 
-from promptly.batching import Batcher
-from promptly.database import FastLane
+from promptly.runtime.batching import Batcher
+from promptly.runtime.database import FastLane
 from promptly.services import metering
 from promptly.services.metering import recovery
 from promptly.transactions import transaction

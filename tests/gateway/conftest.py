@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
-from promptly.database import FastLane
+from promptly.runtime.database import FastLane
 from promptly.sandbox.llama import SimulatedLlama
 from tests.books import Account, Books
 from tests.conftest import AppFactory

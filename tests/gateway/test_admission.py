@@ -12,7 +12,7 @@ from promptly.gateway import admission
 from promptly.gateway.admission import SlotBroker, Ticket
 from promptly.gateway.chat_request import ChatRequest
 from promptly.gateway.upstreams import EMBEDDINGS_PATH, UpstreamPool
-from promptly.redis_client import RedisLane
+from promptly.runtime.redis_client import RedisLane
 from promptly.sandbox.llama import SimulatedLlama
 from promptly.settings import Settings
 from tests.books import wait_for

@@ -10,7 +10,7 @@ import redis
 
 from promptly.gateway import limits
 from promptly.gateway.limits import LimitExceeded, LocalWindows, RequestLimits, duration
-from promptly.redis_client import RedisLane
+from promptly.runtime.redis_client import RedisLane
 
 AWAY = "redis://127.0.0.1:1/0"
 KEY = b"k" * 32

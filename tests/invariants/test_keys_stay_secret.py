@@ -7,7 +7,7 @@ import pytest
 import redis
 from flask import Flask
 
-from promptly.logs import JsonFormatter
+from promptly.runtime.logs import JsonFormatter
 from promptly.sandbox.mail import MailCatcher
 from promptly.tasks import mail
 from tests.races import run

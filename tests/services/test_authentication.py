@@ -2,8 +2,8 @@ from datetime import UTC, datetime, timedelta
 
 from flask import Flask
 
-from promptly.database import FastLane
 from promptly.models import Balance, User
+from promptly.runtime.database import FastLane
 from promptly.services import key_format, keys
 from promptly.services.authentication import Caller, authenticate
 from promptly.transactions import transaction

@@ -8,7 +8,7 @@ from flask import Blueprint, Flask, Response, current_app, g, request
 from flask.blueprints import BlueprintSetupState
 from werkzeug.wrappers import Response as AnyResponse
 
-from promptly import forwarding
+from promptly import proxies
 from promptly.blueprints.admin import (
     access,
     account_keys,
@@ -123,7 +123,7 @@ def guard() -> AnyResponse | None:
     """Both layers: raises Forbidden, or answers with the form to sign in."""
     # Whoever has no session is a script, to these routes; what else it is, its body tells.
     g.answers_json = request.endpoint in FORM_API and sessions.COOKIE not in request.cookies
-    forwarding.note()
+    proxies.record_hop_count()
     g.admin_address = access.allowed_address()
     access.require_configured_key()
     if request.method == "POST":

@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from promptly.blueprints.admin.throttle import Throttle
 from promptly.errors import Forbidden
-from promptly.remote import client_network, forwarded_address
+from promptly.proxies import client_network, forwarded_address
 from promptly.services import audit
 from promptly.settings import Settings
 from promptly.transactions import transaction

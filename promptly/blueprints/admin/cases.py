@@ -3,13 +3,13 @@
 from flask import current_app, g, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
+from promptly import money
 from promptly.blueprints.admin import acts, asking, notices, pages, words
 from promptly.blueprints.admin.asking import Question
 from promptly.blueprints.admin.purchases import case_of
 from promptly.errors import InvalidRequest
 from promptly.extensions import db
 from promptly.models import Order, PaymentCase, User
-from promptly.services import money
 from promptly.services.payments import attention, refunds, resolving
 from promptly.transactions import transaction
 

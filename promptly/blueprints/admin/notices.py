@@ -6,9 +6,10 @@ The URL carries the number of that entry, `act`.
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from promptly import money
 from promptly.blueprints.admin import pages
 from promptly.models import AuditEntry
-from promptly.services import audit, money
+from promptly.services import audit
 
 Figures = dict[str, Any]
 

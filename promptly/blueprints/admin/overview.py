@@ -17,7 +17,7 @@ from promptly.blueprints.admin.overview_charts import (
 )
 from promptly.clock import utcnow
 from promptly.gateway import current_gateway
-from promptly.redis_client import RedisAway
+from promptly.runtime.redis_client import RedisAway
 from promptly.services import directory, statistics
 from promptly.services import overview as figures
 from promptly.services.payments import providers

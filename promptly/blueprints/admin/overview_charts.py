@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
 
+from promptly import money
 from promptly.blueprints.charts import Chart, Series, plain, stacked
-from promptly.services import money
 
 CHART_DAYS = 30
 DAY_MS = 86_400_000

@@ -5,13 +5,14 @@ from typing import Any
 from flask import current_app, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
+from promptly import money
 from promptly.blueprints.admin import acts, asking, notices, pages, words
 from promptly.clients.provider_errors import ProviderProblem
 from promptly.errors import InvalidRequest
 from promptly.extensions import db
 from promptly.models import Order, PaymentCase, PaymentReversal, User
 from promptly.models.payments import ORDER_STATES, PROVIDERS
-from promptly.services import money, outbox, webhooks
+from promptly.services import outbox, webhooks
 from promptly.services.payments import (
     attention,
     orders,

@@ -3,12 +3,12 @@
 from flask import current_app, g, redirect, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
+from promptly import money
 from promptly.blueprints.admin import acts, asking
 from promptly.blueprints.admin.asking import Question
 from promptly.errors import InvalidRequest
 from promptly.extensions import db
 from promptly.models import Order, User
-from promptly.services import money
 from promptly.services.payments import orders, refunds
 from promptly.services.payments.truth import tokens_reversed
 from promptly.transactions import transaction

@@ -17,7 +17,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from promptly.blueprints.page_headers import is_https
 from promptly.clock import utcnow
-from promptly.redis_client import RedisAway, RedisLane
+from promptly.runtime.redis_client import RedisAway, RedisLane
 from promptly.settings import Settings
 
 COOKIE = "promptly_admin"

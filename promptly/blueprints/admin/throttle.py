@@ -10,7 +10,7 @@ from collections import OrderedDict
 from contextlib import suppress
 
 from promptly.errors import RateLimited
-from promptly.redis_client import RedisAway, RedisLane
+from promptly.runtime.redis_client import RedisAway, RedisLane
 
 WINDOW_SECONDS = 300
 WRONG_KEYS_PER_ADDRESS = 10

@@ -12,7 +12,7 @@ from flask import Response, current_app, request
 
 from promptly.errors import InvalidRequest, NotFound
 from promptly.extensions import limiter
-from promptly.remote import client_address
+from promptly.proxies import client_address
 from promptly.services import webhooks as inbox
 from promptly.services.payments import received
 from promptly.services.payments.received import ReceivedEvent

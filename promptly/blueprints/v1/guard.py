@@ -13,7 +13,7 @@ from promptly.blueprints import error_shapes
 from promptly.errors import InvalidKey
 from promptly.gateway import current_gateway
 from promptly.gateway.limits import LimitExceeded
-from promptly.remote import client_network
+from promptly.proxies import client_network
 from promptly.request_ids import new_request_id, public_id
 from promptly.services import key_format
 from promptly.services.authentication import Caller, authenticate

@@ -7,7 +7,7 @@ signed-in account carry a token; the two that curl may post too are guarded by w
 from flask import Blueprint, Response, g, redirect, request, session, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from promptly import forwarding
+from promptly import proxies
 from promptly.blueprints.page_headers import add_page_headers
 from promptly.blueprints.web import (
     dashboard,
@@ -69,7 +69,7 @@ blueprint.add_url_rule(
 @blueprint.before_request
 def guard() -> AnyResponse | None:
     """Refuse forged forms, and send whoever is not signed in to the landing page."""
-    forwarding.note()
+    proxies.record_hop_count()
     if request.method == "POST":
         request.max_content_length = FORM_BYTES
         if (request.content_length or 0) > FORM_BYTES:

@@ -8,7 +8,7 @@ from flask import current_app, request
 
 from promptly.errors import InvalidRequest
 from promptly.extensions import limiter
-from promptly.remote import client_network
+from promptly.proxies import client_network
 from promptly.services import mailboxes
 
 REGISTRATIONS_PER_ADDRESS = "3 per hour"

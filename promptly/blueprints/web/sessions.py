@@ -11,7 +11,7 @@ from promptly.blueprints.web.limits import FAILED_SIGN_INS
 from promptly.errors import InvalidKey
 from promptly.extensions import limiter
 from promptly.models import ApiKey
-from promptly.remote import client_network
+from promptly.proxies import client_network
 from promptly.services import keys
 
 

@@ -4,8 +4,8 @@ The order is locked and the truth is newer than any that was applied before (`sy
 both), so the same truth applied twice, or only the last of many, leads to the same end.
 """
 
+from promptly import money
 from promptly.models import Order
-from promptly.services import money
 from promptly.services.payments import attention, crediting, orders, reversals
 from promptly.services.payments.truth import Reversal, Truth
 

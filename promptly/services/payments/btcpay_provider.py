@@ -3,9 +3,9 @@
 from datetime import UTC, datetime
 from typing import Any
 
+from promptly import money
 from promptly.clients.btcpay import BTCPayAPI
 from promptly.clients.provider_errors import ProviderAway, ProviderRefused
-from promptly.services import money
 from promptly.services.payments.providers import OrderFacts, RefundFacts, RefundMade, Subject
 from promptly.services.payments.received import ReceivedEvent
 from promptly.services.payments.truth import Checkout, Reversal, Truth

@@ -11,8 +11,8 @@ from datetime import timedelta
 from promptly.clients.provider_errors import ProviderAway, ProviderProblem, ProviderRefused
 from promptly.errors import InvalidRequest, PaymentRefused, PaymentUnavailable
 from promptly.models import Order
+from promptly.packs import Pack
 from promptly.services import accounts, webhooks
-from promptly.services.packs import Pack
 from promptly.services.payments import applying, orders, providers
 from promptly.services.payments.orders import Leased
 from promptly.services.payments.providers import OrderFacts, Provider

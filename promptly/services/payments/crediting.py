@@ -4,9 +4,10 @@ from datetime import datetime
 
 from sqlalchemy import func
 
+from promptly import money
 from promptly.extensions import db
 from promptly.models import Order, User
-from promptly.services import ledger, money, outbox
+from promptly.services import ledger, outbox
 from promptly.services.payments import attention, orders
 
 

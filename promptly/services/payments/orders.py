@@ -19,7 +19,7 @@ from promptly.errors import NotFound
 from promptly.extensions import db
 from promptly.models import Order, PaymentCase, User
 from promptly.models.payments import UNSETTLED_STATES
-from promptly.services.packs import Pack
+from promptly.packs import Pack
 from promptly.services.paging import NEWEST, Cursor, Page, newest_first
 from promptly.services.payments import states
 

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from promptly import money
 from promptly.models import Order
-from promptly.services import money
+from promptly.packs import Pack
 from promptly.services.balances import iso
-from promptly.services.packs import Pack
 from promptly.services.payments import attention, orders, providers
 from promptly.settings import Settings
 

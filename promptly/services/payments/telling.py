@@ -5,9 +5,10 @@ from typing import Any
 
 from sqlalchemy import select
 
+from promptly import money
 from promptly.extensions import db
 from promptly.models import Order, PaymentReversal, User
-from promptly.services import balances, money, outbox
+from promptly.services import balances, outbox
 from promptly.services.payments import crediting
 
 # States in which somebody else has taken the money back, or tries to.

@@ -5,7 +5,7 @@ import logging
 import pytest
 from flask.testing import FlaskClient
 
-from promptly.logs import JsonFormatter
+from promptly.runtime.logs import JsonFormatter
 from tests.blueprints.admin.conftest import ADMIN_KEY, NAVIGATION
 from tests.invariants.test_keys_stay_secret import everything_in, everything_in_redis
 

@@ -13,7 +13,7 @@ from sqlalchemy import text
 from promptly.blueprints.billing.purchases import WAITS
 from promptly.clock import utcnow
 from promptly.models.payments import ORDER_STATES
-from promptly.services.packs import Pack
+from promptly.packs import Pack
 from promptly.services.payments import purchases
 from promptly.settings import Secret
 from promptly.transactions import transaction

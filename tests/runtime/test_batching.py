@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from promptly.batching import MAX_ITEMS, BatchCut, Batcher
+from promptly.runtime.batching import MAX_ITEMS, BatchCut, Batcher
 
 
 class Work:

@@ -12,7 +12,7 @@ import psycopg2
 from flask import Flask
 
 from promptly.errors import ServiceUnavailable
-from promptly.hot_pool import HotPool, PoolExhausted
+from promptly.runtime.connection_pool import HotPool, PoolExhausted
 from promptly.settings import Settings
 
 logger = logging.getLogger(__name__)

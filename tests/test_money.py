@@ -1,6 +1,6 @@
 import pytest
 
-from promptly.services import money
+from promptly import money
 
 
 @pytest.mark.parametrize(

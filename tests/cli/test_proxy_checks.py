@@ -1,11 +1,11 @@
-"""What requests carry is noted, and the doctor compares it with TRUSTED_PROXY_HOPS."""
+"""The doctor compares the forwarded addresses that requests carry with TRUSTED_PROXY_HOPS."""
 
 import time
 
 import pytest
 import redis
 
-from promptly import forwarding
+from promptly import proxies
 from promptly.cli import proxy_checks
 from promptly.settings import Secret
 from tests.conftest import AppFactory
@@ -54,16 +54,16 @@ def test_it_costs_one_command_a_minute(app_factory: AppFactory, redis_url: str) 
     with redis.Redis.from_url(redis_url) as server:
         for _ in range(3):
             client.get("/", headers={FOR: "1.2.3.4"})
-            assert forwarding.seen(server) == {1}
-            before = server.hgetall(forwarding.SEEN)
-        server.delete(forwarding.SEEN)
+            assert proxies.recent_hop_counts(server) == {1}
+            before = server.hgetall(proxies.HOP_COUNTS_KEY)
+        server.delete(proxies.HOP_COUNTS_KEY)
         client.get("/", headers={FOR: "1.2.3.4"})
-        assert forwarding.seen(server) == set(), "noted a moment ago"
+        assert proxies.recent_hop_counts(server) == set(), "noted a moment ago"
         client.get("/v1/models", headers={FOR: "1.2.3.4, 5.6.7.8"})
-        assert forwarding.seen(server) == set(), "never on the hot path"
+        assert proxies.recent_hop_counts(server) == set(), "never on the hot path"
         assert before
-        server.hset(forwarding.SEEN, "3", int(time.time()) - 25 * 3600)
-        assert forwarding.seen(server) == set(), "that was yesterday"
+        server.hset(proxies.HOP_COUNTS_KEY, "3", int(time.time()) - 25 * 3600)
+        assert proxies.recent_hop_counts(server) == set(), "that was yesterday"
 
 
 def test_without_redis_pages_and_doctor_go_on(app_factory: AppFactory) -> None:

@@ -1,7 +1,7 @@
 import pytest
 from flask import Flask
 
-from promptly.remote import client_address, client_network, forwarded_address
+from promptly.proxies import client_address, client_network, forwarded_address
 from tests.conftest import AppFactory
 
 PEER = "10.0.0.9"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from promptly import logs
+from promptly.runtime import logs
 from promptly.services import key_format
 
 

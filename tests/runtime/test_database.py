@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg2
 import pytest
 
-from promptly.database import FastLane, connect_args
 from promptly.errors import ServiceUnavailable
+from promptly.runtime.database import FastLane, connect_args
 from tests.books import wait_for
 from tests.gate import Gate, before_postgres
 from tests.servers import make_settings

@@ -10,8 +10,8 @@ monkey.patch_all()
 import time
 import gevent
 import psycopg2
-from promptly import green
-green.install(1.0)
+from promptly.runtime import psycopg_gevent
+psycopg_gevent.install(1.0)
 
 connect = lambda: psycopg2.connect({url!r})
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from promptly import redis_client
-from promptly.redis_client import RedisAway, RedisLane, limiter_uri
+from promptly.runtime import redis_client
+from promptly.runtime.redis_client import RedisAway, RedisLane, limiter_uri
 from promptly.sandbox.redis_server import EmbeddedRedis
 
 
@@ -79,7 +79,7 @@ def test_nobody_there_is_said_at_once_and_once(caplog: pytest.LogCaptureFixture)
             with pytest.raises(RedisAway):
                 lane.command("PING")
     assert time.monotonic() - started < 1.0
-    assert [record.name for record in caplog.records] == ["promptly.redis_client"]
+    assert [record.name for record in caplog.records] == ["promptly.runtime.redis_client"]
 
 
 def test_a_restart_is_noticed_by_nobody(lane: RedisLane, server: EmbeddedRedis) -> None:

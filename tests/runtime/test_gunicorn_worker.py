@@ -6,13 +6,13 @@ from typing import Any
 import gevent
 import pytest
 
-from promptly import web_worker
-from promptly.web_worker import IDLE_SECONDS, IdleWait
+from promptly.runtime import gunicorn_worker
+from promptly.runtime.gunicorn_worker import IDLE_SECONDS, IdleWait
 
 
 def test_a_wait_that_has_just_begun_is_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
-    monkeypatch.setattr(web_worker, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(gunicorn_worker, "time", SimpleNamespace(monotonic=lambda: now))
     worker: Any = SimpleNamespace(cfg=SimpleNamespace(keepalive=75), idle_waits=set())
 
     def connection() -> None:

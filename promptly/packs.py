@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from promptly.services import money
+from promptly import money
 
 MOST_PACKS = 12
 MOST_TOKENS = 2**50

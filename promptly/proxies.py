@@ -1,0 +1,80 @@
+"""Where a request comes from, behind exactly the configured number of proxies.
+
+Also counts how many forwarded addresses page requests carry, so that `flask doctor` can compare
+that with TRUSTED_PROXY_HOPS. The count goes to Redis once a minute per process, never below /v1.
+"""
+
+import ipaddress
+import time
+from contextlib import suppress
+
+import redis
+from flask import current_app, request
+
+from promptly.runtime.redis_client import RedisAway, RedisLane
+from promptly.settings import Settings
+
+HOP_COUNTS_KEY = "promptly:forwarded"
+RECORD_EVERY_SECONDS = 60
+# More than TRUSTED_PROXY_HOPS allows; beyond it the exact number does not matter.
+MAX_COUNTED_HOPS = 11
+
+
+def forwarded_address(peer: str, forwarded_for: str | None, hops: int) -> str | None:
+    """The client's address after `hops` trusted proxies, or None with too few addresses.
+
+    Each trusted proxy appends the address it saw, so the client is the entry `hops` from the
+    right; everything before it was written by the client and proves nothing.
+    """
+    if hops == 0:
+        return peer
+    addresses = forwarded_addresses(forwarded_for)
+    return addresses[-hops] if len(addresses) >= hops else None
+
+
+def forwarded_addresses(forwarded_for: str | None) -> list[str]:
+    """Split an X-Forwarded-For header into its addresses."""
+    return [item.strip() for item in (forwarded_for or "").split(",") if item.strip()]
+
+
+def client_network() -> str:
+    """The client's IPv4 address or IPv6 /64: one customer usually owns a whole /64."""
+    text = client_address()
+    if ":" not in text:
+        return text
+    try:
+        address = ipaddress.IPv6Address(text)
+    except ValueError:
+        return text
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.ip_network((address, 64), strict=False))
+
+
+def client_address() -> str:
+    """The address that limits count; the peer's own if the proxies forwarded too few."""
+    settings: Settings = current_app.extensions["settings"]
+    peer = request.environ.get("REMOTE_ADDR") or "local"
+    forwarded = request.environ.get("HTTP_X_FORWARDED_FOR")
+    return forwarded_address(peer, forwarded, settings.trusted_proxy_hops) or peer
+
+
+def record_hop_count() -> None:
+    """Record how many forwarded addresses the current request carries."""
+    addresses = forwarded_addresses(request.environ.get("HTTP_X_FORWARDED_FOR"))
+    count = min(len(addresses), MAX_COUNTED_HOPS)
+    due: dict[int, float] = current_app.extensions.setdefault("hop_counts_due", {})
+    now = time.monotonic()
+    if now < due.get(count, 0.0):
+        return
+    due[count] = now + RECORD_EVERY_SECONDS
+    lane: RedisLane = current_app.extensions["redis_lane"]
+    with suppress(RedisAway):
+        lane.command("HSET", HOP_COUNTS_KEY, count, int(time.time()))
+
+
+def recent_hop_counts(client: redis.Redis, within_seconds: int = 24 * 3600) -> set[int]:
+    """The numbers of forwarded addresses that requests carried in the last `within_seconds`."""
+    found: dict[bytes, bytes] = client.hgetall(HOP_COUNTS_KEY)  # type: ignore[assignment]
+    since = time.time() - within_seconds
+    return {int(count) for count, moment in found.items() if int(moment) >= since}
