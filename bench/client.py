@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from bench import bodies
 from bench.checks import Answer, Expectation
-from promptly.services import key_format
+from promptly.services.accounts import key_format
 
 _READ_BYTES = 1 << 18
 _CONNECT_SECONDS = 10.0

@@ -24,8 +24,8 @@ from bench.statements import Statement, explain, scanned_whole, watched
 from promptly.app import create_app
 from promptly.extensions import db
 from promptly.sandbox.redis_server import EmbeddedRedis
-from promptly.services import keys
-from promptly.services.directory import Place
+from promptly.services.accounts import keys
+from promptly.services.accounts.directory import Place
 from promptly.settings import Settings
 from promptly.transactions import transaction
 

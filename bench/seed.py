@@ -16,7 +16,8 @@ from sqlalchemy import inspect, text
 from bench import seed_sql
 from promptly.app import create_app
 from promptly.extensions import db
-from promptly.services import key_activity, statistics, usage
+from promptly.services.accounts import key_activity
+from promptly.services.usage import rollups, statistics
 from promptly.settings import Settings
 from promptly.transactions import transaction
 
@@ -67,7 +68,7 @@ def seed(users: int, events: int, say: Say = print) -> None:
             _run(seed_sql.EVENTS, **sizes, first=first, last=min(first + BATCH - 1, events))
             say(f"  {min(first + BATCH - 1, events):,} events")
     with _told("roll-ups", say), transaction():
-        rolled_up = usage.roll_up()
+        rolled_up = rollups.roll_up()
     with _told("purchases and the ledger", say):
         _run(seed_sql.ORDERS, seed_sql.ENTRIES, seed_sql.REFUNDS, seed_sql.CASES)
         _run(seed_sql.BALANCES, seed_sql.HOLDS)

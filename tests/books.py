@@ -10,8 +10,9 @@ from sqlalchemy import text
 
 from promptly.app import create_app
 from promptly.extensions import db
-from promptly.services import accounts, balances, keys, ledger, verification
-from promptly.services.verification import Difference
+from promptly.services.accounts import accounts, keys
+from promptly.services.ledger import balances, ledger, verification
+from promptly.services.ledger.verification import Difference
 from promptly.transactions import transaction
 from tests.servers import make_settings
 

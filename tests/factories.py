@@ -16,7 +16,7 @@ from promptly.models import (
     User,
 )
 from promptly.request_ids import new_request_id
-from promptly.services import key_format
+from promptly.services.accounts import key_format
 from promptly.services.payments import orders
 from tests.servers import make_settings
 

@@ -11,7 +11,8 @@ from werkzeug.serving import make_server
 from promptly.extensions import db
 from promptly.sandbox.btcpay import SimulatedBTCPay
 from promptly.sandbox.stripe import SimulatedStripe
-from promptly.services import verification
+from promptly.services.ledger import verification
+from promptly.services.ledger.verification import Difference
 from promptly.services.payments import (
     checkout,
     hanging,
@@ -20,7 +21,6 @@ from promptly.services.payments import (
     orders,
     reconciliation,
 )
-from promptly.services.verification import Difference
 from promptly.settings import Secret, Settings
 from promptly.transactions import transaction
 from tests import factories

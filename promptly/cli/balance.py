@@ -14,9 +14,9 @@ from promptly.cli.output import (
     show_object,
 )
 from promptly.models import User
-from promptly.services import balances, credits
-from promptly.services.credits import MOST_DAYS, MOST_TOKENS
-from promptly.services.ledger import Change
+from promptly.services.ledger import adjustments, balances
+from promptly.services.ledger.adjustments import MOST_DAYS, MOST_TOKENS
+from promptly.services.ledger.ledger import Change
 from promptly.transactions import transaction
 
 group = AppGroup("balance", help="Balances: show, adjust, grant.")
@@ -56,7 +56,7 @@ def adjust(
     """Add paid tokens or take them away; taking stops at what is not held."""
     with transaction():
         user = chosen_account(email, user_id)
-        made = credits.adjust(user.id, delta, operator=operator(), reference=reference)
+        made = adjustments.adjust(user.id, delta, operator=operator(), reference=reference)
         values = _changed(user, made.change)
     show_object(values, as_json)
 
@@ -79,7 +79,7 @@ def grant(
     """Give trial tokens that expire after some days."""
     with transaction():
         user = chosen_account(email, user_id)
-        made = credits.grant(user.id, tokens, days, operator=operator(), reference=reference)
+        made = adjustments.grant(user.id, tokens, days, operator=operator(), reference=reference)
         values = _changed(user, made.change)
     show_object(values, as_json)
 

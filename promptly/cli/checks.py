@@ -20,7 +20,7 @@ from promptly.clients import smtp
 from promptly.extensions import db
 from promptly.runtime.database import HOT_POOL_SIZE, engine_options
 from promptly.runtime.redis_client import TIMEOUTS
-from promptly.services import outbox
+from promptly.services.mail import outbox
 from promptly.settings import Secret, Settings
 
 OLDEST_POSTGRESQL = 150000

@@ -14,7 +14,7 @@ from promptly.cli.output import (
     show_rows,
     yes_option,
 )
-from promptly.services import accounts, keys
+from promptly.services.accounts import accounts, keys
 from promptly.transactions import transaction
 
 group = AppGroup("keys", help="API keys: list, create, revoke.")

@@ -12,7 +12,7 @@ from promptly.cli.output import (
     show_object,
     show_rows,
 )
-from promptly.services import ledger, verification
+from promptly.services.ledger import ledger, verification
 from promptly.transactions import transaction
 
 group = AppGroup("ledger", help="The ledger: show, verify.")

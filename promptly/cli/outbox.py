@@ -13,7 +13,8 @@ from promptly.cli.output import (
     show_rows,
 )
 from promptly.models import OutboxMail
-from promptly.services import mails, outbox
+from promptly.services.accounts import mail_actions
+from promptly.services.mail import outbox
 from promptly.services.paging import Cursor
 from promptly.transactions import transaction
 
@@ -55,7 +56,7 @@ def resend(mail_id: int, as_json: bool) -> None:
     """Send a mail again; one with a key carries a new one, and the earlier one is revoked."""
     with transaction():
         before = _standing(outbox.find(mail_id))
-        mail = mails.resend(mail_id)
+        mail = mail_actions.resend(mail_id)
         _record("mail.resend", mail, before)
         values = _described(mail)
     show_object(values, as_json)
@@ -69,7 +70,7 @@ def cancel(mail_id: int, as_json: bool) -> None:
     """Do not send a mail that waits."""
     with transaction():
         before = _standing(outbox.find(mail_id))
-        mail = mails.cancel(mail_id)
+        mail = mail_actions.cancel(mail_id)
         _record("mail.cancel", mail, before)
         values = _described(mail)
     show_object(values, as_json)

@@ -10,7 +10,7 @@ import click
 
 from promptly.errors import PromptlyError
 from promptly.models import User
-from promptly.services import accounts
+from promptly.services.accounts import accounts
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -5,7 +5,7 @@ from flask.cli import AppGroup
 
 from promptly.cli.operators import operator
 from promptly.cli.output import json_option, limit_option, show_object, show_rows
-from promptly.services import trials
+from promptly.services.accounts import trials
 from promptly.transactions import transaction
 
 group = AppGroup("trials", help="Trials: list, expire.")

@@ -14,7 +14,7 @@ from promptly.cli.output import (
     show_object,
     show_rows,
 )
-from promptly.services import statistics, usage
+from promptly.services.usage import rollups, statistics
 from promptly.transactions import transaction
 
 group = AppGroup("usage", help="Usage: daily, recent, roll-up.")
@@ -31,7 +31,7 @@ def daily(email: str | None, user_id: int | None, days: int, as_json: bool) -> N
     today = datetime.now(UTC).date()
     with transaction():
         user = chosen_account(email, user_id)
-        found = usage.daily(user.id, today - timedelta(days=days - 1), today)
+        found = rollups.daily(user.id, today - timedelta(days=days - 1), today)
     show_rows(columns, [[row[column] for column in columns] for row in found], as_json)
 
 
@@ -55,7 +55,7 @@ def recent(email: str | None, user_id: int | None, limit: int, as_json: bool) ->
     )
     with transaction():
         user = chosen_account(email, user_id)
-        found = usage.recent(user.id, limit)
+        found = rollups.recent(user.id, limit)
     show_rows(columns, [[row[column] for column in columns] for row in found], as_json)
 
 
@@ -64,6 +64,6 @@ def recent(email: str | None, user_id: int | None, limit: int, as_json: bool) ->
 def roll_up(as_json: bool) -> None:
     """Rebuild the daily totals of the last days now."""
     with transaction():
-        rolled_up = usage.roll_up()
+        rolled_up = rollups.roll_up()
         statistics.refresh(rolled_up)
     show_object({"rebuilt_from": rolled_up.first_day.isoformat()}, as_json)

@@ -14,7 +14,10 @@ from promptly.cli.output import (
     yes_option,
 )
 from promptly.models import User
-from promptly.services import accounts, balances, closing, credits, keys, outbox
+from promptly.services import account_deletion
+from promptly.services.accounts import accounts, keys
+from promptly.services.ledger import adjustments, balances
+from promptly.services.mail import outbox
 from promptly.transactions import transaction
 
 group = AppGroup("users", help="Accounts: list, show, create, delete.")
@@ -93,9 +96,9 @@ def delete(email: str, yes: bool, as_json: bool) -> None:
     with transaction():
         user = accounts.find(email=email)
         accounts.close(user.id)
-        owned = credits.standing(user.id)
+        owned = adjustments.standing(user.id)
         operator().record("account.delete", user_id=user.id, before=owned)
-    deleted = closing.delete_account(int(str(values["user_id"])))
+    deleted = account_deletion.delete_account(int(str(values["user_id"])))
     show_object(values | {"deleted": deleted}, as_json)
 
 

@@ -22,7 +22,7 @@ from promptly.gateway.live import LiveRequest
 from promptly.gateway.metered import Metered
 from promptly.gateway.refusals import NoAnswer, refusal
 from promptly.services import metering
-from promptly.services.authentication import Caller
+from promptly.services.accounts.authentication import Caller
 
 if TYPE_CHECKING:
     from promptly.gateway import Gateway

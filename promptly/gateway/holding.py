@@ -22,7 +22,7 @@ from promptly.gateway.generation import GenerationRequest, Input, Prompt
 from promptly.gateway.refusals import context_exceeded
 from promptly.gateway.upstreams import Upstream
 from promptly.services import metering
-from promptly.services.authentication import Caller
+from promptly.services.accounts.authentication import Caller
 
 COUNT_TIMEOUT_SECONDS = 60
 

@@ -28,7 +28,7 @@ from promptly.gateway.refusals import NoAnswer, NotServed
 from promptly.gateway.time_limits import timeout_error
 from promptly.gateway.upstreams import Upstream
 from promptly.services import metering
-from promptly.services.authentication import Caller
+from promptly.services.accounts.authentication import Caller
 
 if TYPE_CHECKING:
     from promptly.gateway import Gateway

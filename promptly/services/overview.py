@@ -8,7 +8,8 @@ from sqlalchemy import text
 
 from promptly.extensions import db
 from promptly.models import Reconciliation
-from promptly.services import outbox, webhooks
+from promptly.services import webhooks
+from promptly.services.mail import outbox
 from promptly.services.metering.recovery import STALE_SECONDS
 from promptly.services.payments import attention, reconciliation
 

@@ -4,7 +4,7 @@ import logging
 
 from celery import shared_task
 
-from promptly.services import closing
+from promptly.services import account_deletion
 
 logger = logging.getLogger(__name__)
 
@@ -12,6 +12,6 @@ logger = logging.getLogger(__name__)
 @shared_task(name="promptly.tasks.accounts.finish_deletions")
 def finish_deletions() -> None:
     """Remove what was closed and runs nothing any more, each account in its own transaction."""
-    removed = closing.finish()
+    removed = account_deletion.finish()
     if removed:
         logger.info("deletions finished", extra={"accounts": removed})

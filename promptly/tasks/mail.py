@@ -13,8 +13,9 @@ from flask import current_app
 
 from promptly.clients import smtp
 from promptly.models import OutboxMail
-from promptly.services import accounts, keys, mail_messages, outbox
-from promptly.services.outbox import Lease
+from promptly.services.accounts import accounts, keys
+from promptly.services.mail import messages, outbox
+from promptly.services.mail.outbox import Lease
 from promptly.settings import Settings
 from promptly.transactions import transaction
 
@@ -73,12 +74,12 @@ def _prepare(lease: Lease, settings: Settings) -> tuple[EmailMessage, int] | Non
             outbox.cancel(mail.id)
             return None
         raw_key = None
-        if mail.kind in mail_messages.WITH_KEY and mail.user_id is not None:
+        if mail.kind in messages.WITH_KEY and mail.user_id is not None:
             keys.revoke_of_mail(mail.user_id, mail.id)
             _, raw_key = keys.create(
                 mail.user_id, "default", settings.key_pepper, outbox_id=mail.id
             )
-        return mail_messages.compose(mail, settings, raw_key), mail.attempts
+        return messages.compose(mail, settings, raw_key), mail.attempts
 
 
 def _record_problem(lease: Lease, attempts: int, problem: smtp.MailNotSent) -> None:

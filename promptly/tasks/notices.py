@@ -5,7 +5,7 @@ from collections.abc import Callable
 from celery import shared_task
 from flask import current_app
 
-from promptly.services import notices
+from promptly.services.mail import alerts
 from promptly.settings import Settings
 from promptly.tasks import alone
 
@@ -17,8 +17,8 @@ def send() -> None:
     """Put the warnings that are due into the outbox, batch after batch."""
     settings: Settings = current_app.extensions["settings"]
     # The trial first: who hears that it ends need not hear that nothing is left afterwards.
-    _all("notices.trials", lambda: notices.warn_of_trial_ends(BATCH))
-    _all("notices.balances", lambda: notices.warn_of_low_balances(settings, BATCH))
+    _all("notices.trials", lambda: alerts.warn_of_trial_ends(BATCH))
+    _all("notices.balances", lambda: alerts.warn_of_low_balances(settings, BATCH))
 
 
 def _all(name: str, batch: Callable[[], int]) -> None:

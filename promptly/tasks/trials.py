@@ -4,7 +4,7 @@ import logging
 
 from celery import shared_task
 
-from promptly.services import trials
+from promptly.services.accounts import trials
 from promptly.tasks import alone
 
 logger = logging.getLogger(__name__)

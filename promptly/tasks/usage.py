@@ -5,7 +5,8 @@ import logging
 from celery import shared_task
 from flask import current_app
 
-from promptly.services import key_activity, partitions, statistics, usage
+from promptly.services.accounts import key_activity
+from promptly.services.usage import partitions, rollups, statistics
 from promptly.tasks import alone
 
 logger = logging.getLogger(__name__)
@@ -16,7 +17,7 @@ def roll_up() -> None:
     """Rebuild the totals of the last days: of each account, of all together."""
     with alone("usage.roll_up") as chosen:
         if chosen:
-            statistics.refresh(usage.roll_up())
+            statistics.refresh(rollups.roll_up())
     # On its own, because it locks keys, and a revocation must not wait for all of the above.
     with alone("usage.keys") as chosen:
         if chosen:

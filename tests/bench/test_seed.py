@@ -9,8 +9,10 @@ from sqlalchemy import text
 from bench.seed import NotEmpty, seed
 from promptly.app import create_app
 from promptly.extensions import db
-from promptly.services import accounts, ledger, partitions, verification
+from promptly.services.accounts import accounts
+from promptly.services.ledger import ledger, verification
 from promptly.services.payments import lots, refunds
+from promptly.services.usage import partitions
 from promptly.transactions import transaction
 from tests import factories
 from tests.conftest import dispose

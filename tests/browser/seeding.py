@@ -21,7 +21,9 @@ from promptly.models import (
     WebhookEvent,
 )
 from promptly.models.payments import ORDER_STATES
-from promptly.services import accounts, ledger, statistics, usage
+from promptly.services.accounts import accounts
+from promptly.services.ledger import ledger
+from promptly.services.usage import rollups, statistics
 from promptly.transactions import transaction
 from tests import factories
 from tests.browser.site import Site
@@ -84,9 +86,9 @@ class Seeder:
                 self._events()
                 self._acts()
                 # As if none had run: it would believe that the past is rolled up already.
-                db.session.execute(delete(SweepState).where(SweepState.name == usage.SWEEP_NAME))
+                db.session.execute(delete(SweepState).where(SweepState.name == rollups.SWEEP_NAME))
             with transaction():
-                statistics.refresh(usage.roll_up())
+                statistics.refresh(rollups.roll_up())
         return self.past
 
     def _ago(self, days: float) -> datetime:

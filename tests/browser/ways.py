@@ -11,7 +11,8 @@ from datetime import UTC, datetime, timedelta
 import psycopg2
 from playwright.sync_api import Page
 
-from promptly.services import accounts, outbox
+from promptly.services.accounts import accounts
+from promptly.services.mail import outbox
 from promptly.transactions import transaction
 from tests import factories
 from tests.browser.seeding import Past

@@ -7,7 +7,7 @@ import pytest
 
 from promptly.errors import InvalidRequest
 from promptly.sandbox.llama import SimulatedLlama
-from promptly.services import accounts
+from promptly.services.accounts import accounts
 from promptly.transactions import transaction
 from tests.books import Account, Books
 from tests.databases import Databases

@@ -9,7 +9,7 @@ from promptly.gateway import bookkeeper as module
 from promptly.gateway.bookkeeper import Bookkeeper
 from promptly.gateway.chunks import ChunkReader
 from promptly.gateway.live import LiveRequest
-from promptly.services import accounts
+from promptly.services.accounts import accounts
 from promptly.settings import Settings
 from promptly.transactions import transaction
 from tests.books import wait_for

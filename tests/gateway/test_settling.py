@@ -4,7 +4,8 @@ import threading
 import uuid
 
 from promptly.gateway.settling import Settler
-from promptly.services import accounts, metering
+from promptly.services import metering
+from promptly.services.accounts import accounts
 from promptly.transactions import transaction
 from tests.books import wait_for
 from tests.gateway.conftest import Cuttable

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from promptly.runtime import logs
-from promptly.services import key_format
+from promptly.services.accounts import key_format
 
 
 def formatted(message: str, *arguments: object, **extra: object) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from sqlalchemy import text
 from promptly.extensions import db
 from promptly.models import ApiKey, OutboxMail
 from promptly.sandbox.mail import MailCatcher
-from promptly.services import accounts, keys, mail_messages, outbox
+from promptly.services.accounts import accounts, keys
+from promptly.services.mail import messages, outbox
 from promptly.tasks import mail
 from promptly.transactions import transaction
 from tests import factories
@@ -208,9 +209,9 @@ def test_a_reissue_link_works_within_its_time(
     assert part is not None and not KEY.search(part.get_content())
     found = re.search(r"confirm\?token=(\S+)", part.get_content())
     assert found is not None
-    link = mail_messages.read_token("confirm_reissue", found.group(1), settings)
+    link = messages.read_token("confirm_reissue", found.group(1), settings)
     assert link is not None and link[0] == user_id
-    assert mail_messages.read_token("confirm_reissue", found.group(1)[:-2] + "xx", settings) is None
-    assert mail_messages.read_token("confirm_reissue", "", settings) is None
-    monkeypatch.setattr(mail_messages, "LINK_HOURS", -1)
-    assert mail_messages.read_token("confirm_reissue", found.group(1), settings) is None
+    assert messages.read_token("confirm_reissue", found.group(1)[:-2] + "xx", settings) is None
+    assert messages.read_token("confirm_reissue", "", settings) is None
+    monkeypatch.setattr(messages, "LINK_HOURS", -1)
+    assert messages.read_token("confirm_reissue", found.group(1), settings) is None

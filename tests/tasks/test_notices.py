@@ -9,8 +9,9 @@ from sqlalchemy import text
 
 from promptly.extensions import db
 from promptly.models import Balance, OutboxMail, User
-from promptly.services import ledger, notices
-from promptly.services.notices import Choice
+from promptly.services.ledger import ledger
+from promptly.services.mail import alerts
+from promptly.services.mail.alerts import Choice
 from promptly.settings import Settings
 from promptly.tasks.notices import send
 from promptly.transactions import transaction
@@ -41,7 +42,7 @@ class Accounts:
 
     def choose(self, user_id: int, tokens: int, *, trial_notice: bool = True) -> None:
         with self.app.app_context(), transaction():
-            notices.choose(user_id, Choice(tokens, trial_notice), self.settings)
+            alerts.choose(user_id, Choice(tokens, trial_notice), self.settings)
 
     def sweep(self) -> None:
         """Twice, and then by four at once: as if it had been once."""

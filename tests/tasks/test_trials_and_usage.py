@@ -4,7 +4,7 @@ from flask import Flask
 from sqlalchemy import text
 
 from promptly.extensions import db
-from promptly.services import verification
+from promptly.services.ledger import verification
 from promptly.tasks import alone, trials, usage
 from promptly.transactions import transaction
 from tests import factories

@@ -6,7 +6,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from promptly.blueprints.admin import acts, asking
 from promptly.blueprints.admin.confirmations import good_key
 from promptly.errors import NotFound
-from promptly.services import accounts, keys
+from promptly.services.accounts import accounts, keys
 from promptly.transactions import transaction
 
 

@@ -10,7 +10,8 @@ from promptly.blueprints.admin.asking import Question
 from promptly.clock import utcnow
 from promptly.errors import InvalidRequest, NotFound
 from promptly.models import ApiKey, User
-from promptly.services import accounts, balances, credits, keys
+from promptly.services.accounts import accounts, keys
+from promptly.services.ledger import adjustments, balances
 
 AnyPage = str | Response
 
@@ -19,7 +20,9 @@ def adjust(user_id: int) -> AnyPage:
     """What an adjustment would change; the form again if what was entered is wrong."""
     user, balance = accounts.find(user_id=user_id), balances.read(user_id)
     try:
-        delta = fields.integer(request.args, "delta", -credits.MOST_TOKENS, credits.MOST_TOKENS)
+        delta = fields.integer(
+            request.args, "delta", -adjustments.MOST_TOKENS, adjustments.MOST_TOKENS
+        )
     except InvalidRequest as problem:
         return _again(user, "Adjust paid tokens", {"delta": "Tokens"}, problem)
     paid, held = balance["paid_tokens"], balance["reserved_tokens"]
@@ -53,8 +56,8 @@ def grant(user_id: int) -> AnyPage:
     """What a grant would change; the form again if what was entered is wrong."""
     user, balance = accounts.find(user_id=user_id), balances.read(user_id)
     try:
-        tokens = fields.integer(request.args, "tokens", 1, credits.MOST_TOKENS)
-        days = fields.integer(request.args, "days", 1, credits.MOST_DAYS)
+        tokens = fields.integer(request.args, "tokens", 1, adjustments.MOST_TOKENS)
+        days = fields.integer(request.args, "days", 1, adjustments.MOST_DAYS)
     except InvalidRequest as problem:
         labels = {"tokens": "Tokens", "days": "Days"}
         return _again(user, "Grant trial tokens", labels, problem)

@@ -7,7 +7,7 @@ from werkzeug.datastructures import MultiDict
 
 from promptly.errors import InvalidRequest, NotFound
 from promptly.models import User
-from promptly.services import accounts, mailboxes
+from promptly.services.accounts import accounts, email_addresses
 
 LARGEST_ID = 2**63 - 1
 
@@ -62,6 +62,6 @@ def account(form: Form) -> User:
     user = accounts.find(user_id=integer(form, "user_id", 1, LARGEST_ID))
     if user.closed_at is not None:
         raise NotFound("There is no such account.")
-    if email is not None and mailboxes.normalise(email) != user.email:
+    if email is not None and email_addresses.normalise(email) != user.email:
         raise InvalidRequest("'email' and 'user_id' name different accounts.", param="email")
     return user

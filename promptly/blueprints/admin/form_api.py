@@ -7,8 +7,10 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from promptly.blueprints.admin import acts, fields
 from promptly.models import User
-from promptly.services import accounts, balances, closing, credits
-from promptly.services.credits import Credit
+from promptly.services import account_deletion
+from promptly.services.accounts import accounts
+from promptly.services.ledger import adjustments, balances
+from promptly.services.ledger.adjustments import Credit
 from promptly.transactions import transaction
 
 FIELDS = ("key", "user_id", "email", "delta", "tokens", "days", "reference")
@@ -17,23 +19,25 @@ FIELDS = ("key", "user_id", "email", "delta", "tokens", "days", "reference")
 def adjust() -> AnyResponse:
     """Add paid tokens or take them away; a deduction stops at zero and tells what it took."""
     fields.refuse_duplicates(request.form, FIELDS)
-    delta = fields.integer(request.form, "delta", -credits.MOST_TOKENS, credits.MOST_TOKENS)
+    delta = fields.integer(request.form, "delta", -adjustments.MOST_TOKENS, adjustments.MOST_TOKENS)
     reference = fields.reference(request.form)
     with transaction():
         user = fields.account(request.form)
-        credit = credits.adjust(user.id, delta, operator=acts.operator(), reference=reference)
+        credit = adjustments.adjust(user.id, delta, operator=acts.operator(), reference=reference)
         return _answer(user, credit)
 
 
 def grant() -> AnyResponse:
     """Give trial tokens that expire."""
     fields.refuse_duplicates(request.form, FIELDS)
-    tokens = fields.integer(request.form, "tokens", 1, credits.MOST_TOKENS)
-    days = fields.integer(request.form, "days", 1, credits.MOST_DAYS)
+    tokens = fields.integer(request.form, "tokens", 1, adjustments.MOST_TOKENS)
+    days = fields.integer(request.form, "days", 1, adjustments.MOST_DAYS)
     reference = fields.reference(request.form)
     with transaction():
         user = fields.account(request.form)
-        credit = credits.grant(user.id, tokens, days, operator=acts.operator(), reference=reference)
+        credit = adjustments.grant(
+            user.id, tokens, days, operator=acts.operator(), reference=reference
+        )
         return _answer(user, credit)
 
 
@@ -44,9 +48,9 @@ def delete() -> AnyResponse:
         user = fields.account(request.form)
         user_id, email = user.id, user.email
         accounts.close(user_id)
-        owned = credits.standing(user_id)
+        owned = adjustments.standing(user_id)
         entry_id = acts.record("account.delete", user_id=user_id, before=owned)
-    closing.delete_account(user_id)
+    account_deletion.delete_account(user_id)
     if acts.is_panel():
         return redirect(url_for("admin.users", act=entry_id), 303)
     taken = -(owned["paid_tokens"] + owned["trial_tokens"])

@@ -6,7 +6,8 @@ from werkzeug.wrappers import Response as AnyResponse
 from promptly.blueprints.admin import acts, asking, notices, pages, words
 from promptly.blueprints.admin.asking import Question
 from promptly.models import OutboxMail
-from promptly.services import mail_messages, mails, outbox
+from promptly.services.accounts import mail_actions
+from promptly.services.mail import messages, outbox
 from promptly.transactions import transaction
 
 PAGE_SIZE = 50
@@ -50,7 +51,7 @@ def resend_question(mail_id: int) -> str:
     """What sending it again means."""
     mail = outbox.find(mail_id)
     effects = ["It is sent as if it had never been, and may arrive a second time."]
-    if mail.kind in mail_messages.WITH_KEY:
+    if mail.kind in messages.WITH_KEY:
         effects.append(
             "It carries a new key; a key that it carried before is refused from then on."
         )
@@ -61,7 +62,7 @@ def cancel_question(mail_id: int) -> str:
     """What not sending it means."""
     mail = outbox.find(mail_id)
     effects = ["It is not sent."]
-    if mail.kind in mail_messages.WITH_KEY:
+    if mail.kind in messages.WITH_KEY:
         effects.append("The account gets no key by this mail.")
     return _question(mail, "Cancel the mail", "cancel", effects, danger=True)
 
@@ -71,7 +72,7 @@ def resend(mail_id: int) -> AnyResponse:
     with transaction():
         mail = outbox.find(mail_id)
         before = _before(mail)
-        mail = mails.resend(mail_id)
+        mail = mail_actions.resend(mail_id)
         return _done("mail.resend", mail, before)
 
 
@@ -80,7 +81,7 @@ def cancel(mail_id: int) -> AnyResponse:
     with transaction():
         mail = outbox.find(mail_id)
         before = _before(mail)
-        mail = mails.cancel(mail_id)
+        mail = mail_actions.cancel(mail_id)
         return _done("mail.cancel", mail, before)
 
 

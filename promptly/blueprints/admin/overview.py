@@ -18,10 +18,11 @@ from promptly.blueprints.admin.overview_charts import (
 from promptly.clock import utcnow
 from promptly.gateway import current_gateway
 from promptly.runtime.redis_client import RedisAway
-from promptly.services import directory, statistics
 from promptly.services import overview as figures
+from promptly.services.accounts import directory
 from promptly.services.payments import providers
-from promptly.services.usage import SWEEP_NAME
+from promptly.services.usage import statistics
+from promptly.services.usage.rollups import SWEEP_NAME
 from promptly.settings import Settings
 
 # The sweep of holds runs every ten seconds; later than this nothing runs at all.

@@ -12,7 +12,8 @@ from promptly.errors import InvalidRequest
 from promptly.extensions import db
 from promptly.models import Order, PaymentCase, PaymentReversal, User
 from promptly.models.payments import ORDER_STATES, PROVIDERS
-from promptly.services import outbox, webhooks
+from promptly.services import webhooks
+from promptly.services.mail import outbox
 from promptly.services.payments import (
     attention,
     orders,

@@ -7,9 +7,12 @@ from flask import render_template
 from promptly.blueprints.admin import notices, pages
 from promptly.blueprints.charts import Series, every_day, stacked
 from promptly.clock import utcnow
-from promptly.services import accounts, audit, balances, key_activity, keys, ledger, usage
+from promptly.services import audit
+from promptly.services.accounts import accounts, key_activity, keys
+from promptly.services.ledger import balances, ledger
 from promptly.services.metering import running
 from promptly.services.payments import purchases
+from promptly.services.usage import rollups
 
 CHART_DAYS = 30
 RECENT = 10
@@ -23,7 +26,7 @@ def user(user_id: int) -> str:
     row = accounts.find(user_id=user_id)
     today = utcnow().date()
     start = today - timedelta(days=CHART_DAYS - 1)
-    days = every_day(usage.daily(user_id, start, today), start, today, _FIGURES)
+    days = every_day(rollups.daily(user_id, start, today), start, today, _FIGURES)
     bought, more = purchases.history(user_id, RECENT)
     entries = ledger.page(user_id, RECENT)
     acts = audit.entries(RECENT, user_id=user_id)
@@ -40,7 +43,7 @@ def user(user_id: int) -> str:
             ],
         ),
         totals={name: sum(day[name] for day in days) for name in _FIGURES},
-        recent=usage.recent(user_id, RECENT),
+        recent=rollups.recent(user_id, RECENT),
         entries=entries.rows,
         more_entries=entries.older is not None,
         keys=keys.list_good(user_id),

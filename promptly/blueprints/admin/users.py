@@ -3,9 +3,9 @@
 from flask import render_template, request
 
 from promptly.blueprints.admin import notices, pages
-from promptly.services import directory
-from promptly.services.directory import ORDERS, Place
-from promptly.services.mailboxes import MAX_LENGTH
+from promptly.services.accounts import directory
+from promptly.services.accounts.directory import ORDERS, Place
+from promptly.services.accounts.email_addresses import MAX_LENGTH
 
 PAGE_SIZE = 50
 

@@ -9,7 +9,7 @@ from promptly.blueprints.billing.checkout import account
 from promptly.clock import utcnow
 from promptly.extensions import limiter
 from promptly.models import ApiKey
-from promptly.services import balances
+from promptly.services.ledger import balances
 from promptly.services.payments import orders, purchases
 from promptly.settings import Settings
 from promptly.transactions import enqueue, transaction

@@ -7,7 +7,8 @@ from flask import Response, jsonify, request
 from promptly.blueprints.v1 import guard
 from promptly.clock import utcnow
 from promptly.errors import InvalidRequest
-from promptly.services import balances, usage
+from promptly.services.ledger import balances
+from promptly.services.usage import rollups
 
 DEFAULT_DAYS = 30
 MAX_DAYS = 366
@@ -24,7 +25,7 @@ def show_usage() -> Response:
     """Daily totals between two UTC days, or the receipt of one request."""
     request_id = request.args.get("request_id")
     if request_id is not None:
-        return jsonify(usage.receipt(guard.caller().user_id, request_id))
+        return jsonify(rollups.receipt(guard.caller().user_id, request_id))
     today = utcnow().date()
     end = day("end", today)
     start = day("start", end - timedelta(days=DEFAULT_DAYS - 1))
@@ -32,7 +33,7 @@ def show_usage() -> Response:
         raise InvalidRequest("'start' must not be after 'end'.", param="start")
     if (end - start).days >= MAX_DAYS:
         raise InvalidRequest(f"At most {MAX_DAYS} days at a time.", param="start")
-    return jsonify(object="list", data=usage.daily(guard.caller().user_id, start, end))
+    return jsonify(object="list", data=rollups.daily(guard.caller().user_id, start, end))
 
 
 def day(name: str, default: date) -> date:

@@ -15,8 +15,8 @@ from promptly.gateway import current_gateway
 from promptly.gateway.limits import LimitExceeded
 from promptly.proxies import client_network
 from promptly.request_ids import new_request_id, public_id
-from promptly.services import key_format
-from promptly.services.authentication import Caller, authenticate
+from promptly.services.accounts import key_format
+from promptly.services.accounts.authentication import Caller, authenticate
 
 
 def admit() -> None:

@@ -8,8 +8,11 @@ from flask import Response, current_app, g, make_response, render_template, requ
 from promptly.blueprints.charts import Chart, Series, every_day, stacked
 from promptly.clock import utcnow
 from promptly.models import ApiKey
-from promptly.services import accounts, balances, key_activity, keys, notices, receipts, usage
+from promptly.services.accounts import accounts, key_activity, keys
+from promptly.services.ledger import balances
+from promptly.services.mail import alerts
 from promptly.services.payments import purchases
+from promptly.services.usage import receipts, rollups
 from promptly.settings import Settings
 
 CHART_DAYS = 30
@@ -39,9 +42,9 @@ def page(*, status: int = 200, **entered: str) -> Response:
     start = today - timedelta(days=CHART_DAYS - 1)
     user = accounts.find(user_id=key.user_id)
     balance = balances.read(key.user_id)
-    choice = notices.choice_of(user, settings)
+    choice = alerts.choice_of(user, settings)
     bought, more = purchases.history(key.user_id, RECENT_PURCHASES)
-    days = every_day(usage.daily(key.user_id, start, today), start, today, _TOTALS)
+    days = every_day(rollups.daily(key.user_id, start, today), start, today, _TOTALS)
     recent, older = receipts.history(key.user_id, RECENT_REQUESTS)
     values: dict[str, Any] = {
         "email": user.email,

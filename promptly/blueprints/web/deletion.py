@@ -7,8 +7,11 @@ from promptly.blueprints.web.limits import DELETION_MAILS
 from promptly.errors import InvalidRequest
 from promptly.extensions import limiter
 from promptly.models import ApiKey
-from promptly.services import accounts, balances, closing, mail_messages, outbox
-from promptly.services.outbox import LINK_HOURS
+from promptly.services import account_deletion
+from promptly.services.accounts import accounts
+from promptly.services.ledger import balances
+from promptly.services.mail import messages, outbox
+from promptly.services.mail.outbox import LINK_HOURS
 from promptly.settings import Settings
 from promptly.transactions import transaction
 
@@ -44,7 +47,7 @@ def confirm() -> Response:
     """
     settings: Settings = current_app.extensions["settings"]
     token = request.values.get("token", "")
-    link = mail_messages.read_token("confirm_deletion", token, settings)
+    link = messages.read_token("confirm_deletion", token, settings)
     if link is None or not outbox.link_is_good("confirm_deletion", *link):
         raise InvalidRequest(LINK_SPENT)
     user_id, mail_id = link
@@ -56,6 +59,6 @@ def confirm() -> Response:
     key = sessions.current_key()
     if key is not None and key.user_id == user_id:
         session.clear()
-    if not closing.confirm(user_id, mail_id):
+    if not account_deletion.confirm(user_id, mail_id):
         raise InvalidRequest(LINK_SPENT)
     return make_response(render_template("dashboard/deleted.html"))

@@ -11,8 +11,8 @@ from promptly.blueprints.web.limits import EXPORTS
 from promptly.errors import InvalidRequest
 from promptly.extensions import limiter
 from promptly.models import ApiKey
-from promptly.services import statements
-from promptly.services.statements import Line, Statement
+from promptly.services.usage import account_statements
+from promptly.services.usage.account_statements import Line, Statement
 
 COLUMNS = (
     "time", "kind", "paid_change", "trial_change", "change", "balance",
@@ -35,7 +35,7 @@ def statement() -> Response:
     if start is not None and end is not None and start > end:
         raise InvalidRequest("'start' must not be after 'end'.", param="start")
     with limiter.shared_limit(EXPORTS, scope="export", key_func=lambda: str(user_id)):
-        found = statements.of(user_id, start, end)
+        found = account_statements.of(user_id, start, end)
     response = Response(stream_with_context(_written(found)), mimetype="text/csv")
     name = f"promptly-usage-{found.end:%Y-%m-%d}.csv"
     response.headers["Content-Disposition"] = f'attachment; filename="{name}"'

@@ -16,7 +16,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from promptly.blueprints.web import dashboard
 from promptly.errors import InvalidRequest, NotFound
 from promptly.models import ApiKey
-from promptly.services import accounts, keys
+from promptly.services.accounts import accounts, keys
 from promptly.settings import Settings
 from promptly.transactions import transaction
 

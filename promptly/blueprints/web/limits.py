@@ -9,7 +9,7 @@ from flask import current_app, request
 from promptly.errors import InvalidRequest
 from promptly.extensions import limiter
 from promptly.proxies import client_network
-from promptly.services import mailboxes
+from promptly.services.accounts import email_addresses
 
 REGISTRATIONS_PER_ADDRESS = "3 per hour"
 FAILED_SIGN_INS = "20 per minute"
@@ -23,10 +23,10 @@ View = Callable[..., Any]
 def entered_mailbox() -> str:
     """The mailbox of the form, as a hash: no address is to lie in Redis."""
     try:
-        address = mailboxes.normalise(request.form.get("email", ""))
+        address = email_addresses.normalise(request.form.get("email", ""))
     except InvalidRequest:
         return "invalid:" + client_network()
-    return hashlib.sha256(mailboxes.fold(address).encode()).hexdigest()
+    return hashlib.sha256(email_addresses.fold(address).encode()).hexdigest()
 
 
 def limit_registration(view: View) -> View:

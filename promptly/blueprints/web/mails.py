@@ -6,8 +6,8 @@ from werkzeug.wrappers import Response as AnyResponse
 from promptly.blueprints.web import dashboard
 from promptly.errors import InvalidRequest
 from promptly.models import ApiKey
-from promptly.services import notices
-from promptly.services.notices import Choice
+from promptly.services.mail import alerts
+from promptly.services.mail.alerts import Choice
 from promptly.settings import Settings
 from promptly.transactions import transaction
 
@@ -24,7 +24,7 @@ def choose() -> AnyResponse | Response:
         return dashboard.page(threshold=entered, threshold_error=problem.message, status=400)
     choice = Choice(tokens, trial_notice="trial_notice" in request.form)
     with transaction():
-        notices.choose(key.user_id, choice, settings)
+        alerts.choose(key.user_id, choice, settings)
     return redirect(url_for("web.dashboard", saved="mails", _anchor="mails"), 303)
 
 
@@ -32,6 +32,6 @@ def _tokens(entered: str) -> int:
     """The number of tokens that somebody typed, with or without separators."""
     digits = "".join(entered.split()).translate(str.maketrans("", "", ",._'"))
     number = int(digits) if digits.isascii() and digits.isdecimal() and len(digits) < 20 else 0
-    if not 1 <= number <= notices.MOST_TOKENS:
+    if not 1 <= number <= alerts.MOST_TOKENS:
         raise InvalidRequest("Enter a number of tokens, such as 50,000.")
     return number

@@ -3,7 +3,7 @@
 from flask import Response, g, make_response, render_template, request
 
 from promptly.models import ApiKey
-from promptly.services import receipts
+from promptly.services.usage import receipts
 
 REQUESTS_A_PAGE = 50
 

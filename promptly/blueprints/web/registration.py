@@ -6,7 +6,8 @@ from flask import Response, current_app, make_response, render_template, request
 
 from promptly.blueprints.web.limits import limit_registration
 from promptly.errors import InvalidRequest
-from promptly.services import accounts, mail_messages
+from promptly.services.accounts import accounts
+from promptly.services.mail import messages
 from promptly.settings import Settings
 from promptly.transactions import transaction
 
@@ -43,7 +44,7 @@ def confirm() -> Response:
     """
     settings: Settings = current_app.extensions["settings"]
     token = request.values.get("token", "")
-    link = mail_messages.read_token("confirm_reissue", token, settings)
+    link = messages.read_token("confirm_reissue", token, settings)
     if link is None:
         raise InvalidRequest(LINK_SPENT)
     if request.method != "POST":

@@ -12,7 +12,7 @@ from promptly.errors import InvalidKey
 from promptly.extensions import limiter
 from promptly.models import ApiKey
 from promptly.proxies import client_network
-from promptly.services import keys
+from promptly.services.accounts import keys
 
 
 class SessionInterface(SecureCookieSessionInterface):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from promptly.errors import InsufficientQuota, RateLimited, TokensReserved
-from promptly.services.metering import statements
+from promptly.services.metering import sql
 
 # A process that has not checkpointed for this long does not count against its account's limit.
 SILENT_SECONDS = 8
@@ -87,17 +87,15 @@ def place_hold(
         "minimum": minimum_tokens,
         "max_open_holds": max_open_holds,
     }
-    row = lane.fetch_one(statements.PLACE_HOLD, parameters)
+    row = lane.fetch_one(sql.PLACE_HOLD, parameters)
     if row is not None and not row[0] and row[4] >= max_open_holds and row[2] >= minimum_tokens:
         # Perhaps some of the account's requests died with their process.
         silent = lane.fetch_one(
-            statements.SILENT_HOLDS, {"user_id": user_id, "silent_seconds": SILENT_SECONDS}
+            sql.SILENT_HOLDS, {"user_id": user_id, "silent_seconds": SILENT_SECONDS}
         )
         if silent is not None and silent[0]:
             max_open_holds += silent[0]
-            row = lane.fetch_one(
-                statements.PLACE_HOLD, parameters | {"max_open_holds": max_open_holds}
-            )
+            row = lane.fetch_one(sql.PLACE_HOLD, parameters | {"max_open_holds": max_open_holds})
     if row is None:
         raise InsufficientQuota(f"This account has no balance. Top up at {top_up_url}")
     placed, held, available, reserved, open_holds = row
@@ -127,7 +125,7 @@ def place_lost_hold(lane: Lane, hold: Hold, wanted_tokens: int) -> int | None:
     but has ended (recovered while this process stood still), or the account is gone.
     """
     terms = {"wanted": wanted_tokens, "minimum": 0, "max_open_holds": ANY_NUMBER}
-    row = lane.fetch_one(statements.PLACE_LOST_HOLD, hold.terms | terms)
+    row = lane.fetch_one(sql.PLACE_LOST_HOLD, hold.terms | terms)
     return int(row[1]) if row is not None and row[0] else None
 
 
@@ -137,9 +135,7 @@ def adjust_hold(lane: Lane, request_id: uuid.UUID, target_tokens: int) -> int | 
     Less than the target when the balance does not cover it; None when the hold is not open
     (recovered while this process was stalled, or lost in a crash of PostgreSQL).
     """
-    row = lane.fetch_one(
-        statements.ADJUST_HOLD, {"request_id": str(request_id), "target": target_tokens}
-    )
+    row = lane.fetch_one(sql.ADJUST_HOLD, {"request_id": str(request_id), "target": target_tokens})
     return None if row is None or row[0] is None else int(row[0])
 
 
@@ -149,7 +145,7 @@ def checkpoint(lane: Lane, counts: Sequence[tuple[uuid.UUID, int, int]]) -> dict
     Of each it is told whether its account is being deleted, so that it has to end.
     """
     rows = lane.fetch_all(
-        statements.CHECKPOINT,
+        sql.CHECKPOINT,
         {
             "request_ids": [str(request_id) for request_id, _, _ in counts],
             "prompt_tokens": [prompt for _, prompt, _ in counts],
@@ -165,7 +161,7 @@ def settle(lane: Lane, settlement: Settlement) -> Charge | None:
     Returns None when the hold is not open: `recovery.settle_late` then finds out why. May be
     repeated after a failure that left its effect unknown.
     """
-    row = lane.fetch_one(statements.SETTLE, parameters_of(settlement))
+    row = lane.fetch_one(sql.SETTLE, parameters_of(settlement))
     return None if row is None else Charge(*row)
 
 
@@ -175,7 +171,7 @@ def settle_many(lane: Lane, settlements: Sequence[Settlement]) -> list[Charge | 
     Raises ServiceUnavailable also when a lock that somebody else keeps is in the way.
     """
     rows = lane.fetch_all(
-        statements.SETTLE_MANY,
+        sql.SETTLE_MANY,
         {
             "request_ids": [str(item.request_id) for item in settlements],
             "models": [item.model for item in settlements],

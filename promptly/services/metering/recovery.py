@@ -8,7 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from promptly.request_ids import started_at_ms
-from promptly.services.metering import statements
+from promptly.services.metering import sql
 from promptly.services.metering.holds import Charge, Settlement, parameters_of
 
 logger = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ def begin_sweep(session: Session) -> bool:
 def stale_holds(session: Session) -> list[uuid.UUID]:
     """Open holds that no process has checkpointed for STALE_SECONDS, oldest first."""
     rows = session.connection().exec_driver_sql(
-        statements.STALE_HOLDS, {"stale_seconds": STALE_SECONDS, "limit": BATCH}
+        sql.STALE_HOLDS, {"stale_seconds": STALE_SECONDS, "limit": BATCH}
     )
     return [uuid.UUID(str(row[0])) for row in rows]
 
@@ -58,7 +58,7 @@ def recover(session: Session, request_id: uuid.UUID, silent_seconds: float = STA
     row = (
         session.connection()
         .exec_driver_sql(
-            statements.RECOVER, {"request_id": str(request_id), "stale_seconds": silent_seconds}
+            sql.RECOVER, {"request_id": str(request_id), "stale_seconds": silent_seconds}
         )
         .first()
     )
@@ -74,7 +74,7 @@ def recover(session: Session, request_id: uuid.UUID, silent_seconds: float = STA
 def purge_holds(session: Session) -> int:
     """Remove a batch of ended holds that are past every late settlement; returns how many."""
     done = session.connection().exec_driver_sql(
-        statements.PURGE_HOLDS, {"keep_seconds": KEEP_SECONDS, "limit": 5000}
+        sql.PURGE_HOLDS, {"keep_seconds": KEEP_SECONDS, "limit": 5000}
     )
     return done.rowcount
 
@@ -93,29 +93,21 @@ def settle_late(session: Session, settlement: Settlement) -> Charge | None:
 
     # A first try, or the sweep, may still be at work in PostgreSQL: wait for it, then look with new
     # eyes. A lock within the next statement would not do: it keeps its view of the usage events.
-    session.execute(text(statements.LOCK_REQUEST), request)
-    session.execute(text(statements.LOCK_HOLD), request)
-    state, charged, uncharged, balance = session.execute(
-        text(statements.LATE_STATE), parameters
-    ).one()
+    session.execute(text(sql.LOCK_REQUEST), request)
+    session.execute(text(sql.LOCK_HOLD), request)
+    state, charged, uncharged, balance = session.execute(text(sql.LATE_STATE), parameters).one()
     if state == "open":
-        row = (
-            session.connection()
-            .exec_driver_sql(statements.SETTLE, parameters_of(settlement))
-            .first()
-        )
+        row = session.connection().exec_driver_sql(sql.SETTLE, parameters_of(settlement)).first()
         return None if row is None else Charge(*row)
     if charged is not None and state != "recovered":
         return Charge(charged, uncharged, balance)
 
     recorded = (
-        session.execute(text(statements.EVENT_COUNTS), parameters).first()
-        if charged is not None
-        else None
+        session.execute(text(sql.EVENT_COUNTS), parameters).first() if charged is not None else None
     )
     already = recorded[0] + recorded[1] if recorded is not None else 0
     cost = max(settlement.prompt_tokens + settlement.completion_tokens - already, 0)
-    free = session.execute(text(statements.LOCK_BALANCE), parameters).first()
+    free = session.execute(text(sql.LOCK_BALANCE), parameters).first()
     if free is None:
         return None
     charged_trial = min(cost, free[0])
@@ -126,7 +118,7 @@ def settle_late(session: Session, settlement: Settlement) -> Charge | None:
         "uncharged_tokens": cost - charged_trial - charged_paid,
         "balance_tokens": free[0] + free[1] - charged_trial - charged_paid,
     }
-    session.execute(text(statements.CHARGE_FREE), parameters)
-    session.execute(text(statements.MARK_SETTLED), request)
-    statement = statements.INSERT_EVENT if recorded is None else statements.UPDATE_EVENT
+    session.execute(text(sql.CHARGE_FREE), parameters)
+    session.execute(text(sql.MARK_SETTLED), request)
+    statement = sql.INSERT_EVENT if recorded is None else sql.UPDATE_EVENT
     return Charge(*session.execute(text(statement), parameters).one())

@@ -12,7 +12,8 @@ from promptly.clients.provider_errors import ProviderAway, ProviderProblem, Prov
 from promptly.errors import InvalidRequest, PaymentRefused, PaymentUnavailable
 from promptly.models import Order
 from promptly.packs import Pack
-from promptly.services import accounts, webhooks
+from promptly.services import webhooks
+from promptly.services.accounts import accounts
 from promptly.services.payments import applying, orders, providers
 from promptly.services.payments.orders import Leased
 from promptly.services.payments.providers import OrderFacts, Provider

@@ -7,7 +7,8 @@ from sqlalchemy import func
 from promptly import money
 from promptly.extensions import db
 from promptly.models import Order, User
-from promptly.services import ledger, outbox
+from promptly.services.ledger import ledger
+from promptly.services.mail import outbox
 from promptly.services.payments import attention, orders
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from promptly import money
 from promptly.models import Order
 from promptly.packs import Pack
-from promptly.services.balances import iso
+from promptly.services.ledger.balances import iso
 from promptly.services.payments import attention, orders, providers
 from promptly.settings import Settings
 

@@ -15,7 +15,7 @@ from sqlalchemy.sql import func
 
 from promptly.extensions import db
 from promptly.models import Order, PaymentReversal
-from promptly.services import ledger
+from promptly.services.ledger import ledger
 from promptly.services.payments import lots, orders, telling
 from promptly.services.payments.telling import Standing
 from promptly.services.payments.truth import Reversal, tokens_reversed

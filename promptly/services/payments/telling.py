@@ -8,7 +8,8 @@ from sqlalchemy import select
 from promptly import money
 from promptly.extensions import db
 from promptly.models import Order, PaymentReversal, User
-from promptly.services import balances, outbox
+from promptly.services.ledger import balances
+from promptly.services.mail import outbox
 from promptly.services.payments import crediting
 
 # States in which somebody else has taken the money back, or tries to.

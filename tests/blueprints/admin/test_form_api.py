@@ -11,7 +11,8 @@ from sqlalchemy import text
 
 from promptly.errors import InsufficientQuota, TokensReserved
 from promptly.models import AuditEntry, User
-from promptly.services import audit, balances, verification
+from promptly.services import audit
+from promptly.services.ledger import balances, verification
 from promptly.settings import Settings
 from promptly.transactions import transaction
 from tests import factories

@@ -7,7 +7,7 @@ import pytest
 from promptly.blueprints.admin import holds
 from promptly.models import Balance, Hold
 from promptly.request_ids import new_request_id, public_id
-from promptly.services import verification
+from promptly.services.ledger import verification
 from promptly.transactions import transaction
 from tests import factories
 from tests.blueprints.admin.panel import XSS, Panel

@@ -5,7 +5,7 @@ from sqlalchemy import text
 
 from promptly.blueprints.admin import outbox, words
 from promptly.models import ApiKey, OutboxMail
-from promptly.services import mail_messages
+from promptly.services.mail import messages
 from promptly.transactions import transaction
 from tests import factories
 from tests.blueprints.admin.panel import XSS, Panel
@@ -40,7 +40,7 @@ def test_none_yet(pages: Panel) -> None:
 
 
 def test_every_kind_of_mail_has_words() -> None:
-    assert set(mail_messages.SUBJECTS) == set(words.MAIL_KINDS)
+    assert set(messages.SUBJECTS) == set(words.MAIL_KINDS)
 
 
 def test_the_list_page_by_page_and_filtered(pages: Panel, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,9 @@ from promptly.gateway.admission import SlotBroker
 from promptly.models import PaymentCase
 from promptly.openapi.account import Outcome
 from promptly.sandbox.llama import SimulatedLlama
-from promptly.services import audit, ledger, statistics, usage
+from promptly.services import audit
+from promptly.services.ledger import ledger
+from promptly.services.usage import rollups, statistics
 from promptly.settings import Secret
 from promptly.transactions import transaction
 from tests import factories
@@ -28,7 +30,7 @@ from tests.factories import order as make_order
 
 def roll_up(app: Flask) -> None:
     with app.app_context(), transaction() as session:
-        statistics.refresh(usage.roll_up())
+        statistics.refresh(rollups.roll_up())
         session.execute(
             text("INSERT INTO sweep_states (name, last_run_at) VALUES ('holds', now())")
         )

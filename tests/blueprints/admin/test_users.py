@@ -10,7 +10,9 @@ from flask.testing import FlaskClient
 from sqlalchemy import text
 
 from promptly.models import AccountActivity
-from promptly.services import audit, balances, keys
+from promptly.services import audit
+from promptly.services.accounts import keys
+from promptly.services.ledger import balances
 from promptly.transactions import transaction
 from tests import factories
 from tests.blueprints.admin.conftest import ADMIN_KEY, token_of

@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from promptly.sandbox.llama import SimulatedLlama
-from promptly.services import accounts, closing
+from promptly.services import account_deletion
+from promptly.services.accounts import accounts
 from promptly.transactions import transaction
 from tests.blueprints.v1.client import Client, sim
 from tests.books import Account, Books, wait_for
@@ -29,7 +30,7 @@ def rows_of(books: Books, account: Account) -> dict[str, int]:
 
 def delete(books: Books, account: Account) -> bool:
     with books.app.app_context():
-        return closing.delete_account(account.user_id)
+        return account_deletion.delete_account(account.user_id)
 
 
 def logged(gateway: Gateway, account: Account) -> list[dict[str, Any]]:

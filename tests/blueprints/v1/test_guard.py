@@ -3,7 +3,7 @@
 import pytest
 
 from promptly.sandbox.llama import SimulatedLlama
-from promptly.services import key_format
+from promptly.services.accounts import key_format
 from tests.blueprints.v1.client import CHAT, Client, sim
 from tests.blueprints.v1.conftest import MakeGateway
 from tests.books import Account, Books

@@ -5,7 +5,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from promptly.blueprints.web.dashboard import remaining
-from promptly.services import keys
+from promptly.services.accounts import keys
 from promptly.transactions import transaction
 from tests import factories
 from tests.conftest import AppFactory

@@ -9,7 +9,8 @@ from sqlalchemy import text
 from promptly.extensions import db
 from promptly.models import OutboxMail, User
 from promptly.sandbox.mail import MailCatcher
-from promptly.services import accounts, mail_messages, outbox
+from promptly.services.accounts import accounts
+from promptly.services.mail import messages, outbox
 from promptly.tasks import mail
 from promptly.transactions import transaction
 from tests.blueprints.web.conftest import Visitor, sign_up
@@ -28,7 +29,7 @@ def newest_link(app: Flask) -> str:
     with app.app_context():
         row = db.session.query(OutboxMail).order_by(OutboxMail.id.desc()).first()
         assert row is not None and row.kind == "confirm_deletion"
-        link = mail_messages.signed_link(row, app.extensions["settings"])
+        link = messages.signed_link(row, app.extensions["settings"])
     return "/dashboard" + link.split("/dashboard")[1]
 
 
@@ -107,7 +108,7 @@ def test_links_are_not_exchanged(app: Flask, visitor: Visitor) -> None:
     settings = app.extensions["settings"]
     with app.app_context(), transaction():
         row = outbox.add("confirm_reissue", visitor.email, user_id=visitor.user_id)
-        token = mail_messages.signed_link(row, settings).split("token=")[1]
+        token = messages.signed_link(row, settings).split("token=")[1]
     assert press(app, f"/dashboard/delete/confirm?token={token}")[0] == 400
     for forged in ("", "x", token[:-2] + "xx"):
         assert press(app, f"/dashboard/delete/confirm?token={forged}")[0] == 400
@@ -117,7 +118,7 @@ def test_links_are_not_exchanged(app: Flask, visitor: Visitor) -> None:
 def test_a_link_grows_old(app: Flask, visitor: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
     ask(visitor)
     link = newest_link(app)
-    monkeypatch.setattr(mail_messages, "LINK_HOURS", -1)
+    monkeypatch.setattr(messages, "LINK_HOURS", -1)
     assert press(app, link)[0] == 400
     assert count(app) == 1
 

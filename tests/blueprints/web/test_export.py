@@ -8,7 +8,7 @@ import pytest
 from flask import Flask
 
 from promptly.blueprints.web import export
-from promptly.services import keys
+from promptly.services.accounts import keys
 from promptly.transactions import transaction
 from tests import factories
 from tests.blueprints.web.conftest import Visitor

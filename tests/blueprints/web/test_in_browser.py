@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, Page
 from werkzeug.serving import make_server
 
 from promptly.models.payments import ORDER_STATES
-from promptly.services import accounts, keys
+from promptly.services.accounts import accounts, keys
 from promptly.transactions import transaction
 from tests import factories
 from tests.browser.chromium import chromium

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 from flask import Flask
 
-from promptly.services import keys
+from promptly.services.accounts import keys
 from promptly.transactions import transaction
 from tests import factories
 from tests.blueprints.web.conftest import Visitor

@@ -4,8 +4,9 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from promptly.services import accounts, notices
-from promptly.services.notices import Choice
+from promptly.services.accounts import accounts
+from promptly.services.mail import alerts
+from promptly.services.mail.alerts import Choice
 from promptly.transactions import transaction
 from tests import factories
 
@@ -23,7 +24,7 @@ def browser(app: Flask) -> FlaskClient:
 
 def chosen(app: Flask) -> Choice:
     with app.app_context():
-        return notices.choice_of(accounts.find(email=ADDRESS), app.extensions["settings"])
+        return alerts.choice_of(accounts.find(email=ADDRESS), app.extensions["settings"])
 
 
 def save(client: FlaskClient, **form: str) -> tuple[int, str]:

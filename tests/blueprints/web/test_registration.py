@@ -9,7 +9,7 @@ from promptly.blueprints.web import registration
 from promptly.extensions import db
 from promptly.models import OutboxMail, User
 from promptly.sandbox.mail import MailCatcher
-from promptly.services import keys
+from promptly.services.accounts import keys
 from promptly.tasks import mail
 from promptly.transactions import transaction
 from tests import factories

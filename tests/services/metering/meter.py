@@ -7,8 +7,8 @@ from typing import Any
 from promptly.models import Balance
 from promptly.request_ids import new_request_id
 from promptly.services import metering
+from promptly.services.ledger.verification import Difference
 from promptly.services.metering import recovery
-from promptly.services.verification import Difference
 from promptly.transactions import transaction
 from tests.books import Account, Books
 

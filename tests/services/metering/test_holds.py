@@ -6,7 +6,7 @@ import pytest
 
 from promptly.errors import InsufficientQuota, RateLimited, TokensReserved
 from promptly.request_ids import new_request_id
-from promptly.services import accounts
+from promptly.services.accounts import accounts
 from promptly.services.metering.holds import SILENT_SECONDS
 from promptly.transactions import transaction
 from tests.books import Account

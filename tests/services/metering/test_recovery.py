@@ -4,7 +4,7 @@ import uuid
 
 import pytest
 
-from promptly.services import accounts
+from promptly.services.accounts import accounts
 from promptly.services.metering.recovery import STALE_SECONDS
 from promptly.transactions import transaction
 from tests.books import Account

@@ -2,7 +2,7 @@
 
 import pytest
 
-from promptly.services import accounts
+from promptly.services.accounts import accounts
 from promptly.transactions import transaction
 from tests.books import Account
 from tests.services.metering.meter import Meter

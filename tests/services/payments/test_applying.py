@@ -9,7 +9,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from promptly.models import Balance, LedgerEntry, Order, OutboxMail, User
-from promptly.services import accounts, ledger, verification
+from promptly.services.accounts import accounts
+from promptly.services.ledger import ledger, verification
 from promptly.services.payments import applying, attention, orders, reversals
 from promptly.services.payments.truth import Reversal, Truth
 from tests import factories

@@ -8,7 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from promptly.models import Balance, Order
-from promptly.services import ledger, verification
+from promptly.services.ledger import ledger, verification
 from promptly.services.payments import crediting, lots
 from tests import factories
 

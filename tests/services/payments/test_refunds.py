@@ -10,7 +10,8 @@ import pytest
 import celeryconfig
 from promptly.errors import InvalidRequest, NotFound, PromptlyError
 from promptly.request_ids import new_request_id
-from promptly.services import accounts, metering, webhooks
+from promptly.services import metering, webhooks
+from promptly.services.accounts import accounts
 from promptly.services.payments import orders, providers, reconciliation, refunds
 from promptly.services.payments.orders import Leased
 from promptly.services.payments.refunds import Outcome

@@ -1,0 +1,131 @@
+"""API keys of an account: made, listed, revoked, found.
+
+A raw key exists only as the return value of `create`; at rest there is its keyed hash. Whoever
+changes an account's keys locks the account first (`accounts.lock`), so that a reissue and a
+mail that is just making a key come one after the other.
+"""
+
+from sqlalchemy import func, select, update
+
+from promptly.errors import InvalidRequest, NotFound
+from promptly.extensions import db
+from promptly.models import ApiKey, User
+from promptly.services.accounts import key_format
+from promptly.settings import Secret
+
+MOST_KEYS = 50
+LONGEST_NAME = 60
+
+
+def create(
+    user_id: int, name: str, pepper: Secret, *, outbox_id: int | None = None
+) -> tuple[ApiKey, str]:
+    """Make a key; returns its row and, this once, the raw key.
+
+    Raises NotFound if the account is being deleted, or gone.
+    """
+    account = select(User.id).where(User.id == user_id, User.closed_at.is_(None))
+    if db.session.scalar(account) is None:
+        raise NotFound("There is no such account.")
+    raw = key_format.generate()
+    row = ApiKey(
+        user_id=user_id,
+        name=name,
+        prefix=key_format.prefix(raw),
+        key_hash=key_format.digest(raw, pepper.reveal()),
+        pepper_version=key_format.PEPPER_VERSION,
+        outbox_id=outbox_id,
+    )
+    db.session.add(row)
+    db.session.flush()
+    _show_newest_prefix(user_id)
+    return row, raw
+
+
+def create_named(user_id: int, name: str, pepper: Secret) -> tuple[ApiKey, str]:
+    """As `create`, for somebody who chose the name; the account is locked.
+
+    Raises InvalidRequest (param `name`) for a name that will not do or one key too many, NotFound
+    as `create` does.
+    """
+    name = checked_name(name)
+    if len(list_good(user_id)) >= MOST_KEYS:
+        raise InvalidRequest(
+            f"An account may have {MOST_KEYS} keys. Revoke one that is not needed.", param="name"
+        )
+    return create(user_id, name, pepper)
+
+
+def checked_name(name: str) -> str:
+    """A key's name as it is kept; raises InvalidRequest (param `name`) with what is wrong."""
+    name = name.strip()
+    if not name:
+        raise InvalidRequest(
+            "Give the key a name, such as the place where it is used.", param="name"
+        )
+    if len(name) > LONGEST_NAME:
+        raise InvalidRequest(f"A name has {LONGEST_NAME} characters at most.", param="name")
+    # No control characters, and none that turn the direction of what stands beside them.
+    if not name.isprintable():
+        raise InvalidRequest("This name holds characters that cannot be shown.", param="name")
+    return name
+
+
+def list_good(user_id: int) -> list[ApiKey]:
+    """The keys of an account that are not revoked, oldest first."""
+    query = select(ApiKey).where(ApiKey.user_id == user_id, ApiKey.revoked_at.is_(None))
+    return list(db.session.scalars(query.order_by(ApiKey.id)))
+
+
+def revoke(user_id: int, key_id: int) -> bool:
+    """Revoke one key of an account; False if it has no such good key."""
+    return _revoke(user_id, ApiKey.id == key_id) > 0
+
+
+def revoke_all(user_id: int) -> int:
+    """Revoke every key of an account, and with them its sessions; returns how many."""
+    return _revoke(user_id)
+
+
+def revoke_of_mail(user_id: int, outbox_id: int) -> int:
+    """Revoke what an earlier attempt to send a mail has made."""
+    return _revoke(user_id, ApiKey.outbox_id == outbox_id)
+
+
+def find(raw: str, pepper: Secret) -> ApiKey | None:
+    """The good key that `raw` is, or None."""
+    if not key_format.is_well_formed(raw):
+        return None
+    digest = key_format.digest(raw, pepper.reveal())
+    query = select(ApiKey).where(ApiKey.key_hash == digest, ApiKey.revoked_at.is_(None))
+    return db.session.scalar(query)
+
+
+def find_good(key_id: int) -> ApiKey | None:
+    """The key of this id if it is still good."""
+    query = select(ApiKey).where(ApiKey.id == key_id, ApiKey.revoked_at.is_(None))
+    return db.session.scalar(query)
+
+
+def _revoke(user_id: int, *conditions: object) -> int:
+    statement = (
+        update(ApiKey)
+        .where(ApiKey.user_id == user_id, ApiKey.revoked_at.is_(None), *conditions)  # type: ignore[arg-type]
+        .values(revoked_at=func.now())
+        .returning(ApiKey.id)
+    )
+    revoked = len(db.session.execute(statement).all())
+    if revoked:
+        _show_newest_prefix(user_id)
+    return revoked
+
+
+def _show_newest_prefix(user_id: int) -> None:
+    newest = (
+        select(ApiKey.prefix)
+        .where(ApiKey.user_id == user_id, ApiKey.revoked_at.is_(None))
+        .order_by(ApiKey.id.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    db.session.execute(update(User).where(User.id == user_id).values(key_prefix=newest))

@@ -1,0 +1,67 @@
+"""Trials: granted once per mailbox, taken back when they end."""
+
+from sqlalchemy import select, text
+from sqlalchemy.dialects.postgresql import insert
+
+from promptly.extensions import db
+from promptly.models import Balance, TrialClaim, User
+from promptly.services.accounts import email_addresses
+from promptly.services.ledger import ledger
+from promptly.settings import Settings
+
+
+def claim(user: User, settings: Settings) -> bool:
+    """Give a new account its trial unless its mailbox has had one; returns whether it did.
+
+    Of several accounts of one mailbox that ask at the same moment, one gets it.
+    """
+    if settings.trial_tokens == 0:
+        return False
+    statement = (
+        insert(TrialClaim)
+        .values(mailbox_hash=email_addresses.mailbox_hash(user.email, settings.key_pepper))
+        .on_conflict_do_nothing()
+        .returning(TrialClaim.mailbox_hash)
+    )
+    if db.session.execute(statement).first() is None:
+        return False
+    ledger.grant(
+        user.id,
+        settings.trial_tokens,
+        settings.trial_expiry_days,
+        kind="trial_grant",
+        reference=f"account:{user.id}",
+        actor="system",
+    )
+    return True
+
+
+def expire(batch: int = 500) -> int:
+    """Take back expired trials, one batch; returns how many accounts it was.
+
+    What is held for a running request stays until it is freed, and lapses with a later call.
+    """
+    return len(ledger.lapse(batch=batch))
+
+
+def list_running(limit: int = 100) -> list[tuple[User, Balance]]:
+    """Accounts that own trial tokens, those that end soonest first."""
+    query = (
+        select(User, Balance)
+        .join(Balance, Balance.user_id == User.id)
+        .where(Balance.trial_tokens > 0)
+        .order_by(Balance.trial_expires_at, User.id)
+        .limit(limit)
+    )
+    return [(user, balance) for user, balance in db.session.execute(query)]
+
+
+def count_expired() -> tuple[int, int]:
+    """How many accounts, and how many tokens, `expire` would take back now."""
+    row = db.session.execute(
+        text("""
+            SELECT count(*), coalesce(sum(trial_tokens - held_trial), 0)
+            FROM balances WHERE trial_expires_at <= now() AND trial_tokens > held_trial
+        """)
+    ).one()
+    return int(row[0]), int(row[1])

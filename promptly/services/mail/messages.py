@@ -1,0 +1,103 @@
+"""What mails say: templates with a text and an HTML part, and the headers of every mail."""
+
+from datetime import UTC
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.utils import format_datetime, parseaddr
+from pathlib import Path
+from urllib.parse import urlencode, urlsplit
+
+from itsdangerous import BadSignature, URLSafeTimedSerializer
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+
+from promptly.models import OutboxMail
+from promptly.services.mail.outbox import LINK_HOURS
+from promptly.settings import Settings
+
+TEMPLATES = Path(__file__).parents[2] / "templates" / "mail"
+
+SUBJECTS = {
+    "new_key": "Your promptly API key",
+    "confirm_reissue": "Do you want a new promptly API key?",
+    "confirm_deletion": "Do you want to delete your promptly account?",
+    "receipt": "Your promptly purchase",
+    "refund_notice": "A refund of your promptly purchase",
+    "dispute_notice": "About the payment of your promptly purchase",
+    "low_balance": "Your promptly balance is low",
+    "trial_ending": "Your promptly trial ends soon",
+}
+# Mails that carry a key, made when they are sent.
+WITH_KEY = frozenset({"new_key"})
+# Where the links of mails lead, by kind.
+LINKS = {"confirm_reissue": "/register/confirm", "confirm_deletion": "/dashboard/delete/confirm"}
+
+_templates = Environment(
+    loader=FileSystemLoader(TEMPLATES),
+    autoescape=select_autoescape(["html"]),
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+def compose(mail: OutboxMail, settings: Settings, raw_key: str | None) -> EmailMessage:
+    """The finished mail; `raw_key` goes into it and nowhere else."""
+    values = {
+        **mail.payload,
+        "base_url": settings.base_url,
+        "email": mail.recipient,
+        "raw_key": raw_key,
+        "trial_tokens": settings.trial_tokens,
+        "trial_expiry_days": settings.trial_expiry_days,
+        "reissued": bool(mail.payload.get("reissued")),
+        "link_hours": LINK_HOURS,
+        "link": signed_link(mail, settings) if mail.kind in LINKS else "",
+    }
+    message = EmailMessage()
+    message["Subject"] = SUBJECTS[mail.kind]
+    message["From"] = settings.smtp_from
+    local, _, domain = mail.recipient.rpartition("@")
+    message["To"] = Address(username=local, domain=domain)
+    message["Date"] = format_datetime(mail.created_at.astimezone(UTC))
+    message["Message-ID"] = message_id(mail, settings)
+    message["Auto-Submitted"] = "auto-generated"
+    text = _templates.get_template(f"{mail.kind}.txt").render(values)
+    html = _templates.get_template(f"{mail.kind}.html").render(values)
+    message.set_content(text, cte=_encoding(text))
+    message.add_alternative(html, subtype="html", cte=_encoding(html))
+    return message
+
+
+def _encoding(text: str) -> str | None:
+    # As it is where it can be: quoted-printable would break a key over two lines.
+    return "7bit" if text.isascii() else None
+
+
+def message_id(mail: OutboxMail, settings: Settings) -> str:
+    """The same id however often a mail is sent, so that mail programs can tell."""
+    domain = parseaddr(settings.smtp_from)[1].rpartition("@")[2]
+    domain = domain or urlsplit(settings.base_url).hostname or "localhost"
+    return f"<outbox-{mail.id}-{int(mail.created_at.timestamp())}@{domain}>"
+
+
+def signed_link(mail: OutboxMail, settings: Settings) -> str:
+    """The link of a mail that asks whether something shall be done."""
+    token = _serializer(mail.kind, settings).dumps([mail.user_id, mail.id])
+    return f"{settings.base_url}{LINKS[mail.kind]}?{urlencode({'token': token})}"
+
+
+def read_token(kind: str, token: str, settings: Settings) -> tuple[int, int] | None:
+    """The account's and the mail's id out of a link, or None if it is forged or too old.
+
+    A link of another kind of mail is as good as forged.
+    """
+    try:
+        user_id, mail_id = _serializer(kind, settings).loads(token, max_age=LINK_HOURS * 3600)
+    except (BadSignature, ValueError, TypeError):
+        return None
+    return int(user_id), int(mail_id)
+
+
+def _serializer(kind: str, settings: Settings) -> URLSafeTimedSerializer:
+    salt = kind.replace("_", "-")
+    return URLSafeTimedSerializer(settings.gateway_secret_key.reveal(), salt=salt)

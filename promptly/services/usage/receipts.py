@@ -1,0 +1,154 @@
+"""What a person sees of single requests: their receipts, newest first, and each in words."""
+
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import select, tuple_
+
+from promptly.extensions import db
+from promptly.models import ApiKey, UsageEvent
+from promptly.request_ids import public_id
+from promptly.services.ledger.balances import iso
+from promptly.services.usage import rollups
+
+# An outcome in a word or two, for a list, and in a sentence. The colour is one of the states'.
+_WORDS = {
+    "completed": ("completed", "good", "The model finished its answer."),
+    "balance_exhausted": (
+        "balance used up",
+        "odd",
+        "The balance covered no more output, so the answer ended there, with finish_reason length.",
+    ),
+    "client_disconnected": (
+        "client left",
+        "odd",
+        "The connection was closed from your side. What the model had done by then was charged.",
+    ),
+    "upstream_error": (
+        "server failed",
+        "bad",
+        "The model server failed. If it had sent tokens by then, they were charged.",
+    ),
+    "timeout": (
+        "timed out",
+        "bad",
+        "A time limit was reached. If the model had sent tokens by then, they were charged.",
+    ),
+    "shutdown": (
+        "interrupted",
+        "bad",
+        "The service was restarted while this ran. What the model had done by then was charged.",
+    ),
+    "rejected": (
+        "refused",
+        "odd",
+        "The model server refused the request, too long for its context for instance.",
+    ),
+    "recovered": (
+        "broken off",
+        "bad",
+        "The gateway stopped while this ran. The last count that it had noted was charged.",
+    ),
+    "account_deleted": ("account deleted", "odd", "The account was deleted while this ran."),
+    "internal_error": (
+        "failed here",
+        "bad",
+        "Something went wrong in promptly itself. What the model had done by then was charged.",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """One request, as it is shown; moments in ISO 8601, durations in milliseconds."""
+
+    request_id: str
+    created_at: str
+    endpoint: str
+    model: str
+    outcome: str
+    label: str
+    colour: str
+    sentence: str
+    prompt_tokens: int
+    completion_tokens: int
+    charged_tokens: int
+    trial_tokens: int
+    paid_tokens: int
+    uncharged_tokens: int
+    balance_tokens: int
+    time_to_first_token_ms: int | None
+    duration_ms: int
+    key_id: int | None
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """How fast the answer came, from its first token on; None if that says nothing."""
+        first = self.time_to_first_token_ms
+        if first is None or self.completion_tokens < 2 or self.duration_ms <= first:
+            return None
+        return (self.completion_tokens - 1) * 1000 / (self.duration_ms - first)
+
+    @classmethod
+    def of(cls, event: UsageEvent) -> "Receipt":
+        """What is shown of a usage event."""
+        label, colour, sentence = _WORDS.get(
+            event.outcome, (event.outcome.replace("_", " "), "odd", "")
+        )
+        return cls(
+            request_id=public_id(event.request_id),
+            created_at=iso(event.created_at) or "",
+            endpoint=event.endpoint,
+            model=event.model,
+            outcome=event.outcome,
+            label=label,
+            colour=colour,
+            sentence=sentence,
+            prompt_tokens=event.prompt_tokens,
+            completion_tokens=event.completion_tokens,
+            charged_tokens=event.charged_paid + event.charged_trial,
+            trial_tokens=event.charged_trial,
+            paid_tokens=event.charged_paid,
+            uncharged_tokens=event.uncharged_tokens,
+            balance_tokens=event.balance_tokens,
+            time_to_first_token_ms=event.time_to_first_token_ms,
+            duration_ms=event.duration_ms,
+            key_id=event.key_id,
+        )
+
+
+def read(user_id: int, request_id: str) -> Receipt:
+    """The receipt of one request of this account, by its public id; raises NotFound."""
+    return Receipt.of(rollups.find_event(user_id, request_id))
+
+
+def history(
+    user_id: int, limit: int, before: str | None = None
+) -> tuple[list[Receipt], str | None]:
+    """An account's receipts, newest first, and the id to go on `before`, if there are more.
+
+    Raises NotFound if `before` is no request of this account.
+    """
+    query = select(UsageEvent).where(UsageEvent.user_id == user_id)
+    if before is not None:
+        last = rollups.find_event(user_id, before)
+        place: tuple[datetime, uuid.UUID] = (last.created_at, last.request_id)
+        query = query.where(
+            # The first condition is the index's, the second splits what happened at one moment.
+            UsageEvent.created_at <= last.created_at,
+            tuple_(UsageEvent.created_at, UsageEvent.request_id) < place,
+        )
+    query = query.order_by(UsageEvent.created_at.desc(), UsageEvent.request_id.desc())
+    found = list(db.session.scalars(query.limit(limit + 1)))
+    shown = [Receipt.of(event) for event in found[:limit]]
+    return shown, shown[-1].request_id if len(found) > limit else None
+
+
+def key_names(user_id: int, key_ids: set[int | None]) -> dict[int | None, str]:
+    """The names of the keys that requests were made with, as far as they are known."""
+    known = [key_id for key_id in key_ids if key_id is not None]
+    if not known:
+        return {}
+    query = select(ApiKey.id, ApiKey.name).where(ApiKey.id.in_(known), ApiKey.user_id == user_id)
+    return {row[0]: row[1] for row in db.session.execute(query)}

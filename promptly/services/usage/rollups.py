@@ -1,0 +1,220 @@
+"""What an account has used: daily totals, receipts, and the roll-ups behind them.
+
+Roll-ups are a cache of usage events. How far they can be trusted is written down with them, in
+the same transaction: days before `WATERMARK` come from roll-ups, later ones are summed from the
+events, so the figures are exact at any moment, also before the first roll-up ever ran.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import select, text
+
+from promptly.errors import NotFound
+from promptly.extensions import db
+from promptly.models import UsageEvent
+from promptly.request_ids import parse_id, public_id, started_at_ms
+from promptly.services.ledger.balances import iso
+
+# Each roll-up rebuilds today and the days before it, for what settles late.
+REBUILT_DAYS = 3
+# Between a request's beginning and its settlement; the clocks of two machines may differ, too.
+EARLIEST = timedelta(hours=1)
+LATEST = timedelta(days=31)
+
+SWEEP_NAME = "usage_roll_up"
+
+# The first day that the newest roll-up may have seen incomplete.
+WATERMARK = f"""
+SELECT coalesce(
+    (SELECT (last_run_at AT TIME ZONE 'UTC')::date - {REBUILT_DAYS - 1}
+     FROM sweep_states WHERE name = '{SWEEP_NAME}'),
+    '-infinity'::date
+) AS day
+"""  # noqa: S608 - two constants of this module
+
+_DAILY = text(f"""
+WITH live AS ({WATERMARK}),
+days AS (
+    SELECT r.day, r.requests, r.prompt_tokens, r.completion_tokens, r.charged_tokens
+    FROM usage_rollups r, live
+    WHERE r.user_id = :user_id AND r.day BETWEEN :start AND :end AND r.day < live.day
+    UNION ALL
+    SELECT (e.created_at AT TIME ZONE 'UTC')::date, 1, e.prompt_tokens, e.completion_tokens,
+           e.charged_paid + e.charged_trial
+    FROM usage_events e
+    WHERE e.user_id = :user_id AND e.created_at >= :first_moment AND e.created_at < :last_moment
+      AND e.created_at >= (SELECT day::timestamp AT TIME ZONE 'UTC' FROM live)
+)
+SELECT day, sum(requests), sum(prompt_tokens), sum(completion_tokens), sum(charged_tokens)
+FROM days GROUP BY day ORDER BY day
+""")  # noqa: S608
+
+# Only rows that differ are locked and written, and in the order of their key, in which the deletion
+# of an account takes them too.
+_ROLL_UP = text("""
+WITH fresh AS MATERIALIZED (
+    SELECT user_id, (created_at AT TIME ZONE 'UTC')::date AS day, model, count(*) AS requests,
+           sum(prompt_tokens) AS prompt_tokens, sum(completion_tokens) AS completion_tokens,
+           sum(charged_paid + charged_trial) AS charged_tokens
+    FROM usage_events
+    WHERE created_at >= CAST(:first_day AS timestamp) AT TIME ZONE 'UTC'
+    GROUP BY 1, 2, 3
+),
+known AS MATERIALIZED (
+    SELECT * FROM usage_rollups WHERE day >= :first_day
+),
+gone AS (
+    DELETE FROM usage_rollups r USING (
+        SELECT user_id, day, model FROM known EXCEPT SELECT user_id, day, model FROM fresh
+    ) AS stale
+    WHERE r.user_id = stale.user_id AND r.day = stale.day AND r.model = stale.model
+    RETURNING r.user_id
+),
+changed AS MATERIALIZED (
+    SELECT f.*
+    FROM fresh f LEFT JOIN known k USING (user_id, day, model)
+    WHERE (f.requests, f.prompt_tokens, f.completion_tokens, f.charged_tokens)
+       IS DISTINCT FROM (k.requests, k.prompt_tokens, k.completion_tokens, k.charged_tokens)
+    ORDER BY user_id, day, model
+),
+written AS (
+    INSERT INTO usage_rollups
+        (user_id, day, model, requests, prompt_tokens, completion_tokens, charged_tokens)
+    SELECT user_id, day, model, requests, prompt_tokens, completion_tokens, charged_tokens
+    FROM changed
+    ON CONFLICT (user_id, day, model) DO UPDATE
+    SET requests = excluded.requests,
+        prompt_tokens = excluded.prompt_tokens,
+        completion_tokens = excluded.completion_tokens,
+        charged_tokens = excluded.charged_tokens
+    RETURNING user_id
+)
+SELECT user_id FROM gone UNION SELECT user_id FROM written
+""")
+
+_LAST_RUN = text("SELECT last_run_at FROM sweep_states WHERE name = :name")
+_NOTE_RUN = text("""
+INSERT INTO sweep_states (name, last_run_at) VALUES (:name, now())
+ON CONFLICT (name) DO UPDATE SET last_run_at = greatest(sweep_states.last_run_at, now())
+RETURNING last_run_at
+""")
+
+
+@dataclass(frozen=True)
+class RolledUp:
+    """What a roll-up did: rebuilt all from a day on, and with that changed some accounts' rows.
+
+    `follows_at` is the moment of the roll-up before, `at` its own.
+    """
+
+    first_day: date
+    changed_accounts: list[int]
+    follows_at: datetime | None
+    at: datetime
+
+
+def daily(user_id: int, start: date, end: date) -> list[dict[str, Any]]:
+    """Totals of each UTC day from `start` to `end`, both included, that saw a request."""
+    rows = db.session.execute(
+        _DAILY,
+        {
+            "user_id": user_id,
+            "start": start,
+            "end": end,
+            # Literal bounds, so that only the partitions of these months are looked at.
+            "first_moment": datetime(start.year, start.month, start.day, tzinfo=UTC),
+            "last_moment": datetime(end.year, end.month, end.day, tzinfo=UTC) + timedelta(days=1),
+        },
+    )
+    return [
+        {
+            "date": row[0].isoformat(),
+            "requests": int(row[1]),
+            "prompt_tokens": int(row[2]),
+            "completion_tokens": int(row[3]),
+            "charged_tokens": int(row[4]),
+        }
+        for row in rows
+    ]
+
+
+def receipt(user_id: int, request_id: str) -> dict[str, Any]:
+    """The receipt of one settled request of this account, as the API shows it; raises NotFound."""
+    return described(find_event(user_id, request_id))
+
+
+def find_event(user_id: int, request_id: str) -> UsageEvent:
+    """The usage event of one settled request of this account; raises NotFound.
+
+    `request_id` is the public one; the time in it tells which partition to look into.
+    """
+    parsed = parse_id(request_id)
+    started_ms = started_at_ms(parsed) if parsed is not None else 0
+    # What is no id of ours may say any time; dates beyond this one do not exist here.
+    if parsed is None or started_ms > 7_000_000_000_000:
+        raise NotFound("There is no receipt for this request.", param="request_id")
+    started_at = datetime.fromtimestamp(started_ms / 1000, UTC)
+    query = select(UsageEvent).where(
+        UsageEvent.request_id == parsed,
+        UsageEvent.user_id == user_id,
+        UsageEvent.created_at >= started_at - EARLIEST,
+        UsageEvent.created_at < started_at + LATEST,
+    )
+    event = db.session.scalar(query)
+    if event is None:
+        raise NotFound("There is no receipt for this request.", param="request_id")
+    return event
+
+
+def recent(user_id: int, limit: int = 20) -> list[dict[str, Any]]:
+    """The receipts of an account's newest requests, newest first."""
+    query = (
+        select(UsageEvent)
+        .where(UsageEvent.user_id == user_id)
+        .order_by(UsageEvent.created_at.desc(), UsageEvent.request_id.desc())
+        .limit(limit)
+    )
+    return [described(event) for event in db.session.scalars(query)]
+
+
+def described(event: UsageEvent) -> dict[str, Any]:
+    """A usage event as its receipt."""
+    return {
+        "object": "receipt",
+        "request_id": public_id(event.request_id),
+        "created_at": iso(event.created_at),
+        "endpoint": event.endpoint,
+        "model": event.model,
+        "outcome": event.outcome,
+        "prompt_tokens": event.prompt_tokens,
+        "completion_tokens": event.completion_tokens,
+        "charged_tokens": event.charged_paid + event.charged_trial,
+        "uncharged_tokens": event.uncharged_tokens,
+        "balance_tokens": event.balance_tokens,
+        "time_to_first_token_ms": event.time_to_first_token_ms,
+        "duration_ms": event.duration_ms,
+    }
+
+
+def roll_up() -> RolledUp:
+    """Rebuild the roll-ups of the last days, and of all that were missed.
+
+    Running it again changes nothing.
+    """
+    db.session.execute(text("SET LOCAL statement_timeout = '180s'"))
+    first_day: date = db.session.execute(
+        text(f"""
+            SELECT least(
+                (now() AT TIME ZONE 'UTC')::date - {REBUILT_DAYS - 1},
+                CASE WHEN isfinite(live.day) THEN live.day
+                     ELSE (SELECT (min(created_at) AT TIME ZONE 'UTC')::date FROM usage_events)
+                END
+            ) FROM ({WATERMARK}) AS live
+        """)  # noqa: S608
+    ).scalar_one()
+    changed = db.session.scalars(_ROLL_UP, {"first_day": first_day}).all()
+    before = db.session.scalar(_LAST_RUN, {"name": SWEEP_NAME})
+    noted = db.session.execute(_NOTE_RUN, {"name": SWEEP_NAME}).scalar_one()
+    return RolledUp(first_day, list(changed), follows_at=before, at=noted)

@@ -1,0 +1,64 @@
+from datetime import UTC, datetime, timedelta
+
+from flask import Flask
+
+from promptly.models import Balance, User
+from promptly.runtime.database import FastLane
+from promptly.services.accounts import key_format, keys
+from promptly.services.accounts.authentication import Caller, authenticate
+from promptly.transactions import transaction
+from tests import factories
+from tests.servers import make_settings
+
+PEPPER = make_settings().key_pepper.reveal()
+
+
+def ask(app: Flask, raw: str) -> Caller | None:
+    lane: FastLane = app.extensions["fast_lane"]
+    return authenticate(lane, key_format.digest(raw, PEPPER))
+
+
+def test_a_key_leads_to_its_account(app: Flask) -> None:
+    with app.app_context(), transaction():
+        user = factories.user(paid_tokens=70, trial_tokens=30)
+        factories.hold(user.id, held_paid=20, held_trial=5)
+        row, raw = factories.api_key(user.id)
+        _, second = factories.api_key(user.id, "second")
+        expected = Caller(row.id, user.id, 75)
+    assert ask(app, raw) == expected
+    again = ask(app, second)
+    assert again is not None
+    assert (again.user_id, again.key_id != expected.key_id) == (expected.user_id, True)
+
+
+def test_an_expired_trial_does_not_count(app: Flask) -> None:
+    past = datetime.now(UTC) - timedelta(seconds=1)
+    with app.app_context(), transaction():
+        user = factories.user(paid_tokens=70, trial_tokens=30, trial_expires_at=past)
+        _, raw = factories.api_key(user.id)
+    caller = ask(app, raw)
+    assert caller is not None
+    assert caller.available_tokens == 70
+
+
+def test_an_account_without_balance_has_nothing(app: Flask) -> None:
+    with app.app_context(), transaction() as session:
+        user: User = factories.user()
+        _, raw = factories.api_key(user.id)
+        session.delete(session.get_one(Balance, user.id))
+    caller = ask(app, raw)
+    assert caller is not None
+    assert caller.available_tokens == 0
+
+
+def test_keys_that_are_none(app: Flask) -> None:
+    with app.app_context(), transaction():
+        user = factories.user(paid_tokens=70)
+        row, raw = factories.api_key(user.id)
+        user_id, key_id = user.id, row.id
+    assert ask(app, key_format.generate()) is None
+    assert authenticate(app.extensions["fast_lane"], key_format.digest(raw, "x" * 32)) is None
+    assert ask(app, raw) is not None
+    with app.app_context(), transaction():
+        keys.revoke(user_id, key_id)
+    assert ask(app, raw) is None

@@ -1,0 +1,61 @@
+"""Accounts in pages; more of it in the tests of the panel's list."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy.orm import Session
+
+from promptly.models import AccountActivity
+from promptly.services.accounts import directory
+from promptly.services.accounts.directory import BALANCE, EMAIL, JOINED, ORDERS, USAGE, Place
+from tests import factories
+
+WHEN = datetime(2026, 11, 1, 12, 30, 15, 123456, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("order", "place"),
+    [
+        (JOINED, Place(WHEN, 5)),
+        (EMAIL, Place("a~b@example.com", 7)),
+        (BALANCE, Place(-3, 1)),
+        (USAGE, Place(2**63 - 1, 2**63 - 1)),
+    ],
+)
+def test_a_place_survives_its_link(order: str, place: Place) -> None:
+    assert Place.parse(order, str(place)) == place
+
+
+@pytest.mark.parametrize("written", ["", "~", "1~", "x~y", f"{2**63}~1", f"1~{2**63}", "1e3~1"])
+def test_what_is_no_place(written: str) -> None:
+    for order in ORDERS:
+        parsed = Place.parse(order, written)
+        assert parsed is None or order == EMAIL
+
+
+def test_what_an_account_can_spend(session: Session) -> None:
+    now = datetime.now(UTC)
+    rich = factories.user(paid_tokens=100, trial_tokens=50, trial_expires_at=now + timedelta(1))
+    factories.hold(rich.id, held_paid=30, held_trial=20)
+    poor = factories.user(paid_tokens=90, trial_tokens=50, trial_expires_at=now - timedelta(1))
+    session.add(AccountActivity(user_id=poor.id, tokens=7, requests=1))
+    session.flush()
+    first, second = directory.page(order=BALANCE).accounts
+    assert (first.user_id, first.available_tokens, first.trial_tokens) == (rich.id, 100, 50)
+    assert (second.user_id, second.available_tokens, second.trial_tokens) == (poor.id, 90, 0)
+    assert (first.month_tokens, second.month_tokens) == (0, 7)
+
+
+def test_short_pages(session: Session) -> None:
+    ids = [factories.user().id for _ in range(5)]
+    whole = directory.page(order=JOINED, descending=False)
+    assert [row.user_id for row in whole.accounts] == ids
+    assert (whole.before, whole.after) == (None, None)
+    middle = directory.page(order=JOINED, descending=False, limit=2)
+    assert middle.before is None and middle.after is not None
+    last = directory.page(order=JOINED, descending=False, limit=3, after=middle.after)
+    assert [row.user_id for row in last.accounts] == ids[2:]
+    assert last.after is None and last.before is not None
+    # Less than a page before it: the first page, whole.
+    back = directory.page(order=JOINED, descending=False, limit=3, before=last.before)
+    assert [row.user_id for row in back.accounts] == ids[:3] and back.before is None

@@ -1,0 +1,80 @@
+"""Every kind of mail, finished: both parts, all facts, nothing left open."""
+
+import re
+from datetime import UTC, datetime
+
+import pytest
+
+from promptly.models import OutboxMail
+from promptly.services.mail import messages
+from promptly.services.mail.messages import SUBJECTS
+from tests.servers import make_settings
+
+PURCHASE = {
+    "number": "P-7K3M-9QX2-VB4D",
+    "pack": "standard",
+    "price": "$2.00",
+    "tokens": 25_000_000,
+    "provider": "stripe",
+    "ordered_on": "2026-11-23",
+    "balance_tokens": 25_100_000,
+}
+REVERSED = PURCHASE | {
+    "refunded": "$1.00",
+    "credited": True,
+    "taken_tokens": 12_500_000,
+    "claim_url": "",
+}
+CLAIM = "https://btcpay.example.com/pull-payments/x?y=1"
+BALANCE = {"tokens": 12_345, "kept_tokens": 50_000}
+TRIAL = {"tokens": 12_345, "ends_at": "2026-11-30 09:12 UTC", "paid_tokens": 0}
+
+CASES = [
+    ("new_key", {}, ["sk-raw", "/v1"]),
+    ("confirm_reissue", {}, ["/register/confirm?token="]),
+    ("confirm_deletion", {}, ["/dashboard/delete/confirm?token=", "cannot be undone"]),
+    ("receipt", PURCHASE, ["P-7K3M-9QX2-VB4D", "25,000,000", "$2.00, by card", "25,100,000"]),
+    ("receipt", PURCHASE | {"provider": "btcpay"}, ["$2.00, in Bitcoin"]),
+    ("refund_notice", REVERSED | {"event": "refunded"}, ["$1.00 of $2.00", "12,500,000"]),
+    ("refund_notice", REVERSED | {"event": "refunded", "claim_url": CLAIM}, [CLAIM]),
+    (
+        "refund_notice",
+        REVERSED | {"event": "refunded", "credited": False},
+        ["had not been credited", "25,100,000"],
+    ),
+    ("refund_notice", REVERSED | {"event": "refund_failed"}, ["did not go through"]),
+    ("dispute_notice", REVERSED | {"event": "disputed"}, ["asked for the money", "12,500,000"]),
+    ("dispute_notice", REVERSED | {"event": "charged_back"}, ["has taken the money"]),
+    ("dispute_notice", REVERSED | {"event": "invalid"}, ["Bitcoin payment"]),
+    ("dispute_notice", REVERSED | {"event": "over"}, ["no longer contested", "given back"]),
+    ("low_balance", BALANCE, ["12,345", "50,000", "/dashboard#mails"]),
+    ("trial_ending", TRIAL, ["2026-11-30 09:12 UTC", "12,345", "buy a pack"]),
+    ("trial_ending", TRIAL | {"paid_tokens": 7_000}, ["7,000", "do not expire"]),
+]
+
+
+def test_every_kind_is_tried() -> None:
+    assert {kind for kind, _, _ in CASES} == set(SUBJECTS)
+
+
+@pytest.mark.parametrize(("kind", "payload", "said"), CASES)
+def test_both_parts_say_all(kind: str, payload: dict[str, object], said: list[str]) -> None:
+    mail = OutboxMail(
+        id=7, user_id=3, recipient="ada@example.com", kind=kind, payload=payload,
+        created_at=datetime(2026, 11, 23, 12, tzinfo=UTC),
+    )  # fmt: skip
+    settings = make_settings(base_url="https://llm.example.com")
+    message = messages.compose(mail, settings, "sk-raw" if kind == "new_key" else None)
+    assert message["Subject"] == SUBJECTS[kind]
+    text, html = (message.get_body((part,)) for part in ("plain", "html"))
+    assert text is not None and html is not None
+    assert text["Content-Transfer-Encoding"] == html["Content-Transfer-Encoding"] == "7bit"
+    plain = text.get_content()
+    assert max(len(line) for line in plain.splitlines() if "http" not in line) <= 110
+    shown = re.sub(r"<[^>]+>", " ", html.get_content().replace("&amp;", "&"))
+    links = re.findall(r'href="([^"]+)"', html.get_content().replace("&amp;", "&"))
+    for part in (" ".join(plain.split()), " ".join([*shown.split(), *links])):
+        for words in said:
+            assert words in part, (words, part)
+        assert "https://llm.example.com" in part
+        assert "{{" not in part and "{%" not in part and "None" not in part
