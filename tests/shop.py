@@ -15,11 +15,11 @@ from promptly.services.ledger import verification
 from promptly.services.ledger.verification import Difference
 from promptly.services.payments import (
     checkout,
-    hanging,
-    inbox,
+    circuit_breaker,
     lots,
     orders,
     reconciliation,
+    webhook_handler,
 )
 from promptly.settings import Secret, Settings
 from promptly.transactions import transaction
@@ -72,7 +72,7 @@ class Shop:
 
     def open(self) -> None:
         """Empty both providers, and let them answer and deliver to this shop."""
-        hanging.forget()
+        circuit_breaker.forget()
         for provider in (self.stripe, self.btcpay):
             provider.clear_faults()
             provider.wait_until_quiet()
@@ -115,7 +115,7 @@ class Shop:
 
     def _work(self) -> None:
         while True:
-            while inbox.handle(self.settings):
+            while webhook_handler.handle(self.settings):
                 pass
             statement = (
                 "UPDATE webhook_events SET next_at = now() WHERE state = 'pending' "

@@ -9,8 +9,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from promptly import money
 from promptly.clients.provider_errors import ProviderProblem
 from promptly.clock import utcnow
-from promptly.services import webhooks
-from promptly.services.payments import attention, providers, reconciliation
+from promptly.services.payments import cases, reconciliation, webhook_inbox
+from promptly.services.payments.providers import registry
 from promptly.settings import Settings
 
 ANSWER_WITHIN_SECONDS = 10.0
@@ -24,7 +24,7 @@ Found = tuple[str, str]
 def findings(settings: Settings) -> Iterator[Found]:
     """Everything about payments that an operator should know."""
     yield from _whole(settings)
-    offered = providers.offered(settings)
+    offered = registry.offered(settings)
     if not offered:
         yield "warning", "no way to pay is configured: nothing can be bought"
         return
@@ -89,7 +89,7 @@ def _site(settings: Settings) -> Iterator[Found]:
 def _asked(name: str, settings: Settings) -> Found:
     title = {"stripe": "Stripe", "btcpay": "BTCPay"}[name]
     try:
-        with providers.connect(name, settings, ANSWER_WITHIN_SECONDS) as provider:
+        with registry.connect(name, settings, ANSWER_WITHIN_SECONDS) as provider:
             provider.check()
     except ProviderProblem as problem:
         prefix = {"stripe": "STRIPE_", "btcpay": "BTCPAY_"}[name]
@@ -99,7 +99,7 @@ def _asked(name: str, settings: Settings) -> Found:
 
 def _waiting() -> Iterator[Found]:
     try:
-        open_cases, parked = attention.count_open(), webhooks.count("parked")
+        open_cases, parked = cases.count_open(), webhook_inbox.count("parked")
         newest = reconciliation.newest()
     except SQLAlchemyError:
         # PostgreSQL's own check tells of it.

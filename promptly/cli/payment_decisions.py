@@ -11,7 +11,7 @@ from promptly.cli.operators import operator
 from promptly.cli.output import json_option, reports_errors, show_object, yes_option
 from promptly.errors import InvalidRequest
 from promptly.models import Order
-from promptly.services.payments import attention, orders, refunds, resolving, reversals
+from promptly.services.payments import case_decisions, cases, orders, refunds, reversals
 from promptly.transactions import transaction
 
 
@@ -20,9 +20,7 @@ from promptly.transactions import transaction
 @click.option(
     "--choice",
     required=True,
-    type=click.Choice(
-        sorted({choice for offered in attention.CHOICES.values() for choice in offered})
-    ),
+    type=click.Choice(sorted({choice for offered in cases.CHOICES.values() for choice in offered})),
 )
 @click.option("--note", help="Why, for whoever looks at it later.")
 @yes_option
@@ -34,10 +32,10 @@ def resolve(case_id: int, choice: str, note: str | None, yes: bool, as_json: boo
     if not yes:
         click.confirm(f"Resolve case {case_id} by '{choice}'?", abort=True, err=True)
     with transaction() as session:
-        seen = attention.find(case_id)
+        seen = cases.find(case_id)
         order = None if seen.order_id is None else session.get(Order, seen.order_id)
         state = None if order is None else order.state
-        case, refund_id = resolving.resolve(case_id, choice, actor=operator().actor, note=note)
+        case, refund_id = case_decisions.resolve(case_id, choice, actor=operator().actor, note=note)
         operator().record(
             "payment.resolve",
             user_id=None if order is None else order.user_id,

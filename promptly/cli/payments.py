@@ -21,7 +21,7 @@ from promptly.cli.payment_decisions import refund, resolve
 from promptly.models import Order, PaymentReversal, User
 from promptly.models.payments import ORDER_STATES, PROVIDERS
 from promptly.services.paging import NEWEST, Cursor
-from promptly.services.payments import attention, orders, reconciliation, refunds, reversals
+from promptly.services.payments import cases, orders, reconciliation, refunds, reversals
 from promptly.transactions import transaction
 
 group = AppGroup("payments", help="Purchases: list, show, attention, resolve, refund, reconcile.")
@@ -110,16 +110,16 @@ def show(number: str, as_json: bool) -> None:
             "last_error": order.last_error,
         }
         found_reversals = [_reversal(row, order) for row in reversals.of_order(order.id)]
-        cases = [
+        found_cases = [
             {"case": case.id, "kind": case.kind, "detail": case.detail,
              "resolution": case.resolution, "resolved_by": case.resolved_by, "note": case.note}
-            for case in attention.cases_of(order.id)
+            for case in cases.cases_of(order.id)
         ]  # fmt: skip
     if as_json:
-        show_object(values | {"reversals": found_reversals, "cases": cases}, as_json)
+        show_object(values | {"reversals": found_reversals, "cases": found_cases}, as_json)
         return
     show_object(values, as_json)
-    for row in [*found_reversals, *cases]:
+    for row in [*found_reversals, *found_cases]:
         click.echo()
         show_object(row, as_json)
 
@@ -132,9 +132,9 @@ def list_cases(limit: int, as_json: bool) -> None:
     columns = ("case", "created_at", "kind", "order", "provider", "detail", "choices")
     with transaction() as session:
         rows = []
-        for case in attention.open_cases(limit):
+        for case in cases.open_cases(limit):
             order = None if case.order_id is None else session.get(Order, case.order_id)
-            choices = ", ".join(attention.CHOICES[case.kind])
+            choices = ", ".join(cases.CHOICES[case.kind])
             number = None if order is None else order.number
             rows.append(
                 (case.id, case.created_at, case.kind, number, case.provider, case.detail, choices)

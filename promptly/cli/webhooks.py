@@ -14,8 +14,8 @@ from promptly.cli.output import (
 )
 from promptly.models import Order
 from promptly.models.payments import PROVIDERS
-from promptly.services import webhooks
 from promptly.services.paging import Cursor
+from promptly.services.payments import webhook_inbox
 from promptly.transactions import transaction
 
 group = AppGroup("webhooks", help="Webhook events: list, show, replay.")
@@ -44,7 +44,7 @@ def list_events(
 ) -> None:
     """List events, newest first."""
     with transaction():
-        found = webhooks.page(limit, Cursor(before), state=state, provider=provider)
+        found = webhook_inbox.page(limit, Cursor(before), state=state, provider=provider)
         rows = [tuple(getattr(event, column) for column in COLUMNS) for event in found.rows]
     show_rows(COLUMNS, rows, as_json)
 
@@ -57,7 +57,7 @@ def show(event_id: int, as_json: bool) -> None:
     """Show one event."""
     columns = (*COLUMNS, "event_id", "order_id", "next_at", "handled_at")
     with transaction():
-        event = webhooks.find(event_id)
+        event = webhook_inbox.find(event_id)
         values = {column: getattr(event, column) for column in columns}
     show_object(values, as_json)
 
@@ -69,10 +69,10 @@ def show(event_id: int, as_json: bool) -> None:
 def replay(event_id: int, as_json: bool) -> None:
     """Handle an event again; what has been credited stays credited once."""
     with transaction() as session:
-        seen = webhooks.find(event_id)
+        seen = webhook_inbox.find(event_id)
         before = {"state": seen.state, "attempts": seen.attempts}
         order = None if seen.order_id is None else session.get(Order, seen.order_id)
-        event = webhooks.replay(event_id)
+        event = webhook_inbox.replay(event_id)
         operator().record(
             "webhook.replay",
             user_id=None if order is None else order.user_id,

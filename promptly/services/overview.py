@@ -8,10 +8,9 @@ from sqlalchemy import text
 
 from promptly.extensions import db
 from promptly.models import Reconciliation
-from promptly.services import webhooks
 from promptly.services.mail import outbox
 from promptly.services.metering.recovery import STALE_SECONDS
-from promptly.services.payments import attention, reconciliation
+from promptly.services.payments import cases, reconciliation, webhook_inbox
 
 # Of an expired trial only what running requests still hold is owned.
 _ACCOUNTS = text("""
@@ -83,8 +82,8 @@ def waiting() -> Waiting:
     """What waits for the operator now."""
     payments = db.session.execute(_PAYMENTS).mappings().one()
     return Waiting(
-        cases=attention.count_open(),
-        parked_events=webhooks.count("parked"),
+        cases=cases.count_open(),
+        parked_events=webhook_inbox.count("parked"),
         failed_mails=outbox.count("failed"),
         late_mails=db.session.scalar(_LATE_MAILS) or 0,
         waiting_refunds=payments["waiting_refunds"],

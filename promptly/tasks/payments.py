@@ -9,15 +9,15 @@ from celery import shared_task
 from flask import current_app
 
 from promptly.clients.provider_errors import ProviderProblem
-from promptly.services import webhooks
 from promptly.services.payments import (
-    hanging,
-    inbox,
+    circuit_breaker,
     orders,
-    providers,
     reconciliation,
-    syncing,
+    sync,
+    webhook_handler,
+    webhook_inbox,
 )
+from promptly.services.payments.providers import registry
 from promptly.settings import Settings
 from promptly.tasks import alone
 from promptly.transactions import transaction
@@ -31,14 +31,14 @@ EVENTS_A_SWEEP = 50
 @shared_task(name="promptly.tasks.payments.handle_event")
 def handle_event(row_id: int) -> None:
     """Handle one webhook event if it is due and nobody else is at it."""
-    inbox.handle(_settings(), row_id)
+    webhook_handler.handle(_settings(), row_id)
 
 
 @shared_task(name="promptly.tasks.payments.sweep")
 def sweep() -> None:
     """Handle the events that are due: retries, what a dead worker left, what the broker lost."""
     for _ in range(EVENTS_A_SWEEP):
-        if not inbox.handle(_settings()):
+        if not webhook_handler.handle(_settings()):
             break
 
 
@@ -48,14 +48,14 @@ def check_order(order_id: int) -> None:
     settings = _settings()
     with transaction():
         provider_name = orders.lock(order_id).provider
-    if provider_name not in providers.offered(settings) or hanging.pause_left(provider_name):
+    if provider_name not in registry.offered(settings) or circuit_breaker.pause_left(provider_name):
         return
     try:
         with (
-            hanging.noticed(provider_name),
-            providers.connect(provider_name, settings) as provider,
+            circuit_breaker.noticed(provider_name),
+            registry.connect(provider_name, settings) as provider,
         ):
-            syncing.sync(order_id, provider)
+            sync.sync(order_id, provider)
     except ProviderProblem as problem:
         # The webhook or the next reconciliation will do.
         logger.info("order not checked", extra={"order_id": order_id, "reason": problem.reason})
@@ -65,7 +65,7 @@ def check_order(order_id: int) -> None:
 def reconcile(actor: str = "system") -> None:
     """Compare our orders with the providers' lists, and mend what differs."""
     settings = _settings()
-    if providers.offered(settings):
+    if registry.offered(settings):
         reconciliation.run(settings, actor=actor)
 
 
@@ -75,7 +75,7 @@ def purge() -> None:
     days = _settings().webhook_retention_days
     while True:
         with alone("payments.purge") as chosen:
-            gone = webhooks.purge(days) if chosen else 0
+            gone = webhook_inbox.purge(days) if chosen else 0
             if chosen:
                 reconciliation.purge(days)
         if not gone:

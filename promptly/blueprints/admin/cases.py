@@ -10,7 +10,7 @@ from promptly.blueprints.admin.purchases import case_of
 from promptly.errors import InvalidRequest
 from promptly.extensions import db
 from promptly.models import Order, PaymentCase, User
-from promptly.services.payments import attention, refunds, resolving
+from promptly.services.payments import case_decisions, cases, refunds
 from promptly.transactions import transaction
 
 PAGE_SIZE = 50
@@ -19,7 +19,7 @@ PAGE_SIZE = 50
 def index() -> str:
     """Cases, newest first: the open ones, or all."""
     show_all = request.args.get("show") == "all"
-    page = attention.page(PAGE_SIZE, pages.cursor(), only_open=not show_all)
+    page = cases.page(PAGE_SIZE, pages.cursor(), only_open=not show_all)
     newer, older = pages.links(page)
     return render_template(
         "admin/cases.html",
@@ -33,7 +33,7 @@ def index() -> str:
 
 def one(case_id: int) -> str:
     """One case with what can be decided; with a choice, the question whether to do that."""
-    case = attention.find(case_id)
+    case = cases.find(case_id)
     order = None if case.order_id is None else db.session.get(Order, case.order_id)
     user = None if order is None or order.user_id is None else db.session.get(User, order.user_id)
     choice = request.args.get("choice")
@@ -47,7 +47,7 @@ def one(case_id: int) -> str:
         facts=_facts(case, order, user),
         explained=[
             (choice, *words.CHOICES[choice])
-            for choice in (() if case.resolution else attention.CHOICES[case.kind])
+            for choice in (() if case.resolution else cases.CHOICES[case.kind])
         ],
         notice=notices.notice(subject=str(case_id)),
     )
@@ -57,12 +57,12 @@ def resolve(case_id: int) -> AnyResponse:
     """Record the decision, carry it out, and ask the provider for a refund if that was it."""
     choice = request.form.get("choice", "")
     with transaction():
-        case = attention.find(case_id)
+        case = cases.find(case_id)
         order = None if case.order_id is None else db.session.get(Order, case.order_id)
         user_id = None if order is None else order.user_id
         asking.require_account(user_id)
         before = {"state": None if order is None else order.state}
-        _, refund_id = resolving.resolve(case_id, choice, actor=g.actor, note=asking.note())
+        _, refund_id = case_decisions.resolve(case_id, choice, actor=g.actor, note=asking.note())
         act = acts.record(
             "payment.resolve",
             user_id=user_id,
@@ -82,7 +82,7 @@ def resolve(case_id: int) -> AnyResponse:
 def _question(case: PaymentCase, order: Order | None, user: User | None, choice: str) -> str:
     if case.resolution is not None:
         raise InvalidRequest("This case has been decided already.")
-    if choice not in attention.CHOICES[case.kind]:
+    if choice not in cases.CHOICES[case.kind]:
         raise InvalidRequest("This case does not offer that.", param="choice")
     label, effect = words.CHOICES[choice]
     return asking.ask(
@@ -96,7 +96,7 @@ def _question(case: PaymentCase, order: Order | None, user: User | None, choice:
             user_id=None if order is None else order.user_id,
             fields={"choice": choice},
             note=True,
-            danger=choice != attention.CREDIT,
+            danger=choice != cases.CREDIT,
         )
     )
 

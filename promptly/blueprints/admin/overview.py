@@ -20,7 +20,7 @@ from promptly.gateway import current_gateway
 from promptly.runtime.redis_client import RedisAway
 from promptly.services import overview as figures
 from promptly.services.accounts import directory
-from promptly.services.payments import providers
+from promptly.services.payments.providers import registry
 from promptly.services.usage import statistics
 from promptly.services.usage.rollups import SWEEP_NAME
 from promptly.settings import Settings
@@ -70,7 +70,7 @@ def overview() -> str:
         rolled_up_at=runs.get(SWEEP_NAME),
         troubles=_troubles(runs, now, settings),
         reconciliation=runs["reconciliation"],
-        providers=[words.PROVIDERS[name] for name in providers.offered(settings)],
+        providers=[words.PROVIDERS[name] for name in registry.offered(settings)],
         **_live(),
     )
 

@@ -12,17 +12,17 @@ from promptly.errors import InvalidRequest
 from promptly.extensions import db
 from promptly.models import Order, PaymentCase, PaymentReversal, User
 from promptly.models.payments import ORDER_STATES, PROVIDERS
-from promptly.services import webhooks
 from promptly.services.mail import outbox
 from promptly.services.payments import (
-    attention,
+    cases,
+    customer_view,
     orders,
-    providers,
-    purchases,
     refunds,
     reversals,
-    syncing,
+    sync,
+    webhook_inbox,
 )
+from promptly.services.payments.providers import registry
 from promptly.settings import Settings
 from promptly.transactions import transaction
 
@@ -59,9 +59,9 @@ def index() -> str:
             "owed": owed,
             "user_id": user_id,
         },
-        states=[(name, purchases.LABELS[name]) for name in ORDER_STATES],
+        states=[(name, customer_view.LABELS[name]) for name in ORDER_STATES],
         providers=list(words.PROVIDERS.items()),
-        open_cases=attention.count_open(),
+        open_cases=cases.count_open(),
     )
 
 
@@ -77,10 +77,10 @@ def one(number: str) -> str:
         order=order,
         refundable=money.shown(quote.most_minor, order.currency) if quote.most_minor else None,
         unspent=money.decimal_text(quote.unspent_minor, order.currency),
-        provider_asks=order.provider in providers.offered(settings),
-        cases=[case_of(case) for case in attention.cases_of(order.id)],
+        provider_asks=order.provider in registry.offered(settings),
+        cases=[case_of(case) for case in cases.cases_of(order.id)],
         reversals=[_reversal(row, order) for row in reversals.of_order(order.id)],
-        events=webhooks.page(MOST_SHOWN, order_id=order.id).rows,
+        events=webhook_inbox.page(MOST_SHOWN, order_id=order.id).rows,
         mails=_mails(order),
         words=words,
         notice=notices.notice(subject=number),
@@ -94,12 +94,12 @@ def check(number: str) -> AnyResponse:
         order = orders.find(number)
         asking.require_account(order.user_id)
         order_id, user_id, before, name = order.id, order.user_id, order.state, order.provider
-    if name not in providers.offered(settings):
+    if name not in registry.offered(settings):
         raise InvalidRequest("The provider of this purchase is not configured any more.")
     after: dict[str, Any]
     try:
-        with providers.connect(name, settings, providers.OPERATOR_WAITS_SECONDS) as provider:
-            synced = syncing.sync(order_id, provider)
+        with registry.connect(name, settings, registry.OPERATOR_WAITS_SECONDS) as provider:
+            synced = sync.sync(order_id, provider)
         after = {"busy": True} if synced is None else {"state": synced.after}
     except ProviderProblem as problem:
         after = {"problem": problem.reason}
@@ -117,7 +117,7 @@ def check(number: str) -> AnyResponse:
 def row_of(order: Order, email: str | None) -> dict[str, Any]:
     """What is shown of an order, in a list and on its page."""
     return {
-        "purchase": purchases.Purchase.of(order),
+        "purchase": customer_view.Purchase.of(order),
         "email": email,
         "user_id": order.user_id,
         "provider": words.PROVIDERS[order.provider],
@@ -127,7 +127,7 @@ def row_of(order: Order, email: str | None) -> dict[str, Any]:
 
 def case_of(case: PaymentCase) -> dict[str, Any]:
     """What is shown of a case, with the choices while it is open."""
-    choices = () if case.resolution else attention.CHOICES[case.kind]
+    choices = () if case.resolution else cases.CHOICES[case.kind]
     return {
         "case": case,
         "label": words.plain(words.CASES, case.kind),

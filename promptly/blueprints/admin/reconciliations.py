@@ -4,7 +4,8 @@ from flask import current_app, g, redirect, render_template, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from promptly.blueprints.admin import acts, notices, words
-from promptly.services.payments import providers, reconciliation
+from promptly.services.payments import reconciliation
+from promptly.services.payments.providers import registry
 from promptly.settings import Settings
 from promptly.transactions import enqueue, transaction
 
@@ -17,7 +18,7 @@ def index() -> str:
     return render_template(
         "admin/reconciliations.html",
         runs=reconciliation.newest(MOST_SHOWN),
-        providers=[words.PROVIDERS[name] for name in providers.offered(settings)],
+        providers=[words.PROVIDERS[name] for name in registry.offered(settings)],
         notice=notices.notice(),
     )
 

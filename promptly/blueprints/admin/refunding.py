@@ -10,7 +10,7 @@ from promptly.errors import InvalidRequest
 from promptly.extensions import db
 from promptly.models import Order, User
 from promptly.services.payments import orders, refunds
-from promptly.services.payments.truth import tokens_reversed
+from promptly.services.payments.snapshot import tokens_reversed
 from promptly.transactions import transaction
 
 

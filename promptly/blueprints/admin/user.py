@@ -11,7 +11,7 @@ from promptly.services import audit
 from promptly.services.accounts import accounts, key_activity, keys
 from promptly.services.ledger import balances, ledger
 from promptly.services.metering import running
-from promptly.services.payments import purchases
+from promptly.services.payments import customer_view
 from promptly.services.usage import rollups
 
 CHART_DAYS = 30
@@ -27,7 +27,7 @@ def user(user_id: int) -> str:
     today = utcnow().date()
     start = today - timedelta(days=CHART_DAYS - 1)
     days = every_day(rollups.daily(user_id, start, today), start, today, _FIGURES)
-    bought, more = purchases.history(user_id, RECENT)
+    bought, more = customer_view.history(user_id, RECENT)
     entries = ledger.page(user_id, RECENT)
     acts = audit.entries(RECENT, user_id=user_id)
     return render_template(

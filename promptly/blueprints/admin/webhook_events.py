@@ -6,7 +6,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from promptly.blueprints.admin import acts, asking, notices, pages, words
 from promptly.extensions import db
 from promptly.models import Order, User, WebhookEvent
-from promptly.services import webhooks
+from promptly.services.payments import webhook_inbox
 from promptly.transactions import transaction
 
 PAGE_SIZE = 50
@@ -19,7 +19,7 @@ def index() -> str:
         "state": state if state in words.EVENTS else None,
         "provider": provider if provider in words.PROVIDERS else None,
     }
-    page = webhooks.page(
+    page = webhook_inbox.page(
         PAGE_SIZE, pages.cursor(), state=chosen["state"], provider=chosen["provider"]
     )
     newer, older = pages.links(page)
@@ -35,7 +35,7 @@ def index() -> str:
 
 def one(event_id: int) -> str:
     """One event, and the purchase that it is about."""
-    event = webhooks.find(event_id)
+    event = webhook_inbox.find(event_id)
     order, user = _about(event)
     return render_template(
         "admin/webhook.html",
@@ -50,12 +50,12 @@ def one(event_id: int) -> str:
 def replay(event_id: int) -> AnyResponse:
     """Handle an event again; what has been credited stays credited once."""
     with transaction():
-        event = webhooks.find(event_id)
+        event = webhook_inbox.find(event_id)
         order, _ = _about(event)
         user_id = None if order is None else order.user_id
         asking.require_account(user_id)
         before = {"state": event.state, "attempts": event.attempts}
-        webhooks.replay(event_id)
+        webhook_inbox.replay(event_id)
         act = acts.record(
             "webhook.replay",
             user_id=user_id,

@@ -8,7 +8,7 @@ from promptly.errors import InvalidRequest, PaymentRefused, PaymentUnavailable
 from promptly.extensions import limiter
 from promptly.models import ApiKey
 from promptly.services.payments import checkout as checkouts
-from promptly.services.payments import purchases
+from promptly.services.payments import customer_view
 from promptly.settings import Settings
 
 CHECKOUTS = "30 per hour"
@@ -40,7 +40,7 @@ def _not_now(
 
     Once more is the same purchase: the service goes on with its order.
     """
-    offer = next((offer for offer in purchases.offers(settings) if offer.name == pack), None)
+    offer = next((offer for offer in customer_view.offers(settings) if offer.name == pack), None)
     if offer is None:
         raise InvalidRequest("There is no such pack.", param="pack")
     again = method in offer.methods and isinstance(problem, PaymentUnavailable)

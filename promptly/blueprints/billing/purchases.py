@@ -10,7 +10,7 @@ from promptly.clock import utcnow
 from promptly.extensions import limiter
 from promptly.models import ApiKey
 from promptly.services.ledger import balances
-from promptly.services.payments import orders, purchases
+from promptly.services.payments import customer_view, orders
 from promptly.settings import Settings
 from promptly.transactions import enqueue, transaction
 
@@ -37,11 +37,11 @@ def purchase(number: str) -> Response:
         # A hint only: webhooks and reconciliation would do without it, later.
         if order.is_unsettled and (look == 0 or order.checked_at < utcnow() - ASKED_AGAIN):
             enqueue("promptly.tasks.payments.check_order", order.id)
-        told = purchases.situation(order, canceled="canceled" in request.args)
-        shown = purchases.Purchase.of(order)
+        told = customer_view.situation(order, canceled="canceled" in request.args)
+        shown = customer_view.Purchase.of(order)
         balance = balances.read(key.user_id)
     waits = WAITS.get(told["about"], ())
-    offer = next((item for item in purchases.offers(settings) if item.name == shown.pack), None)
+    offer = next((item for item in customer_view.offers(settings) if item.name == shown.pack), None)
     return make_response(
         render_template(
             "purchase.html",
@@ -59,7 +59,7 @@ def purchase(number: str) -> Response:
 def history() -> Response:
     """All purchases of the account, page by page."""
     key: ApiKey = g.key
-    found, more = purchases.history(key.user_id, PURCHASES_A_PAGE, request.args.get("before"))
+    found, more = customer_view.history(key.user_id, PURCHASES_A_PAGE, request.args.get("before"))
     return make_response(
         render_template(
             "purchases.html", purchases=found, before=more, first="before" not in request.args

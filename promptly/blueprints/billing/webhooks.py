@@ -13,9 +13,9 @@ from flask import Response, current_app, request
 from promptly.errors import InvalidRequest, NotFound
 from promptly.extensions import limiter
 from promptly.proxies import client_address
-from promptly.services import webhooks as inbox
-from promptly.services.payments import received
-from promptly.services.payments.received import ReceivedEvent
+from promptly.services.payments import webhook_events
+from promptly.services.payments import webhook_inbox as inbox
+from promptly.services.payments.webhook_events import ReceivedEvent
 from promptly.settings import Settings
 from promptly.transactions import transaction
 
@@ -57,7 +57,7 @@ def stripe(settings: Settings) -> ReceivedEvent:
     header = request.headers.get("Stripe-Signature")
     if not signature_is_good(body, header, settings.stripe_webhook_secret):
         raise InvalidRequest(BAD_SIGNATURE)
-    return received.stripe_event(body, settings)
+    return webhook_events.stripe_event(body, settings)
 
 
 @_plainly
@@ -71,7 +71,7 @@ def btcpay(settings: Settings) -> ReceivedEvent:
     header = request.headers.get("BTCPay-Sig")
     if not signature_is_good(body, header, settings.btcpay_webhook_secret):
         raise InvalidRequest(BAD_SIGNATURE)
-    return received.btcpay_event(body, settings)
+    return webhook_events.btcpay_event(body, settings)
 
 
 def _text(text: str, status: int) -> Response:

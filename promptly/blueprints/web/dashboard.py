@@ -11,7 +11,7 @@ from promptly.models import ApiKey
 from promptly.services.accounts import accounts, key_activity, keys
 from promptly.services.ledger import balances
 from promptly.services.mail import alerts
-from promptly.services.payments import purchases
+from promptly.services.payments import customer_view
 from promptly.services.usage import receipts, rollups
 from promptly.settings import Settings
 
@@ -43,14 +43,14 @@ def page(*, status: int = 200, **entered: str) -> Response:
     user = accounts.find(user_id=key.user_id)
     balance = balances.read(key.user_id)
     choice = alerts.choice_of(user, settings)
-    bought, more = purchases.history(key.user_id, RECENT_PURCHASES)
+    bought, more = customer_view.history(key.user_id, RECENT_PURCHASES)
     days = every_day(rollups.daily(key.user_id, start, today), start, today, _TOTALS)
     recent, older = receipts.history(key.user_id, RECENT_REQUESTS)
     values: dict[str, Any] = {
         "email": user.email,
         "balance": balance,
         "trial_left": remaining(balance["trial_expires_at"], now),
-        "offers": purchases.offers(settings),
+        "offers": customer_view.offers(settings),
         "purchases": bought,
         "more_purchases": more is not None,
         "periods": [(name, totals(days[-number:])) for name, number in PERIODS],

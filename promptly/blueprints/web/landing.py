@@ -4,7 +4,7 @@ from flask import Response, current_app, make_response, render_template
 
 from promptly.gateway import current_gateway
 from promptly.gateway.chat_request import ChatRequest
-from promptly.services.payments import providers
+from promptly.services.payments.providers import registry
 from promptly.settings import Settings
 
 WAYS = {"stripe": "by card", "btcpay": "with Bitcoin"}
@@ -27,7 +27,7 @@ def page(*, key_error: str | None = None, status: int = 200) -> Response:
             model=models[0] if models else "default",
             packs=settings.packs,
             currency=settings.packs_currency,
-            ways=[WAYS[name] for name in providers.offered(settings)],
+            ways=[WAYS[name] for name in registry.offered(settings)],
             base_url=settings.base_url,
             trial_tokens=settings.trial_tokens,
             trial_expiry_days=settings.trial_expiry_days,

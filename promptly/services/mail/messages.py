@@ -14,7 +14,7 @@ from promptly.models import OutboxMail
 from promptly.services.mail.outbox import LINK_HOURS
 from promptly.settings import Settings
 
-TEMPLATES = Path(__file__).parents[2] / "templates" / "mail"
+TEMPLATES = Path(__file__).parents[3] / "templates" / "mail"
 
 SUBJECTS = {
     "new_key": "Your promptly API key",

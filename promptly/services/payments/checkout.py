@@ -12,12 +12,12 @@ from promptly.clients.provider_errors import ProviderAway, ProviderProblem, Prov
 from promptly.errors import InvalidRequest, PaymentRefused, PaymentUnavailable
 from promptly.models import Order
 from promptly.packs import Pack
-from promptly.services import webhooks
 from promptly.services.accounts import accounts
-from promptly.services.payments import applying, orders, providers
+from promptly.services.payments import apply, orders, webhook_inbox
 from promptly.services.payments.orders import Leased
-from promptly.services.payments.providers import OrderFacts, Provider
-from promptly.services.payments.truth import Checkout, Truth
+from promptly.services.payments.providers import registry
+from promptly.services.payments.providers.base import OrderFacts, Provider
+from promptly.services.payments.snapshot import Checkout, Truth
 from promptly.settings import Settings
 from promptly.transactions import transaction
 
@@ -37,7 +37,7 @@ def start(user_id: int, pack_name: str, provider_name: str, settings: Settings) 
     pack = _pack(pack_name, settings)
     if provider_name not in {"stripe", "btcpay"}:
         raise InvalidRequest("There is no such way to pay.", param="method")
-    if provider_name not in providers.offered(settings):
+    if provider_name not in registry.offered(settings):
         raise PaymentUnavailable("This way to pay is not available here.")
     with transaction():
         taken = _take(_begin(user_id, pack, provider_name, settings))
@@ -46,8 +46,8 @@ def start(user_id: int, pack_name: str, provider_name: str, settings: Settings) 
         order, holder = taken.order, taken.holder
         facts, was_unanswered = OrderFacts.of(order), order.unanswered
         orders.asked(order)
-    patience = providers.CUSTOMER_WAITS_SECONDS
-    with providers.connect(provider_name, settings, patience) as provider:
+    patience = registry.CUSTOMER_WAITS_SECONDS
+    with registry.connect(provider_name, settings, patience) as provider:
         try:
             if was_unanswered and not provider.repeats_safely:
                 return _adopted(facts, holder, _find_again(provider, facts))
@@ -121,7 +121,7 @@ def _opened(order: OrderFacts, holder: str, checkout: Checkout) -> str:
             held.unanswered = False
             orders.move(held, "open")
             orders.release(held)
-            webhooks.wake(held.id)
+            webhook_inbox.wake(held.id)
     return checkout.url
 
 
@@ -130,9 +130,9 @@ def _adopted(order: OrderFacts, holder: str, found: Truth) -> str:
         held = orders.locked_by(order.id, holder)
         if held is not None:
             held.unanswered = False
-            applying.apply(held, found)
+            apply.apply(held, found)
             orders.release(held)
-            webhooks.wake(held.id)
+            webhook_inbox.wake(held.id)
         url = None if held is None else _open_page(held)
     if url is None:
         raise PaymentUnavailable()

@@ -21,7 +21,7 @@ from promptly.models import Order, PaymentCase, User
 from promptly.models.payments import UNSETTLED_STATES
 from promptly.packs import Pack
 from promptly.services.paging import NEWEST, Cursor, Page, newest_first
-from promptly.services.payments import states
+from promptly.services.payments import order_states
 
 LEASE_SECONDS = 120
 ERROR_LENGTH = 300
@@ -178,7 +178,7 @@ def move(order: Order, state: str, **values: Any) -> bool:
     """Let an order change its state if that may follow; returns whether it did."""
     statement = (
         update(Order)
-        .where(Order.id == order.id, Order.state.in_(states.may_become(state)))
+        .where(Order.id == order.id, Order.state.in_(order_states.may_become(state)))
         .values(state=state, updated_at=func.now(), **values)
         .returning(Order.id)
         .execution_options(synchronize_session=False)

@@ -22,19 +22,19 @@ from promptly.clients.provider_errors import ProviderProblem, ProviderRefused
 from promptly.clock import utcnow
 from promptly.extensions import db
 from promptly.models import Reconciliation
-from promptly.services import webhooks
 from promptly.services.payments import (
-    attention,
-    inbox,
+    cases,
     orders,
-    providers,
     refunds,
     reversals,
-    syncing,
+    sync,
+    webhook_handler,
+    webhook_inbox,
 )
-from promptly.services.payments.providers import Provider
-from promptly.services.payments.syncing import Synced
-from promptly.services.payments.truth import Truth
+from promptly.services.payments.providers import registry
+from promptly.services.payments.providers.base import Provider
+from promptly.services.payments.snapshot import Truth
+from promptly.services.payments.sync import Synced
 from promptly.settings import Settings
 from promptly.transactions import transaction
 
@@ -97,9 +97,9 @@ def run(settings: Settings, *, actor: str) -> Reconciliation | None:
     if begun is None:
         return None
     report = Report()
-    for name in providers.offered(settings):
+    for name in registry.offered(settings):
         try:
-            with providers.connect(name, settings, max(begun.left, 1.0)) as provider:
+            with registry.connect(name, settings, max(begun.left, 1.0)) as provider:
                 _compare(provider, begun, report)
         except ProviderProblem as problem:
             report.problems.append(f"{name}: {problem.reason}")
@@ -176,7 +176,7 @@ def _compare(provider: Provider, begun: _Run, report: Report) -> None:
     events = provider.events(begun.since, MOST_LISTED)
     report.events_listed += len(events)
     with transaction():
-        report.events_missed += sum(webhooks.record(event) for event in events)
+        report.events_missed += sum(webhook_inbox.record(event) for event in events)
 
 
 def _sync(
@@ -184,7 +184,7 @@ def _sync(
 ) -> None:
     """Compare one order; what is wrong with it alone does not hold up the others."""
     try:
-        report.note(syncing.sync(order_id, provider, checkout_id))
+        report.note(sync.sync(order_id, provider, checkout_id))
     except ProviderRefused:
         # Noted at the order: its page is gone, or belongs to another account.
         report.orders_refused += 1
@@ -203,7 +203,7 @@ def _compare_page(truth: Truth, provider: Provider, report: Report) -> None:
         if order_id is None:
             report.pages_unknown += 1
             if truth.has_money:
-                attention.raise_unknown(truth)
+                cases.raise_unknown(truth)
             return
         agrees = orders.agrees(
             order_id, truth.checkout_id, truth.provider_status, has_money=truth.has_money
@@ -215,7 +215,7 @@ def _compare_page(truth: Truth, provider: Provider, report: Report) -> None:
 def _handle_events(settings: Settings, begun: _Run, report: Report) -> None:
     while report.events_handled < MOST_EVENTS and begun.left > 0:
         try:
-            if not inbox.handle(settings):
+            if not webhook_handler.handle(settings):
                 return
         except Exception as problem:
             logger.exception("webhook event not handled")

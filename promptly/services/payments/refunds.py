@@ -14,11 +14,11 @@ from promptly.clients.provider_errors import ProviderProblem, ProviderRefused
 from promptly.errors import InvalidRequest
 from promptly.extensions import db
 from promptly.models import Order, PaymentReversal
-from promptly.services import webhooks
-from promptly.services.payments import lots, orders, providers, reversals
-from promptly.services.payments.providers import OrderFacts, RefundFacts, RefundMade
+from promptly.services.payments import lots, orders, reversals, webhook_inbox
+from promptly.services.payments.providers import registry
+from promptly.services.payments.providers.base import OrderFacts, RefundFacts, RefundMade
 from promptly.services.payments.reversals import REQUESTED
-from promptly.services.payments.truth import amount_of
+from promptly.services.payments.snapshot import amount_of
 from promptly.settings import Settings
 from promptly.transactions import transaction
 
@@ -133,8 +133,8 @@ def carry_out(row_id: int, settings: Settings) -> Outcome | None:
         row.unanswered = True
     made: RefundMade | ProviderProblem
     try:
-        patience = providers.OPERATOR_WAITS_SECONDS
-        with providers.connect(provider_name, settings, patience) as provider:
+        patience = registry.OPERATOR_WAITS_SECONDS
+        with registry.connect(provider_name, settings, patience) as provider:
             made = provider.refund(facts, refund)
     except ProviderProblem as problem:
         made = problem
@@ -145,7 +145,7 @@ def carry_out(row_id: int, settings: Settings) -> Outcome | None:
         if held is not None:
             _record(held, row_id, made)
             orders.release(held)
-            webhooks.wake(order_id)
+            webhook_inbox.wake(order_id)
         return Outcome.of(db.session.get_one(PaymentReversal, row_id, populate_existing=True))
 
 

@@ -16,9 +16,9 @@ from sqlalchemy.sql import func
 from promptly.extensions import db
 from promptly.models import Order, PaymentReversal
 from promptly.services.ledger import ledger
-from promptly.services.payments import lots, orders, telling
-from promptly.services.payments.telling import Standing
-from promptly.services.payments.truth import Reversal, tokens_reversed
+from promptly.services.payments import lots, notifications, orders
+from promptly.services.payments.notifications import Standing
+from promptly.services.payments.snapshot import Reversal, tokens_reversed
 
 REQUESTED = "requested"
 LOST = "lost"
@@ -68,7 +68,7 @@ def settle(order: Order, *, actor: str) -> None:
         if state != order.state:
             orders.move(order, state)
     db.session.flush()
-    telling.tell_what_changed(order, before)
+    notifications.tell_what_changed(order, before)
 
 
 def of_order(order_id: int) -> list[PaymentReversal]:

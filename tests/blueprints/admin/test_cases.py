@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from promptly.blueprints.admin import cases, words
+from promptly.blueprints.admin import cases as case_pages
+from promptly.blueprints.admin import words
 from promptly.models import PaymentCase
-from promptly.services.payments import attention
+from promptly.services.payments import cases
 from promptly.transactions import transaction
 from tests import factories
 from tests.blueprints.admin.panel import XSS, Panel
@@ -20,7 +21,7 @@ def raised(pages: Panel, kind: str = "amount", **values: Any) -> tuple[int, str]
     with pages.app.app_context(), transaction():
         user = factories.user()
         order = make_order(user.id, state="attention")
-        attention.raise_case(
+        cases.raise_case(
             kind, provider="stripe", checkout_id=order.checkout_id or "", order_id=order.id,
             **{"detail": "Odd.", "paid_minor": 70} | values,
         )  # fmt: skip
@@ -34,17 +35,17 @@ def test_nothing_to_decide(pages: Panel) -> None:
 
 
 def test_every_kind_and_choice_has_words() -> None:
-    assert set(words.CASES) == set(attention.CHOICES)
-    offered = {choice for choices in attention.CHOICES.values() for choice in choices}
-    assert offered == set(words.CHOICES) == set(words.RESOLUTIONS) - {attention.SUPERSEDED}
+    assert set(words.CASES) == set(cases.CHOICES)
+    offered = {choice for choices in cases.CHOICES.values() for choice in choices}
+    assert offered == set(words.CHOICES) == set(words.RESOLUTIONS) - {cases.SUPERSEDED}
 
 
-@pytest.mark.parametrize("kind", attention.CHOICES)
+@pytest.mark.parametrize("kind", cases.CHOICES)
 def test_each_kind_shows_its_choices_and_asks(pages: Panel, kind: str) -> None:
     _, number = raised(pages, kind)
     page = pages.page("/admin/cases/1")
     for choice in words.CHOICES:
-        offered = choice in attention.CHOICES[kind]
+        offered = choice in cases.CHOICES[kind]
         path = f"/admin/cases/1?choice={choice}"
         assert (f'href="{path}"' in page) == offered
         question = pages.words(path, 200 if offered else 400)
@@ -104,7 +105,7 @@ def test_forms_that_do_not_fit(pages: Panel, change: dict[str, str]) -> None:
 
 
 def test_the_list_page_by_page(pages: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cases, "PAGE_SIZE", 2)
+    monkeypatch.setattr(case_pages, "PAGE_SIZE", 2)
     for _ in range(3):
         raised(pages)
     first, second = pages.page("/admin/cases"), pages.page("/admin/cases?before=2")

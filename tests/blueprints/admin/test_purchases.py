@@ -8,9 +8,8 @@ from sqlalchemy import text
 from promptly.blueprints.admin import purchases
 from promptly.models import PaymentReversal
 from promptly.models.payments import ORDER_STATES
-from promptly.services import webhooks
-from promptly.services.payments import attention, orders
-from promptly.services.payments.received import ReceivedEvent
+from promptly.services.payments import cases, orders, webhook_inbox
+from promptly.services.payments.webhook_events import ReceivedEvent
 from promptly.transactions import transaction
 from tests import factories
 from tests.blueprints.admin.panel import XSS, Panel
@@ -93,14 +92,14 @@ def test_one_with_all_about_it(pages: Panel) -> None:
                 PaymentReversal(order_id=order.id, kind=kind, provider="stripe", amount_minor=50,
                                 state=state, active=active, actor="cli:root", provider_id=kind)
             )  # fmt: skip
-        attention.raise_case(
+        cases.raise_case(
             "second_checkout",
             provider="stripe",
             checkout_id="cs",
             order_id=order.id,
             detail="Twice.",
         )
-        webhooks.record(ReceivedEvent("stripe", "evt_1", "charge.refunded", "ch_1"))
+        webhook_inbox.record(ReceivedEvent("stripe", "evt_1", "charge.refunded", "ch_1"))
         session.execute(text("UPDATE webhook_events SET order_id = :id"), {"id": order.id})
         factories.mail("receipt", user_id=user.id).payload = {"number": order.number}
         factories.mail("low_balance", user_id=user.id)

@@ -4,8 +4,8 @@ import pytest
 from sqlalchemy import text
 
 from promptly.blueprints.admin import webhook_events
-from promptly.services import webhooks
-from promptly.services.payments.received import ReceivedEvent
+from promptly.services.payments import webhook_inbox
+from promptly.services.payments.webhook_events import ReceivedEvent
 from promptly.transactions import transaction
 from tests import factories
 from tests.blueprints.admin.panel import XSS, Panel
@@ -16,7 +16,7 @@ from tests.shop import Shop
 def record(pages: Panel, count: int = 1, provider: str = "stripe", **columns: object) -> None:
     with pages.app.app_context(), transaction() as session:
         for number in range(count):
-            webhooks.record(ReceivedEvent(provider, f"{provider}{number}", "a.type", "object"))
+            webhook_inbox.record(ReceivedEvent(provider, f"{provider}{number}", "a.type", "object"))
         for name, value in columns.items():
             session.execute(
                 text(f"UPDATE webhook_events SET {name} = :value WHERE provider = :provider"),
@@ -74,7 +74,7 @@ def test_replay_applies_what_was_parked(shop: Shop, shop_pages: Panel) -> None:
     page = shop.buy(user_id)
     order = shop.order_of(page)
     with shop.app.app_context(), transaction() as session:
-        webhooks.record(ReceivedEvent("stripe", "evt_1", "checkout.session.completed", page))
+        webhook_inbox.record(ReceivedEvent("stripe", "evt_1", "checkout.session.completed", page))
         session.execute(
             text("UPDATE webhook_events SET state = 'parked', reason = 'it rained', attempts = 25,"
                  " order_id = :id"), {"id": order["id"]}

@@ -14,7 +14,7 @@ from promptly.blueprints.billing.purchases import WAITS
 from promptly.clock import utcnow
 from promptly.models.payments import ORDER_STATES
 from promptly.packs import Pack
-from promptly.services.payments import purchases
+from promptly.services.payments import customer_view
 from promptly.settings import Secret
 from promptly.transactions import transaction
 from tests import factories
@@ -99,12 +99,12 @@ def test_the_dashboard_sells_packs(buyer: Buyer) -> None:
 
 def test_what_is_not_configured_or_too_small_is_not_offered() -> None:
     settings = make_settings(packs=(Pack("tiny", 10, 20), Pack("large", 100, 200)))
-    assert [offer.methods for offer in purchases.offers(settings)] == [(), ()]
+    assert [offer.methods for offer in customer_view.offers(settings)] == [(), ()]
     settings = make_settings(packs=settings.packs, **CONFIGURED)
-    methods = {offer.name: offer.methods for offer in purchases.offers(settings)}
+    methods = {offer.name: offer.methods for offer in customer_view.offers(settings)}
     assert methods == {"tiny": ("btcpay",), "large": ("stripe", "btcpay")}
     settings = make_settings(**{**CONFIGURED, "btcpay_api_key": Secret("")})
-    assert {offer.methods for offer in purchases.offers(settings)} == {("stripe",)}
+    assert {offer.methods for offer in customer_view.offers(settings)} == {("stripe",)}
 
 
 def test_without_providers_nothing_can_be_bought(app: Flask) -> None:

@@ -2,7 +2,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from promptly.services.ledger import verification
-from promptly.services.payments import crediting
+from promptly.services.payments import credit
 from tests import factories
 
 
@@ -61,7 +61,7 @@ def test_orders_and_their_entries_agree(session: Session) -> None:
     user = factories.user()
     good, bad = factories.order(user.id), factories.order(user.id)
     for order in (good, bad):
-        crediting.credit(order, actor="stripe")
+        credit.credit(order, actor="stripe")
     assert verification.verify() == []
     session.execute(
         text("UPDATE orders SET tokens_taken = 5 WHERE number = :number"), {"number": bad.number}

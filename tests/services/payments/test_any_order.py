@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from promptly.sandbox.process import SandboxError
 from promptly.sandbox.provider.process import SimulatedProvider
-from promptly.services.payments.truth import tokens_reversed
+from promptly.services.payments.snapshot import tokens_reversed
 from tests.run import EXHAUSTIVE
 from tests.shop import Json, Shop
 

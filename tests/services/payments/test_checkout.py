@@ -10,8 +10,9 @@ import pytest
 
 from promptly.errors import InvalidRequest, PaymentRefused, PaymentUnavailable, PromptlyError
 from promptly.models import Order
-from promptly.services.payments import checkout, orders, providers
+from promptly.services.payments import checkout, orders
 from promptly.services.payments.orders import Leased
+from promptly.services.payments.providers import registry
 from tests.races import together
 from tests.servers import make_settings
 from tests.shop import Json, Shop
@@ -23,7 +24,7 @@ METHODS = ("stripe", "btcpay")
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(providers, "CUSTOMER_WAITS_SECONDS", 0.6)
+    monkeypatch.setattr(registry, "CUSTOMER_WAITS_SECONDS", 0.6)
 
 
 def pages(shop: Shop) -> int:

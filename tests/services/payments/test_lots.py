@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from promptly.models import Balance, Order
 from promptly.services.ledger import ledger, verification
-from promptly.services.payments import crediting, lots
+from promptly.services.payments import credit, lots
 from tests import factories
 
 
@@ -68,7 +68,7 @@ def step(dice: random.Random, user_id: int, naive: Naive) -> None:
     what = dice.choice(["buy", "adjust", "sql", "use", "use", "deduct", "take", "take", "restore"])
     if what == "buy":
         order = factories.order(user_id, tokens=tokens)
-        assert crediting.credit(order, actor="stripe")
+        assert credit.credit(order, actor="stripe")
         naive.purses.append(Purse(tokens, tokens, order))
     elif what == "adjust":
         ledger.adjust(user_id, tokens, actor="test")
@@ -120,7 +120,7 @@ def move(order: Order | None, tokens: int, kind: str) -> None:
 def test_what_running_requests_hold_is_unspent_but_not_free(session: Session) -> None:
     user = factories.user()
     order = factories.order(user.id, tokens=100)
-    crediting.credit(order, actor="stripe")
+    credit.credit(order, actor="stripe")
     factories.hold(user.id, held_paid=70)
     left = lots.left_of(user.id, order.number, lock=True)
     assert (left.unspent_tokens, left.free_tokens) == (100, 30)

@@ -2,10 +2,9 @@
 
 from sqlalchemy.orm import Session
 
-from promptly.services import webhooks
 from promptly.services.paging import Cursor
-from promptly.services.payments import orders
-from promptly.services.payments.received import ReceivedEvent
+from promptly.services.payments import orders, webhook_inbox
+from promptly.services.payments.webhook_events import ReceivedEvent
 from tests import factories
 
 
@@ -42,11 +41,15 @@ def test_every_number_is_searched_as_one(session: Session) -> None:
 def test_events_are_filtered(session: Session) -> None:
     order = factories.order(factories.user().id)
     for name, provider in (("a", "stripe"), ("b", "btcpay")):
-        webhooks.record(ReceivedEvent(provider, name, "x", None))
-    newest, oldest = webhooks.page().rows
+        webhook_inbox.record(ReceivedEvent(provider, name, "x", None))
+    newest, oldest = webhook_inbox.page().rows
     newest.order_id, oldest.state = order.id, "parked"
     session.flush()
     assert (
-        webhooks.page(order_id=order.id).rows == webhooks.page(provider="btcpay").rows == [newest]
+        webhook_inbox.page(order_id=order.id).rows
+        == webhook_inbox.page(provider="btcpay").rows
+        == [newest]
     )
-    assert webhooks.page(state="parked").rows == [oldest] and webhooks.count("parked") == 1
+    assert (
+        webhook_inbox.page(state="parked").rows == [oldest] and webhook_inbox.count("parked") == 1
+    )

@@ -6,7 +6,7 @@ import pytest
 
 from promptly.errors import NotFound
 from promptly.models import Reconciliation
-from promptly.services.payments import crediting, inbox, orders, reconciliation
+from promptly.services.payments import credit, orders, reconciliation, webhook_handler
 from promptly.transactions import transaction
 from tests import factories
 from tests.races import together
@@ -201,14 +201,14 @@ def test_a_bug_with_one_order_does_not_hold_up_the_others(
     first, second = deaf.account(), deaf.account()
     deaf.buy(first)
     deaf.buy(second)
-    real = crediting.credit
+    real = credit.credit
 
     def broken(order: object, **values: object) -> bool:
         if getattr(order, "user_id", None) == first:
             raise KeyError("a bug")
         return real(order, **values)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(crediting, "credit", broken)
+    monkeypatch.setattr(credit, "credit", broken)
     report = deaf.reconcile()
     assert any("KeyError" in text for text in report["problems"]) and not report["complete"]
     assert deaf.history(second) == ["paid"]
@@ -222,7 +222,7 @@ def test_events_that_wait_are_handled(shop: Shop) -> None:
     assert report["events_handled"] == 1
     assert {event["state"] for event in shop.events()} == {"handled"}
     with shop.app.app_context():
-        assert not inbox.handle(shop.settings)
+        assert not webhook_handler.handle(shop.settings)
 
 
 def test_what_is_owed_is_collected_once_it_is_free(deaf: Shop) -> None:

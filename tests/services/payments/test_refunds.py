@@ -10,10 +10,11 @@ import pytest
 import celeryconfig
 from promptly.errors import InvalidRequest, NotFound, PromptlyError
 from promptly.request_ids import new_request_id
-from promptly.services import metering, webhooks
+from promptly.services import metering
 from promptly.services.accounts import accounts
-from promptly.services.payments import orders, providers, reconciliation, refunds
+from promptly.services.payments import orders, reconciliation, refunds, webhook_inbox
 from promptly.services.payments.orders import Leased
+from promptly.services.payments.providers import registry
 from promptly.services.payments.refunds import Outcome
 from promptly.transactions import transaction
 from tests.races import together
@@ -316,7 +317,7 @@ def test_a_refund_while_fifty_requests_spend(shop: Shop, told_by: str) -> None:
 
 
 def test_nobody_waits_for_a_provider_forever() -> None:
-    assert providers.CUSTOMER_WAITS_SECONDS <= 10
+    assert registry.CUSTOMER_WAITS_SECONDS <= 10
     # Three questions at 10 s each, tried again, never outlast a lease or a task.
-    assert providers.OPERATOR_WAITS_SECONDS < orders.LEASE_SECONDS < webhooks.LEASE_SECONDS
+    assert registry.OPERATOR_WAITS_SECONDS < orders.LEASE_SECONDS < webhook_inbox.LEASE_SECONDS
     assert celeryconfig.task_soft_time_limit > reconciliation.BUDGET_SECONDS

@@ -18,7 +18,7 @@ from promptly.errors import NotFound
 from promptly.extensions import db
 from promptly.models import WebhookEvent
 from promptly.services.paging import NEWEST, Cursor, Page, newest_first
-from promptly.services.payments.received import ReceivedEvent
+from promptly.services.payments.webhook_events import ReceivedEvent
 from promptly.transactions import enqueue
 
 LEASE_SECONDS = 240

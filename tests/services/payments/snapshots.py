@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from promptly.models import Order
-from promptly.services.payments.truth import Reversal, Truth
+from promptly.services.payments.snapshot import Reversal, Truth
 
 
 def truth(order: Order, status: str = "paid", **values: Any) -> Truth:

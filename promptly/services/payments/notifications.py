@@ -10,7 +10,7 @@ from promptly.extensions import db
 from promptly.models import Order, PaymentReversal, User
 from promptly.services.ledger import balances
 from promptly.services.mail import outbox
-from promptly.services.payments import crediting
+from promptly.services.payments import credit
 
 # States in which somebody else has taken the money back, or tries to.
 CONTESTED = frozenset({"disputed", "charged_back", "invalid"})
@@ -36,7 +36,7 @@ def tell_what_changed(order: Order, before: Standing) -> None:
     if not news or user is None:
         return
     balance = balances.read(user.id)
-    payload: dict[str, Any] = crediting.described(order) | {
+    payload: dict[str, Any] = credit.described(order) | {
         "refunded": money.shown(order.refunded_minor, order.currency),
         "credited": order.credited_at is not None,
         "taken_tokens": order.tokens_taken,

@@ -9,7 +9,7 @@ from promptly.extensions import db
 from promptly.models import Order, User
 from promptly.services.ledger import ledger
 from promptly.services.mail import outbox
-from promptly.services.payments import attention, orders
+from promptly.services.payments import cases, orders
 
 
 def credit(order: Order, *, actor: str, approved: bool = False) -> bool:
@@ -27,7 +27,7 @@ def credit(order: Order, *, actor: str, approved: bool = False) -> bool:
     moved = orders.move(order, "paid", credited_at=func.now(), approved=approved)
     if change.applied_delta != order.tokens or not moved:
         raise RuntimeError(f"order {order.number} cannot be credited in state {order.state}")
-    attention.supersede(order, because="the order was credited")
+    cases.supersede(order, because="the order was credited")
     outbox.add(
         "receipt",
         user.email,

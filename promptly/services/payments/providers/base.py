@@ -1,21 +1,12 @@
-"""What payments need of a provider, and which ones there are."""
+"""The protocol of a payment provider, and the facts it is given."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from promptly.models import Order, PaymentReversal
-from promptly.services.payments.received import ReceivedEvent
-from promptly.services.payments.truth import Checkout, Reversal, Truth
-from promptly.settings import Settings
-
-# For all calls of one piece of work together: while a customer waits, for one order in the
-# background, and for a refund that an operator waits for.
-CUSTOMER_WAITS_SECONDS = 10.0
-BACKGROUND_SECONDS = 20.0
-OPERATOR_WAITS_SECONDS = 30.0
+from promptly.services.payments.snapshot import Checkout, Reversal, Truth
+from promptly.services.payments.webhook_events import ReceivedEvent
 
 
 @dataclass(frozen=True)
@@ -121,29 +112,3 @@ class Provider(Protocol):
     def close(self) -> None:
         """Close the connection."""
         ...
-
-
-def offered(settings: Settings) -> tuple[str, ...]:
-    """The providers that are configured, in the order in which they are shown."""
-    names = (("stripe", settings.takes_stripe), ("btcpay", settings.takes_btcpay))
-    return tuple(name for name, configured in names if configured)
-
-
-@contextmanager
-def connect(
-    name: str, settings: Settings, patience_seconds: float = BACKGROUND_SECONDS
-) -> Iterator[Provider]:
-    """A provider for one piece of work that takes so long at most."""
-    # Here, because the SDK takes half a second to load, and most processes never pay.
-    from promptly.services.payments.btcpay_provider import BTCPayProvider
-    from promptly.services.payments.stripe_provider import StripeProvider
-
-    provider: Provider
-    if name == "stripe":
-        provider = StripeProvider(settings, patience_seconds)
-    else:
-        provider = BTCPayProvider(settings, patience_seconds)
-    try:
-        yield provider
-    finally:
-        provider.close()

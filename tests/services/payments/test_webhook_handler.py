@@ -9,9 +9,8 @@ from sqlalchemy import text
 
 from promptly.sandbox.btcpay import forgeries as btcpay_forgeries
 from promptly.sandbox.stripe import forgeries as stripe_forgeries
-from promptly.services import webhooks
-from promptly.services.payments import hanging, inbox, orders, syncing
-from promptly.services.payments.syncing import Synced
+from promptly.services.payments import circuit_breaker, orders, sync, webhook_handler, webhook_inbox
+from promptly.services.payments.sync import Synced
 from promptly.transactions import transaction
 from tests.shop import Shop
 
@@ -165,7 +164,7 @@ def test_a_provider_that_hangs_does_not_keep_the_workers_waiting(
 ) -> None:
     """Mail and the recovery of dead requests run on the same workers."""
     monkeypatch.setattr("promptly.clients.stripe.READ_TIMEOUT_SECONDS", 0.3)
-    monkeypatch.setattr(hanging, "LONG_SECONDS", 0.2)
+    monkeypatch.setattr(circuit_breaker, "LONG_SECONDS", 0.2)
     users = [shop.account() for _ in range(8)]
     for user_id in users:
         shop.buy(user_id)
@@ -182,7 +181,7 @@ def test_a_provider_that_hangs_does_not_keep_the_workers_waiting(
     assert sorted(attempts) == [0] * 7 + [1]
     assert took < 5
     assert shop.paid_tokens(users[0]) == TOKENS
-    hanging.forget()
+    circuit_breaker.forget()
     shop.rows("UPDATE webhook_events SET next_at = now()")
     shop.work()
     assert [shop.paid_tokens(user_id) for user_id in users] == [2 * TOKENS] + [TOKENS] * 7
@@ -193,7 +192,7 @@ def test_retries_wait_longer_and_end(shop: Shop) -> None:
     shop.stripe.wait_until_quiet()
     shop.stripe.set_fault("GET /v1/checkout/sessions/*", status=400)
     waits = []
-    for _ in range(webhooks.MAX_ATTEMPTS):
+    for _ in range(webhook_inbox.MAX_ATTEMPTS):
         shop.rows("UPDATE webhook_events SET next_at = now()")
         shop.work()
         [row] = shop.rows("SELECT extract(epoch FROM next_at - now()) AS wait FROM webhook_events")
@@ -201,11 +200,11 @@ def test_retries_wait_longer_and_end(shop: Shop) -> None:
     [event] = shop.events()
     assert event["state"] == "parked" and "given up after" in event["reason"]
     assert [round(wait) for wait in waits[:3]] == [10, 20, 40]
-    assert max(waits) <= webhooks.LONGEST_DELAY_SECONDS
+    assert max(waits) <= webhook_inbox.LONGEST_DELAY_SECONDS
     # An operator, or reconciliation, still can.
     shop.stripe.clear_faults()
     with shop.app.app_context(), transaction():
-        webhooks.replay(event["id"])
+        webhook_inbox.replay(event["id"])
     shop.work()
     assert shop.order_of(shop.orders()[0]["checkout_id"])["state"] == "paid"
 
@@ -219,16 +218,16 @@ def test_an_event_waits_while_its_order_is_looked_after(shop: Shop) -> None:
         with transaction():
             lease = orders.lease(order["id"])
             assert lease is not None and orders.lease(order["id"]) is None
-        assert inbox.handle(shop.settings)
+        assert webhook_handler.handle(shop.settings)
         [event] = shop.events()
         assert (event["state"], event["attempts"], event["order_id"]) == ("pending", 0, order["id"])
-        assert not inbox.handle(shop.settings)
+        assert not webhook_handler.handle(shop.settings)
         with transaction():
             held = orders.locked_by(order["id"], lease.holder)
             assert held is not None
             orders.release(held)
-            webhooks.wake(order["id"])
-        assert inbox.handle(shop.settings)
+            webhook_inbox.wake(order["id"])
+        assert webhook_handler.handle(shop.settings)
     assert shop.paid_tokens(user_id) == TOKENS
 
 
@@ -239,16 +238,16 @@ def test_an_event_whose_order_is_free_again_is_handled_at_once(
     page = shop.buy(user_id)
     shop.stripe.wait_until_quiet()
     order = shop.order_of(page)
-    sync = syncing.sync
+    really_sync = sync.sync
 
     def meanwhile_released(*given: Any) -> Synced | None:
-        found = sync(*given)
+        found = really_sync(*given)
         with transaction():
             held = orders.locked_by(order["id"], lease.holder)
             assert held is not None
             orders.release(held)
             # The event is in somebody's hands, and is not woken.
-            webhooks.wake(order["id"])
+            webhook_inbox.wake(order["id"])
         return found
 
     with shop.app.app_context():
@@ -256,11 +255,11 @@ def test_an_event_whose_order_is_free_again_is_handled_at_once(
             lease = orders.lease(order["id"])
             assert lease is not None
         with monkeypatch.context() as patched:
-            patched.setattr("promptly.services.payments.syncing.sync", meanwhile_released)
-            assert inbox.handle(shop.settings)
+            patched.setattr("promptly.services.payments.sync.sync", meanwhile_released)
+            assert webhook_handler.handle(shop.settings)
         [event] = shop.events()
         assert (event["state"], event["attempts"], event["leased_by"]) == ("pending", 0, None)
-        assert inbox.handle(shop.settings)
+        assert webhook_handler.handle(shop.settings)
     assert shop.paid_tokens(user_id) == TOKENS
 
 
@@ -275,9 +274,9 @@ def test_a_fault_of_our_own_is_tried_again_with_patience(
         raise KeyError("a bug")
 
     with monkeypatch.context() as patched:
-        patched.setattr("promptly.services.payments.crediting.credit", broken)
+        patched.setattr("promptly.services.payments.credit.credit", broken)
         with shop.app.app_context(), pytest.raises(KeyError):
-            inbox.handle(shop.settings)
+            webhook_handler.handle(shop.settings)
     [event] = shop.events()
     assert (event["state"], event["reason"]) == ("pending", "unexpected: KeyError")
     # Its lease on the order runs out; then all is well.
@@ -297,7 +296,7 @@ def test_old_events_are_forgotten(app: Flask) -> None:
             """)
         )
         session.execute(text("UPDATE webhook_events SET state = 'pending' WHERE event_id = 'e101'"))
-        assert webhooks.purge(90) == 2
+        assert webhook_inbox.purge(90) == 2
         left = session.scalars(text("SELECT event_id FROM webhook_events ORDER BY id")).all()
         # What was never handled stays.
         assert left == ["e81", "e86", "e101"]

@@ -21,7 +21,7 @@ from promptly.errors import InvalidRequest, NotFound
 from promptly.extensions import db
 from promptly.models import Order, PaymentCase
 from promptly.services.paging import NEWEST, Cursor, Page, newest_first
-from promptly.services.payments.truth import Truth
+from promptly.services.payments.snapshot import Truth
 
 CREDIT, REFUND, DISMISS, TAKE_BACK = "credit", "refund", "dismiss", "take_back"
 SUPERSEDED = "superseded"

@@ -3,8 +3,8 @@
 from promptly.errors import InvalidRequest
 from promptly.extensions import db
 from promptly.models import Order, PaymentCase
-from promptly.services.payments import attention, crediting, orders, refunds, reversals
-from promptly.services.payments.truth import Reversal
+from promptly.services.payments import cases, credit, orders, refunds, reversals
+from promptly.services.payments.snapshot import Reversal
 
 # What becomes of an order that stays without its tokens.
 _DISMISSED = {"paid_partial": "expired", "paid_late": "expired"}
@@ -18,16 +18,16 @@ def resolve(
     Raises NotFound, and InvalidRequest if the case does not offer this, has been decided, or this
     cannot be done any more.
     """
-    order_id = attention.find(case_id).order_id
+    order_id = cases.find(case_id).order_id
     # The order before its cases, as everybody locks them.
     order = None if order_id is None else orders.lock(order_id)
-    case = attention.decide(case_id, choice, actor=actor, note=note)
+    case = cases.decide(case_id, choice, actor=actor, note=note)
     refund_id = None
-    if order is not None and choice == attention.CREDIT:
+    if order is not None and choice == cases.CREDIT:
         _credit(order, actor)
-    elif order is not None and choice == attention.REFUND:
+    elif order is not None and choice == cases.REFUND:
         refund_id = _refund(order, case, actor)
-    elif order is not None and choice == attention.TAKE_BACK:
+    elif order is not None and choice == cases.TAKE_BACK:
         _take_back(order, case, actor)
     elif order is not None and order.state == "attention":
         orders.move(order, _DISMISSED.get(case.kind, "failed"))
@@ -36,7 +36,7 @@ def resolve(
 
 
 def _credit(order: Order, actor: str) -> None:
-    if not crediting.credit(order, actor=actor, approved=True):
+    if not credit.credit(order, actor=actor, approved=True):
         why = "has been credited already" if order.credited_at else "has no account any more"
         raise InvalidRequest(f"This order {why}.")
     # What was reversed before counts from now on.

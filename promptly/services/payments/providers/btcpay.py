@@ -6,9 +6,9 @@ from typing import Any
 from promptly import money
 from promptly.clients.btcpay import BTCPayAPI
 from promptly.clients.provider_errors import ProviderAway, ProviderRefused
-from promptly.services.payments.providers import OrderFacts, RefundFacts, RefundMade, Subject
-from promptly.services.payments.received import ReceivedEvent
-from promptly.services.payments.truth import Checkout, Reversal, Truth
+from promptly.services.payments.providers.base import OrderFacts, RefundFacts, RefundMade, Subject
+from promptly.services.payments.snapshot import Checkout, Reversal, Truth
+from promptly.services.payments.webhook_events import ReceivedEvent
 from promptly.settings import Settings
 
 # BTCPay computes the price in Bitcoin when the invoice is made: not for too long.

@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 
 from promptly.errors import InvalidRequest, NotFound, PromptlyError
-from promptly.services.payments import attention, refunds, resolving
+from promptly.services.payments import case_decisions, cases, refunds
 from promptly.transactions import transaction
 from tests.races import together
 from tests.shop import Json, Shop
@@ -51,7 +51,7 @@ def resolve(shop: Shop, choice: str, case_id: int | None = None, note: str = "be
         case_id = int(shop.cases()[-1]["id"])
     with shop.app.app_context():
         with transaction():
-            _, refund_id = resolving.resolve(case_id, choice, actor="cli:ada", note=note)
+            _, refund_id = case_decisions.resolve(case_id, choice, actor="cli:ada", note=note)
         if refund_id is not None:
             refunds.carry_out(refund_id, shop.settings)
     return next(case for case in shop.cases() if case["id"] == case_id)
@@ -179,7 +179,7 @@ def test_a_case_is_decided_once(shop: Shop) -> None:
     def decide(choice: str) -> str:
         try:
             with transaction():
-                resolving.resolve(case_id, choice, actor=f"cli:{choice}")
+                case_decisions.resolve(case_id, choice, actor=f"cli:{choice}")
         except PromptlyError as problem:
             return type(problem).__name__
         return choice
@@ -204,7 +204,7 @@ def test_what_is_not_offered_or_not_there(shop: Shop) -> None:
         resolve(shop, "dismiss", 10**9)
     assert shop.cases()[0]["resolution"] is None
     with shop.app.app_context(), transaction():
-        assert attention.count_open() == 1
+        assert cases.count_open() == 1
 
 
 def test_a_credit_that_has_become_impossible_leaves_the_case_open(shop: Shop) -> None:

@@ -3,16 +3,17 @@
 import threading
 
 from promptly.sandbox.process import wait_until
-from promptly.services.payments import providers, syncing
-from promptly.services.payments.syncing import Synced
+from promptly.services.payments import sync
+from promptly.services.payments.providers import registry
+from promptly.services.payments.sync import Synced
 from tests.shop import Shop
 
 DISPUTES = "GET /v1/disputes"
 
 
-def sync(shop: Shop, order_id: int) -> Synced | None:
-    with shop.app.app_context(), providers.connect("stripe", shop.settings) as provider:
-        return syncing.sync(order_id, provider)
+def synchronize(shop: Shop, order_id: int) -> Synced | None:
+    with shop.app.app_context(), registry.connect("stripe", shop.settings) as provider:
+        return sync.sync(order_id, provider)
 
 
 def test_an_answer_that_comes_late_is_not_applied(shop: Shop) -> None:
@@ -25,14 +26,14 @@ def test_an_answer_that_comes_late_is_not_applied(shop: Shop) -> None:
     shop.stripe.set_fault(DISPUTES, when="after", seconds=2.0, times=1)
     asked = len(shop.stripe.requests(DISPUTES))
     late: list[Synced | None] = []
-    thread = threading.Thread(target=lambda: late.append(sync(shop, order_id)))
+    thread = threading.Thread(target=lambda: late.append(synchronize(shop, order_id)))
     thread.start()
     wait_until(lambda: len(shop.stripe.requests(DISPUTES)) > asked, 10, "the question")
     # While it holds the order's lease nobody else asks; but it is thought dead by now.
-    assert sync(shop, order_id) is None
+    assert synchronize(shop, order_id) is None
     shop.rows("UPDATE orders SET leased_until = now() - interval '1 second'")
     shop.stripe.close_dispute(dispute["id"], "won")
-    assert sync(shop, order_id) is not None
+    assert synchronize(shop, order_id) is not None
     assert (shop.history(user_id), shop.paid_tokens(user_id)) == (["paid"], 25_000_000)
     thread.join(20)
     assert late == [None]
@@ -43,6 +44,6 @@ def test_what_has_not_changed_stays_as_it_is(shop: Shop) -> None:
     user_id = shop.account()
     shop.order(user_id)
     order_id = int(shop.orders(user_id)[0]["id"])
-    synced = sync(shop, order_id)
+    synced = synchronize(shop, order_id)
     assert synced is not None and (synced.before, synced.after) == ("open", "open")
     assert shop.orders(user_id)[0]["leased_by"] is None

@@ -9,9 +9,9 @@ from stripe.params.checkout import SessionCreateParams
 
 from promptly.clients.provider_errors import ProviderRefused
 from promptly.clients.stripe import StripeAPI
-from promptly.services.payments.providers import OrderFacts, RefundFacts, RefundMade, Subject
-from promptly.services.payments.received import STRIPE_TYPES, ReceivedEvent, stripe_event_of
-from promptly.services.payments.truth import Checkout, Reversal, Truth
+from promptly.services.payments.providers.base import OrderFacts, RefundFacts, RefundMade, Subject
+from promptly.services.payments.snapshot import Checkout, Reversal, Truth
+from promptly.services.payments.webhook_events import STRIPE_TYPES, ReceivedEvent, stripe_event_of
 from promptly.settings import Settings
 
 # The names of our metadata. Unlike `client_reference_id`, which a payment link takes from its

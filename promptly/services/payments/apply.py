@@ -6,8 +6,8 @@ both), so the same truth applied twice, or only the last of many, leads to the s
 
 from promptly import money
 from promptly.models import Order
-from promptly.services.payments import attention, crediting, orders, reversals
-from promptly.services.payments.truth import Reversal, Truth
+from promptly.services.payments import cases, credit, orders, reversals
+from promptly.services.payments.snapshot import Reversal, Truth
 
 
 def apply(order: Order, truth: Truth) -> None:
@@ -22,7 +22,7 @@ def apply(order: Order, truth: Truth) -> None:
     _adopt(order, truth)
     if order.credited_at is None:
         if truth.status == "paid" and order.user_id is not None:
-            crediting.credit(order, actor=order.provider)
+            credit.credit(order, actor=order.provider)
         elif truth.status == "paid":
             _park(order, truth, "account_deleted", "The account was deleted before the money came.")
         else:
@@ -73,7 +73,7 @@ def _follow(order: Order, truth: Truth) -> None:
         if _park(order, truth, kind, said):
             return
     elif truth.status in {"open", "processing"}:
-        attention.supersede(order, because=f"the payment is {truth.status} again")
+        cases.supersede(order, because=f"the payment is {truth.status} again")
     if order.state != truth.status:
         orders.move(order, truth.status)
 
@@ -85,14 +85,14 @@ def _park(order: Order, truth: Truth, kind: str, detail: str) -> bool:
         return False
     if kind != "second_checkout":
         _adopt(order, truth)
-        attention.supersede(order, because=f"more is known: {kind}", keep=case_id)
+        cases.supersede(order, because=f"more is known: {kind}", keep=case_id)
         if order.credited_at is None:
             orders.move(order, "attention")
     return True
 
 
 def _raise(order: Order, truth: Truth, kind: str, detail: str) -> tuple[int, bool]:
-    case = attention.raise_case(
+    case = cases.raise_case(
         kind,
         provider=order.provider,
         checkout_id=truth.checkout_id,
@@ -111,7 +111,7 @@ def _reversals(order: Order, truth: Truth) -> tuple[Reversal, ...]:
     invalid = truth.status == "failed"
     if invalid and order.approved and not known:
         # An operator has credited it with his eyes open; whether that still holds is his too.
-        if not attention.was_credited_as(order.id, "unconfirmed"):
+        if not cases.was_credited_as(order.id, "unconfirmed"):
             _raise(order, truth, "invalid", "BTCPay says that this was not paid after all.")
         return truth.reversals
     if not invalid and not known:

@@ -8,7 +8,8 @@ from promptly import money
 from promptly.models import Order
 from promptly.packs import Pack
 from promptly.services.ledger.balances import iso
-from promptly.services.payments import attention, orders, providers
+from promptly.services.payments import cases, orders
+from promptly.services.payments.providers import registry
 from promptly.settings import Settings
 
 WAYS = {"stripe": "card", "btcpay": "Bitcoin"}
@@ -102,7 +103,7 @@ def methods_for(pack: Pack, settings: Settings) -> tuple[str, ...]:
     """The providers at which a pack can be paid."""
     minimum = {"stripe": money.MINIMUM_CHARGE[settings.packs_currency]}
     return tuple(
-        name for name in providers.offered(settings) if pack.amount_minor >= minimum.get(name, 0)
+        name for name in registry.offered(settings) if pack.amount_minor >= minimum.get(name, 0)
     )
 
 
@@ -125,13 +126,13 @@ def situation(order: Order, *, canceled: bool = False) -> dict[str, Any]:
     paid_late, unconfirmed (an operator decides), dismissed (he has decided: nothing is credited).
     `surplus`: more than the price came, and that is not decided yet.
     """
-    cases = attention.cases_of(order.id)
-    waiting = [case.kind for case in cases if case.resolution is None]
+    found = cases.cases_of(order.id)
+    waiting = [case.kind for case in found if case.resolution is None]
     about = order.state
     if order.state == "attention":
         about = next((kind for kind in reversed(waiting) if kind in _TOLD), about)
     elif order.state in {"expired", "failed"}:
-        if any(case.resolution == attention.DISMISS for case in cases):
+        if any(case.resolution == cases.DISMISS for case in found):
             about = "dismissed"
     elif order.state == "open" and canceled:
         about = "canceled"

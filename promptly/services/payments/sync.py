@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from promptly.clients.provider_errors import ProviderProblem
 from promptly.clock import utcnow
 from promptly.models import Order
-from promptly.services import webhooks
-from promptly.services.payments import applying, orders
-from promptly.services.payments.providers import OrderFacts, Provider
-from promptly.services.payments.truth import Truth
+from promptly.services.payments import apply, orders, webhook_inbox
+from promptly.services.payments.providers.base import OrderFacts, Provider
+from promptly.services.payments.snapshot import Truth
 from promptly.transactions import transaction
 
 logger = logging.getLogger(__name__)
@@ -54,7 +53,7 @@ def sync(order_id: int, provider: Provider, checkout_id: str | None = None) -> S
             return None
         before = held.state
         orders.release(held, _apply(held, truth))
-        webhooks.wake(order_id)
+        webhook_inbox.wake(order_id)
         synced = Synced(held.number, before, held.state)
     if synced.before != synced.after:
         logger.info("order changed", extra=vars(synced))
@@ -69,7 +68,7 @@ def _fetch(provider: Provider, order: OrderFacts, checkout_id: str | None) -> Tr
 def _apply(order: Order, truth: Truth | None) -> str | None:
     """Apply it, and say what should be remembered as wrong, if something is."""
     if truth is not None:
-        applying.apply(order, truth)
+        apply.apply(order, truth)
     elif order.state == "created" and order.called_at < utcnow() - orders.CALL_GRACE:
         orders.move(order, "failed")
         return NEVER_MADE

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from promptly.services.payments import refunds, resolving
+from promptly.services.payments import case_decisions, refunds
 from promptly.transactions import transaction
 from tests.shop import Shop
 
@@ -88,7 +88,7 @@ def test_a_refund_of_what_bought_nothing(shop: Shop) -> None:
     assert (case["kind"], told(shop)) == ("paid_partial", [])
     with shop.app.app_context():
         with transaction():
-            _, refund_id = resolving.resolve(case["id"], "refund", actor="test")
+            _, refund_id = case_decisions.resolve(case["id"], "refund", actor="test")
         assert refund_id is not None
         outcome = refunds.carry_out(refund_id, shop.settings)
     settle(shop)

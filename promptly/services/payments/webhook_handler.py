@@ -6,11 +6,11 @@ Opens transactions of its own; call it outside of any.
 import logging
 
 from promptly.clients.provider_errors import ProviderHasNone, ProviderProblem
-from promptly.services import webhooks
-from promptly.services.payments import attention, hanging, orders, providers, syncing
-from promptly.services.payments.providers import Provider
-from promptly.services.payments.received import ReceivedEvent
-from promptly.services.webhooks import Lease
+from promptly.services.payments import cases, circuit_breaker, orders, sync, webhook_inbox
+from promptly.services.payments.providers import registry
+from promptly.services.payments.providers.base import Provider
+from promptly.services.payments.webhook_events import ReceivedEvent
+from promptly.services.payments.webhook_inbox import Lease
 from promptly.settings import Settings
 from promptly.transactions import transaction
 
@@ -29,33 +29,33 @@ class _Unused(Exception):
 def handle(settings: Settings, row_id: int | None = None) -> bool:
     """Handle one due event, or the given one if it is due; False if there was none."""
     with transaction():
-        lease = webhooks.claim(row_id)
+        lease = webhook_inbox.claim(row_id)
     if lease is None:
         return False
-    if lease.event.provider not in providers.offered(settings):
+    if lease.event.provider not in registry.offered(settings):
         with transaction():
-            webhooks.finish(lease, "parked", "the provider is not configured any more")
+            webhook_inbox.finish(lease, "parked", "the provider is not configured any more")
         return True
     name = lease.event.provider
-    pause = hanging.pause_left(name)
+    pause = circuit_breaker.pause_left(name)
     if pause:
         with transaction():
-            webhooks.postpone(lease, pause)
+            webhook_inbox.postpone(lease, pause)
         return True
     try:
-        with hanging.noticed(name), providers.connect(name, settings) as provider:
+        with circuit_breaker.noticed(name), registry.connect(name, settings) as provider:
             _handle(lease, provider)
     except _Unused as unused:
         with transaction():
-            webhooks.finish(lease, unused.state, unused.reason)
+            webhook_inbox.finish(lease, unused.state, unused.reason)
     except ProviderProblem as problem:
         with transaction():
-            webhooks.retry(lease, problem.reason)
+            webhook_inbox.retry(lease, problem.reason)
         logger.warning("webhook event waits", extra=_fields(lease) | {"reason": problem.reason})
     except Exception as problem:
         # The next attempt may find it mended; without this one it would come back at once.
         with transaction():
-            webhooks.retry(lease, f"unexpected: {type(problem).__name__}")
+            webhook_inbox.retry(lease, f"unexpected: {type(problem).__name__}")
         raise
     return True
 
@@ -64,14 +64,14 @@ def _handle(lease: Lease, provider: Provider) -> None:
     checkout_id = _checkout_of(lease.event, provider)
     order_id = _order_of(checkout_id, provider)
     with transaction():
-        webhooks.assign(lease, order_id)
+        webhook_inbox.assign(lease, order_id)
     try:
-        synced = syncing.sync(order_id, provider, checkout_id)
+        synced = sync.sync(order_id, provider, checkout_id)
     except ProviderHasNone as problem:
         raise _Unused("parked", f"the provider has no such page: {checkout_id}") from problem
     with transaction():
         if synced is not None:
-            webhooks.finish(lease, "handled")
+            webhook_inbox.finish(lease, "handled")
         else:
             _wait_for_order(lease, order_id)
 
@@ -82,9 +82,9 @@ def _wait_for_order(lease: Lease, order_id: int) -> None:
     An event in hand is not woken, so this looks again, where nobody can be ending at the same time.
     """
     if orders.lock(order_id).leased_by is None:
-        webhooks.try_again(lease)
+        webhook_inbox.try_again(lease)
     else:
-        webhooks.postpone(lease, webhooks.FIRST_DELAY_SECONDS)
+        webhook_inbox.postpone(lease, webhook_inbox.FIRST_DELAY_SECONDS)
 
 
 def _checkout_of(event: ReceivedEvent, provider: Provider) -> str:
@@ -118,7 +118,7 @@ def _order_of(checkout_id: str, provider: Provider) -> int:
     with transaction():
         order_id = orders.id_of(provider.name, number=truth.order_number)
         if order_id is None and truth.has_money:
-            attention.raise_unknown(truth)
+            cases.raise_unknown(truth)
     if order_id is None:
         raise _Unused("parked", f"there is no order {truth.order_number}")
     return order_id

@@ -1,0 +1,39 @@
+"""The configured providers, and connections to them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from promptly.services.payments.providers.base import Provider
+from promptly.settings import Settings
+
+# For all calls of one piece of work together: while a customer waits, for one order in the
+# background, and for a refund that an operator waits for.
+CUSTOMER_WAITS_SECONDS = 10.0
+BACKGROUND_SECONDS = 20.0
+OPERATOR_WAITS_SECONDS = 30.0
+
+
+def offered(settings: Settings) -> tuple[str, ...]:
+    """The providers that are configured, in the order in which they are shown."""
+    names = (("stripe", settings.takes_stripe), ("btcpay", settings.takes_btcpay))
+    return tuple(name for name, configured in names if configured)
+
+
+@contextmanager
+def connect(
+    name: str, settings: Settings, patience_seconds: float = BACKGROUND_SECONDS
+) -> Iterator[Provider]:
+    """A provider for one piece of work that takes so long at most."""
+    # Here, because Stripe's SDK takes half a second to load, and most processes never need it.
+    from promptly.services.payments.providers.btcpay import BTCPayProvider
+    from promptly.services.payments.providers.stripe import StripeProvider
+
+    provider: Provider
+    if name == "stripe":
+        provider = StripeProvider(settings, patience_seconds)
+    else:
+        provider = BTCPayProvider(settings, patience_seconds)
+    try:
+        yield provider
+    finally:
+        provider.close()
