@@ -25,7 +25,7 @@ dev: ## Make the virtual environment with all that developers need
 	@scripts/environment.sh .venv requirements.txt requirements-dev.txt
 
 run: venv ## Run the whole product on http://127.0.0.1:8503 (GATEWAY_PORT=...)
-	@exec .venv/bin/python -m promptly.sandbox.run
+	@exec .venv/bin/python -m sandbox.run
 
 test: dev ## Run the tests that need nothing but Python (ARGS="-k NAME")
 	@$(TESTS) $(ARGS)

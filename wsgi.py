@@ -3,7 +3,7 @@
 import sys
 
 from promptly.app import create_app
-from promptly.extensions import celery
+from promptly.runtime.celery_app import celery
 from promptly.settings import SettingsError, from_environment
 
 try:

@@ -19,7 +19,7 @@ from bench.rounds import Bench
 from bench.scenarios import SCENARIOS
 from bench.system import ROOT, SERVICE_CPU, TARGET_CPU, System
 from bench.targets import Target, start_gateway, start_nginx
-from promptly.sandbox.process import SandboxError
+from sandbox.process import SandboxError
 
 _RESULTS = ROOT / "bench" / "results"
 _QUIET_CORES = 0.1

@@ -23,11 +23,11 @@ from bench.seed import settings_for
 from bench.statements import Statement, explain, scanned_whole, watched
 from promptly.app import create_app
 from promptly.extensions import db
-from promptly.sandbox.redis_server import EmbeddedRedis
 from promptly.services.accounts import keys
 from promptly.services.accounts.directory import Place
 from promptly.settings import Settings
 from promptly.transactions import transaction
+from sandbox.redis_server import EmbeddedRedis
 
 PAGE_SECONDS = 0.050
 STATEMENT_SECONDS = 0.100

@@ -13,7 +13,7 @@ from bench import cpu
 from bench.client import Plan
 from bench.system import SERVICE_CPU
 from bench.targets import Target
-from promptly.sandbox.process import SandboxError
+from sandbox.process import SandboxError
 
 _TOP = 40
 _SAMPLES_PER_SECOND = 400

@@ -19,10 +19,10 @@ import psycopg2.extensions
 import redis
 
 from bench import cpu
-from promptly.sandbox import process
-from promptly.sandbox.postgres import EmbeddedPostgres
-from promptly.sandbox.process import SandboxError
-from promptly.sandbox.redis_server import EmbeddedRedis
+from sandbox import process
+from sandbox.postgres import EmbeddedPostgres
+from sandbox.process import SandboxError
+from sandbox.redis_server import EmbeddedRedis
 
 ROOT = Path(__file__).resolve().parent.parent
 _CPUS = sorted(os.sched_getaffinity(0))

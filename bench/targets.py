@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.system import ROOT, TARGET_CPU, Service, System, free_port, python
-from promptly.sandbox.process import SandboxError
+from sandbox.process import SandboxError
 
 _NO_LIMIT = "1000000000"
 _TOKENS = "1000000000000"

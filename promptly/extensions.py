@@ -1,6 +1,5 @@
-"""Flask extensions and Celery, unbound; `create_app` binds them to a configuration."""
+"""Flask extensions, unbound; `create_app` binds them to a configuration."""
 
-from celery import Celery
 from flask import request
 from flask_limiter import Limiter
 from flask_migrate import Migrate
@@ -25,4 +24,3 @@ db = SQLAlchemy(model_class=Base, disable_autonaming=True)
 migrate = Migrate()
 csrf = CSRFProtect()
 limiter = PageLimiter(key_func=client_address)
-celery = Celery("promptly")

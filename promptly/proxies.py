@@ -11,7 +11,7 @@ from contextlib import suppress
 import redis
 from flask import current_app, request
 
-from promptly.runtime.redis_client import RedisAway, RedisLane
+from promptly.runtime.redis_client import HotPathRedis, RedisUnavailable
 from promptly.settings import Settings
 
 HOP_COUNTS_KEY = "promptly:forwarded"
@@ -68,9 +68,9 @@ def record_hop_count() -> None:
     if now < due.get(count, 0.0):
         return
     due[count] = now + RECORD_EVERY_SECONDS
-    lane: RedisLane = current_app.extensions["redis_lane"]
-    with suppress(RedisAway):
-        lane.command("HSET", HOP_COUNTS_KEY, count, int(time.time()))
+    hot_path: HotPathRedis = current_app.extensions["hot_path_redis"]
+    with suppress(RedisUnavailable):
+        hot_path.command("HSET", HOP_COUNTS_KEY, count, int(time.time()))
 
 
 def recent_hop_counts(client: redis.Redis, within_seconds: int = 24 * 3600) -> set[int]:

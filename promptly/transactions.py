@@ -13,7 +13,8 @@ from typing import Any
 from kombu.exceptions import OperationalError
 from sqlalchemy.orm import Session
 
-from promptly.extensions import celery, db
+from promptly.extensions import db
+from promptly.runtime.celery_app import celery
 
 logger = logging.getLogger(__name__)
 

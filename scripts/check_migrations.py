@@ -7,8 +7,8 @@ from pathlib import Path
 import flask_migrate
 
 from promptly.app import create_app
-from promptly.sandbox.postgres import EmbeddedPostgres
 from promptly.settings import Settings
+from sandbox.postgres import EmbeddedPostgres
 
 PROJECT = Path(__file__).parent.parent
 

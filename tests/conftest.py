@@ -21,13 +21,14 @@ from flask.testing import FlaskClient
 from sqlalchemy.orm import Session
 
 from promptly.app import create_app
-from promptly.extensions import celery, db, limiter
-from promptly.sandbox.btcpay import SimulatedBTCPay
-from promptly.sandbox.mail import MailCatcher
-from promptly.sandbox.stripe import SimulatedStripe
+from promptly.extensions import db, limiter
+from promptly.runtime.celery_app import celery
 from promptly.settings import Settings
-from tests.databases import Databases, FreshDatabase
-from tests.servers import Servers, WorkerRedis, make_settings
+from sandbox.btcpay import SimulatedBTCPay
+from sandbox.mail import MailCatcher
+from sandbox.stripe import SimulatedStripe
+from tests.support.databases import Databases, FreshDatabase
+from tests.support.servers import Servers, WorkerRedis, make_settings
 
 pytest_plugins = ["tests.plugins.tools"]
 
@@ -261,8 +262,8 @@ def dispose(app: Flask) -> None:
     with app.app_context():
         for engine in db.engines.values():
             engine.dispose()
-    app.extensions["fast_lane"].dispose()
-    app.extensions["redis_lane"].client.close()
+    app.extensions["hot_path_database"].dispose()
+    app.extensions["hot_path_redis"].client.close()
     # All applications of a process share one limiter; the next one's Redis is there.
     limiter._storage_dead = False
     # The next application may name another broker; what Celery keeps is bound to this one.

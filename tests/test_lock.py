@@ -9,7 +9,7 @@ from packaging.requirements import Requirement
 from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import parse_wheel_filename
 
-from promptly.sandbox import redis_program
+from sandbox import redis_program
 
 PROJECT = Path(__file__).parent.parent
 

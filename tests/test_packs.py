@@ -2,7 +2,7 @@ import pytest
 
 from promptly.packs import MOST_PACKS, Pack, parse_currency, parse_packs, too_cheap
 from promptly.settings import SettingsError
-from tests.servers import make_settings
+from tests.support.servers import make_settings
 from tests.test_settings import built
 
 

@@ -63,7 +63,10 @@ def test_compose_waits_for_draining_streams(compose: dict[str, Any]) -> None:
 
 
 def test_the_image_leaves_the_sandbox_out() -> None:
-    assert "promptly/sandbox" in (PROJECT / ".dockerignore").read_text().splitlines()
+    ignored, *admitted = (PROJECT / ".dockerignore").read_text().splitlines()[1:]
+    assert ignored == "*", "everything that is not admitted by name"
+    assert not [line for line in admitted if "sandbox" in line]
+    assert not list((PROJECT / "promptly").rglob("sandbox"))
 
 
 def test_make_knows_its_commands() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from promptly.settings import Secret, Settings, SettingsError, from_environment
-from tests.servers import VARIABLES
+from tests.support.servers import VARIABLES
 
 
 def built(**values: str) -> Settings:

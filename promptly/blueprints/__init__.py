@@ -2,7 +2,17 @@
 
 from flask import Flask
 
-from promptly.blueprints import admin, billing, docs, error_handlers, openapi, ops, v1, web
+from promptly.blueprints import (
+    admin,
+    docs,
+    error_handlers,
+    openapi,
+    ops,
+    purchases,
+    site,
+    v1,
+    webhooks,
+)
 
 
 def register(app: Flask) -> None:
@@ -11,7 +21,8 @@ def register(app: Flask) -> None:
     app.register_blueprint(openapi.blueprint)
     app.register_blueprint(ops.blueprint)
     app.register_blueprint(v1.blueprint)
-    app.register_blueprint(web.blueprint)
-    app.register_blueprint(billing.blueprint)
+    app.register_blueprint(site.blueprint)
+    app.register_blueprint(purchases.blueprint)
+    app.register_blueprint(webhooks.blueprint)
     app.register_blueprint(admin.blueprint)
     error_handlers.register(app)

@@ -87,7 +87,7 @@ def refund(
     with transaction():
         order = orders.lock(orders.find(number).id)
         before = {"state": order.state, "reversed_minor": order.reversed_minor}
-        row = refunds.ask(
+        row = refunds.request_refund(
             number, amount_minor=amount_minor, actor=operator().actor, by_hand=by_hand
         )
         row_id = row.id
@@ -113,7 +113,7 @@ def refund(
 
 
 def _carried_out(refund_id: int) -> dict[str, Any]:
-    outcome = refunds.carry_out(refund_id, current_app.extensions["settings"])
+    outcome = refunds.execute_refund(refund_id, current_app.extensions["settings"])
     if outcome is None:
         # A webhook of this order is being handled: reconciliation asks for the refund.
         return {"refund": refund_id, "refund_state": reversals.REQUESTED, "refund_error": "busy"}

@@ -95,7 +95,7 @@ def delete(email: str, yes: bool, as_json: bool) -> None:
         click.confirm(f"Delete {values['email']} and all that belongs to it?", abort=True, err=True)
     with transaction():
         user = accounts.find(email=email)
-        accounts.close(user.id)
+        account_deletion.close(user.id)
         owned = adjustments.standing(user.id)
         operator().record("account.delete", user_id=user.id, before=owned)
     deleted = account_deletion.delete_account(int(str(values["user_id"])))

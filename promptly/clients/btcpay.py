@@ -1,7 +1,7 @@
 """BTCPay Server's Greenfield API: the few calls that promptly makes, bounded in time.
 
-Answers are plain dicts as in BTCPay's API reference. Every call raises ProviderAway,
-ProviderRefused or ProviderHasNone. Paths are the store's own: older servers know no others.
+Answers are plain dicts as in BTCPay's API reference. Every call raises ProviderUnavailable,
+ProviderRefused or ProviderNotFound. Paths are the store's own: older servers know no others.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import requests
 
-from promptly.clients.provider_errors import ProviderAway, ProviderHasNone, ProviderRefused
+from promptly.clients.provider_errors import ProviderNotFound, ProviderRefused, ProviderUnavailable
 from promptly.settings import Secret, Settings
 
 Json = dict[str, Any]
@@ -24,16 +24,16 @@ REASON_LENGTH = 200
 
 
 class BTCPayAPI:
-    """A connection to BTCPay for one piece of work of at most `patience_seconds`; close it."""
+    """A connection to BTCPay for one piece of work of at most `timeout_seconds`; close it."""
 
-    def __init__(self, settings: Settings, patience_seconds: float) -> None:
+    def __init__(self, settings: Settings, timeout_seconds: float) -> None:
         store = quote(settings.btcpay_store_id, safe="")
         self._base = f"{settings.btcpay_url}/api/v1/stores/{store}"
         self._session = requests.Session()
         # Neither a proxy nor a .netrc of the environment: the latter would replace our key.
         self._session.trust_env = False
         self._session.headers["Authorization"] = f"token {settings.btcpay_api_key.reveal()}"
-        self._deadline = time.monotonic() + patience_seconds
+        self._deadline = time.monotonic() + timeout_seconds
 
     def close(self) -> None:
         """Close the connection."""
@@ -78,13 +78,13 @@ class BTCPayAPI:
     def _object(self, method: str, path: str, json: Json | None = None) -> Json:
         answer = self._call(method, path, json=json)
         if not isinstance(answer, dict):
-            raise ProviderAway("BTCPay's answer cannot be read", answered=True)
+            raise ProviderUnavailable("BTCPay's answer cannot be read", answered=True)
         return answer
 
     def _list(self, path: str, query: dict[str, str]) -> list[Json]:
         answer = self._call("GET", path, query=query)
         if not isinstance(answer, list) or not all(isinstance(item, dict) for item in answer):
-            raise ProviderAway("BTCPay's answer cannot be read", answered=True)
+            raise ProviderUnavailable("BTCPay's answer cannot be read", answered=True)
         return answer
 
     def _call(
@@ -97,7 +97,7 @@ class BTCPayAPI:
     ) -> Any:
         left = self._deadline - time.monotonic()
         if left <= 0:
-            raise ProviderAway("BTCPay does not answer (no time left)")
+            raise ProviderUnavailable("BTCPay does not answer (no time left)")
         try:
             answer = self._session.request(
                 method,
@@ -109,12 +109,16 @@ class BTCPayAPI:
                 allow_redirects=False,
             )
         except requests.RequestException as problem:
-            raise ProviderAway(f"BTCPay does not answer ({type(problem).__name__})") from problem
+            raise ProviderUnavailable(
+                f"BTCPay does not answer ({type(problem).__name__})"
+            ) from problem
         if answer.status_code == 200:
             try:
                 return answer.json()
             except ValueError as problem:
-                raise ProviderAway("BTCPay's answer cannot be read", answered=True) from problem
+                raise ProviderUnavailable(
+                    "BTCPay's answer cannot be read", answered=True
+                ) from problem
         raise _problem(answer)
 
 
@@ -124,15 +128,15 @@ def signature_is_good(body: bytes, header: str | None, secret: Secret) -> bool:
     return hmac.compare_digest(f"sha256={digest}".encode(), (header or "").encode())
 
 
-def _problem(answer: requests.Response) -> ProviderAway | ProviderRefused:
+def _problem(answer: requests.Response) -> ProviderUnavailable | ProviderRefused:
     status = answer.status_code
     if status == 404:
-        return ProviderHasNone("BTCPay has no such object", code="not-found")
+        return ProviderNotFound("BTCPay has no such object", code="not-found")
     if status in {401, 403}:
         # The operator's mistake, not the order's: all goes on once that is put right.
-        return ProviderAway(f"BTCPay refuses our key, or lets it do too little ({status})")
+        return ProviderUnavailable(f"BTCPay refuses our key, or lets it do too little ({status})")
     if status < 300 or status >= 500 or status in {408, 409, 425, 429}:
-        return ProviderAway(f"BTCPay has an error ({status})", answered=True)
+        return ProviderUnavailable(f"BTCPay has an error ({status})", answered=True)
     return ProviderRefused(f"BTCPay refuses ({status}): {_told(answer)}"[:REASON_LENGTH])
 
 

@@ -1,9 +1,9 @@
 """How a call to a payment provider can fail.
 
 ProviderProblem
-├── ProviderAway       no answer in time, or an answer that says it cannot work now: try again
-├── ProviderRefused    it will never do this as asked
-└── ProviderHasNone    there is no such object
+├── ProviderUnavailable    no answer in time, or an answer that it cannot work now: try again
+├── ProviderRefused        it will never do this as asked
+└── ProviderNotFound       there is no such object
 """
 
 
@@ -16,7 +16,7 @@ class ProviderProblem(Exception):
         super().__init__(reason)
 
 
-class ProviderAway(ProviderProblem):
+class ProviderUnavailable(ProviderProblem):
     """Whether the call had an effect is unknown.
 
     `answered`: the provider itself said that it failed. Stripe gives the same answer again to the
@@ -32,5 +32,5 @@ class ProviderRefused(ProviderProblem):
     """The call had no effect."""
 
 
-class ProviderHasNone(ProviderRefused):
+class ProviderNotFound(ProviderRefused):
     """What was asked for does not exist, or not for our key."""

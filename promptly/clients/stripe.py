@@ -1,7 +1,7 @@
 """Stripe's API through its SDK: the few calls that promptly makes, bounded in time.
 
-Answers are plain dicts as in Stripe's API reference. Every call raises ProviderAway,
-ProviderRefused or ProviderHasNone.
+Answers are plain dicts as in Stripe's API reference. Every call raises ProviderUnavailable,
+ProviderRefused or ProviderNotFound.
 """
 
 import time
@@ -13,7 +13,7 @@ import stripe
 from stripe.params import RefundCreateParams
 from stripe.params.checkout import SessionCreateParams, SessionListParams
 
-from promptly.clients.provider_errors import ProviderAway, ProviderHasNone, ProviderRefused
+from promptly.clients.provider_errors import ProviderNotFound, ProviderRefused, ProviderUnavailable
 from promptly.settings import Secret, Settings
 
 T = TypeVar("T")
@@ -52,10 +52,10 @@ class _PatientFor(stripe.RequestsClient):
 
 
 class StripeAPI:
-    """A connection to Stripe for one piece of work of at most `patience_seconds`; close it."""
+    """A connection to Stripe for one piece of work of at most `timeout_seconds`; close it."""
 
-    def __init__(self, settings: Settings, patience_seconds: float) -> None:
-        self._http = _PatientFor(patience_seconds)
+    def __init__(self, settings: Settings, timeout_seconds: float) -> None:
+        self._http = _PatientFor(timeout_seconds)
         base = settings.stripe_api_base
         self._v1 = stripe.StripeClient(
             settings.stripe_secret_key.reveal(),
@@ -167,33 +167,33 @@ def _called(call: Callable[[], T]) -> T:
     try:
         return call()
     except _TimeIsUp as problem:
-        raise ProviderAway("Stripe does not answer (no time left)") from problem
+        raise ProviderUnavailable("Stripe does not answer (no time left)") from problem
     except stripe.APIConnectionError as problem:
-        raise ProviderAway(f"Stripe does not answer ({_cause(problem)})") from problem
+        raise ProviderUnavailable(f"Stripe does not answer ({_cause(problem)})") from problem
     except (stripe.AuthenticationError, stripe.PermissionError) as problem:
         # The operator's mistake, not the order's: all goes on once that is put right.
-        raise ProviderAway(f"Stripe refuses our key ({problem.http_status})") from problem
+        raise ProviderUnavailable(f"Stripe refuses our key ({problem.http_status})") from problem
     except stripe.RateLimitError as problem:
-        raise ProviderAway("Stripe asks us to slow down") from problem
+        raise ProviderUnavailable("Stripe asks us to slow down") from problem
     except stripe.StripeError as problem:
         raise _translated(problem) from problem
     except (ValueError, AttributeError, TypeError, KeyError) as problem:
         # The SDK's way of saying that an answer was not what it should be.
         reason = f"Stripe's answer cannot be read ({type(problem).__name__})"
-        raise ProviderAway(reason, answered=True) from problem
+        raise ProviderUnavailable(reason, answered=True) from problem
 
 
 def _cause(problem: BaseException) -> str:
     return type(problem.__cause__ or problem).__name__
 
 
-def _translated(problem: stripe.StripeError) -> ProviderAway | ProviderRefused:
+def _translated(problem: stripe.StripeError) -> ProviderUnavailable | ProviderRefused:
     status = problem.http_status
     reason = (problem.user_message or "no reason given")[:REASON_LENGTH]
     if status == 404 or problem.code == "resource_missing":
-        return ProviderHasNone(reason, code=problem.code)
+        return ProviderNotFound(reason, code=problem.code)
     if isinstance(problem, stripe.IdempotencyError) or status is None or status >= 500:
-        return ProviderAway(f"Stripe has an error ({status})", answered=True)
+        return ProviderUnavailable(f"Stripe has an error ({status})", answered=True)
     if status in {408, 409, 429}:
-        return ProviderAway(f"Stripe is busy ({status})")
+        return ProviderUnavailable(f"Stripe is busy ({status})")
     return ProviderRefused(reason, code=problem.code)

@@ -1,8 +1,8 @@
 """The hot path: from a client's bytes to upstream and back, metered.
 
 `dialects` check what the client sent, `holding` sets its cost aside, `admission` finds it a slot,
-`relay` and `embedding` carry the answer and count it, `bookkeeper` and `settling` keep the books
-beside it. `Gateway` holds what they share.
+`relay` and `embedding` carry the answer and count it, `hold_refresher` and `settling` keep its
+books. `Gateway` holds what they share.
 """
 
 import logging
@@ -12,13 +12,13 @@ from typing import cast
 
 from flask import Flask, current_app
 
-from promptly.gateway.admission import SlotBroker
-from promptly.gateway.bookkeeper import Bookkeeper
+from promptly.gateway.hold_refresher import HoldRefresher
 from promptly.gateway.limits import RequestLimits
 from promptly.gateway.settling import Settler
+from promptly.gateway.slot_scheduler import SlotScheduler
 from promptly.gateway.upstreams import UpstreamPool
-from promptly.runtime.database import FastLane
-from promptly.runtime.redis_client import RedisLane
+from promptly.runtime.database import HotPathDatabase
+from promptly.runtime.redis_client import HotPathRedis
 from promptly.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -32,17 +32,17 @@ class Gateway:
 
     def __init__(self, app: Flask, settings: Settings) -> None:
         self.settings = settings
-        self.lane: FastLane = app.extensions["fast_lane"]
-        redis: RedisLane = app.extensions["redis_lane"]
+        self.database: HotPathDatabase = app.extensions["hot_path_database"]
+        redis: HotPathRedis = app.extensions["hot_path_redis"]
         self.pepper = settings.key_pepper.reveal()
         self.top_up_url = f"{settings.base_url}/dashboard"
         self.limits = RequestLimits(
             redis, settings.inference_ip_rate_limit, settings.inference_user_rate_limit
         )
         self.pool = UpstreamPool(settings)
-        self.slots = SlotBroker(redis, self.pool, settings.max_queued_requests)
-        self.bookkeeper = Bookkeeper(settings, self.lane)
-        self.settler = Settler(app, self.lane)
+        self.slots = SlotScheduler(redis, self.pool, settings.max_queued_requests)
+        self.hold_refresher = HoldRefresher(settings, self.database)
+        self.settler = Settler(app, self.database)
         self.draining = False
 
     def drain(self, seconds: float) -> None:
@@ -50,12 +50,12 @@ class Gateway:
         self.draining = True
         deadline = time.monotonic() + seconds
         pause = threading.Event()
-        while len(self.bookkeeper) and time.monotonic() < deadline:
+        while len(self.hold_refresher) and time.monotonic() < deadline:
             pause.wait(0.1)
-        if len(self.bookkeeper):
-            logger.info("ending streams for shutdown", extra={"requests": len(self.bookkeeper)})
-        while len(self.bookkeeper) and time.monotonic() < deadline + END_SECONDS:
-            self.bookkeeper.stop_all("shutdown")
+        if len(self.hold_refresher):
+            logger.info("ending streams for shutdown", extra={"requests": len(self.hold_refresher)})
+        while len(self.hold_refresher) and time.monotonic() < deadline + END_SECONDS:
+            self.hold_refresher.stop_all("shutdown")
             pause.wait(0.5)
 
 

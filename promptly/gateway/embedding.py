@@ -18,9 +18,9 @@ from promptly.clients.llama import LlamaError, LlamaStream
 from promptly.errors import UpstreamError
 from promptly.gateway.counts import Counts
 from promptly.gateway.dialects.embeddings.request import EmbeddingsRequest
-from promptly.gateway.live import LiveRequest
-from promptly.gateway.metered import Metered
-from promptly.gateway.refusals import NoAnswer, refusal
+from promptly.gateway.in_flight import InFlightRequest
+from promptly.gateway.metered_request import MeteredRequest
+from promptly.gateway.upstream_errors import NoAnswer, refusal
 from promptly.services import metering
 from promptly.services.accounts.authentication import Caller
 
@@ -50,8 +50,8 @@ class _Answer(msgspec.Struct):
 _decoder = msgspec.json.Decoder(_Answer)
 
 
-class Embedding(Metered):
-    """One metered request for embeddings; a part of it is a batch."""
+class Embedding(MeteredRequest):
+    """One metered request for embeddings; a subrequest of it is a batch."""
 
     def __init__(
         self,
@@ -64,14 +64,16 @@ class Embedding(Metered):
     ) -> None:
         self._request = request
         self._vectors: list[bytes] = []
-        live = LiveRequest(request_id, Counts(), hold.held_tokens, 0)
-        live.hold = hold
-        live.first_byte_seconds = gateway.settings.embeddings_timeout_seconds
-        parts = -(-len(request.inputs) // BATCH_INPUTS)
-        super().__init__(gateway, caller, endpoint, live, path=request.path, parts=parts)
+        in_flight = InFlightRequest(request_id, Counts(), hold.held_tokens, 0)
+        in_flight.hold = hold
+        in_flight.first_byte_seconds = gateway.settings.embeddings_timeout_seconds
+        subrequests = -(-len(request.inputs) // BATCH_INPUTS)
+        super().__init__(
+            gateway, caller, endpoint, in_flight, path=request.path, subrequests=subrequests
+        )
 
-    def _body(self, part: int) -> bytes:
-        start = part * BATCH_INPUTS
+    def _body(self, subrequest: int) -> bytes:
+        start = subrequest * BATCH_INPUTS
         return self._request.upstream_body(start, start + BATCH_INPUTS)
 
     def _answer(self, stream: LlamaStream) -> Generator[bytes, None, None]:
@@ -80,20 +82,20 @@ class Embedding(Metered):
 
     def _read(self, stream: LlamaStream) -> bytes:
         """The whole body of a good answer."""
-        live = self.live
+        in_flight = self.in_flight
         body = bytearray()
         stream.wait_at_most(LOOK_SECONDS)
         while True:
             try:
                 data = stream.read()
             except TimeoutError:
-                live.raise_if_stopped()
+                in_flight.raise_if_stopped()
                 continue
             except LlamaError as problem:
-                live.raise_if_stopped()
+                in_flight.raise_if_stopped()
                 raise NoAnswer(UpstreamError()) from problem
-            live.touched_at = time.monotonic()
-            live.raise_if_stopped()
+            in_flight.touched_at = time.monotonic()
+            in_flight.raise_if_stopped()
             if stream.status not in (None, 200):
                 raise refusal(stream, data, self._request)
             if data is None:
@@ -114,10 +116,10 @@ class Embedding(Metered):
         if sorted(vectors) != list(range(expected)):
             raise UpstreamError
         self._vectors += [vectors[index] for index in range(expected)]
-        self.live.reader.prompt_tokens += answer.usage.prompt_tokens
+        self.in_flight.reader.prompt_tokens += answer.usage.prompt_tokens
 
-    def _go_on(self, part: int) -> Generator[bytes, None, bool]:
-        self.live.raise_if_stopped()
+    def _go_on(self, subrequest: int) -> Generator[bytes, None, bool]:
+        self.in_flight.raise_if_stopped()
         yield from ()
         return True
 
@@ -127,11 +129,11 @@ class Embedding(Metered):
     def _counts(self, outcome: str) -> tuple[int, int]:
         # Whoever got nothing, and not because it went away, pays nothing.
         charged = outcome in ("completed", "client_disconnected")
-        return (self.live.reader.prompt_tokens if charged else 0), 0
+        return (self.in_flight.reader.prompt_tokens if charged else 0), 0
 
     def answer(self) -> bytes:
         """The list of vectors as OpenAI sends it, as JSON."""
-        tokens = self.live.reader.prompt_tokens
+        tokens = self.in_flight.reader.prompt_tokens
         tail = {"model": self.model, "usage": {"prompt_tokens": tokens, "total_tokens": tokens}}
         data = b",".join(
             b'{"object":"embedding","index":%d,"embedding":%b}' % (index, vector)

@@ -11,7 +11,7 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass
 
 from promptly.errors import RateLimited
-from promptly.runtime.redis_client import RedisAway, RedisLane
+from promptly.runtime.redis_client import HotPathRedis, RedisUnavailable
 
 WINDOW_MS = 60_000
 
@@ -83,7 +83,7 @@ def duration(milliseconds: int) -> str:
 class RequestLimits:
     """The two windows, in Redis or, while it is away, in this process."""
 
-    def __init__(self, redis: RedisLane, per_address: int, per_key: int) -> None:
+    def __init__(self, redis: HotPathRedis, per_address: int, per_key: int) -> None:
         self._script = redis.script(SCRIPT)
         self._limits = (per_address, per_key)
         self._local = LocalWindows()
@@ -96,7 +96,7 @@ class RequestLimits:
         limits = self._limits[: len(names)]
         try:
             full, remaining, reset_ms = self._script(names, [WINDOW_MS, *limits])
-        except RedisAway:
+        except RedisUnavailable:
             full, remaining, reset_ms = self._local.admit(names, limits)
         if not full:
             return Allowance(limits[-1], remaining, reset_ms)

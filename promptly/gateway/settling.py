@@ -12,7 +12,7 @@ from collections.abc import Callable
 from flask import Flask
 
 from promptly.runtime.batching import Batcher
-from promptly.runtime.database import FastLane
+from promptly.runtime.database import HotPathDatabase
 from promptly.services import metering
 from promptly.services.metering import recovery
 from promptly.transactions import transaction
@@ -28,11 +28,11 @@ GIVE_UP_SECONDS = 3600.0
 class Settler:
     """Settles this process's requests."""
 
-    def __init__(self, app: Flask, lane: FastLane) -> None:
+    def __init__(self, app: Flask, database: HotPathDatabase) -> None:
         self._app = app
-        self._lane = lane
+        self._database = database
         self._together: Batcher[metering.Settlement, metering.Charge | None] = Batcher(
-            lambda settlements: metering.settle_many(lane, settlements)
+            lambda settlements: metering.settle_many(database, settlements)
         )
         self._pending: dict[str, tuple[float, metering.Settlement, Callable[[], None]]] = {}
         self._lock = threading.Lock()
@@ -65,7 +65,7 @@ class Settler:
         return len(self._pending)
 
     def _settle(self, settlement: metering.Settlement) -> metering.Charge | None:
-        charge = metering.settle(self._lane, settlement)
+        charge = metering.settle(self._database, settlement)
         if charge is not None:
             return charge
         with self._app.app_context(), transaction() as session:

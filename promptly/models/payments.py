@@ -62,8 +62,8 @@ class Order(Base):
     # Counted up when the provider has answered an attempt with an error of its own.
     attempt: Mapped[int] = mapped_column(Integer, server_default="1")
     # The provider was asked for a page and has not answered; it may have made one all the same.
-    unanswered: Mapped[bool] = mapped_column(Boolean, server_default="false")
-    called_at: Mapped[Created]
+    response_pending: Mapped[bool] = mapped_column("unanswered", Boolean, server_default="false")
+    requested_at: Mapped[Created] = mapped_column("called_at")
     # When the provider's page stops taking payments.
     expires_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
     # Stripe's checkout session or BTCPay's invoice, its page, and Stripe's payment.
@@ -163,7 +163,7 @@ class PaymentReversal(Base):
     link: Mapped[str | None] = mapped_column(Text)
     actor: Mapped[str] = mapped_column(Text)
     # The provider was asked for this refund and has not answered; it may have made it all the same.
-    unanswered: Mapped[bool] = mapped_column(Boolean, server_default="false")
+    response_pending: Mapped[bool] = mapped_column("unanswered", Boolean, server_default="false")
     last_error: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[Created]
     updated_at: Mapped[Created]

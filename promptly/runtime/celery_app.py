@@ -1,12 +1,13 @@
-"""Celery bound to the application: the broker's address, and a context for every task."""
+"""The Celery application; `bind_celery` gives it a broker, and every task an app context."""
 
 from typing import Any
 
-from celery import Task
+from celery import Celery, Task
 from flask import Flask
 
-from promptly.extensions import celery
 from promptly.settings import Settings
+
+celery = Celery("promptly")
 
 
 def broker_url(redis_url: str) -> str:

@@ -18,7 +18,7 @@ class PoolExhausted(Exception):
     """All connections are in use, and none came free in time."""
 
 
-class HotPool:
+class ConnectionPool:
     """At most `size` connections, opened when first needed."""
 
     def __init__(

@@ -1,4 +1,4 @@
-"""PostgreSQL: the pools, and the fast lane that the hot path speaks.
+"""PostgreSQL: the pools, and the fast database that the hot path speaks.
 
 Pages and tasks use SQLAlchemy's session. The hot path runs a whole step as one statement in
 autocommit, through `fetch_one`: no transaction around it, nothing compiled per call, nothing
@@ -12,7 +12,7 @@ import psycopg2
 from flask import Flask
 
 from promptly.errors import ServiceUnavailable
-from promptly.runtime.connection_pool import HotPool, PoolExhausted
+from promptly.runtime.connection_pool import ConnectionPool, PoolExhausted
 from promptly.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -55,11 +55,11 @@ class _ConnectionLost(ServiceUnavailable):
     """A kept connection was dead already: PostgreSQL may be there all the same."""
 
 
-class FastLane:
+class HotPathDatabase:
     """Single statements in autocommit, over a pool of its own."""
 
     def __init__(self, settings: Settings) -> None:
-        self._pool = HotPool(
+        self._pool = ConnectionPool(
             settings.database_url,
             HOT_POOL_SIZE,
             settings.database_timeout_seconds,
@@ -124,5 +124,5 @@ class FastLane:
 
 
 def configure(app: Flask, settings: Settings) -> None:
-    """Give the application its fast lane; connections are opened when first needed."""
-    app.extensions["fast_lane"] = FastLane(settings)
+    """Give the application its fast database; connections are opened when first needed."""
+    app.extensions["hot_path_database"] = HotPathDatabase(settings)

@@ -22,17 +22,17 @@ END_SECONDS = 10
 IDLE_SECONDS = 1.0
 
 
-class IdleWait(gevent.Timeout):
+class IdleTimeout(gevent.Timeout):
     """The wait for the next request on a connection, which the worker can cut short."""
 
     def __init__(self, worker: "Worker") -> None:
         # gevent documents False as "end silently"; its stubs do not know.
         super().__init__(worker.cfg.keepalive, False)  # type: ignore[arg-type]
-        self._waits = worker.idle_waits
+        self._waits = worker.idle_timeouts
         self._greenlet: Any = None
         self._since = time.monotonic()
 
-    def __enter__(self) -> "IdleWait":
+    def __enter__(self) -> "IdleTimeout":
         self._greenlet = gevent.getcurrent()
         self._waits.add(self)
         super().__enter__()
@@ -77,7 +77,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
     def __init__(self, *arguments: object, **options: object) -> None:
         super().__init__(*arguments, **options)
-        self.idle_waits: set[IdleWait] = set()
+        self.idle_timeouts: set[IdleTimeout] = set()
 
     def server_class(self, listener: socket, *, spawn: Pool, **_: object) -> Server:
         """What gunicorn calls for each address, with more than a plain StreamServer needs."""
@@ -87,8 +87,8 @@ class Worker(GeventWorker):  # type: ignore[misc]
             server.max_accept = 1
         return server
 
-    def timeout_ctx(self) -> IdleWait:
-        return IdleWait(self)
+    def timeout_ctx(self) -> IdleTimeout:
+        return IdleTimeout(self)
 
     def drain_when_told(self) -> None:
         """Wait for the order to go, then drain; runs beside the worker from its start."""
@@ -97,6 +97,6 @@ class Worker(GeventWorker):  # type: ignore[misc]
         gateway = self.wsgi.extensions["gateway"]
         gevent.spawn(gateway.drain, max(self.cfg.graceful_timeout - END_SECONDS, 1))
         while True:
-            for wait in list(self.idle_waits):
+            for wait in list(self.idle_timeouts):
                 wait.cut()
             gevent.sleep(0.25)

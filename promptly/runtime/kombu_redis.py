@@ -10,7 +10,7 @@ from typing import Any
 from kombu.transport import redis
 
 
-class PatientQoS(redis.QoS):
+class ResilientQoS(redis.QoS):
     """Keeps track of a channel's messages, and of the fact that the channel may be gone."""
 
     def ack(self, delivery_tag: str) -> None:
@@ -31,4 +31,4 @@ class PatientQoS(redis.QoS):
 
 def install() -> None:
     """Let every Redis channel of this process be so patient."""
-    redis.Channel.QoS = PatientQoS
+    redis.Channel.QoS = ResilientQoS

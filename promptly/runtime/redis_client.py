@@ -23,11 +23,11 @@ WARNING_SECONDS = 60.0
 MAX_CONNECTIONS = 64
 
 
-class RedisAway(Exception):
+class RedisUnavailable(Exception):
     """Redis cannot be asked now; the caller goes on without it."""
 
 
-class RedisLane:
+class HotPathRedis:
     """Commands on the path of a request: bounded, breaking off early, over bare connections.
 
     redis-py's client adds pool checks, retries and telemetry to each call, twice the cost of the
@@ -44,9 +44,9 @@ class RedisLane:
         self._warned_at = -WARNING_SECONDS
 
     def command(self, *arguments: Any) -> Any:
-        """One command; raises RedisAway without an answer in time, ResponseError for a refusal."""
+        """Run one command; raises RedisUnavailable, or ResponseError if Redis refuses it."""
         if time.monotonic() < self._away_until:
-            raise RedisAway
+            raise RedisUnavailable
         with self._places:
             try:
                 return self._exchange(arguments)
@@ -54,7 +54,7 @@ class RedisLane:
                 raise
             except (redis.exceptions.RedisError, OSError) as problem:
                 self._failed(problem)
-                raise RedisAway from problem
+                raise RedisUnavailable from problem
 
     def script(self, source: str) -> "RedisScript":
         """A Lua script, loaded when Redis does not know it yet."""
@@ -100,17 +100,17 @@ class RedisLane:
 class RedisScript:
     """One Lua script, called by its hash."""
 
-    def __init__(self, lane: RedisLane, source: str) -> None:
-        self._lane = lane
+    def __init__(self, hot_path: HotPathRedis, source: str) -> None:
+        self._hot_path = hot_path
         self._source = source
         self._sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
 
     def __call__(self, keys: list[str], arguments: list[Any]) -> Any:
-        """Run it; raises RedisAway when Redis does not answer in time."""
+        """Run it; raises RedisUnavailable when Redis does not answer in time."""
         try:
-            return self._lane.command("EVALSHA", self._sha, len(keys), *keys, *arguments)
+            return self._hot_path.command("EVALSHA", self._sha, len(keys), *keys, *arguments)
         except redis.exceptions.NoScriptError:
-            return self._lane.command("EVAL", self._source, len(keys), *keys, *arguments)
+            return self._hot_path.command("EVAL", self._source, len(keys), *keys, *arguments)
 
 
 def limiter_uri(url: str) -> str:
@@ -121,5 +121,5 @@ def limiter_uri(url: str) -> str:
 
 
 def configure(app: Flask, settings: Settings) -> None:
-    """Give the application its lane to Redis; it connects when first needed."""
-    app.extensions["redis_lane"] = RedisLane(settings.redis_url)
+    """Give the application its hot_path to Redis; it connects when first needed."""
+    app.extensions["hot_path_redis"] = HotPathRedis(settings.redis_url)

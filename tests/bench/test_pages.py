@@ -16,8 +16,8 @@ from bench.statements import Statement, explain, scanned_whole, watched
 from promptly.app import create_app
 from promptly.extensions import db
 from tests.conftest import dispose
-from tests.databases import Databases
-from tests.servers import WorkerRedis
+from tests.support.databases import Databases
+from tests.support.servers import WorkerRedis
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,10 @@ from promptly.services.ledger import ledger, verification
 from promptly.services.payments import lots, refunds
 from promptly.services.usage import partitions
 from promptly.transactions import transaction
-from tests import factories
 from tests.conftest import dispose
-from tests.databases import Databases
-from tests.servers import make_settings
+from tests.support import factories
+from tests.support.databases import Databases
+from tests.support.servers import make_settings
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_services_work_on_it(seeded: Flask) -> None:
             text("SELECT number FROM orders WHERE state = 'refunded' LIMIT 1")
         )
         with pytest.raises(Exception, match="Between 1 and 0"):
-            refunds.ask(number or "", amount_minor=1, actor="test")
+            refunds.request_refund(number or "", amount_minor=1, actor="test")
 
 
 def test_a_database_that_is_used_is_refused(seeded: Flask, app_context: Flask) -> None:

@@ -25,8 +25,8 @@ from promptly.services.accounts import accounts
 from promptly.services.ledger import ledger
 from promptly.services.usage import rollups, statistics
 from promptly.transactions import transaction
-from tests import factories
 from tests.browser.site import Site
+from tests.support import factories
 
 DAYS = 30
 FURTHER_ACCOUNTS = 64

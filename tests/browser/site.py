@@ -13,12 +13,12 @@ from typing import Any
 
 from dotenv import dotenv_values
 
-from promptly.sandbox.process import wait_until
 from promptly.transactions import transaction
-from tests import factories
-from tests.books import Books
+from sandbox.process import wait_until
 from tests.sandbox.toy_project import ToyProject, real_project
-from tests.servers import VARIABLES
+from tests.support import factories
+from tests.support.books import BooksReader
+from tests.support.servers import VARIABLES
 
 KEY = re.compile(r"sk-[0-9A-Za-z]{46}")
 
@@ -31,7 +31,9 @@ class Site:
         self.url = f"http://127.0.0.1:{project.port}"
         state = project.folder / ".promptly"
         self.runtime = dotenv_values(state / "runtime.env")
-        self.books = Books(self.runtime["DATABASE_URL"] or "", self.runtime["REDIS_URL"] or "")
+        self.books = BooksReader(
+            self.runtime["DATABASE_URL"] or "", self.runtime["REDIS_URL"] or ""
+        )
         self._mail = state / "mail"
         self._providers = {
             "stripe": self.runtime["STRIPE_API_BASE"],

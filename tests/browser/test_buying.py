@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from promptly.sandbox.process import wait_until
+from sandbox.process import wait_until
 from tests.browser.customer import Customer
 
 pytestmark = pytest.mark.browser

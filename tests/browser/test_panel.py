@@ -8,9 +8,9 @@ import requests
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from promptly.transactions import transaction
-from tests import factories
 from tests.browser.site import Site
 from tests.browser.watching import Watch
+from tests.support import factories
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 

@@ -11,12 +11,13 @@ from datetime import UTC, datetime, timedelta
 import psycopg2
 from playwright.sync_api import Page
 
+from promptly.services import account_deletion
 from promptly.services.accounts import accounts
 from promptly.services.mail import outbox
 from promptly.transactions import transaction
-from tests import factories
 from tests.browser.seeding import Past
 from tests.browser.site import Site
+from tests.support import factories
 
 DELETION = "Do you want to delete your promptly account?"
 # A request id whose time, the first part of it, is long ago.
@@ -181,5 +182,5 @@ def a_silent_process(site: Site) -> Iterator[None]:
         dead.prompt_tokens = 4_096
     yield
     with site.books.app.app_context(), transaction():
-        accounts.remove(user_id)
+        account_deletion.remove(user_id)
     site.books.rows("UPDATE sweep_states SET grace_until = NULL")

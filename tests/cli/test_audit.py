@@ -6,8 +6,8 @@ from flask import Flask
 
 from promptly.models import WebhookEvent
 from promptly.transactions import transaction
-from tests import factories
 from tests.cli.test_commands import answer, flask
+from tests.support import factories
 
 
 def test_what_is_done_by_command_is_written_down(app: Flask) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from promptly.cli import checks
 from promptly.settings import Secret, Settings
-from tests.servers import make_settings
+from tests.support.servers import make_settings
 
 KEY = Secret("a-key-of-some-length-0123456789")
 EVERYBODY = (ip_network("10.0.0.0/8"), ip_network("::/0"))

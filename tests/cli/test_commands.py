@@ -8,13 +8,13 @@ from flask import Flask
 from sqlalchemy import text
 
 from promptly.extensions import db
-from promptly.sandbox.mail import MailCatcher
 from promptly.services.accounts import keys
 from promptly.tasks import mail
 from promptly.transactions import transaction
-from tests import factories
+from sandbox.mail import MailCatcher
 from tests.conftest import AppFactory
-from tests.races import run
+from tests.support import factories
+from tests.support.races import run
 
 
 def flask(app: Flask, *arguments: str, code: int = 0) -> Result:

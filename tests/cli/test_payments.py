@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from promptly.sandbox.btcpay import SimulatedBTCPay
-from promptly.sandbox.stripe import SimulatedStripe
 from promptly.settings import Secret
+from sandbox.btcpay import SimulatedBTCPay
+from sandbox.stripe import SimulatedStripe
 from tests.cli.test_commands import answer, flask
 from tests.conftest import AppFactory
-from tests.shop import Shop, configuration
+from tests.support.shop import Shop, configuration
 
 TOKENS = 25_000_000
 

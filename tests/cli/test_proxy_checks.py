@@ -9,7 +9,7 @@ from promptly import proxies
 from promptly.cli import proxy_checks
 from promptly.settings import Secret
 from tests.conftest import AppFactory
-from tests.servers import make_settings
+from tests.support.servers import make_settings
 
 FOR = "X-Forwarded-For"
 

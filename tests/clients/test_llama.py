@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from promptly.clients.llama import LlamaClient, LlamaError, LlamaStream
-from promptly.sandbox.llama import SimulatedLlama
-from promptly.sandbox.ports import free_port
 from promptly.settings import Secret
+from sandbox.llama import SimulatedLlama
+from sandbox.ports import free_port
 from tests.blueprints.v1.client import CHAT, sim
 
 Answer = Callable[[socket.socket], None]

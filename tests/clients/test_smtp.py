@@ -4,8 +4,8 @@ from email.message import EmailMessage
 import pytest
 
 from promptly.clients import smtp
-from promptly.sandbox.mail import MailCatcher
-from tests.servers import make_settings
+from sandbox.mail import MailCatcher
+from tests.support.servers import make_settings
 
 
 def message() -> EmailMessage:

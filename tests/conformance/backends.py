@@ -9,11 +9,11 @@ from typing import Any, Protocol
 import urllib3
 
 from promptly.request_ids import public_id
-from promptly.sandbox.llama import SimulatedLlama
-from promptly.sandbox.real_llama import RealLlama
+from sandbox.llama import SimulatedLlama
+from sandbox.real_llama import RealLlama
 from tests.blueprints.v1.client import Client
-from tests.books import Account, Books, wait_for
-from tests.servers import Gateway
+from tests.support.books import Account, BooksReader, wait_for
+from tests.support.servers import Gateway
 
 FUNDS_TOKENS = 1_000_000
 
@@ -43,7 +43,7 @@ class Backend:
 
     name: str
     gateway: Gateway
-    books: Books
+    books: BooksReader
     upstream: Upstream
 
     @property

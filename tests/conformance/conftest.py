@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from promptly.sandbox.llama import SimulatedLlama
-from promptly.sandbox.real_llama import RealLlama
-from tests.books import Account, Books
+from sandbox.llama import SimulatedLlama
+from sandbox.real_llama import RealLlama
 from tests.conformance.backends import Backend, RealUpstream, SimulatedUpstream
-from tests.databases import Databases
-from tests.servers import Gateway, WorkerRedis
+from tests.support.books import Account, BooksReader
+from tests.support.databases import Databases
+from tests.support.servers import Gateway, WorkerRedis
 
 UPSTREAM_KEY = "upstream-key"
 
@@ -28,8 +28,10 @@ def conformance_database(databases: Databases, template_database: str) -> Iterat
 
 
 @pytest.fixture(scope="session")
-def conformance_books(conformance_database: str, redis_server: WorkerRedis) -> Iterator[Books]:
-    found = Books(conformance_database, redis_server.url)
+def conformance_books(
+    conformance_database: str, redis_server: WorkerRedis
+) -> Iterator[BooksReader]:
+    found = BooksReader(conformance_database, redis_server.url)
     yield found
     found.close()
 
@@ -37,7 +39,7 @@ def conformance_books(conformance_database: str, redis_server: WorkerRedis) -> I
 @pytest.fixture(scope="session")
 def simulator_backend(
     conformance_database: str,
-    conformance_books: Books,
+    conformance_books: BooksReader,
     redis_server: WorkerRedis,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Backend]:
@@ -52,7 +54,7 @@ def simulator_backend(
 @pytest.fixture(scope="session")
 def real_backend(
     conformance_database: str,
-    conformance_books: Books,
+    conformance_books: BooksReader,
     redis_server: WorkerRedis,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Backend]:

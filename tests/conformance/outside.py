@@ -13,9 +13,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.books import Account
 from tests.conformance.backends import Backend, SimulatedUpstream
 from tests.plugins import tools
+from tests.support.books import Account
 
 PROJECT = Path(__file__).parents[2]
 PYTHON, NODE, NODE_MODULES = tools.CLIENTS_PYTHON, tools.NODE, tools.NODE_MODULES

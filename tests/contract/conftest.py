@@ -5,12 +5,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from promptly.sandbox.llama import SimulatedLlama
+from sandbox.llama import SimulatedLlama
 from tests.blueprints.v1.client import Client
-from tests.books import Account, Books
 from tests.contract.contract import Contract
-from tests.databases import Databases
-from tests.servers import Gateway, WorkerRedis
+from tests.support.books import Account, BooksReader
+from tests.support.databases import Databases
+from tests.support.servers import Gateway, WorkerRedis
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -29,8 +29,8 @@ def database(databases: Databases, template_database: str) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def books(database: str, redis_server: WorkerRedis) -> Iterator[Books]:
-    found = Books(database, redis_server.url)
+def books(database: str, redis_server: WorkerRedis) -> Iterator[BooksReader]:
+    found = BooksReader(database, redis_server.url)
     yield found
     found.close()
 
@@ -63,7 +63,7 @@ def gateway(
 
 
 @pytest.fixture(scope="module")
-def account(books: Books) -> Account:
+def account(books: BooksReader) -> Account:
     """An account whose balance no test can spend."""
     return books.account(paid_tokens=10**15)
 

@@ -6,7 +6,7 @@ import pytest
 
 from promptly.openapi import OPERATIONS
 from promptly.openapi.operation import Operation
-from promptly.sandbox.llama import SimulatedLlama
+from sandbox.llama import SimulatedLlama
 from tests.blueprints.v1.client import CHAT, Client, sim
 from tests.contract.contract import Contract
 

@@ -23,11 +23,11 @@ from promptly.gateway.dialects.chat.request import Forwarded
 from promptly.gateway.dialects.fields import Count
 from promptly.gateway.dialects.sampling import Sampling
 from promptly.openapi import OPERATIONS, document
-from promptly.sandbox.llama import SimulatedLlama
-from tests.books import Account, Books
+from sandbox.llama import SimulatedLlama
 from tests.contract.contract import closed
 from tests.run import EXHAUSTIVE
-from tests.servers import Gateway
+from tests.support.books import Account, BooksReader
+from tests.support.servers import Gateway
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -210,7 +210,7 @@ def test_upstream_got_nothing_malformed(sender: Sender, llama: SimulatedLlama) -
         msgspec.convert(body, kind)
 
 
-def test_the_books_are_clean(sender: Sender, books: Books) -> None:
+def test_the_books_are_clean(sender: Sender, books: BooksReader) -> None:
     assert books.differences() == []
     assert books.open_holds() == 0
 

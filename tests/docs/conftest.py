@@ -6,12 +6,12 @@ from contextlib import suppress
 import pytest
 
 from promptly.errors import InvalidRequest
-from promptly.sandbox.llama import SimulatedLlama
 from promptly.services.accounts import accounts
 from promptly.transactions import transaction
-from tests.books import Account, Books
-from tests.databases import Databases
-from tests.servers import Gateway, WorkerRedis
+from sandbox.llama import SimulatedLlama
+from tests.support.books import Account, BooksReader
+from tests.support.databases import Databases
+from tests.support.servers import Gateway, WorkerRedis
 
 ADMIN_KEY = "the-documents-own-admin-key-0123456789"
 
@@ -24,8 +24,8 @@ def database(databases: Databases, template_database: str) -> Iterator[str]:
 
 
 @pytest.fixture(scope="package")
-def books(database: str, redis_server: WorkerRedis) -> Iterator[Books]:
-    found = Books(database, redis_server.url)
+def books(database: str, redis_server: WorkerRedis) -> Iterator[BooksReader]:
+    found = BooksReader(database, redis_server.url)
     yield found
     found.close()
 
@@ -49,7 +49,7 @@ def gateway(
 
 
 @pytest.fixture
-def account(books: Books) -> Account:
+def account(books: BooksReader) -> Account:
     """An account with ample funds; and one that operators' examples change, or delete."""
     settings = books.app.extensions["settings"]
     with books.app.app_context(), suppress(InvalidRequest), transaction():

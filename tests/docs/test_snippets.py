@@ -11,11 +11,11 @@ import pytest
 import urllib3
 
 from promptly.blueprints.docs.library import EXAMPLE_URL
-from tests.books import Account, Books
 from tests.conformance import outside
 from tests.docs.conftest import ADMIN_KEY
 from tests.docs.snippets import PROJECT, Snippet, all_snippets, snippets_of
-from tests.servers import Gateway
+from tests.support.books import Account, BooksReader
+from tests.support.servers import Gateway
 
 TIMEOUT_SECONDS = 60
 
@@ -80,7 +80,7 @@ def node(text: str, folder: Path) -> list[str | Path]:
 
 @pytest.mark.parametrize("snippet", RUN)
 def test_it_runs(
-    snippet: Snippet, gateway: Gateway, account: Account, books: Books, tmp_path: Path
+    snippet: Snippet, gateway: Gateway, account: Account, books: BooksReader, tmp_path: Path
 ) -> None:
     assert run(snippet, gateway, account, tmp_path).strip()
     for event in books.events(account):
@@ -104,7 +104,7 @@ def test_every_client_has_something_to_paste() -> None:
     ["python", pytest.param("javascript", marks=pytest.mark.node), "curl", "langchain"],
 )
 def test_what_the_landing_page_offers_runs(
-    language: str, gateway: Gateway, account: Account, books: Books, tmp_path: Path
+    language: str, gateway: Gateway, account: Account, books: BooksReader, tmp_path: Path
 ) -> None:
     page = urllib3.request("GET", gateway.url).data.decode()
     found = re.search(f'<pre[^>]* id="code-{language}"><code>(.*?)</code></pre>', page, re.DOTALL)

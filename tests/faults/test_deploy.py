@@ -7,9 +7,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from promptly.sandbox.process import wait_until
-from tests.faults.load import Load, ask
-from tests.faults.rig import Rig, ready, running, say, until
+from sandbox.process import wait_until
+from tests.support.load import Load, ask
+from tests.support.process_stack import ProcessStack, ready, running, say, until
 
 pytestmark = [pytest.mark.alone, pytest.mark.timeout(360)]
 
@@ -21,9 +21,11 @@ LONG = "tokens=2000 delay_ms=30"
 
 
 def test_a_deploy_loses_no_charge(tmp_path: Path) -> None:
-    with running(Rig(tmp_path / "rig", GRACEFUL_TIMEOUT_SECONDS=GRACEFUL_SECONDS)) as rig:
-        old = rig.gateway(workers=2)
-        account = rig.books.account(paid_tokens=1_000_000)
+    with running(
+        ProcessStack(tmp_path / "stack", GRACEFUL_TIMEOUT_SECONDS=GRACEFUL_SECONDS)
+    ) as stack:
+        old = stack.gateway(workers=2)
+        account = stack.books.account(paid_tokens=1_000_000)
         with Load(32) as load:
             long = [load.start(old.port, account.key, LONG) for _ in range(6)]
             for number in range(6):
@@ -35,13 +37,13 @@ def test_a_deploy_loses_no_charge(tmp_path: Path) -> None:
 
             terminated_at = time.monotonic()
             old.terminate()
-            new = rig.make_gateway(workers=2, successor_of=old).start()
+            new = stack.make_gateway(workers=2, successor_of=old).start()
             taken = time.monotonic() - terminated_at
             wait_until(lambda: not old.is_running, GRACEFUL_SECONDS + 5, "the old one's end")
             stopped = time.monotonic() - terminated_at
             # Everything was settled before the old process was gone.
             ended = [reply.request_id for reply in [*long, *short]]
-            events = rig.events()
+            events = stack.events()
             assert [events[request_id]["outcome"] for request_id in ended] == (
                 ["shutdown"] * len(long) + ["completed"] * len(short)
             )
@@ -56,16 +58,16 @@ def test_a_deploy_loses_no_charge(tmp_path: Path) -> None:
             assert DRAIN_SECONDS <= reply.ended_at - terminated_at <= GRACEFUL_SECONDS
         for reply in short:
             assert (reply.end, reply.finish_reason) == ("done", "stop")
-        until(lambda: rig.books.open_holds() == 0, "no open hold", 10)
+        until(lambda: stack.books.open_holds() == 0, "no open hold", 10)
         # Nobody was cut: who came too early for the new process was refused a connection.
         assert {reply.end for reply in replies} <= {"done", "error", "refused"}
-        rig.check_charges([reply for reply in replies if reply.request_id], exact=False)
-        records = rig.records()
+        stack.check_charges([reply for reply in replies if reply.request_id], exact=False)
+        records = stack.records()
         for reply in long:
-            record, event = records[reply.tag], rig.events()[reply.request_id]
+            record, event = records[reply.tag], stack.events()[reply.request_id]
             # What upstream had on the way when it was told to stop is not lost either.
             assert event["charged_tokens"] == record["prompt_tokens"] + record["completion_tokens"]
-        rig.check_books()
+        stack.check_books()
         refused = [reply for reply in replies if reply.end == "refused"]
         say(
             f"new process answers after {taken:.1f} s, old one gone after {stopped:.1f} s;"
@@ -76,9 +78,9 @@ def test_a_deploy_loses_no_charge(tmp_path: Path) -> None:
 
 def test_whoever_waits_to_be_accepted_is_answered(tmp_path: Path) -> None:
     """A worker that is frozen when it is told to go finds a queue: all of it is connected."""
-    with running(Rig(tmp_path / "rig")) as rig:
-        gateway = rig.gateway(workers=2)
-        account = rig.books.account()
+    with running(ProcessStack(tmp_path / "stack")) as stack:
+        gateway = stack.gateway(workers=2)
+        account = stack.books.account()
         workers = [psutil.Process(pid) for pid in gateway.worker_pids()]
         for worker in workers:
             worker.suspend()
@@ -100,7 +102,7 @@ def test_whoever_waits_to_be_accepted_is_answered(tmp_path: Path) -> None:
                 if worker.is_running():
                     worker.resume()
         assert [reply.end for reply in replies] == ["done"] * 20
-        rig.check_charges(replies)
+        stack.check_charges(replies)
 
 
 def _queued(port: int) -> int:
@@ -121,12 +123,12 @@ def _told_to_go(worker: psutil.Process) -> bool:
 
 
 def test_a_deploy_that_finds_nothing_to_do_is_quick(tmp_path: Path) -> None:
-    with running(Rig(tmp_path / "rig")) as rig:
-        gateway = rig.gateway(workers=2)
-        account = rig.books.account()
+    with running(ProcessStack(tmp_path / "stack")) as stack:
+        gateway = stack.gateway(workers=2)
+        account = stack.books.account()
         assert ask(gateway.port, account.key, SHORT).end == "done"
         started = time.monotonic()
         gateway.terminate()
         wait_until(lambda: not gateway.is_running, 20, "its end")
         assert time.monotonic() - started < 5
-        rig.check_books()
+        stack.check_books()

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from promptly.sandbox.process import wait_until
-from tests.faults.load import Load
-from tests.faults.rig import Rig, running, say, until
+from sandbox.process import wait_until
 from tests.run import EXHAUSTIVE
-from tests.servers import Gateway
+from tests.support.load import Load
+from tests.support.process_stack import ProcessStack, running, say, until
+from tests.support.servers import Gateway
 
 pytestmark = [pytest.mark.alone, pytest.mark.timeout(600)]
 
@@ -25,20 +25,20 @@ UNCHARGED_SECONDS = 5.5
 
 
 def test_workers_killed_again_and_again(tmp_path: Path) -> None:
-    with running(Rig(tmp_path / "rig")) as rig:
-        rig.start_background()
-        gateway = rig.gateway(workers=WORKERS)
-        accounts = [rig.books.account(paid_tokens=1_000_000) for _ in range(3)]
+    with running(ProcessStack(tmp_path / "stack")) as stack:
+        stack.start_background()
+        gateway = stack.gateway(workers=WORKERS)
+        accounts = [stack.books.account(paid_tokens=1_000_000) for _ in range(3)]
         directives = f"tokens=300 delay_ms={1000 // TOKENS_PER_SECOND}"
-        rig.wait_for_sweeps()
+        stack.wait_for_sweeps()
 
         with Load(STREAMS) as load:
             for number in range(STREAMS):
                 load.repeat(gateway.port, accounts[number % len(accounts)].key, directives)
             for _ in range(KILLS):
                 # A worker that has just been started has no streams to lose yet.
-                wait_until(lambda: _busiest(rig, gateway)[1] >= 2, 30, "a worker with streams")
-                victim, _ = _busiest(rig, gateway)
+                wait_until(lambda: _busiest(stack, gateway)[1] >= 2, 30, "a worker with streams")
+                victim, _ = _busiest(stack, gateway)
                 before = len(load.sent("cut"))
                 os.kill(victim, signal.SIGKILL)
                 wait_until(partial(_replaced, gateway, victim), 20, "a new worker")
@@ -48,15 +48,15 @@ def test_workers_killed_again_and_again(tmp_path: Path) -> None:
             killed_at = time.monotonic()
             replies = load.finish()
 
-        until(lambda: rig.books.open_holds() == 0, "no open hold", 90)
+        until(lambda: stack.books.open_holds() == 0, "no open hold", 90)
         seconds = time.monotonic() - killed_at
         assert seconds < 90
 
         cut = [reply for reply in replies if reply.end == "cut"]
         assert len(cut) >= KILLS
         assert {reply.end for reply in replies} <= {"done", "cut", "refused"}
-        rig.check_charges([reply for reply in replies if reply.request_id], exact=False)
-        records, events = rig.records(), rig.events()
+        stack.check_charges([reply for reply in replies if reply.request_id], exact=False)
+        records, events = stack.records(), stack.events()
         lost = []
         for reply in replies:
             event = events.get(reply.request_id)
@@ -70,7 +70,7 @@ def test_workers_killed_again_and_again(tmp_path: Path) -> None:
                 lost.append(counted - charged)
                 assert event is None or event["outcome"] in {"recovered", "completed"}
         assert max(lost) <= UNCHARGED_SECONDS * TOKENS_PER_SECOND
-        rig.check_books()
+        stack.check_books()
         say(
             f"{len(replies)} streams, {len(cut)} cut; uncharged tokens at {TOKENS_PER_SECOND}/s:"
             f" mean {sum(lost) / len(lost):.0f}, most {max(lost)};"
@@ -78,9 +78,9 @@ def test_workers_killed_again_and_again(tmp_path: Path) -> None:
         )
 
 
-def _busiest(rig: Rig, gateway: Gateway) -> tuple[int, int]:
+def _busiest(stack: ProcessStack, gateway: Gateway) -> tuple[int, int]:
     """The worker with most streams, and how many it has."""
-    streams = {pid: rig.streams_of(pid) for pid in gateway.worker_pids()}
+    streams = {pid: stack.streams_of(pid) for pid in gateway.worker_pids()}
     return max(streams.items(), key=lambda item: item[1])
 
 

@@ -9,8 +9,8 @@ import pytest
 import redis
 import urllib3
 
-from tests.faults.load import ask
-from tests.faults.rig import Rig, register, running
+from tests.support.load import ask
+from tests.support.process_stack import ProcessStack, register, running
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -22,20 +22,22 @@ PREFIX_LENGTH = 12
 
 
 def test_keys_are_nowhere(tmp_path: Path) -> None:
-    rig = Rig(tmp_path / "rig", ADMIN_KEY=ADMIN_KEY, LOG_LEVEL="debug", KEEPALIVE_COMMENT_SECONDS=1)
-    with running(rig):
-        rig.start_background()
-        gateway = rig.gateway(workers=2)
+    stack = ProcessStack(
+        tmp_path / "stack", ADMIN_KEY=ADMIN_KEY, LOG_LEVEL="debug", KEEPALIVE_COMMENT_SECONDS=1
+    )
+    with running(stack):
+        stack.start_background()
+        gateway = stack.gateway(workers=2)
         keys = []
         for number in (1, 2):
             assert register(gateway.url, EMAIL) == 200
-            mail = rig.mail.wait_for(EMAIL, 60, count=number)
+            mail = stack.mail.wait_for(EMAIL, 60, count=number)
             body = mail.get_body(("plain",))
             assert body is not None
             keys.append(KEY.findall(body.get_content())[0])
         old, key = keys
         wrong = "sk-" + key[3:][::-1]
-        rig.books.rows("UPDATE token_purchases SET paid_tokens = paid_tokens + 10000")
+        stack.books.rows("UPDATE token_purchases SET paid_tokens = paid_tokens + 10000")
 
         assert ask(gateway.port, key, stream=True).end == "done"
         assert ask(gateway.port, key, stream=False).end == "done"
@@ -98,24 +100,24 @@ def test_keys_are_nowhere(tmp_path: Path) -> None:
             }
             urllib3.request(method, gateway.url + path, body=sent, headers=headers, retries=False)
         # PostgreSQL away: errors quote what could not be done.
-        rig.postgres.restart()
+        stack.postgres.restart()
         ask(gateway.port, key)
         urllib3.request("GET", f"{gateway.url}/dashboard?key={key}", retries=False)
-        rig.redis.restart()
+        stack.redis.restart()
         ask(gateway.port, key)
         gateway.stop()
-        rig.stop_background()
+        stack.stop_background()
 
         places = {
-            **rig.log_texts(),
-            "postgres.log": rig.postgres.log.read_text(errors="replace"),
-            "redis.log": rig.redis.log.read_text(errors="replace"),
-            "llama.log": rig.llama.log.read_text(errors="replace"),
-            "upstream": repr(rig.llama.requests()),
-            "redis": everything_in_redis(rig.redis.url),
-            "postgres": everything_in_postgres(rig.database_url),
-            **files_below(rig.postgres.data),
-            **files_below(rig.redis.directory),
+            **stack.log_texts(),
+            "postgres.log": stack.postgres.log.read_text(errors="replace"),
+            "redis.log": stack.redis.log.read_text(errors="replace"),
+            "llama.log": stack.llama.log.read_text(errors="replace"),
+            "upstream": repr(stack.llama.requests()),
+            "redis": everything_in_redis(stack.redis.url),
+            "postgres": everything_in_postgres(stack.database_url),
+            **files_below(stack.postgres.data),
+            **files_below(stack.redis.directory),
         }
         # The search looks where there is something to find.
         assert EMAIL in places["postgres"]
@@ -128,7 +130,7 @@ def test_keys_are_nowhere(tmp_path: Path) -> None:
             for part in (secret, secret[PREFIX_LENGTH:], secret[-24:], secret[PREFIX_LENGTH:][:20]):
                 found = [name for name, text in places.items() if part in text]
                 assert found == [], (part, found)
-        mailed = "".join(path.read_text() for path in rig.mail.directory.glob("*.eml"))
+        mailed = "".join(path.read_text() for path in stack.mail.directory.glob("*.eml"))
         assert key in mailed.replace("=\n", "")
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.load import Reply, ask, new_tag
-from tests.faults.rig import Rig, polled, running, say
+from tests.support.load import Reply, ask, new_tag
+from tests.support.process_stack import ProcessStack, polled, running, say
 
 pytestmark = [pytest.mark.alone, pytest.mark.timeout(360)]
 
@@ -26,15 +26,15 @@ WHERE user_id = (SELECT id FROM users WHERE id = %(user_id)s)
 
 
 def test_200_requests_on_a_balance_for_ten(tmp_path: Path) -> None:
-    with running(Rig(tmp_path / "rig", llama={"slots": 256})) as rig:
-        gateway = rig.gateway(workers=4)
-        probe = rig.books.account(paid_tokens=10_000)
+    with running(ProcessStack(tmp_path / "stack", llama={"slots": 256})) as stack:
+        gateway = stack.gateway(workers=4)
+        probe = stack.books.account(paid_tokens=10_000)
         directives = f"tokens={ANSWER_TOKENS} delay_ms=2"
         first = ask(gateway.port, probe.key, directives, stream=False)
         assert first.usage is not None
         cost, prompt = first.usage["total_tokens"], first.usage["prompt_tokens"]
         given = 10 * cost
-        account = rig.books.account(paid_tokens=given)
+        account = stack.books.account(paid_tokens=given)
 
         def insist(number: int) -> Reply:
             # As an SDK does: again while tokens are only reserved, until answered or refused.
@@ -56,8 +56,8 @@ def test_200_requests_on_a_balance_for_ten(tmp_path: Path) -> None:
 
         refused: list[int] = []
         with (
-            polled(rig.database_url, BALANCE, account.user_id) as balances,
-            polled(rig.database_url, OPERATOR_CREDIT, account.user_id),
+            polled(stack.database_url, BALANCE, account.user_id) as balances,
+            polled(stack.database_url, OPERATOR_CREDIT, account.user_id),
             ThreadPoolExecutor(REQUESTS) as pool,
         ):
             replies = list(pool.map(insist, range(REQUESTS)))
@@ -76,7 +76,7 @@ def test_200_requests_on_a_balance_for_ten(tmp_path: Path) -> None:
             assert trial >= held_trial >= 0
         assert len(balances) > 50
 
-        events = {f"req_{row['request_id'].hex}": row for row in rig.books.events(account)}
+        events = {f"req_{row['request_id'].hex}": row for row in stack.books.events(account)}
         assert set(events) == {reply.request_id for reply in admitted}
         for reply in admitted:
             event = events[reply.request_id]
@@ -87,20 +87,20 @@ def test_200_requests_on_a_balance_for_ten(tmp_path: Path) -> None:
             # followed by upstream's own end, which is a token too.
             assert uncharged == 0 or (uncharged <= 2 and event["balance_tokens"] == 0)
 
-        [credits] = rig.books.rows(
+        [credits] = stack.books.rows(
             "SELECT count(*) AS number, coalesce(sum(paid_delta), 0) AS tokens"
             " FROM ledger_entries WHERE kind = 'operator_sql' AND user_id = :user_id",
             user_id=account.user_id,
         )
         assert credits["number"] > 20
         assert credits["tokens"] == credits["number"] * CREDIT
-        balance = rig.books.balance(account)
+        balance = stack.books.balance(account)
         assert balance["paid_tokens"] == given + credits["tokens"] - sum(
             event["charged_tokens"] for event in events.values()
         )
         assert balance["reserved_tokens"] == 0
         assert balance["available_tokens"] < prompt + 1
-        rig.check_books()
+        stack.check_books()
         say(
             f"{len(admitted)} admitted, {refused.count(429)} times 429, {refused.count(402)} 402,"
             f" {credits['number']} credits, {balance['available_tokens']} tokens left,"

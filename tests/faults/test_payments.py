@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import requests
 
-from promptly.sandbox.btcpay import SimulatedBTCPay
-from promptly.sandbox.stripe import SimulatedStripe
-from tests.books import Account, wait_for
-from tests.faults.rig import Rig, running, until
-from tests.servers import Gateway
+from sandbox.btcpay import SimulatedBTCPay
+from sandbox.stripe import SimulatedStripe
+from tests.support.books import Account, wait_for
+from tests.support.process_stack import ProcessStack, running, until
+from tests.support.servers import Gateway
 
 pytestmark = pytest.mark.timeout(480)
 
@@ -43,25 +43,27 @@ class Customer:
 class Market:
     """The product and its two providers."""
 
-    def __init__(self, rig: Rig, stripe: SimulatedStripe, btcpay: SimulatedBTCPay) -> None:
-        self.rig, self.stripe, self.btcpay = rig, stripe, btcpay
-        rig.start_background()
-        self.gateway = rig.gateway(workers=1)
+    def __init__(
+        self, stack: ProcessStack, stripe: SimulatedStripe, btcpay: SimulatedBTCPay
+    ) -> None:
+        self.stack, self.stripe, self.btcpay = stack, stripe, btcpay
+        stack.start_background()
+        self.gateway = stack.gateway(workers=1)
         stripe.set_endpoint(f"{self.gateway.url}/stripe/webhook")
         btcpay.set_webhook(f"{self.gateway.url}/btcpay/webhook")
 
     def customer(self) -> tuple[Account, Customer]:
-        account = self.rig.books.account(paid_tokens=0)
+        account = self.stack.books.account(paid_tokens=0)
         return account, Customer(self.gateway, account)
 
     def wait_for_worker(self) -> None:
         """Until the worker has begun: its first reconciliation, which looks at all, is over."""
         finished = "SELECT 1 FROM payment_reconciliations WHERE finished_at IS NOT NULL"
-        wait_for(lambda: bool(self.rig.books.rows(finished)), "the first reconciliation", 60)
+        wait_for(lambda: bool(self.stack.books.rows(finished)), "the first reconciliation", 60)
 
     def pay(self, method: str) -> None:
         """Pay the newest page."""
-        [row] = self.rig.books.rows(
+        [row] = self.stack.books.rows(
             "SELECT checkout_id FROM orders WHERE provider = :p ORDER BY id DESC LIMIT 1", p=method
         )
         self.pay_page(method, row["checkout_id"])
@@ -71,17 +73,17 @@ class Market:
         provider.pay(page)
 
     def paid_tokens(self, account: Account) -> int:
-        return int(self.rig.books.balance(account)["paid_tokens"])
+        return int(self.stack.books.balance(account)["paid_tokens"])
 
 
 @pytest.fixture
 def market(tmp_path: Path) -> Iterator[Market]:
     stripe = SimulatedStripe(retry_seconds=(0.5, 1, 2, 4, 8, 16)).start()
     btcpay = SimulatedBTCPay(retry_seconds=(0.5, 1, 2, 4, 8, 16)).start()
-    rig = Rig(tmp_path / "rig", **stripe.variables(), **btcpay.variables())
+    stack = ProcessStack(tmp_path / "stack", **stripe.variables(), **btcpay.variables())
     try:
-        with running(rig):
-            yield Market(rig, stripe, btcpay)
+        with running(stack):
+            yield Market(stack, stripe, btcpay)
     finally:
         stripe.stop()
         btcpay.stop()
@@ -98,10 +100,10 @@ def test_a_pack_is_bought_and_the_receipt_follows_within_seconds(
     assert answer.status_code == 303
     market.pay(method)
     took = until(lambda: market.paid_tokens(account) == TOKENS, "the credit", 30)
-    market.rig.mail.wait_for(account.email)
+    market.stack.mail.wait_for(account.email)
     assert took < 5
-    assert market.rig.books.differences() == []
-    logs = "\n".join(market.rig.log_texts().values())
+    assert market.stack.books.differences() == []
+    logs = "\n".join(market.stack.log_texts().values())
     for secret in (*market.stripe.variables().values(), *market.btcpay.variables().values()):
         assert secret.startswith("http") or secret not in logs
 
@@ -134,7 +136,7 @@ def test_a_provider_that_hangs_holds_up_nobody_else(market: Market) -> None:
     assert slowest < 3
     # The same click again, with Stripe back: the one order, and one page.
     assert customer.order("stripe").status_code == 303
-    assert len(market.rig.books.rows("SELECT 1 FROM orders")) == 1
+    assert len(market.stack.books.rows("SELECT 1 FROM orders")) == 1
     assert len(market.stripe.truth()) == 1
 
 
@@ -143,12 +145,12 @@ def test_webhooks_are_taken_without_redis_and_applied_when_it_is_back(market: Ma
     account, customer = market.customer()
     market.wait_for_worker()
     assert customer.order("stripe").status_code == 303
-    market.rig.redis.kill()
+    market.stack.redis.kill()
     market.pay("stripe")
     market.stripe.wait_until_quiet(40)
     assert {item["status"] for item in market.stripe.attempts()} == {200}
     assert market.paid_tokens(account) == 0
-    market.rig.redis.start()
+    market.stack.redis.start()
     until(lambda: market.paid_tokens(account) == TOKENS, "the credit", 60)
 
 
@@ -158,11 +160,11 @@ def test_webhooks_come_again_when_postgresql_was_away(market: Market) -> None:
     assert customer.order("btcpay").status_code == 303
     market.btcpay.wait_until_quiet(40)
     before = len(market.btcpay.attempts())
-    market.rig.shut_postgres_down()
+    market.stack.shut_postgres_down()
     market.pay_page("btcpay", market.btcpay.truth()[0]["invoice_id"])
     wait_for(lambda: len(market.btcpay.attempts()) > before + 1, "a second attempt", 40)
     assert {item["status"] for item in market.btcpay.attempts()[before:]} == {503}
-    market.rig.postgres.start()
+    market.stack.postgres.start()
     until(lambda: market.paid_tokens(account) == TOKENS, "the credit", 90)
 
 
@@ -172,9 +174,9 @@ def test_a_lost_webhook_is_made_good_by_a_restarted_worker(market: Market) -> No
     assert customer.order("stripe").status_code == 303
     market.stripe.set_rule("drop")
     market.pay("stripe")
-    market.rig.stop_background()
-    market.rig.books.rows(
+    market.stack.stop_background()
+    market.stack.books.rows(
         "UPDATE payment_reconciliations SET finished_at = now() WHERE finished_at IS NULL"
     )
-    market.rig.start_background()
+    market.stack.start_background()
     until(lambda: market.paid_tokens(account) == TOKENS, "the credit", 60)

@@ -7,9 +7,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from promptly.sandbox.process import wait_until
-from tests.faults.load import Load, Reply, ask
-from tests.faults.rig import Rig, ready, running, say, until
+from sandbox.process import wait_until
+from tests.support.load import Load, Reply, ask
+from tests.support.process_stack import ProcessStack, ready, running, say, until
 
 pytestmark = [pytest.mark.alone, pytest.mark.timeout(480)]
 
@@ -18,20 +18,20 @@ LONG = "tokens=240 delay_ms=50"
 SHORT = "tokens=20 delay_ms=5"
 
 
-def _stop(rig: Rig) -> None:
-    rig.shut_postgres_down()
+def _stop(stack: ProcessStack) -> None:
+    stack.shut_postgres_down()
 
 
-def _kill(rig: Rig) -> None:
-    rig.postgres.kill()
+def _kill(stack: ProcessStack) -> None:
+    stack.postgres.kill()
 
 
 @pytest.mark.parametrize("goes", [_stop, pytest.param(_kill, marks=pytest.mark.exhaustive)])
-def test_postgres_goes_under_load(goes: Callable[[Rig], None], tmp_path: Path) -> None:
-    with running(Rig(tmp_path / "rig")) as rig:
-        rig.start_background()
-        gateway = rig.gateway(workers=2)
-        account = rig.books.account(paid_tokens=1_000_000)
+def test_postgres_goes_under_load(goes: Callable[[ProcessStack], None], tmp_path: Path) -> None:
+    with running(ProcessStack(tmp_path / "stack")) as stack:
+        stack.start_background()
+        gateway = stack.gateway(workers=2)
+        account = stack.books.account(paid_tokens=1_000_000)
         with Load(24) as load:
             streams = [load.start(gateway.port, account.key, LONG) for _ in range(8)]
             for number in range(6):
@@ -39,7 +39,7 @@ def test_postgres_goes_under_load(goes: Callable[[Rig], None], tmp_path: Path) -
             wait_until(lambda: all(reply.chunks > 60 for reply in streams), 30, "streams")
             wait_until(lambda: len(load.sent("done")) > 20, 30, "short requests")
 
-            goes(rig)
+            goes(stack)
             before = {reply.tag: reply.chunks for reply in streams}
             wait_until(lambda: len(load.sent("error")) > 10, 30, "refused requests")
             assert ready(gateway.url) == 503
@@ -52,14 +52,14 @@ def test_postgres_goes_under_load(goes: Callable[[Rig], None], tmp_path: Path) -
                 30,
                 "streams that go on",
             )
-            rig.postgres.start()
+            stack.postgres.start()
             back = until(lambda: ready(gateway.url) == 200, "/health/ready", 30)
             back_at = time.monotonic()
             done = len(load.sent("done"))
             wait_until(lambda: len(load.sent("done")) > done + 20, 30, "requests again")
             replies = load.finish()
 
-        settled = until(lambda: rig.books.open_holds() == 0, "no open hold", 90)
+        settled = until(lambda: stack.books.open_holds() == 0, "no open hold", 90)
         for reply in streams:
             assert reply.end == "done"
             assert reply.finish_reason == "stop"
@@ -68,8 +68,8 @@ def test_postgres_goes_under_load(goes: Callable[[Rig], None], tmp_path: Path) -
         errors = load.sent("error")
         assert {(reply.status, reply.code) for reply in errors} == {(503, "service_unavailable")}
         assert {reply.end for reply in replies} == {"done", "error"}
-        rig.check_charges(replies)
-        rig.check_books()
+        stack.check_charges(replies)
+        stack.check_books()
         slowest = max(reply.seconds for reply in errors)
         late = [reply for reply in errors if reply.started_at > back_at]
         say(
@@ -80,29 +80,29 @@ def test_postgres_goes_under_load(goes: Callable[[Rig], None], tmp_path: Path) -
 
 
 def test_a_hold_that_postgres_lost_is_charged_all_the_same(tmp_path: Path) -> None:
-    with running(Rig(tmp_path / "rig")) as rig:
-        gateway = rig.gateway()
-        account = rig.books.account(paid_tokens=100_000)
-        rig.books.rows("CHECKPOINT")
+    with running(ProcessStack(tmp_path / "stack")) as stack:
+        gateway = stack.gateway()
+        account = stack.books.account(paid_tokens=100_000)
+        stack.books.rows("CHECKPOINT")
         # Without its writer nothing that was committed asynchronously reaches the disk.
-        _child(rig, "walwriter").suspend()
+        _child(stack, "walwriter").suspend()
         with Load(1) as load:
             reply = load.start(gateway.port, account.key, "tokens=160 delay_ms=50")
             wait_until(lambda: reply.chunks > 5, 20, "a stream")
-            assert rig.books.open_holds() == 1
-            rig.books.close()
-            rig.postgres.kill()
-            rig.postgres.start()
-            lost = rig.books.rows("SELECT 1 FROM holds") == []
+            assert stack.books.open_holds() == 1
+            stack.books.close()
+            stack.postgres.kill()
+            stack.postgres.start()
+            lost = stack.books.rows("SELECT 1 FROM holds") == []
             # It is held again, so that other requests do not spend what this one is using.
-            wait_until(lambda: rig.books.open_holds() == 1, 20, "the hold, placed again")
+            wait_until(lambda: stack.books.open_holds() == 1, 20, "the hold, placed again")
             load.finish()
 
         assert lost
-        until(lambda: len(rig.events()) == 1, "a late settlement", 30)
+        until(lambda: len(stack.events()) == 1, "a late settlement", 30)
         _check_whole(reply, 160)
-        rig.check_charges([reply])
-        rig.check_books()
+        stack.check_charges([reply])
+        stack.check_books()
 
 
 def _check_whole(reply: Reply, tokens: int) -> None:
@@ -112,27 +112,27 @@ def _check_whole(reply: Reply, tokens: int) -> None:
     assert reply.usage["completion_tokens"] == tokens
 
 
-def _child(rig: Rig, title: str) -> psutil.Process:
+def _child(stack: ProcessStack, title: str) -> psutil.Process:
     [found] = [
         child
-        for child in psutil.Process(rig.postgres.pid).children()
+        for child in psutil.Process(stack.postgres.pid).children()
         if title in " ".join(child.cmdline())
     ]
     return found
 
 
 def test_a_restart_without_traffic_costs_a_worker_one_request(tmp_path: Path) -> None:
-    with running(Rig(tmp_path / "rig")) as rig:
-        gateway = rig.gateway()
-        account = rig.books.account(paid_tokens=100_000)
+    with running(ProcessStack(tmp_path / "stack")) as stack:
+        gateway = stack.gateway()
+        account = stack.books.account(paid_tokens=100_000)
         with Load(24) as load:
             for _ in range(48):
                 load.start(gateway.port, account.key, SHORT)
             first = load.finish()
-        rig.postgres.restart()
+        stack.postgres.restart()
         later = [ask(gateway.port, account.key, SHORT) for _ in range(20)]
 
         # It finds out, and then no connection from before is tried again.
         assert [reply.status for reply in later[1:]] == [200] * 19
-        rig.check_charges([*first, *later])
-        rig.check_books()
+        stack.check_charges([*first, *later])
+        stack.check_books()

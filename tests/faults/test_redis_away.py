@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from promptly.sandbox.process import wait_until
-from tests.faults.load import Load, ask
-from tests.faults.rig import Rig, ready, register, running, say, until
+from sandbox.process import wait_until
+from tests.support.load import Load, ask
+from tests.support.process_stack import ProcessStack, ready, register, running, say, until
 
 pytestmark = pytest.mark.timeout(480)
 
@@ -23,34 +23,34 @@ SLOWER_SECONDS = 2.0
 MAIL_SECONDS = 60.0
 
 
-def _stop(rig: Rig) -> None:
-    rig.redis.kill()
+def _stop(stack: ProcessStack) -> None:
+    stack.redis.kill()
 
 
-def _start(rig: Rig) -> None:
-    rig.redis.start()
+def _start(stack: ProcessStack) -> None:
+    stack.redis.start()
 
 
-def _freeze(rig: Rig) -> None:
-    rig.redis.pause()
+def _freeze(stack: ProcessStack) -> None:
+    stack.redis.pause()
 
 
-def _thaw(rig: Rig) -> None:
-    rig.redis.resume()
+def _thaw(stack: ProcessStack) -> None:
+    stack.redis.resume()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("leave", "come_back"), [(_stop, _start), (_freeze, _thaw)])
 def test_redis_goes_under_load(
-    leave: Callable[[Rig], None], come_back: Callable[[Rig], None], tmp_path: Path
+    leave: Callable[[ProcessStack], None], come_back: Callable[[ProcessStack], None], tmp_path: Path
 ) -> None:
-    rig = Rig(tmp_path / "rig", INFERENCE_USER_RATE_LIMIT=KEY_LIMIT)
-    with running(rig):
-        rig.start_background()
-        gateway = rig.gateway(workers=WORKERS)
+    stack = ProcessStack(tmp_path / "stack", INFERENCE_USER_RATE_LIMIT=KEY_LIMIT)
+    with running(stack):
+        stack.start_background()
+        gateway = stack.gateway(workers=WORKERS)
         # Enough keys that the load stays below the limit; one more that does not.
-        accounts = [rig.books.account(paid_tokens=100_000) for _ in range(40)]
-        greedy = rig.books.account(paid_tokens=100_000)
+        accounts = [stack.books.account(paid_tokens=100_000) for _ in range(40)]
+        greedy = stack.books.account(paid_tokens=100_000)
         with Load(12) as load:
             streams = [
                 load.start(gateway.port, accounts[0].key, "tokens=900 delay_ms=50")
@@ -60,9 +60,9 @@ def test_redis_goes_under_load(
             assert {reply.status for reply in usual} == {200}
             # The first mail shows that the worker works.
             assert register(gateway.url, "before@example.com") == 200
-            rig.mail.wait_for("before@example.com", 60)
+            stack.mail.wait_for("before@example.com", 60)
 
-            leave(rig)
+            leave(stack)
             away_since = time.monotonic()
             assert ready(gateway.url) == 503
             registering = time.monotonic()
@@ -84,11 +84,11 @@ def test_redis_goes_under_load(
                 "chunks",
             )
             away = time.monotonic() - away_since
-            assert rig.mail.messages("meanwhile@example.com") == []
+            assert stack.mail.messages("meanwhile@example.com") == []
 
-            come_back(rig)
+            come_back(stack)
             mailed = until(
-                lambda: bool(rig.mail.messages("meanwhile@example.com")), "mail", MAIL_SECONDS
+                lambda: bool(stack.mail.messages("meanwhile@example.com")), "mail", MAIL_SECONDS
             )
             assert ready(gateway.url) == 200
             load.finish()
@@ -103,13 +103,13 @@ def test_redis_goes_under_load(
 
         warnings = [
             line
-            for line in map(json.loads, rig.log_texts()["gateway1/gateway.log"].splitlines())
+            for line in map(json.loads, stack.log_texts()["gateway1/gateway.log"].splitlines())
             if line["message"].startswith("Redis is away")
         ]
         assert 1 <= len(warnings) <= WORKERS * (1 + away // 60)
-        until(lambda: rig.books.open_holds() == 0, "no open hold", 20)
-        rig.check_charges([*streams, *usual, *meanwhile, *refused])
-        rig.check_books()
+        until(lambda: stack.books.open_holds() == 0, "no open hold", 20)
+        stack.check_charges([*streams, *usual, *meanwhile, *refused])
+        stack.check_books()
         say(
             f"away {away:.0f} s; first byte: median {statistics.median(waits) * 1000:.0f} ms, most"
             f" {max(waits):.2f} s (usually at most {slowest:.2f} s); registration answered in"
@@ -121,13 +121,13 @@ def test_redis_goes_under_load(
 
 @pytest.mark.alone
 def test_a_request_takes_hardly_longer_without_redis(tmp_path: Path) -> None:
-    with running(Rig(tmp_path / "rig", INFERENCE_USER_RATE_LIMIT=KEY_LIMIT)) as rig:
-        gateway = rig.gateway(workers=WORKERS)
-        accounts = [rig.books.account(paid_tokens=100_000) for _ in range(40)]
+    with running(ProcessStack(tmp_path / "stack", INFERENCE_USER_RATE_LIMIT=KEY_LIMIT)) as stack:
+        gateway = stack.gateway(workers=WORKERS)
+        accounts = [stack.books.account(paid_tokens=100_000) for _ in range(40)]
         usual = [ask(gateway.port, accounts[0].key, SHORT) for _ in range(20)]
         slowest = max(reply.seconds for reply in usual)
         for leave, come_back in ((_stop, _start), (_freeze, _thaw)):
-            leave(rig)
+            leave(stack)
             with Load(12) as load:
                 meanwhile = [
                     load.start(gateway.port, account.key, SHORT, stream=number % 2 == 0)
@@ -137,22 +137,22 @@ def test_a_request_takes_hardly_longer_without_redis(tmp_path: Path) -> None:
                 load.finish()
             assert {(reply.end, reply.status) for reply in meanwhile} == {("done", 200)}
             assert max(reply.seconds for reply in meanwhile) <= slowest + SLOWER_SECONDS
-            come_back(rig)
+            come_back(stack)
             until(lambda: ready(gateway.url) == 200, "Redis again", 30)
 
 
 @pytest.mark.slow
 def test_the_worker_outlives_redis_whatever_it_is_doing(tmp_path: Path) -> None:
-    with running(Rig(tmp_path / "rig", REGISTRATION_RATE_LIMIT=100)) as rig:
-        rig.start_background()
-        gateway = rig.gateway()
+    with running(ProcessStack(tmp_path / "stack", REGISTRATION_RATE_LIMIT=100)) as stack:
+        stack.start_background()
+        gateway = stack.gateway()
         for number, away_seconds in enumerate((0.5, 3.0, 0.5, 3.0)):
             # The first mail's task is under way, or just being acknowledged, when Redis goes.
             assert register(gateway.url, f"first{number}@example.com") == 200
             if number:
-                rig.mail.wait_for(f"first{number - 1}@example.com", MAIL_SECONDS)
-            rig.redis.kill()
+                stack.mail.wait_for(f"first{number - 1}@example.com", MAIL_SECONDS)
+            stack.redis.kill()
             assert register(gateway.url, f"second{number}@example.com") == 200
             time.sleep(away_seconds)
-            rig.redis.start()
-            rig.mail.wait_for(f"second{number}@example.com", MAIL_SECONDS)
+            stack.redis.start()
+            stack.mail.wait_for(f"second{number}@example.com", MAIL_SECONDS)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import urllib3
 
-from tests.books import wait_for
-from tests.faults.rig import Rig, register, running
+from tests.support.books import wait_for
+from tests.support.process_stack import ProcessStack, register, running
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -22,12 +22,12 @@ Knock = tuple[float, float, int]
 
 
 def test_the_old_key_is_refused_everywhere_from_the_answer_on(tmp_path: Path) -> None:
-    with running(Rig(tmp_path / "rig")) as rig:
-        gateway = rig.gateway(workers=WORKERS)
+    with running(ProcessStack(tmp_path / "stack")) as stack:
+        gateway = stack.gateway(workers=WORKERS)
         for number in range(ROUNDS):
             email = f"account{number}@example.com"
-            account = rig.books.account(paid_tokens=1000)
-            rig.books.rows(
+            account = stack.books.account(paid_tokens=1000)
+            stack.books.rows(
                 "UPDATE users SET email = :email WHERE id = :id", email=email, id=account.user_id
             )
             seen: list[Knock] = []

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from tests.books import wait_for
-from tests.faults.load import Load, Reply
-from tests.faults.rig import Rig, running
+from tests.support.books import wait_for
+from tests.support.load import Load, Reply
+from tests.support.process_stack import ProcessStack, running
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(480)]
 
@@ -38,19 +38,19 @@ class Stall:
 @pytest.fixture(scope="module")
 def stalls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Stall]]:
     # A recovered hold grows no more, so the first quantum has to cover the stream.
-    rig = Rig(tmp_path_factory.mktemp("stall") / "rig", HOLD_QUANTUM_TOKENS=TOKENS)
-    with running(rig):
-        rig.start_background()
-        usual = rig.gateway()
+    stack = ProcessStack(tmp_path_factory.mktemp("stall") / "stack", HOLD_QUANTUM_TOKENS=TOKENS)
+    with running(stack):
+        stack.start_background()
+        usual = stack.gateway()
         patient: dict[str, Any] = {"GUNICORN_CMD_ARGS": "--timeout 600"}
         gateways = {
             "killed": usual,
-            "early": rig.gateway(**patient),
-            "late": rig.gateway(**patient),
+            "early": stack.gateway(**patient),
+            "late": stack.gateway(**patient),
         }
         workers = {name: gateway.worker_pids()[0] for name, gateway in gateways.items()}
-        account = rig.books.account(paid_tokens=10_000)
-        rig.wait_for_sweeps()
+        account = stack.books.account(paid_tokens=10_000)
+        stack.wait_for_sweeps()
         with Load(len(gateways)) as load:
             replies = {
                 name: load.start(
@@ -60,9 +60,9 @@ def stalls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Stall
             }
             wait_for(
                 lambda: (
-                    rig.books.rows("SELECT count(*) AS n FROM holds WHERE completion_tokens > 10")[
-                        0
-                    ]["n"]
+                    stack.books.rows(
+                        "SELECT count(*) AS n FROM holds WHERE completion_tokens > 10"
+                    )[0]["n"]
                     == len(gateways)
                 ),
                 "a checkpoint of each stream",
@@ -70,9 +70,9 @@ def stalls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Stall
             for worker in workers.values():
                 os.kill(worker, signal.SIGSTOP)
             stopped_at = time.monotonic()
-            wait_for(lambda: len(rig.events()) == len(gateways), "recovery", 60)
-            assert rig.books.open_holds() == 0
-            recovered = rig.events()
+            wait_for(lambda: len(stack.events()) == len(gateways), "recovery", 60)
+            assert stack.books.open_holds() == 0
+            recovered = stack.events()
 
             os.kill(workers["early"], signal.SIGCONT)
             wait_for(lambda: bool(replies["early"].ended_at), "the early stream's end", 30)
@@ -82,14 +82,14 @@ def stalls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Stall
             os.kill(workers["late"], signal.SIGCONT)
             load.finish()
         wait_for(
-            lambda: [event["outcome"] for event in rig.events().values()].count("completed") == 2,
+            lambda: [event["outcome"] for event in stack.events().values()].count("completed") == 2,
             "the late settlements",
         )
-        events, records = rig.events(), rig.records()
+        events, records = stack.events(), stack.records()
         # Nothing moves any more, however often the sweep runs.
-        rig.check_books()
+        stack.check_books()
         charged = sum(event["charged_tokens"] for event in events.values())
-        assert rig.books.balance(account)["available_tokens"] == 10_000 - charged
+        assert stack.books.balance(account)["available_tokens"] == 10_000 - charged
         yield {
             name: Stall(
                 reply,

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import psutil
 
-from promptly.sandbox.ports import free_port
-from promptly.sandbox.process import wait_until
+from sandbox.ports import free_port
+from sandbox.process import wait_until
 from tests.docs.snippets import PROJECT, Snippet, snippets_of
 from tests.sandbox.toy_project import wait_until_gone
 

@@ -7,21 +7,21 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
-from promptly.runtime.database import FastLane
-from promptly.sandbox.llama import SimulatedLlama
-from tests.books import Account, Books
+from promptly.runtime.database import HotPathDatabase
+from sandbox.llama import SimulatedLlama
 from tests.conftest import AppFactory
-from tests.gate import Gate, before_postgres
 from tests.services.metering.meter import Meter
+from tests.support.books import Account, BooksReader
+from tests.support.tcp_proxy import TcpProxy, before_postgres
 
 
 @dataclass
 class Cuttable:
-    """`meter` always reaches the database, `app` and `lane` only while `gate` is open."""
+    """`meter` always reaches the database, `app` and `database` only while `proxy` is open."""
 
-    gate: Gate
+    proxy: TcpProxy
     app: Flask
-    lane: FastLane
+    database: HotPathDatabase
     meter: Meter
     account: Account
 
@@ -46,10 +46,10 @@ def make_llama(tmp_path: Path) -> Iterator[MakeLlama]:
 
 @pytest.fixture
 def cuttable(fresh_database: str, redis_url: str, app_factory: AppFactory) -> Iterator[Cuttable]:
-    gate, url = before_postgres(fresh_database)
-    books = Books(fresh_database, redis_url)
+    proxy, url = before_postgres(fresh_database)
+    books = BooksReader(fresh_database, redis_url)
     app = app_factory(database_url=url, database_timeout_seconds=2, checkpoint_seconds=1)
     account = books.account(paid_tokens=10_000)
-    yield Cuttable(gate, app, app.extensions["fast_lane"], Meter(books), account)
-    gate.close()
+    yield Cuttable(proxy, app, app.extensions["hot_path_database"], Meter(books), account)
+    proxy.close()
     books.close()

@@ -10,7 +10,7 @@ import redis
 
 from promptly.gateway import limits
 from promptly.gateway.limits import LimitExceeded, LocalWindows, RequestLimits, duration
-from promptly.runtime.redis_client import RedisLane
+from promptly.runtime.redis_client import HotPathRedis
 
 AWAY = "redis://127.0.0.1:1/0"
 KEY = b"k" * 32
@@ -40,7 +40,7 @@ def admitted(windows: RequestLimits, count: int, address: str = "a", key: bytes 
 
 
 def test_the_key_limit_and_its_headers(url: str) -> None:
-    windows = RequestLimits(RedisLane(url), 10, 3)
+    windows = RequestLimits(HotPathRedis(url), 10, 3)
     left = [windows.admit("a", KEY) for _ in range(3)]
     assert [allowance.remaining for allowance in left] == [2, 1, 0]
     assert all(allowance.limit == 3 for allowance in left)
@@ -58,7 +58,7 @@ def test_the_key_limit_and_its_headers(url: str) -> None:
 
 
 def test_the_address_limit_comes_first(url: str) -> None:
-    windows = RequestLimits(RedisLane(url), 2, 100)
+    windows = RequestLimits(HotPathRedis(url), 2, 100)
     assert windows.admit("a", None).limit == 2
     windows.admit("a", KEY)
     with pytest.raises(LimitExceeded, match="2 requests per minute for one address"):
@@ -69,7 +69,7 @@ def test_the_address_limit_comes_first(url: str) -> None:
 
 
 def test_a_refused_request_counts_nowhere(url: str) -> None:
-    windows = RequestLimits(RedisLane(url), 5, 2)
+    windows = RequestLimits(HotPathRedis(url), 5, 2)
     assert admitted(windows, 10) == 2
     # The key was the limit: three places of the address are left.
     assert admitted(windows, 10, key=b"other" * 7) == 2
@@ -77,7 +77,7 @@ def test_a_refused_request_counts_nowhere(url: str) -> None:
 
 
 def test_the_window_slides(url: str, short_window: int) -> None:
-    windows = RequestLimits(RedisLane(url), 100, 2)
+    windows = RequestLimits(HotPathRedis(url), 100, 2)
     pause = threading.Event()
     windows.admit("a", KEY)
     pause.wait(0.2)
@@ -91,7 +91,7 @@ def test_the_window_slides(url: str, short_window: int) -> None:
 
 
 def test_redis_and_process_give_the_same_answers(redis_url: str) -> None:
-    there, here = (RequestLimits(RedisLane(url), 4, 3) for url in (redis_url, AWAY))
+    there, here = (RequestLimits(HotPathRedis(url), 4, 3) for url in (redis_url, AWAY))
     for address, key in [*[("a", KEY)] * 5, ("b", KEY), ("a", None), ("a", None), ("a", b"x" * 32)]:
         answers: list[Any] = []
         for windows in (there, here):
@@ -104,7 +104,7 @@ def test_redis_and_process_give_the_same_answers(redis_url: str) -> None:
 
 
 def test_windows_in_redis_expire(redis_url: str) -> None:
-    RequestLimits(RedisLane(redis_url), 4, 3).admit("a", KEY)
+    RequestLimits(HotPathRedis(redis_url), 4, 3).admit("a", KEY)
     with redis.Redis.from_url(redis_url) as client:
         names = client.keys("promptly:rate:*")
         assert len(names) == 2
@@ -114,7 +114,7 @@ def test_windows_in_redis_expire(redis_url: str) -> None:
 
 
 def test_a_race_of_threads_admits_exactly_the_limit(url: str) -> None:
-    windows = RequestLimits(RedisLane(url), 1000, 50)
+    windows = RequestLimits(HotPathRedis(url), 1000, 50)
     barrier = threading.Barrier(8)
 
     def run() -> int:
@@ -126,7 +126,7 @@ def test_a_race_of_threads_admits_exactly_the_limit(url: str) -> None:
 
 
 def _race(url: str, start: Any, results: Any) -> None:
-    windows = RequestLimits(RedisLane(url), 1000, 50)
+    windows = RequestLimits(HotPathRedis(url), 1000, 50)
     start.wait(20)
     results.put(admitted(windows, 60))
 

@@ -4,11 +4,10 @@ import threading
 import uuid
 
 from promptly.gateway.settling import Settler
-from promptly.services import metering
-from promptly.services.accounts import accounts
+from promptly.services import account_deletion, metering
 from promptly.transactions import transaction
-from tests.books import wait_for
 from tests.gateway.conftest import Cuttable
+from tests.support.books import wait_for
 
 
 class Told:
@@ -28,22 +27,22 @@ def placed(cuttable: Cuttable, prompt: int = 100) -> metering.Settlement:
 
 
 def test_a_settlement_is_made_at_once(cuttable: Cuttable) -> None:
-    settler, told = Settler(cuttable.app, cuttable.lane), Told()
+    settler, told = Settler(cuttable.app, cuttable.database), Told()
     charge = settler.settle(placed(cuttable), told)
     assert charge == metering.Charge(120, 0, 9_880)
     assert (told.times, settler.pending()) == (1, 0)
 
 
 def test_what_postgres_misses_is_settled_when_it_is_back(cuttable: Cuttable) -> None:
-    settler = Settler(cuttable.app, cuttable.lane)
+    settler = Settler(cuttable.app, cuttable.database)
     settlements = [placed(cuttable) for _ in range(20)]
     told = [Told() for _ in settlements]
-    cuttable.gate.shut()
+    cuttable.proxy.shut()
     for settlement, heard in zip(settlements, told, strict=True):
         assert settler.settle(settlement, heard) is None
     assert settler.pending() == 20
     assert {heard.times for heard in told} == {0}
-    cuttable.gate.open()
+    cuttable.proxy.open()
     wait_for(lambda: settler.pending() == 0, "all settlements")
     wait_for(lambda: {heard.times for heard in told} == {1}, "all told once")
     assert cuttable.meter.figures(cuttable.account) == (10_000 - 20 * 120, 0, 0, 0, 0)
@@ -54,21 +53,21 @@ def test_what_postgres_misses_is_settled_when_it_is_back(cuttable: Cuttable) -> 
 
 
 def test_retries_survive_an_absence_that_lasts(cuttable: Cuttable) -> None:
-    settler, told = Settler(cuttable.app, cuttable.lane), Told()
+    settler, told = Settler(cuttable.app, cuttable.database), Told()
     settlement = placed(cuttable)
-    cuttable.gate.shut()
+    cuttable.proxy.shut()
     settler.settle(settlement, told)
     threading.Event().wait(2.5)
     assert (settler.pending(), told.times) == (1, 0)
-    cuttable.gate.open()
+    cuttable.proxy.open()
     wait_for(lambda: told.times == 1, "the settlement")
     assert settler.pending() == 0
 
 
 def test_a_settlement_whose_answer_was_lost_is_not_made_twice(cuttable: Cuttable) -> None:
-    settler, told = Settler(cuttable.app, cuttable.lane), Told()
+    settler, told = Settler(cuttable.app, cuttable.database), Told()
     settlement = placed(cuttable)
-    first = metering.settle(cuttable.meter.lane, settlement)
+    first = metering.settle(cuttable.meter.database, settlement)
     assert settler.settle(settlement, told) == first
     assert told.times == 1
     assert cuttable.meter.figures(cuttable.account) == (9_880, 0, 0, 0, 0)
@@ -76,15 +75,15 @@ def test_a_settlement_whose_answer_was_lost_is_not_made_twice(cuttable: Cuttable
 
 def test_cut_in_the_middle_again_and_again(cuttable: Cuttable) -> None:
     """Whether a step took effect is unknown each time; each request is charged once."""
-    settler = Settler(cuttable.app, cuttable.lane)
+    settler = Settler(cuttable.app, cuttable.database)
     settlements = [placed(cuttable) for _ in range(40)]
     told = [Told() for _ in settlements]
     stop = threading.Event()
 
     def flap() -> None:
         while not stop.wait(0.01):
-            cuttable.gate.shut()
-            cuttable.gate.open()
+            cuttable.proxy.shut()
+            cuttable.proxy.open()
 
     flapping = threading.Thread(target=flap)
     flapping.start()
@@ -94,7 +93,7 @@ def test_cut_in_the_middle_again_and_again(cuttable: Cuttable) -> None:
     finally:
         stop.set()
         flapping.join()
-    cuttable.gate.open()
+    cuttable.proxy.open()
     wait_for(lambda: {heard.times for heard in told} == {1}, "all settlements")
     assert settler.pending() == 0
     assert cuttable.meter.figures(cuttable.account) == (10_000 - 40 * 120, 0, 0, 0, 0)
@@ -103,16 +102,16 @@ def test_cut_in_the_middle_again_and_again(cuttable: Cuttable) -> None:
 
 
 def test_an_account_that_is_gone_keeps_nobody_waiting(cuttable: Cuttable) -> None:
-    settler, told = Settler(cuttable.app, cuttable.lane), Told()
+    settler, told = Settler(cuttable.app, cuttable.database), Told()
     settlement = placed(cuttable)
     with cuttable.meter.books.app.app_context(), transaction():
-        accounts.remove(cuttable.account.user_id)
+        account_deletion.remove(cuttable.account.user_id)
     assert settler.settle(settlement, told) is None
     assert (told.times, settler.pending()) == (1, 0)
 
 
 def test_a_hold_nobody_knows_is_charged_all_the_same(cuttable: Cuttable) -> None:
-    settler = Settler(cuttable.app, cuttable.lane)
+    settler = Settler(cuttable.app, cuttable.database)
     settlement = placed(cuttable)
     lost = cuttable.meter.settlement(
         cuttable.account, uuid.UUID(int=settlement.request_id.int + 1), 50, 5

@@ -7,23 +7,23 @@ from typing import Any
 import pytest
 
 from promptly.gateway.chunks import ChunkReader
-from promptly.gateway.live import LiveRequest
+from promptly.gateway.in_flight import InFlightRequest
 from promptly.gateway.time_limits import overdue, timeout_error
 from promptly.request_ids import new_request_id
-from tests.servers import make_settings
+from tests.support.servers import make_settings
 
 # Of a stream that is not there.
 STREAM = object()
 LONG = 1000
 
 
-def request(now: float, state: dict[str, Any]) -> LiveRequest:
-    live = LiveRequest(new_request_id(), ChunkReader(include_usage=False), 200, None)
-    live.started_at = live.touched_at = now
-    live.reader.completion_tokens = state.get("completion", 0)
-    live.stream = state.get("stream")
-    live.writing_since = now if state.get("writing") else None
-    return live
+def request(now: float, state: dict[str, Any]) -> InFlightRequest:
+    in_flight = InFlightRequest(new_request_id(), ChunkReader(include_usage=False), 200, None)
+    in_flight.started_at = in_flight.touched_at = now
+    in_flight.reader.completion_tokens = state.get("completion", 0)
+    in_flight.stream = state.get("stream")
+    in_flight.writing_since = now if state.get("writing") else None
+    return in_flight
 
 
 @pytest.mark.parametrize(
@@ -60,10 +60,10 @@ def test_time_limits(
     }
     settings = replace(make_settings(), **{**limits, limit: 5})
     now = time.monotonic()
-    live = request(now, state)
-    assert overdue(live, now + 4, settings) is None
-    assert overdue(live, now + 6, settings) == outcome
+    in_flight = request(now, state)
+    assert overdue(in_flight, now + 4, settings) is None
+    assert overdue(in_flight, now + 6, settings) == outcome
     if message is not None:
-        error = timeout_error(live, now + 6, settings)
+        error = timeout_error(in_flight, now + 6, settings)
         assert message in error.message
         assert (error.status, error.headers()) == (504, {"x-should-retry": "false"})

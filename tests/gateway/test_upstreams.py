@@ -8,10 +8,10 @@ from promptly.errors import UnsupportedEndpoint, UpstreamUnavailable
 from promptly.gateway import upstreams as module
 from promptly.gateway.chat_request import ChatRequest
 from promptly.gateway.upstreams import EMBEDDINGS_PATH, UpstreamPool
-from promptly.sandbox.llama import SimulatedLlama
-from tests.books import wait_for
+from sandbox.llama import SimulatedLlama
 from tests.gateway.conftest import MakeLlama
-from tests.servers import make_settings
+from tests.support.books import wait_for
+from tests.support.servers import make_settings
 
 
 def pool_of(*servers: SimulatedLlama, key: str = "") -> UpstreamPool:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
-from promptly.blueprints import billing, web
+from promptly.blueprints import purchases, site
 
 
 def sources(project: Path) -> Iterator[tuple[str, str]]:
@@ -17,11 +17,9 @@ def sources(project: Path) -> Iterator[tuple[str, str]]:
 
 
 def test_only_transactions_commit(project: Path) -> None:
-    # The sandbox starts databases and is no part of the product.
     found = {
         name
         for name, text in sources(project)
-        if not name.startswith("promptly/sandbox/")
         for node in ast.walk(ast.parse(text))
         if isinstance(node, ast.Attribute) and node.attr == "commit"
     }
@@ -36,14 +34,14 @@ def test_services_do_not_know_flask(project: Path) -> None:
 
 def test_every_page_is_guarded_or_public(worker_app: Flask) -> None:
     endpoints = {rule.endpoint for rule in worker_app.url_map.iter_rules()}
-    pages = {name for name in endpoints if name.startswith("web.")}
-    assert pages >= web.PUBLIC >= web.WITHOUT_FORM_TOKEN
-    known = {"web", "v1", "ops", "docs", "openapi", "billing", "admin"}
+    pages = {name for name in endpoints if name.startswith("site.")}
+    assert pages >= site.PUBLIC >= site.WITHOUT_FORM_TOKEN
+    known = {"site", "purchases", "webhooks", "v1", "ops", "docs", "openapi", "admin"}
     assert {name.split(".")[0] for name in endpoints} - {"static"} <= known, "a new blueprint"
     client = worker_app.test_client()
     guarded = 0
     for rule in worker_app.url_map.iter_rules():
-        if rule.endpoint not in pages - web.PUBLIC:
+        if rule.endpoint not in pages - site.PUBLIC:
             continue
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
             answer = client.open(re.sub("<[^>]+>", "1", rule.rule), method=method)
@@ -52,17 +50,23 @@ def test_every_page_is_guarded_or_public(worker_app: Flask) -> None:
     assert guarded
 
 
-def test_every_billing_route_is_guarded_or_signed(worker_app: Flask) -> None:
+def test_every_webhook_is_signed(worker_app: Flask) -> None:
     client = worker_app.test_client()
-    rules = [rule for rule in worker_app.url_map.iter_rules() if "billing." in rule.endpoint]
-    assert {rule.endpoint for rule in rules} > billing.SIGNED
+    rules = [rule for rule in worker_app.url_map.iter_rules() if "webhooks." in rule.endpoint]
+    assert len(rules) == 2
+    for rule in rules:
+        # No provider is configured here, so there is no secret that could sign.
+        assert client.post(rule.rule).status_code == 404, rule.rule
+
+
+def test_every_page_of_purchases_is_guarded(worker_app: Flask) -> None:
+    client = worker_app.test_client()
+    rules = [rule for rule in worker_app.url_map.iter_rules() if "purchases." in rule.endpoint]
+    assert {rule.endpoint for rule in rules} > purchases.PUBLIC
     for rule in rules:
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
             answer = client.open(rule.rule.replace("<number>", "P-1"), method=method)
-            if rule.endpoint in billing.SIGNED:
-                # No provider is configured here, so there is no secret that could sign.
-                assert answer.status_code == 404, rule.rule
-            elif rule.endpoint in billing.RETURNS:
+            if rule.endpoint in purchases.PUBLIC:
                 assert answer.status_code == 401 and "P-1" not in answer.text, rule.rule
             else:
                 assert (answer.status_code, answer.location) == (303, "/"), rule.rule

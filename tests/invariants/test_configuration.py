@@ -5,7 +5,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 
 from promptly.settings import Settings
-from tests.servers import make_settings
+from tests.support.servers import make_settings
 
 LINE = re.compile(r"^(# )?([A-Z][A-Z_]+)=(.*)$")
 COMPOSE_ONLY = {"POSTGRES_PASSWORD", "ADMINER_BIND_HOST", "ADMINER_PORT"}

@@ -8,9 +8,9 @@ import redis
 from flask import Flask
 
 from promptly.runtime.logs import JsonFormatter
-from promptly.sandbox.mail import MailCatcher
 from promptly.tasks import mail
-from tests.races import run
+from sandbox.mail import MailCatcher
+from tests.support.races import run
 from tests.tasks.test_mail import KEY
 
 

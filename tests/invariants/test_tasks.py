@@ -9,7 +9,7 @@ from celery import current_app as current_celery
 from flask import Flask
 
 import celeryconfig
-from promptly.extensions import celery
+from promptly.runtime.celery_app import celery
 
 
 @pytest.fixture(scope="module", autouse=True)

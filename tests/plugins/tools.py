@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from promptly.sandbox import real_llama
+from sandbox import real_llama
 
 PROJECT = Path(__file__).parents[2]
 CLIENTS_PYTHON = ".venv-clients/bin/python"

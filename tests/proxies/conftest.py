@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.books import Books
-from tests.databases import Databases
 from tests.proxies.nginx import Certificate, Nginx
-from tests.servers import Gateway, WorkerRedis
+from tests.support.books import BooksReader
+from tests.support.databases import Databases
+from tests.support.servers import Gateway, WorkerRedis
 
 ADMIN_KEY = "the-admin-key-of-these-tests-0123456789"
 
@@ -23,8 +23,8 @@ def database(databases: Databases, template_database: str) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def books(database: str, redis_server: WorkerRedis) -> Iterator[Books]:
-    found = Books(database, redis_server.url)
+def books(database: str, redis_server: WorkerRedis) -> Iterator[BooksReader]:
+    found = BooksReader(database, redis_server.url)
     yield found
     found.close()
 

@@ -6,8 +6,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from promptly.sandbox import process
-from promptly.sandbox.ports import free_port
+from sandbox import process
+from sandbox.ports import free_port
 from tests.docs.snippets import PROJECT, snippets_of
 from tests.plugins import tools
 

@@ -5,10 +5,10 @@ import re
 import pytest
 import requests
 
-from tests.books import Books
 from tests.proxies.conftest import ADMIN_KEY, MakeGateway, MakeProxy
 from tests.proxies.nginx import Certificate
-from tests.servers import Gateway
+from tests.support.books import BooksReader
+from tests.support.servers import Gateway
 
 pytestmark = [pytest.mark.nginx, pytest.mark.slow]
 
@@ -68,7 +68,7 @@ def attributes(answer: requests.Response) -> set[str]:
     return {item for item in others if "=" not in item or item.startswith("SameSite")}
 
 
-def test_over_https(https: str, certificate: Certificate, books: Books) -> None:
+def test_over_https(https: str, certificate: Certificate, books: BooksReader) -> None:
     with requests.Session() as session:
         trust(session, certificate)
         entered = sign_in_and_out(https, books.account().key, session)
@@ -76,7 +76,7 @@ def test_over_https(https: str, certificate: Certificate, books: Books) -> None:
     assert entered.headers["Strict-Transport-Security"].startswith("max-age=")
 
 
-def test_over_plain_http(plain: Gateway, books: Books) -> None:
+def test_over_plain_http(plain: Gateway, books: BooksReader) -> None:
     with requests.Session() as session:
         entered = sign_in_and_out(plain.url, books.account().key, session)
     assert attributes(entered) == {"HttpOnly", "SameSite=Lax"}

@@ -5,8 +5,8 @@ from urllib.parse import quote
 import pytest
 import requests
 
-from tests.books import Books
 from tests.proxies.conftest import ADMIN_KEY, MakeGateway, MakeProxy
+from tests.support.books import BooksReader
 
 pytestmark = [pytest.mark.nginx, pytest.mark.slow]
 
@@ -15,7 +15,7 @@ PREFIX_LENGTH = 12
 BROWSER = {"Sec-Fetch-Mode": "navigate"}
 
 
-def test_keys_in_urls(make_gateway: MakeGateway, make_proxy: MakeProxy, books: Books) -> None:
+def test_keys_in_urls(make_gateway: MakeGateway, make_proxy: MakeProxy, books: BooksReader) -> None:
     gateway = make_gateway(TRUSTED_PROXY_HOPS=1)
     proxy = make_proxy(gateway.port)
     key = books.account().key

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from promptly.sandbox.real_llama import RealLlama
+from sandbox.real_llama import RealLlama
 from tests.blueprints.v1.client import Client
-from tests.books import Account, Books
-from tests.databases import Databases
 from tests.real_llama.gateways import API_KEY, running_gateway
-from tests.servers import Gateway, WorkerRedis
+from tests.support.books import Account, BooksReader
+from tests.support.databases import Databases
+from tests.support.servers import Gateway, WorkerRedis
 
 
 @pytest.fixture(scope="package")
@@ -28,8 +28,8 @@ def database(databases: Databases, template_database: str) -> Iterator[str]:
 
 
 @pytest.fixture(scope="package")
-def books(database: str, redis_server: WorkerRedis) -> Iterator[Books]:
-    found = Books(database, redis_server.url)
+def books(database: str, redis_server: WorkerRedis) -> Iterator[BooksReader]:
+    found = BooksReader(database, redis_server.url)
     yield found
     found.close()
 
@@ -46,7 +46,7 @@ def gateway(
 
 
 @pytest.fixture
-def account(books: Books) -> Account:
+def account(books: BooksReader) -> Account:
     """An account with ample balance."""
     return books.account()
 

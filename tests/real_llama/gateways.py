@@ -5,8 +5,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from promptly.sandbox.real_llama import RealLlama
-from tests.servers import Gateway, WorkerRedis
+from sandbox.real_llama import RealLlama
+from tests.support.servers import Gateway, WorkerRedis
 
 API_KEY = "upstream-key"
 

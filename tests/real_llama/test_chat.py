@@ -8,10 +8,10 @@ import openai
 import pytest
 import urllib3
 
-from promptly.sandbox.real_llama import RealLlama
+from sandbox.real_llama import RealLlama
 from tests.blueprints.v1.client import Client
-from tests.books import Account, Books
-from tests.servers import Gateway
+from tests.support.books import Account, BooksReader
+from tests.support.servers import Gateway
 
 pytestmark = pytest.mark.real_llama
 
@@ -60,7 +60,7 @@ def most_decoded(llama: RealLlama) -> int:
     return max(busy, default=0)
 
 
-def test_not_streamed(client: Client, books: Books, account: Account) -> None:
+def test_not_streamed(client: Client, books: BooksReader, account: Account) -> None:
     answer = client.chat(messages=HELLO, max_tokens=12, **NO_END)
     assert answer.status == 200
     usage = answer.json["usage"]
@@ -75,7 +75,9 @@ def test_not_streamed(client: Client, books: Books, account: Account) -> None:
 
 
 @pytest.mark.parametrize("include_usage", [True, False])
-def test_streamed(client: Client, books: Books, account: Account, include_usage: bool) -> None:
+def test_streamed(
+    client: Client, books: BooksReader, account: Account, include_usage: bool
+) -> None:
     fields = USAGE if include_usage else {}
     answer = client.stream(messages=HELLO, max_tokens=30, **NO_END, **fields)
     events = answer.events
@@ -141,7 +143,7 @@ def test_logprobs(client: Client) -> None:
 @pytest.mark.parametrize("streamed", [True, False])
 @pytest.mark.parametrize("paid_tokens", [1_000_000, 20_000])
 def test_a_prompt_beyond_the_context(
-    gateway: Gateway, books: Books, streamed: bool, paid_tokens: int
+    gateway: Gateway, books: BooksReader, streamed: bool, paid_tokens: int
 ) -> None:
     # With less than the bound of the prompt it is counted first, and refused before a slot.
     account = books.account(paid_tokens=paid_tokens)
@@ -155,7 +157,7 @@ def test_a_prompt_beyond_the_context(
 
 
 def test_a_third_request_waits_for_two_slots(
-    client: Client, llama: RealLlama, books: Books, account: Account
+    client: Client, llama: RealLlama, books: BooksReader, account: Account
 ) -> None:
     long = {"messages": HELLO, "max_tokens": 4000, **NO_END}
     with client.open(**long) as first, client.open(**long) as second:
@@ -171,7 +173,9 @@ def test_a_third_request_waits_for_two_slots(
     assert len(books.wait_for_events(account, 3)) == 3
 
 
-def test_a_balance_that_ends_in_mid_answer(client: Client, gateway: Gateway, books: Books) -> None:
+def test_a_balance_that_ends_in_mid_answer(
+    client: Client, gateway: Gateway, books: BooksReader
+) -> None:
     usage = client.chat(messages=HELLO, max_tokens=1).json["usage"]
     poor = books.account(paid_tokens=usage["prompt_tokens"] + 25)
     answer = Client(gateway.url, poor.key).stream(messages=HELLO, **NO_END, **USAGE)
@@ -183,7 +187,7 @@ def test_a_balance_that_ends_in_mid_answer(client: Client, gateway: Gateway, boo
     assert Client(gateway.url, poor.key).chat(messages=HELLO).status == 402
 
 
-def test_the_official_sdk(gateway: Gateway, books: Books, account: Account) -> None:
+def test_the_official_sdk(gateway: Gateway, books: BooksReader, account: Account) -> None:
     fields = cast(Any, {"model": "tiny", "messages": HELLO, "max_tokens": 8, **NO_END})
     with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=account.key) as sdk:
         answer = sdk.chat.completions.create(**fields)

@@ -8,12 +8,12 @@ import pytest
 from openai.types import Completion
 
 from promptly.gateway.dialects.completions.request import parse_completion
-from promptly.sandbox.real_llama import RealLlama
+from sandbox.real_llama import RealLlama
 from tests.blueprints.v1.client import Answer, Client
-from tests.books import Account, Books
 from tests.real_llama.test_chat import NO_END
 from tests.sandbox.llama.wire import call
-from tests.servers import Gateway
+from tests.support.books import Account, BooksReader
+from tests.support.servers import Gateway
 
 pytestmark = pytest.mark.real_llama
 
@@ -49,7 +49,7 @@ def test_what_is_counted_beforehand_is_what_is_charged(
 
 @pytest.mark.parametrize("streamed", [True, False])
 def test_several_prompts(
-    client: Client, llama: RealLlama, books: Books, account: Account, streamed: bool
+    client: Client, llama: RealLlama, books: BooksReader, account: Account, streamed: bool
 ) -> None:
     fields: dict[str, Any] = {"max_tokens": 12, "seed": 7, **NO_END}
     if streamed:
@@ -99,7 +99,7 @@ def test_a_stop_word_that_ends_in_mid_token(client: Client) -> None:
 
 @pytest.mark.parametrize("streamed", [True, False])
 def test_the_balance_ends_at_the_second_prompt(
-    client: Client, gateway: Gateway, llama: RealLlama, books: Books, streamed: bool
+    client: Client, gateway: Gateway, llama: RealLlama, books: BooksReader, streamed: bool
 ) -> None:
     sizes = [tokens(llama, prompt) for prompt in PROMPTS[:3]]
     account = books.account(paid_tokens=sum(sizes) + 20 + 7)
@@ -115,7 +115,7 @@ def test_the_balance_ends_at_the_second_prompt(
     assert (last["index"], last["text"], last["finish_reason"]) == (2, "", "length")
 
 
-def test_a_prompt_beyond_the_context(client: Client, books: Books, account: Account) -> None:
+def test_a_prompt_beyond_the_context(client: Client, books: BooksReader, account: Account) -> None:
     answer = complete(client, ["hello", "hello world " * 5000])
     assert (answer.status, answer.error["code"]) == (400, "context_length_exceeded")
     assert answer.error["param"] == "prompt[1]"
@@ -125,7 +125,7 @@ def test_a_prompt_beyond_the_context(client: Client, books: Books, account: Acco
     assert books.balance(account)["available_tokens"] == 1_000_000
 
 
-def test_the_official_sdk(gateway: Gateway, books: Books, account: Account) -> None:
+def test_the_official_sdk(gateway: Gateway, books: BooksReader, account: Account) -> None:
     with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=account.key) as sdk:
         answer = sdk.completions.create(
             model="tiny", prompt=PROMPTS[:2], max_tokens=5, logit_bias=NO_END["logit_bias"]

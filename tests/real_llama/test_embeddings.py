@@ -10,11 +10,11 @@ import pytest
 from openai.types import CreateEmbeddingResponse
 
 from promptly.gateway.dialects.embeddings.request import parse_embeddings
-from promptly.sandbox.real_llama import RealLlama
+from sandbox.real_llama import RealLlama
 from tests.blueprints.v1.client import Answer, Client
-from tests.books import Account, Books, wait_for
 from tests.sandbox.llama.wire import call
-from tests.servers import Gateway, WorkerRedis
+from tests.support.books import Account, BooksReader, wait_for
+from tests.support.servers import Gateway, WorkerRedis
 
 pytestmark = pytest.mark.real_llama
 
@@ -73,7 +73,9 @@ def counted(embedder: RealLlama, texts: list[str]) -> int:
     return parse_embeddings(json.dumps({"input": texts}).encode()).count(ask)
 
 
-def test_many_texts(client: Client, embedder: RealLlama, books: Books, account: Account) -> None:
+def test_many_texts(
+    client: Client, embedder: RealLlama, books: BooksReader, account: Account
+) -> None:
     answer = embed(client, TEXTS)
     assert answer.status == 200
     CreateEmbeddingResponse.model_validate(answer.json, strict=True)
@@ -93,7 +95,9 @@ def test_many_texts(client: Client, embedder: RealLlama, books: Books, account: 
     assert answer.headers["x-promptly-charged-tokens"] == str(usage["total_tokens"])
 
 
-def test_the_last_token_of_the_balance(gateway: Gateway, embedder: RealLlama, books: Books) -> None:
+def test_the_last_token_of_the_balance(
+    gateway: Gateway, embedder: RealLlama, books: BooksReader
+) -> None:
     needed = counted(embedder, TEXTS)
     assert (
         embed(Client(gateway.url, books.account(paid_tokens=needed - 1).key), TEXTS).status == 402
@@ -112,7 +116,7 @@ def test_the_official_sdk(gateway: Gateway, account: Account) -> None:
         assert one.model_extra == other.model_extra == {}
 
 
-def test_a_text_beyond_the_batch(client: Client, books: Books, account: Account) -> None:
+def test_a_text_beyond_the_batch(client: Client, books: BooksReader, account: Account) -> None:
     answer = embed(client, ["hello", "hello world " * 900])
     assert (answer.status, answer.error["code"]) == (400, "context_length_exceeded")
     assert answer.error["param"] == "input"
@@ -121,7 +125,7 @@ def test_a_text_beyond_the_batch(client: Client, books: Books, account: Account)
 
 
 def test_a_client_that_leaves_pays_what_was_done(
-    client: Client, books: Books, account: Account
+    client: Client, books: BooksReader, account: Account
 ) -> None:
     data = json.dumps({"input": ["hello " * 300] * 2048}).encode()
     head = f"POST {EMBEDDINGS} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {client.key}\r\n"

@@ -8,9 +8,9 @@ import pytest
 from anthropic.types import Message
 
 from tests.blueprints.v1.client import Client
-from tests.books import Account, Books
 from tests.gateway.dialects.messages.events import events, message
-from tests.servers import Gateway
+from tests.support.books import Account, BooksReader
+from tests.support.servers import Gateway
 
 pytestmark = pytest.mark.real_llama
 
@@ -69,7 +69,7 @@ def total(usage: Json) -> int:
 
 
 def test_an_answer_and_its_charge(
-    client: Client, books: Books, account: Account, streamed: bool
+    client: Client, books: BooksReader, account: Account, streamed: bool
 ) -> None:
     found = send(client, stream=streamed)
     assert found["stop_reason"] in ("end_turn", "max_tokens")
@@ -147,7 +147,7 @@ def test_a_prompt_beyond_the_context(sdk: anthropic.Anthropic) -> None:
         sdk.messages.create(model="any", max_tokens=5, messages=cast(Any, messages))
 
 
-def test_the_official_sdk(sdk: anthropic.Anthropic, books: Books, account: Account) -> None:
+def test_the_official_sdk(sdk: anthropic.Anthropic, books: BooksReader, account: Account) -> None:
     fields = cast(Any, {"model": "any", "max_tokens": 8, "messages": HELLO})
     whole = sdk.messages.create(**fields)
     with sdk.messages.stream(**fields) as stream:

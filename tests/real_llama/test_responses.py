@@ -8,14 +8,14 @@ import pydantic
 import pytest
 
 from tests.blueprints.v1.client import Client
-from tests.books import Account, Books
 from tests.gateway.dialects.responses.sdk import (
     check_response,
     check_sequence,
     parse,
     text_of,
 )
-from tests.servers import Gateway
+from tests.support.books import Account, BooksReader
+from tests.support.servers import Gateway
 
 pytestmark = pytest.mark.real_llama
 
@@ -36,7 +36,7 @@ def respond(client: Client, **body: Any) -> Json:
 
 @STREAMED
 def test_an_answer_and_its_charge(
-    client: Client, books: Books, account: Account, streamed: bool
+    client: Client, books: BooksReader, account: Account, streamed: bool
 ) -> None:
     response = respond(client, instructions="be brief", max_output_tokens=30, stream=streamed)
     assert response["status"] in ("completed", "incomplete")
@@ -90,7 +90,7 @@ class Answer(pydantic.BaseModel):
     yes: bool
 
 
-def test_the_official_sdk(gateway: Gateway, books: Books, account: Account) -> None:
+def test_the_official_sdk(gateway: Gateway, books: BooksReader, account: Account) -> None:
     with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=account.key) as sdk:
         parsed = sdk.responses.parse(model="tiny", input="hello", text_format=Answer)
         assert isinstance(parsed.output_parsed, Answer)

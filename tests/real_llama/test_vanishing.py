@@ -10,13 +10,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from promptly.sandbox.real_llama import RealLlama
+from sandbox.real_llama import RealLlama
 from tests.blueprints.v1.client import Client
-from tests.books import Account, Books, wait_for
 from tests.real_llama.gateways import API_KEY, running_gateway
 from tests.real_llama.test_chat import HELLO, NO_END, busy_slots, metric, most_decoded
 from tests.real_llama.test_completions import PROMPTS, TEXT
-from tests.servers import Gateway, WorkerRedis
+from tests.support.books import Account, BooksReader, wait_for
+from tests.support.servers import Gateway, WorkerRedis
 
 # To themselves: a server that waits for a core has generated more than it could send.
 pytestmark = [pytest.mark.real_llama, pytest.mark.alone]
@@ -47,7 +47,7 @@ def gateway(
 
 @pytest.mark.parametrize("streamed", [True, False])
 def test_a_client_that_vanishes(
-    client: Client, llama: RealLlama, books: Books, account: Account, streamed: bool
+    client: Client, llama: RealLlama, books: BooksReader, account: Account, streamed: bool
 ) -> None:
     wait_for(lambda: busy_slots(llama) == 0, "an idle server")
     before = metric(llama, "tokens_predicted_total")
@@ -68,7 +68,7 @@ def test_a_client_that_vanishes(
 
 
 def test_a_client_that_leaves_at_the_second_prompt(
-    client: Client, llama: RealLlama, books: Books, account: Account
+    client: Client, llama: RealLlama, books: BooksReader, account: Account
 ) -> None:
     wait_for(lambda: busy_slots(llama) == 0, "an idle server")
     before = metric(llama, "tokens_predicted_total")

@@ -7,21 +7,21 @@ import gevent
 import pytest
 
 from promptly.runtime import gunicorn_worker
-from promptly.runtime.gunicorn_worker import IDLE_SECONDS, IdleWait
+from promptly.runtime.gunicorn_worker import IDLE_SECONDS, IdleTimeout
 
 
 def test_a_wait_that_has_just_begun_is_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr(gunicorn_worker, "time", SimpleNamespace(monotonic=lambda: now))
-    worker: Any = SimpleNamespace(cfg=SimpleNamespace(keepalive=75), idle_waits=set())
+    worker: Any = SimpleNamespace(cfg=SimpleNamespace(keepalive=75), idle_timeouts=set())
 
     def connection() -> None:
-        with IdleWait(worker):
+        with IdleTimeout(worker):
             gevent.sleep(60)
 
     waiting = gevent.spawn(connection)
     gevent.sleep(0)
-    [wait] = worker.idle_waits
+    [wait] = worker.idle_timeouts
     # Its request is on the way: whoever sent it would see a connection that breaks off.
     now += IDLE_SECONDS / 2
     wait.cut()
@@ -30,4 +30,4 @@ def test_a_wait_that_has_just_begun_is_not_cut(monkeypatch: pytest.MonkeyPatch) 
     now += IDLE_SECONDS / 2
     wait.cut()
     waiting.join(10)
-    assert waiting.successful() and worker.idle_waits == set()
+    assert waiting.successful() and worker.idle_timeouts == set()

@@ -1,4 +1,4 @@
-"""The lane to Redis: short waits, a breaker, and no answer given to the wrong question."""
+"""The hot_path to Redis: short waits, a breaker, and no answer given to the wrong question."""
 
 import logging
 import time
@@ -10,8 +10,8 @@ import pytest
 import redis
 
 from promptly.runtime import redis_client
-from promptly.runtime.redis_client import RedisAway, RedisLane, limiter_uri
-from promptly.sandbox.redis_server import EmbeddedRedis
+from promptly.runtime.redis_client import HotPathRedis, RedisUnavailable, limiter_uri
+from sandbox.redis_server import EmbeddedRedis
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def server(tmp_path: Path) -> Iterator[EmbeddedRedis]:
 
 
 class Clock:
-    """The lane's clock, which moves only when a test says so."""
+    """The hot_path's clock, which moves only when a test says so."""
 
     def __init__(self) -> None:
         self.now = time.monotonic()
@@ -45,81 +45,81 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
-def lane(server: EmbeddedRedis) -> RedisLane:
-    return RedisLane(server.url)
+def hot_path(server: EmbeddedRedis) -> HotPathRedis:
+    return HotPathRedis(server.url)
 
 
-def test_commands_and_scripts(lane: RedisLane) -> None:
-    assert lane.command("SET", "a", "1") == b"OK"
-    script = lane.script("return {KEYS[1], ARGV[1], ARGV[2]}")
+def test_commands_and_scripts(hot_path: HotPathRedis) -> None:
+    assert hot_path.command("SET", "a", "1") == b"OK"
+    script = hot_path.script("return {KEYS[1], ARGV[1], ARGV[2]}")
     # The first call loads it, the second calls it by its hash.
     assert [script(["k"], [1, "x"]) for _ in range(2)] == [[b"k", b"1", b"x"]] * 2
-    lane.command("SCRIPT", "FLUSH")
+    hot_path.command("SCRIPT", "FLUSH")
     assert script(["k"], [2, "y"]) == [b"k", b"2", b"y"]
 
 
-def test_a_refusal_is_no_absence(lane: RedisLane) -> None:
-    lane.command("SET", "a", "text")
+def test_a_refusal_is_no_absence(hot_path: HotPathRedis) -> None:
+    hot_path.command("SET", "a", "text")
     with pytest.raises(redis.ResponseError):
-        lane.command("INCR", "a")
-    assert lane.command("GET", "a") == b"text"
+        hot_path.command("INCR", "a")
+    assert hot_path.command("GET", "a") == b"text"
 
 
-def test_many_threads_get_their_own_answers(lane: RedisLane) -> None:
+def test_many_threads_get_their_own_answers(hot_path: HotPathRedis) -> None:
     with ThreadPoolExecutor(16) as pool:
-        answers = pool.map(lambda number: lane.command("ECHO", str(number)), range(500))
+        answers = pool.map(lambda number: hot_path.command("ECHO", str(number)), range(500))
         assert [int(answer) for answer in answers] == list(range(500))
 
 
 def test_nobody_there_is_said_at_once_and_once(caplog: pytest.LogCaptureFixture) -> None:
-    lane = RedisLane("redis://127.0.0.1:1/0")
+    hot_path = HotPathRedis("redis://127.0.0.1:1/0")
     started = time.monotonic()
     with caplog.at_level(logging.WARNING):
         for _ in range(200):
-            with pytest.raises(RedisAway):
-                lane.command("PING")
+            with pytest.raises(RedisUnavailable):
+                hot_path.command("PING")
     assert time.monotonic() - started < 1.0
     assert [record.name for record in caplog.records] == ["promptly.runtime.redis_client"]
 
 
-def test_a_restart_is_noticed_by_nobody(lane: RedisLane, server: EmbeddedRedis) -> None:
+def test_a_restart_is_noticed_by_nobody(hot_path: HotPathRedis, server: EmbeddedRedis) -> None:
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda _: lane.command("PING"), range(20)))
+        list(pool.map(lambda _: hot_path.command("PING"), range(20)))
     server.restart()
     # All kept connections are stale now.
-    assert lane.command("PING") == b"PONG"
+    assert hot_path.command("PING") == b"PONG"
 
 
 def test_it_is_asked_again_after_a_pause(
-    lane: RedisLane, server: EmbeddedRedis, clock: Clock
+    hot_path: HotPathRedis, server: EmbeddedRedis, clock: Clock
 ) -> None:
-    assert lane.command("PING") == b"PONG"
+    assert hot_path.command("PING") == b"PONG"
     server.kill()
-    with pytest.raises(RedisAway):
-        lane.command("PING")
+    with pytest.raises(RedisUnavailable):
+        hot_path.command("PING")
     server.start()
-    with pytest.raises(RedisAway):
-        lane.command("PING")
+    with pytest.raises(RedisUnavailable):
+        hot_path.command("PING")
     clock.pass_the_pause()
-    assert lane.command("PING") == b"PONG"
+    assert hot_path.command("PING") == b"PONG"
 
 
 def test_a_frozen_redis_costs_half_a_second_once(
-    lane: RedisLane, server: EmbeddedRedis, clock: Clock
+    hot_path: HotPathRedis, server: EmbeddedRedis, clock: Clock
 ) -> None:
-    assert lane.command("ECHO", "before") == b"before"
+    assert hot_path.command("ECHO", "before") == b"before"
     server.pause()
     started = time.monotonic()
-    with pytest.raises(RedisAway):
-        lane.command("ECHO", "lost")
+    with pytest.raises(RedisUnavailable):
+        hot_path.command("ECHO", "lost")
     first = time.monotonic() - started
     assert 0.4 < first < 2.0
-    with pytest.raises(RedisAway):
-        lane.command("ECHO", "refused")
+    with pytest.raises(RedisUnavailable):
+        hot_path.command("ECHO", "refused")
     server.resume()
     clock.pass_the_pause()
     # The answer that came too late is not taken for this one's.
-    assert lane.command("ECHO", "after") == b"after"
+    assert hot_path.command("ECHO", "after") == b"after"
 
 
 def test_the_address_for_the_limiter() -> None:

@@ -3,8 +3,8 @@
 import threading
 from dataclasses import dataclass, field
 
-from promptly.sandbox.process import wait_until
-from promptly.sandbox.provider.http import Answer, Request, Server
+from sandbox.process import wait_until
+from sandbox.provider.http import Answer, Request, Server
 
 
 @dataclass

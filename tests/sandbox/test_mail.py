@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from promptly.sandbox.mail import MailCatcher
-from promptly.sandbox.process import SandboxError
+from sandbox.mail import MailCatcher
+from sandbox.process import SandboxError
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import psycopg2
 
-from promptly.sandbox.migrations import is_at_head
+from sandbox.migrations import is_at_head
 
 
 def test_only_a_database_at_the_newest_migration_needs_no_upgrade(

@@ -12,8 +12,8 @@ import psutil
 import psycopg2
 import pytest
 
-from promptly.sandbox.postgres import EmbeddedPostgres
-from promptly.sandbox.process import SandboxError, wait_until
+from sandbox.postgres import EmbeddedPostgres
+from sandbox.process import SandboxError, wait_until
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_a_failed_start_shows_the_log(tmp_path: Path) -> None:
 def test_the_server_ends_with_its_parent(tmp_path: Path) -> None:
     program = (
         "import os, sys; from pathlib import Path\n"
-        "from promptly.sandbox.postgres import EmbeddedPostgres\n"
+        "from sandbox.postgres import EmbeddedPostgres\n"
         "server = EmbeddedPostgres(Path(sys.argv[1]), durable=False); server.start()\n"
         "print(server.pid, flush=True); os.kill(os.getpid(), 9)\n"
     )
@@ -139,7 +139,7 @@ def test_a_machine_with_hardly_any_shared_memory(
     postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "dynamic_shared_memory_type" not in postgres._settings
-    monkeypatch.setattr("promptly.sandbox.postgres.SHARED_MEMORY_BYTES", 2**60)
+    monkeypatch.setattr("sandbox.postgres.SHARED_MEMORY_BYTES", 2**60)
     server = EmbeddedPostgres(postgres.directory, durable=False)
     server.start()
     try:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from promptly.sandbox import account, postgres_places
-from promptly.sandbox.account import Account
-from promptly.sandbox.postgres import EmbeddedPostgres
-from promptly.sandbox.process import SandboxError
+from sandbox import account, postgres_places
+from sandbox.account import Account
+from sandbox.postgres import EmbeddedPostgres
+from sandbox.process import SandboxError
 
 NOBODY = Account(65534, 65534)
 
@@ -28,8 +28,8 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 START_IN_PLACE = """
 import sys
 from pathlib import Path
-from promptly.sandbox import postgres_places
-from promptly.sandbox.postgres import EmbeddedPostgres
+from sandbox import postgres_places
+from sandbox.postgres import EmbeddedPostgres
 postgres_places.ROOT_PLACES = (Path(sys.argv[2]),)
 postgres_places._installed = lambda: Path(sys.argv[3])
 server = EmbeddedPostgres(Path(sys.argv[1]), durable=False)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from openai import OpenAI
 
-from promptly.sandbox.process import wait_until
+from sandbox.process import wait_until
 from tests.sandbox.toy_project import ToyProject, real_project, wait_until_gone
 
 pytestmark = pytest.mark.slow

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from promptly.sandbox.redis_server import EmbeddedRedis
+from sandbox.redis_server import EmbeddedRedis
 
 
 @pytest.fixture

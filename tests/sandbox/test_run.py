@@ -14,8 +14,8 @@ import requests
 from dotenv import dotenv_values
 from stripe import StripeClient
 
-from promptly.sandbox.llama import SimulatedLlama
-from promptly.sandbox.process import wait_until
+from sandbox.llama import SimulatedLlama
+from sandbox.process import wait_until
 from tests.sandbox.stripe.conftest import parameters
 from tests.sandbox.toy_project import ToyProject, wait_until_gone
 

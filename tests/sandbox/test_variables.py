@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from dotenv import dotenv_values
 
-from promptly.sandbox import variables
+from sandbox import variables
 
 
 def test_the_environment_wins_over_the_file_and_empty_means_not_set(

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import psutil
 
-from promptly.sandbox.ports import free_port
-from promptly.sandbox.process import wait_until
+from sandbox.ports import free_port
+from sandbox.process import wait_until
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("wsgi.py", "gunicorn.conf.py", "celeryconfig.py", "migrations", "templates", "static")
@@ -88,7 +88,7 @@ class ToyProject:
         """Start, without waiting for anything."""
         with self.output.open("w") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "promptly.sandbox.run"],
+                [sys.executable, "-m", "sandbox.run"],
                 cwd=self.folder,
                 env=self._environment(variables),
                 stdout=output,

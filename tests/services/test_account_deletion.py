@@ -16,56 +16,56 @@ from promptly.services.ledger import ledger
 from promptly.services.mail import alerts, outbox
 from promptly.tasks.accounts import finish_deletions
 from promptly.transactions import transaction
-from tests import factories
-from tests.books import Account, Books, wait_for
-from tests.races import run, together
 from tests.services.metering.meter import Meter
+from tests.support import factories
+from tests.support.books import Account, BooksReader, wait_for
+from tests.support.races import run, together
 
 NAMING = ("users", "api_keys", "balances", "ledger_entries", "usage_events", "usage_rollups",
           "holds", "outbox")  # fmt: skip
 
 
 @pytest.fixture
-def books(fresh_database: str, redis_url: str) -> Iterator[Books]:
-    made = Books(fresh_database, redis_url)
+def books(fresh_database: str, redis_url: str) -> Iterator[BooksReader]:
+    made = BooksReader(fresh_database, redis_url)
     yield made
     made.close()
 
 
 @pytest.fixture
-def meter(books: Books) -> Meter:
+def meter(books: BooksReader) -> Meter:
     return Meter(books)
 
 
 @pytest.fixture
-def account(books: Books) -> Account:
+def account(books: BooksReader) -> Account:
     return books.account(paid_tokens=1000)
 
 
-def left(books: Books) -> dict[str, int]:
+def left(books: BooksReader) -> dict[str, int]:
     """How many rows each table that names accounts still has."""
     counts = {name: books.rows(f"SELECT count(*) AS n FROM {name}")[0]["n"] for name in NAMING}
     return {name: count for name, count in counts.items() if count}
 
 
-def delete(books: Books, account: Account, wait_seconds: float = 10.0) -> bool:
+def delete(books: BooksReader, account: Account, wait_seconds: float = 10.0) -> bool:
     with books.app.app_context():
         return account_deletion.delete_account(account.user_id, wait_seconds=wait_seconds)
 
 
-def close(books: Books, account: Account) -> None:
+def close(books: BooksReader, account: Account) -> None:
     with books.app.app_context(), transaction():
-        accounts.close(account.user_id)
+        account_deletion.close(account.user_id)
 
 
-def test_an_idle_account_goes_at_once(books: Books, account: Account) -> None:
+def test_an_idle_account_goes_at_once(books: BooksReader, account: Account) -> None:
     assert delete(books, account, wait_seconds=0)
     assert left(books) == {}
     assert delete(books, account), "once more does no harm"
 
 
 def test_running_requests_settle_before_it_goes(
-    books: Books, account: Account, meter: Meter
+    books: BooksReader, account: Account, meter: Meter
 ) -> None:
     hold = meter.place(account, 100)
     deleted: list[bool] = []
@@ -82,7 +82,7 @@ def test_running_requests_settle_before_it_goes(
 
 
 def test_what_a_dead_process_left_is_settled_without_it(
-    books: Books, account: Account, meter: Meter, caplog: pytest.LogCaptureFixture
+    books: BooksReader, account: Account, meter: Meter, caplog: pytest.LogCaptureFixture
 ) -> None:
     hold = meter.place(account, 100)
     meter.checkpoint((hold.request_id, 20, 5))
@@ -97,7 +97,7 @@ def test_what_a_dead_process_left_is_settled_without_it(
 
 
 def test_a_request_that_does_not_end_is_waited_for_by_the_task(
-    books: Books, account: Account, meter: Meter
+    books: BooksReader, account: Account, meter: Meter
 ) -> None:
     hold = meter.place(account, 100)
     assert not delete(books, account, wait_seconds=0.2)
@@ -108,7 +108,7 @@ def test_a_request_that_does_not_end_is_waited_for_by_the_task(
     assert left(books) == {}
 
 
-def test_a_deletion_that_was_cut_off_is_finished(books: Books, account: Account) -> None:
+def test_a_deletion_that_was_cut_off_is_finished(books: BooksReader, account: Account) -> None:
     other = books.account()
     close(books, account)
     run(books.app, finish_deletions)
@@ -117,7 +117,7 @@ def test_a_deletion_that_was_cut_off_is_finished(books: Books, account: Account)
 
 
 def test_a_closed_account_lets_nobody_in_and_forgets_its_address(
-    books: Books, account: Account
+    books: BooksReader, account: Account
 ) -> None:
     settings = books.app.extensions["settings"]
     close(books, account)
@@ -132,7 +132,7 @@ def test_a_closed_account_lets_nobody_in_and_forgets_its_address(
 
 
 def test_who_registers_the_address_meanwhile_gets_an_account_of_their_own(
-    books: Books, account: Account, meter: Meter
+    books: BooksReader, account: Account, meter: Meter
 ) -> None:
     settings = books.app.extensions["settings"]
     hold = meter.place(account, 100)
@@ -169,10 +169,10 @@ def test_registration_and_deletion_at_the_same_moment(app: Flask) -> None:
             assert len(found) <= 1 and all(user.id != user_id for user in found)
             for user in found:
                 assert [m.kind for m in session.query(OutboxMail)] == ["new_key"]
-                accounts.remove(user.id)
+                account_deletion.remove(user.id)
 
 
-def test_a_hold_is_never_left_behind(books: Books, meter: Meter) -> None:
+def test_a_hold_is_never_left_behind(books: BooksReader, meter: Meter) -> None:
     for _ in range(10):
         account = books.account(paid_tokens=1000)
 
@@ -192,23 +192,23 @@ def test_a_hold_is_never_left_behind(books: Books, meter: Meter) -> None:
         else:
             assert books.open_holds(account) == 1
             with books.app.app_context(), transaction():
-                accounts.remove(account.user_id)
+                account_deletion.remove(account.user_id)
 
 
-def test_it_is_warned_of_nothing(books: Books, account: Account) -> None:
+def test_it_is_warned_of_nothing(books: BooksReader, account: Account) -> None:
     settings = books.app.extensions["settings"]
     with books.app.app_context(), transaction() as session:
         ledger.grant(account.user_id, 10, 0, actor="test")
         session.execute(text("UPDATE users SET created_at = now() - interval '2 days'"))
         session.execute(text("UPDATE balances SET trial_expires_at = now() + interval '1 hour'"))
         session.execute(text("UPDATE users SET low_balance_armed = true"))
-        accounts.close(account.user_id)
+        account_deletion.close(account.user_id)
         assert alerts.warn_of_trial_ends() == 0
         alerts.warn_of_low_balances(settings)
         assert session.query(OutboxMail).count() == 0
 
 
-def test_purchases_stay_and_name_nobody(books: Books, account: Account) -> None:
+def test_purchases_stay_and_name_nobody(books: BooksReader, account: Account) -> None:
     with books.app.app_context(), transaction():
         factories.order(account.user_id)
         outbox.add("new_key", account.email, user_id=account.user_id)

@@ -7,7 +7,7 @@ from promptly.clock import utcnow
 from promptly.services import audit
 from promptly.services.audit import Operator
 from promptly.services.paging import Cursor
-from tests import factories
+from tests.support import factories
 
 
 def test_entries_are_found_by_account_and_act(session: Session) -> None:

@@ -4,7 +4,7 @@ from sqlalchemy.orm import Session
 
 from promptly.models import OutboxMail
 from promptly.services.paging import NEWEST, Cursor, Page, newest_first
-from tests import factories
+from tests.support import factories
 
 LIMIT = 3
 

@@ -6,14 +6,15 @@ from sqlalchemy import text
 
 from promptly.extensions import db
 from promptly.models import ApiKey, OutboxMail
-from promptly.sandbox.mail import MailCatcher
+from promptly.services import account_deletion
 from promptly.services.accounts import accounts, keys
 from promptly.services.mail import messages, outbox
 from promptly.tasks import mail
 from promptly.transactions import transaction
-from tests import factories
+from sandbox.mail import MailCatcher
 from tests.conftest import AppFactory
-from tests.races import run, together
+from tests.support import factories
+from tests.support.races import run, together
 
 ADDRESS = "ada@example.com"
 KEY = re.compile(r"sk-[0-9A-Za-z]{46}")
@@ -163,7 +164,7 @@ def test_a_reissue_while_a_mail_is_being_sent_leaves_only_the_new_key(
 def test_mail_to_a_deleted_account_is_not_sent(mail_app: Flask, mail_catcher: MailCatcher) -> None:
     user_id = register(mail_app)
     with mail_app.app_context(), transaction():
-        accounts.remove(user_id)
+        account_deletion.remove(user_id)
     run(mail_app, mail.sweep)
     assert mail_catcher.messages() == []
 
@@ -173,7 +174,7 @@ def test_mail_to_an_account_that_is_being_deleted_is_not_sent(
 ) -> None:
     user_id = register(mail_app)
     with mail_app.app_context(), transaction():
-        accounts.close(user_id)
+        account_deletion.close(user_id)
         outbox.add("receipt", ADDRESS, user_id=user_id)
     run(mail_app, mail.sweep)
     assert mail_catcher.messages() == []

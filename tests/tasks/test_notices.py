@@ -15,9 +15,9 @@ from promptly.services.mail.alerts import Choice
 from promptly.settings import Settings
 from promptly.tasks.notices import send
 from promptly.transactions import transaction
-from tests import factories
 from tests.conftest import AppFactory
-from tests.races import run, together
+from tests.support import factories
+from tests.support.races import run, together
 
 OLD = datetime.now(UTC) - timedelta(days=30)
 

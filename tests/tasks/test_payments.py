@@ -6,12 +6,12 @@ import pytest
 from flask import Flask
 
 import celeryconfig
-from promptly.sandbox.btcpay import SimulatedBTCPay
-from promptly.sandbox.stripe import SimulatedStripe
 from promptly.tasks import payments
+from sandbox.btcpay import SimulatedBTCPay
+from sandbox.stripe import SimulatedStripe
 from tests.conftest import AppFactory
-from tests.races import run, together
-from tests.shop import Shop, Site, configuration
+from tests.support.races import run, together
+from tests.support.shop import Shop, Site, configuration
 
 TOKENS = 25_000_000
 

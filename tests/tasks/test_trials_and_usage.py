@@ -7,9 +7,9 @@ from promptly.extensions import db
 from promptly.services.ledger import verification
 from promptly.tasks import alone, trials, usage
 from promptly.transactions import transaction
-from tests import factories
 from tests.conftest import AppFactory
-from tests.races import run, together
+from tests.support import factories
+from tests.support.races import run, together
 
 PAST = datetime.now(UTC) - timedelta(days=1)
 

@@ -11,12 +11,11 @@ from werkzeug.wrappers import Response as AnyResponse
 from promptly import proxies
 from promptly.blueprints.admin import (
     access,
+    account_confirmations,
     account_keys,
-    acts,
+    actor,
     audit_log,
     cases,
-    confirmations,
-    entrance,
     form_api,
     holds,
     outbox,
@@ -25,6 +24,7 @@ from promptly.blueprints.admin import (
     reconciliations,
     refunding,
     sessions,
+    sign_in,
     user,
     users,
     webhook_events,
@@ -32,7 +32,7 @@ from promptly.blueprints.admin import (
 from promptly.blueprints.admin.fields import LARGEST_ID
 from promptly.blueprints.admin.throttle import Throttle
 from promptly.blueprints.page_headers import add_page_headers
-from promptly.blueprints.web.origins import refuse_foreign_posts
+from promptly.blueprints.site.origins import refuse_foreign_posts
 from promptly.errors import Forbidden, InvalidRequest
 from promptly.extensions import csrf
 
@@ -58,8 +58,8 @@ NAVIGATION = (
 blueprint = Blueprint("admin", __name__, url_prefix="/admin")
 
 blueprint.add_url_rule("", "overview", overview.overview, strict_slashes=False)
-blueprint.add_url_rule("/session", "open_session", entrance.open_session, methods=["POST"])
-blueprint.add_url_rule("/session/end", "end_session", entrance.end_session, methods=["POST"])
+blueprint.add_url_rule("/session", "open_session", sign_in.open_session, methods=["POST"])
+blueprint.add_url_rule("/session/end", "end_session", sign_in.end_session, methods=["POST"])
 
 blueprint.add_url_rule("/adjust", "adjust", form_api.adjust, methods=["POST"])
 blueprint.add_url_rule("/grant", "grant", form_api.grant, methods=["POST"])
@@ -68,12 +68,14 @@ blueprint.add_url_rule("/delete", "delete", form_api.delete, methods=["POST"])
 blueprint.add_url_rule("/users", "users", users.users)
 blueprint.add_url_rule(f"/users/{USER}", "user", user.user)
 blueprint.add_url_rule(f"/users/{USER}/ledger", "user_ledger", user.user_ledger)
-blueprint.add_url_rule(f"/users/{USER}/adjust", "confirm_adjust", confirmations.adjust)
-blueprint.add_url_rule(f"/users/{USER}/grant", "confirm_grant", confirmations.grant)
-blueprint.add_url_rule(f"/users/{USER}/delete", "confirm_delete", confirmations.delete)
-blueprint.add_url_rule(f"/users/{USER}/reissue", "confirm_reissue", confirmations.reissue)
+blueprint.add_url_rule(f"/users/{USER}/adjust", "confirm_adjust", account_confirmations.adjust)
+blueprint.add_url_rule(f"/users/{USER}/grant", "confirm_grant", account_confirmations.grant)
+blueprint.add_url_rule(f"/users/{USER}/delete", "confirm_delete", account_confirmations.delete)
+blueprint.add_url_rule(f"/users/{USER}/reissue", "confirm_reissue", account_confirmations.reissue)
 blueprint.add_url_rule(f"/users/{USER}/reissue", "reissue", account_keys.reissue, methods=["POST"])
-blueprint.add_url_rule(f"/users/{USER}/keys/{KEY}/revoke", "confirm_revoke", confirmations.revoke)
+blueprint.add_url_rule(
+    f"/users/{USER}/keys/{KEY}/revoke", "confirm_revoke", account_confirmations.revoke
+)
 blueprint.add_url_rule(
     f"/users/{USER}/keys/{KEY}/revoke", "revoke", account_keys.revoke, methods=["POST"]
 )
@@ -108,7 +110,7 @@ add("/holds/<request_id>/recover", "recover_hold", holds.recover, methods=["POST
 def configure(state: BlueprintSetupState) -> None:
     """Give the application its count of wrong keys, and the templates the navigation."""
     app: Flask = state.app  # type: ignore[assignment]
-    app.extensions["admin_throttle"] = Throttle(app.extensions["redis_lane"])
+    app.extensions["admin_throttle"] = Throttle(app.extensions["hot_path_redis"])
     app.jinja_env.globals["admin_navigation"] = navigation
 
 
@@ -130,9 +132,9 @@ def guard() -> AnyResponse | None:
         return _guard_post()
     if request.args.get("key"):
         access.check_key(request.args["key"], g.admin_address)
-        g.actor = acts.API
-        return entrance.enter_by_url()
-    return None if _has_session() else entrance.page()
+        g.actor = actor.API
+        return sign_in.enter_by_url()
+    return None if _has_session() else sign_in.page()
 
 
 @blueprint.before_app_request
@@ -154,7 +156,7 @@ def _guard_post() -> AnyResponse | None:
         refuse_foreign_posts()
         if request.endpoint != "admin.open_session":
             access.check_key(request.form["key"], g.admin_address)
-        g.actor = acts.API
+        g.actor = actor.API
         return None
     refuse_foreign_posts()
     if not _has_session():
@@ -165,7 +167,7 @@ def _guard_post() -> AnyResponse | None:
 
 def _has_session() -> bool:
     g.panel_session = sessions.current()
-    g.actor = acts.PANEL
+    g.actor = actor.PANEL
     return g.panel_session is not None
 
 

@@ -3,8 +3,8 @@
 from flask import redirect, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from promptly.blueprints.admin import acts, asking
-from promptly.blueprints.admin.confirmations import good_key
+from promptly.blueprints.admin import actor, confirmation
+from promptly.blueprints.admin.account_confirmations import good_key
 from promptly.errors import NotFound
 from promptly.services.accounts import accounts, keys
 from promptly.transactions import transaction
@@ -12,13 +12,13 @@ from promptly.transactions import transaction
 
 def revoke(user_id: int, key_id: int) -> AnyResponse:
     """Revoke one key."""
-    asking.require_account(user_id)
+    confirmation.require_account(user_id)
     with transaction():
         accounts.lock(user_id)
         key = good_key(user_id, key_id)
         prefix = key.prefix
         keys.revoke(user_id, key_id)
-        entry_id = acts.record(
+        entry_id = actor.record(
             "key.revoke", user_id=user_id, subject=str(key_id), before={"prefix": prefix}
         )
     return redirect(url_for("admin.user", user_id=user_id, act=entry_id), 303)
@@ -26,12 +26,12 @@ def revoke(user_id: int, key_id: int) -> AnyResponse:
 
 def reissue(user_id: int) -> AnyResponse:
     """Revoke every key of an account and mail it a new one."""
-    asking.require_account(user_id)
+    confirmation.require_account(user_id)
     with transaction():
         user = accounts.find(user_id=user_id)
         if user.closed_at is not None:
             raise NotFound("This account is being deleted.")
         good = len(keys.list_good(user_id))
         accounts.reissue(user)
-        entry_id = acts.record("key.reissue", user_id=user_id, before={"good_keys": good})
+        entry_id = actor.record("key.reissue", user_id=user_id, before={"good_keys": good})
     return redirect(url_for("admin.user", user_id=user_id, act=entry_id), 303)

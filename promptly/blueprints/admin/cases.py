@@ -4,8 +4,8 @@ from flask import current_app, g, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from promptly import money
-from promptly.blueprints.admin import acts, asking, notices, pages, words
-from promptly.blueprints.admin.asking import Question
+from promptly.blueprints.admin import actor, confirmation, flash_messages, labels, pages
+from promptly.blueprints.admin.confirmation import Confirmation
 from promptly.blueprints.admin.purchases import case_of
 from promptly.errors import InvalidRequest
 from promptly.extensions import db
@@ -27,7 +27,7 @@ def index() -> str:
         show_all=show_all,
         newer=newer,
         older=older,
-        notice=notices.notice(),
+        notice=flash_messages.notice(),
     )
 
 
@@ -46,10 +46,10 @@ def one(case_id: int) -> str:
         email=None if user is None else user.email,
         facts=_facts(case, order, user),
         explained=[
-            (choice, *words.CHOICES[choice])
+            (choice, *labels.CHOICES[choice])
             for choice in (() if case.resolution else cases.CHOICES[case.kind])
         ],
-        notice=notices.notice(subject=str(case_id)),
+        notice=flash_messages.notice(subject=str(case_id)),
     )
 
 
@@ -60,10 +60,12 @@ def resolve(case_id: int) -> AnyResponse:
         case = cases.find(case_id)
         order = None if case.order_id is None else db.session.get(Order, case.order_id)
         user_id = None if order is None else order.user_id
-        asking.require_account(user_id)
+        confirmation.require_account(user_id)
         before = {"state": None if order is None else order.state}
-        _, refund_id = case_decisions.resolve(case_id, choice, actor=g.actor, note=asking.note())
-        act = acts.record(
+        _, refund_id = case_decisions.resolve(
+            case_id, choice, actor=g.actor, note=confirmation.note()
+        )
+        act = actor.record(
             "payment.resolve",
             user_id=user_id,
             subject=str(case_id),
@@ -75,7 +77,7 @@ def resolve(case_id: int) -> AnyResponse:
             },
         )
     if refund_id is not None:
-        refunds.carry_out(refund_id, current_app.extensions["settings"])
+        refunds.execute_refund(refund_id, current_app.extensions["settings"])
     return redirect(url_for("admin.case", case_id=case_id, act=act), 303)
 
 
@@ -84,9 +86,9 @@ def _question(case: PaymentCase, order: Order | None, user: User | None, choice:
         raise InvalidRequest("This case has been decided already.")
     if choice not in cases.CHOICES[case.kind]:
         raise InvalidRequest("This case does not offer that.", param="choice")
-    label, effect = words.CHOICES[choice]
-    return asking.ask(
-        Question(
+    label, effect = labels.CHOICES[choice]
+    return confirmation.ask(
+        Confirmation(
             title=f"{label}: case {case.id}?",
             facts=_facts(case, order, user),
             effects=[effect],
@@ -103,9 +105,9 @@ def _question(case: PaymentCase, order: Order | None, user: User | None, choice:
 
 def _facts(case: PaymentCase, order: Order | None, user: User | None) -> list[tuple[str, str]]:
     facts = [
-        ("What", words.plain(words.CASES, case.kind)),
+        ("What", labels.plain(labels.CASES, case.kind)),
         ("Detail", case.detail),
-        ("Provider", f"{words.PROVIDERS[case.provider]}, {case.checkout_id}"),
+        ("Provider", f"{labels.PROVIDERS[case.provider]}, {case.checkout_id}"),
     ]
     if order is not None:
         price = money.shown(order.amount_minor, order.currency)

@@ -5,10 +5,9 @@ from typing import Any
 from flask import jsonify, redirect, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from promptly.blueprints.admin import acts, fields
+from promptly.blueprints.admin import actor, fields
 from promptly.models import User
 from promptly.services import account_deletion
-from promptly.services.accounts import accounts
 from promptly.services.ledger import adjustments, balances
 from promptly.services.ledger.adjustments import Credit
 from promptly.transactions import transaction
@@ -23,7 +22,7 @@ def adjust() -> AnyResponse:
     reference = fields.reference(request.form)
     with transaction():
         user = fields.account(request.form)
-        credit = adjustments.adjust(user.id, delta, operator=acts.operator(), reference=reference)
+        credit = adjustments.adjust(user.id, delta, operator=actor.operator(), reference=reference)
         return _answer(user, credit)
 
 
@@ -36,7 +35,7 @@ def grant() -> AnyResponse:
     with transaction():
         user = fields.account(request.form)
         credit = adjustments.grant(
-            user.id, tokens, days, operator=acts.operator(), reference=reference
+            user.id, tokens, days, operator=actor.operator(), reference=reference
         )
         return _answer(user, credit)
 
@@ -47,18 +46,18 @@ def delete() -> AnyResponse:
     with transaction():
         user = fields.account(request.form)
         user_id, email = user.id, user.email
-        accounts.close(user_id)
+        account_deletion.close(user_id)
         owned = adjustments.standing(user_id)
-        entry_id = acts.record("account.delete", user_id=user_id, before=owned)
+        entry_id = actor.record("account.delete", user_id=user_id, before=owned)
     account_deletion.delete_account(user_id)
-    if acts.is_panel():
+    if actor.is_panel():
         return redirect(url_for("admin.users", act=entry_id), 303)
     taken = -(owned["paid_tokens"] + owned["trial_tokens"])
     return jsonify(_described(user_id, email, owned, taken))
 
 
 def _answer(user: User, credit: Credit) -> AnyResponse:
-    if acts.is_panel():
+    if actor.is_panel():
         target = url_for("admin.user", user_id=user.id, act=credit.entry_id)
         return redirect(target, 303)
     change = credit.change

@@ -3,8 +3,8 @@
 from flask import redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from promptly.blueprints.admin import acts, asking, notices
-from promptly.blueprints.admin.asking import Question
+from promptly.blueprints.admin import actor, confirmation, flash_messages
+from promptly.blueprints.admin.confirmation import Confirmation
 from promptly.errors import InvalidRequest
 from promptly.extensions import db
 from promptly.models import User
@@ -29,7 +29,7 @@ def index() -> str:
         first=after is None,
         totals=overview.running(),
         stale_seconds=recovery.STALE_SECONDS,
-        notice=notices.notice(),
+        notice=flash_messages.notice(),
     )
 
 
@@ -38,8 +38,8 @@ def recover_question(request_id: str) -> str:
     hold = running.find(request_id)
     user = db.session.get(User, hold.user_id)
     counted = hold.prompt_tokens + hold.completion_tokens
-    return asking.ask(
-        Question(
+    return confirmation.ask(
+        Confirmation(
             title="Settle this request now?",
             facts=[
                 ("Request", request_id),
@@ -64,11 +64,11 @@ def recover(request_id: str) -> AnyResponse:
     """Settle a dead request at its last checkpoint."""
     with transaction() as session:
         hold = running.find(request_id)
-        asking.require_account(hold.user_id)
+        confirmation.require_account(hold.user_id)
         before = running.figures(hold)
         if not recovery.recover(session, hold.request_id):
             raise InvalidRequest("This request has ended, or its process lives after all.")
-        act = acts.record(
+        act = actor.record(
             "hold.recover",
             user_id=hold.user_id,
             subject=request_id,

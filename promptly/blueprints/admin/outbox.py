@@ -3,8 +3,8 @@
 from flask import redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from promptly.blueprints.admin import acts, asking, notices, pages, words
-from promptly.blueprints.admin.asking import Question
+from promptly.blueprints.admin import actor, confirmation, flash_messages, labels, pages
+from promptly.blueprints.admin.confirmation import Confirmation
 from promptly.models import OutboxMail
 from promptly.services.accounts import mail_actions
 from promptly.services.mail import messages, outbox
@@ -17,8 +17,8 @@ def index() -> str:
     """All mails, newest first."""
     state, kind = request.args.get("state"), request.args.get("kind")
     chosen = {
-        "state": state if state in words.MAILS else None,
-        "kind": kind if kind in words.MAIL_KINDS else None,
+        "state": state if state in labels.MAILS else None,
+        "kind": kind if kind in labels.MAIL_KINDS else None,
     }
     user_id = pages.number("user_id")
     page = outbox.page(
@@ -31,7 +31,7 @@ def index() -> str:
         newer=newer,
         older=older,
         chosen=chosen | {"user_id": user_id},
-        words=words,
+        words=labels,
     )
 
 
@@ -42,8 +42,8 @@ def one(mail_id: int) -> str:
         "admin/mail.html",
         mail=mail,
         number=mail.payload.get("number"),
-        words=words,
-        notice=notices.notice(subject=str(mail_id)),
+        words=labels,
+        notice=flash_messages.notice(subject=str(mail_id)),
     )
 
 
@@ -86,13 +86,13 @@ def cancel(mail_id: int) -> AnyResponse:
 
 
 def _question(mail: OutboxMail, button: str, act: str, effects: list[str], *, danger: bool) -> str:
-    return asking.ask(
-        Question(
+    return confirmation.ask(
+        Confirmation(
             title=f"{button}?",
             facts=[
-                ("Mail", f"{mail.id}: {words.plain(words.MAIL_KINDS, mail.kind)}"),
+                ("Mail", f"{mail.id}: {labels.plain(labels.MAIL_KINDS, mail.kind)}"),
                 ("To", mail.recipient),
-                ("State", words.plain(words.MAILS, mail.state)),
+                ("State", labels.plain(labels.MAILS, mail.state)),
             ],
             effects=effects,
             action=url_for(f"admin.{act}_mail", mail_id=mail.id),
@@ -105,12 +105,12 @@ def _question(mail: OutboxMail, button: str, act: str, effects: list[str], *, da
 
 
 def _before(mail: OutboxMail) -> dict[str, object]:
-    asking.require_account(mail.user_id)
+    confirmation.require_account(mail.user_id)
     return {"state": mail.state, "kind": mail.kind, "attempts": mail.attempts}
 
 
 def _done(action: str, mail: OutboxMail, before: dict[str, object]) -> AnyResponse:
-    act = acts.record(
+    act = actor.record(
         action,
         user_id=mail.user_id,
         subject=str(mail.id),

@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import current_app, render_template
 
-from promptly.blueprints.admin import words
+from promptly.blueprints.admin import labels
 from promptly.blueprints.admin.overview_charts import (
     chart_days,
     outcome_figure,
@@ -17,7 +17,7 @@ from promptly.blueprints.admin.overview_charts import (
 )
 from promptly.clock import utcnow
 from promptly.gateway import current_gateway
-from promptly.runtime.redis_client import RedisAway
+from promptly.runtime.redis_client import RedisUnavailable
 from promptly.services import overview as figures
 from promptly.services.accounts import directory
 from promptly.services.payments.providers import registry
@@ -70,7 +70,7 @@ def overview() -> str:
         rolled_up_at=runs.get(SWEEP_NAME),
         troubles=_troubles(runs, now, settings),
         reconciliation=runs["reconciliation"],
-        providers=[words.PROVIDERS[name] for name in registry.offered(settings)],
+        providers=[labels.PROVIDERS[name] for name in registry.offered(settings)],
         **_live(),
     )
 
@@ -81,7 +81,7 @@ def _live() -> dict[str, Any]:
     gateway.pool.seen()
     try:
         occupancy = gateway.slots.occupancy()
-    except RedisAway:
+    except RedisUnavailable:
         occupancy = None
     servers = [
         Server(
@@ -122,4 +122,6 @@ def _summed(rows: list[dict[str, Any]]) -> list[tuple[str, int, float]]:
         sums[row["outcome"]] = sums.get(row["outcome"], 0) + row["requests"]
     total = sum(sums.values())
     ordered = sorted(sums.items(), key=lambda item: -item[1])
-    return [(words.plain(words.OUTCOMES, name), number, number / total) for name, number in ordered]
+    return [
+        (labels.plain(labels.OUTCOMES, name), number, number / total) for name, number in ordered
+    ]

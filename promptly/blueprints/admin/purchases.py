@@ -6,7 +6,7 @@ from flask import current_app, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from promptly import money
-from promptly.blueprints.admin import acts, asking, notices, pages, words
+from promptly.blueprints.admin import actor, confirmation, flash_messages, labels, pages
 from promptly.clients.provider_errors import ProviderProblem
 from promptly.errors import InvalidRequest
 from promptly.extensions import db
@@ -60,7 +60,7 @@ def index() -> str:
             "user_id": user_id,
         },
         states=[(name, customer_view.LABELS[name]) for name in ORDER_STATES],
-        providers=list(words.PROVIDERS.items()),
+        providers=list(labels.PROVIDERS.items()),
         open_cases=cases.count_open(),
     )
 
@@ -82,8 +82,8 @@ def one(number: str) -> str:
         reversals=[_reversal(row, order) for row in reversals.of_order(order.id)],
         events=webhook_inbox.page(MOST_SHOWN, order_id=order.id).rows,
         mails=_mails(order),
-        words=words,
-        notice=notices.notice(subject=number),
+        words=labels,
+        notice=flash_messages.notice(subject=number),
     )
 
 
@@ -92,7 +92,7 @@ def check(number: str) -> AnyResponse:
     settings: Settings = current_app.extensions["settings"]
     with transaction():
         order = orders.find(number)
-        asking.require_account(order.user_id)
+        confirmation.require_account(order.user_id)
         order_id, user_id, before, name = order.id, order.user_id, order.state, order.provider
     if name not in registry.offered(settings):
         raise InvalidRequest("The provider of this purchase is not configured any more.")
@@ -104,7 +104,7 @@ def check(number: str) -> AnyResponse:
     except ProviderProblem as problem:
         after = {"problem": problem.reason}
     with transaction():
-        act = acts.record(
+        act = actor.record(
             "payment.check",
             user_id=user_id,
             subject=number,
@@ -120,7 +120,7 @@ def row_of(order: Order, email: str | None) -> dict[str, Any]:
         "purchase": customer_view.Purchase.of(order),
         "email": email,
         "user_id": order.user_id,
-        "provider": words.PROVIDERS[order.provider],
+        "provider": labels.PROVIDERS[order.provider],
         "test_mode": not order.livemode,
     }
 
@@ -130,16 +130,16 @@ def case_of(case: PaymentCase) -> dict[str, Any]:
     choices = () if case.resolution else cases.CHOICES[case.kind]
     return {
         "case": case,
-        "label": words.plain(words.CASES, case.kind),
-        "choices": [(choice, words.CHOICES[choice][0]) for choice in choices],
-        "resolution": case.resolution and words.plain(words.RESOLUTIONS, case.resolution),
+        "label": labels.plain(labels.CASES, case.kind),
+        "choices": [(choice, labels.CHOICES[choice][0]) for choice in choices],
+        "resolution": case.resolution and labels.plain(labels.RESOLUTIONS, case.resolution),
     }
 
 
 def _reversal(row: PaymentReversal, order: Order) -> dict[str, Any]:
     return {
         "row": row,
-        "label": words.plain(words.REVERSALS, row.kind),
+        "label": labels.plain(labels.REVERSALS, row.kind),
         "state": row.state.replace("_", " "),
         "amount": money.shown(row.amount_minor, order.currency),
         "counts": row.active and row.counts,

@@ -3,7 +3,7 @@
 from flask import current_app, g, redirect, render_template, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from promptly.blueprints.admin import acts, notices, words
+from promptly.blueprints.admin import actor, flash_messages, labels
 from promptly.services.payments import reconciliation
 from promptly.services.payments.providers import registry
 from promptly.settings import Settings
@@ -18,8 +18,8 @@ def index() -> str:
     return render_template(
         "admin/reconciliations.html",
         runs=reconciliation.newest(MOST_SHOWN),
-        providers=[words.PROVIDERS[name] for name in registry.offered(settings)],
-        notice=notices.notice(),
+        providers=[labels.PROVIDERS[name] for name in registry.offered(settings)],
+        notice=flash_messages.notice(),
     )
 
 
@@ -27,5 +27,5 @@ def begin() -> AnyResponse:
     """Ask a worker for a comparison: it takes longer than a page should."""
     with transaction():
         enqueue("promptly.tasks.payments.reconcile", g.actor)
-        act = acts.record("payment.reconcile")
+        act = actor.record("payment.reconcile")
     return redirect(url_for("admin.reconciliations", act=act), 303)

@@ -4,8 +4,8 @@ from flask import current_app, g, redirect, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from promptly import money
-from promptly.blueprints.admin import acts, asking
-from promptly.blueprints.admin.asking import Question
+from promptly.blueprints.admin import actor, confirmation
+from promptly.blueprints.admin.confirmation import Confirmation
 from promptly.errors import InvalidRequest
 from promptly.extensions import db
 from promptly.models import Order, User
@@ -21,8 +21,8 @@ def question(number: str) -> str:
     by_hand = "by_hand" in request.args
     user = None if order.user_id is None else db.session.get(User, order.user_id)
     shown = money.shown(amount, order.currency)
-    return asking.ask(
-        Question(
+    return confirmation.ask(
+        Confirmation(
             title=f"Refund {shown}?",
             facts=[
                 ("Purchase", f"{order.number}, {order.pack}"),
@@ -53,15 +53,15 @@ def refund(number: str) -> AnyResponse:
     """Write the refund down, take the tokens, and ask the provider."""
     with transaction():
         order = orders.lock(orders.find(number).id)
-        asking.require_account(order.user_id)
+        confirmation.require_account(order.user_id)
         if request.form.get("reversed_minor") != str(order.reversed_minor):
             # Sent twice, or something else came between the question and its answer.
             raise InvalidRequest("This purchase has changed since you were asked: look again.")
         before = {"state": order.state, "reversed_minor": order.reversed_minor}
-        row = refunds.ask(
+        row = refunds.request_refund(
             number, amount_minor=_amount_minor(), actor=g.actor, by_hand="by_hand" in request.form
         )
-        act = acts.record(
+        act = actor.record(
             "payment.refund",
             user_id=order.user_id,
             subject=number,
@@ -70,7 +70,7 @@ def refund(number: str) -> AnyResponse:
         )
         row_id = row.id
     # If it stays without an answer, reconciliation asks again.
-    refunds.carry_out(row_id, current_app.extensions["settings"])
+    refunds.execute_refund(row_id, current_app.extensions["settings"])
     return redirect(url_for("admin.purchase", number=number, act=act), 303)
 
 

@@ -17,7 +17,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from promptly.blueprints.page_headers import is_https
 from promptly.clock import utcnow
-from promptly.runtime.redis_client import RedisAway, RedisLane
+from promptly.runtime.redis_client import HotPathRedis, RedisUnavailable
 from promptly.settings import Settings
 
 COOKIE = "promptly_admin"
@@ -79,18 +79,18 @@ def write(response: AnyResponse, session: PanelSession) -> None:
 
 def end(response: AnyResponse, session: PanelSession) -> None:
     """Sign out: the cookie goes, and a copy of it is worth nothing."""
-    # Left as it is, the answer would renew what it ends.
+    # Remaining as it is, the answer would renew what it ends.
     g.panel_session = None
     response.delete_cookie(COOKIE, path=PATH, secure=is_https(), httponly=True, samesite="Strict")
     # Without Redis the browser forgets it all the same.
-    with suppress(RedisAway):
+    with suppress(RedisUnavailable):
         _redis().command("SET", _ended(session), "1", "EX", LONGEST_SECONDS)
 
 
 def _was_ended(session: PanelSession) -> bool:
     try:
         return _redis().command("GET", _ended(session)) is not None
-    except RedisAway:
+    except RedisUnavailable:
         return False
 
 
@@ -109,9 +109,9 @@ def _serializer() -> URLSafeSerializer:
     return URLSafeSerializer(secret, salt="promptly.admin.session", signer_kwargs=options)
 
 
-def _redis() -> RedisLane:
-    lane: RedisLane = current_app.extensions["redis_lane"]
-    return lane
+def _redis() -> HotPathRedis:
+    hot_path: HotPathRedis = current_app.extensions["hot_path_redis"]
+    return hot_path
 
 
 def _now() -> int:

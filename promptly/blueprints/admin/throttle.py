@@ -10,7 +10,7 @@ from collections import OrderedDict
 from contextlib import suppress
 
 from promptly.errors import RateLimited
-from promptly.runtime.redis_client import RedisAway, RedisLane
+from promptly.runtime.redis_client import HotPathRedis, RedisUnavailable
 
 WINDOW_SECONDS = 300
 WRONG_KEYS_PER_ADDRESS = 10
@@ -36,7 +36,7 @@ _LOCAL_WINDOWS = 10_000
 class Throttle:
     """The counts of wrong keys; a window begins with its first."""
 
-    def __init__(self, redis: RedisLane) -> None:
+    def __init__(self, redis: HotPathRedis) -> None:
         self._script = redis.script(SCRIPT)
         self._local = LocalCounts()
 
@@ -44,7 +44,7 @@ class Throttle:
         """Raise RateLimited while this network, or everybody, has to wait."""
         names = _names(network)
         wait_ms = self._local.wait_ms(names)
-        with suppress(RedisAway):
+        with suppress(RedisUnavailable):
             wait_ms = max(wait_ms, self._script(names, [WINDOW_SECONDS * 1000, 0, *_LIMITS]))
         if wait_ms:
             raise RateLimited(
@@ -56,7 +56,7 @@ class Throttle:
         """Count one wrong key."""
         names = _names(network)
         self._local.count(names)
-        with suppress(RedisAway):
+        with suppress(RedisUnavailable):
             self._script(names, [WINDOW_SECONDS * 1000, 1, *_LIMITS])
 
 

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from flask import render_template
 
-from promptly.blueprints.admin import notices, pages
+from promptly.blueprints.admin import flash_messages, pages
 from promptly.blueprints.charts import Series, every_day, stacked
 from promptly.clock import utcnow
 from promptly.services import audit
@@ -32,7 +32,7 @@ def user(user_id: int) -> str:
     acts = audit.entries(RECENT, user_id=user_id)
     return render_template(
         "admin/user.html",
-        notice=notices.notice(user_id),
+        notice=flash_messages.notice(user_id),
         user=row,
         balance=balances.read(user_id),
         chart=stacked(

@@ -2,7 +2,7 @@
 
 from flask import render_template, request
 
-from promptly.blueprints.admin import notices, pages
+from promptly.blueprints.admin import flash_messages, pages
 from promptly.services.accounts import directory
 from promptly.services.accounts.directory import ORDERS, Place
 from promptly.services.accounts.email_addresses import MAX_LENGTH
@@ -29,7 +29,7 @@ def users() -> str:
     )
     return render_template(
         "admin/users.html",
-        notice=notices.notice(),
+        notice=flash_messages.notice(),
         q=part,
         page=page,
         headers={name: _header(name, order, direction) for name in ORDERS},

@@ -3,7 +3,7 @@
 from flask import redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from promptly.blueprints.admin import acts, asking, notices, pages, words
+from promptly.blueprints.admin import actor, confirmation, flash_messages, labels, pages
 from promptly.extensions import db
 from promptly.models import Order, User, WebhookEvent
 from promptly.services.payments import webhook_inbox
@@ -16,8 +16,8 @@ def index() -> str:
     """All events, newest first."""
     state, provider = request.args.get("state"), request.args.get("provider")
     chosen = {
-        "state": state if state in words.EVENTS else None,
-        "provider": provider if provider in words.PROVIDERS else None,
+        "state": state if state in labels.EVENTS else None,
+        "provider": provider if provider in labels.PROVIDERS else None,
     }
     page = webhook_inbox.page(
         PAGE_SIZE, pages.cursor(), state=chosen["state"], provider=chosen["provider"]
@@ -29,7 +29,7 @@ def index() -> str:
         newer=newer,
         older=older,
         chosen=chosen,
-        words=words,
+        words=labels,
     )
 
 
@@ -42,8 +42,8 @@ def one(event_id: int) -> str:
         event=event,
         order=order,
         user=user,
-        words=words,
-        notice=notices.notice(subject=str(event_id)),
+        words=labels,
+        notice=flash_messages.notice(subject=str(event_id)),
     )
 
 
@@ -53,10 +53,10 @@ def replay(event_id: int) -> AnyResponse:
         event = webhook_inbox.find(event_id)
         order, _ = _about(event)
         user_id = None if order is None else order.user_id
-        asking.require_account(user_id)
+        confirmation.require_account(user_id)
         before = {"state": event.state, "attempts": event.attempts}
         webhook_inbox.replay(event_id)
-        act = acts.record(
+        act = actor.record(
             "webhook.replay",
             user_id=user_id,
             subject=str(event_id),

@@ -33,8 +33,8 @@ def ready() -> Response:
 
 def _postgresql() -> bool:
     try:
-        lane = current_gateway().lane
-        return lane.fetch_one("SELECT 1 FROM alembic_version", {}) is not None
+        database = current_gateway().database
+        return database.fetch_one("SELECT 1 FROM alembic_version", {}) is not None
     except (PromptlyError, Exception) as problem:
         logger.info("PostgreSQL not ready", extra={"reason": type(problem).__name__})
         return False
@@ -42,7 +42,7 @@ def _postgresql() -> bool:
 
 def _redis() -> bool:
     try:
-        return bool(current_app.extensions["redis_lane"].client.ping())
+        return bool(current_app.extensions["hot_path_redis"].client.ping())
     except Exception as problem:
         logger.info("Redis not ready", extra={"reason": type(problem).__name__})
         return False

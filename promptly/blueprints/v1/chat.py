@@ -4,7 +4,7 @@ from flask import Response, jsonify
 
 from promptly.blueprints.v1.body import read_body
 from promptly.blueprints.v1.serving import serve_stream, serve_whole
-from promptly.gateway import current_gateway, holding
+from promptly.gateway import current_gateway, hold_placement
 from promptly.gateway.dialects.chat.answer import ChatAnswer, ChatStream
 from promptly.gateway.dialects.chat.request import parse_chat
 
@@ -23,4 +23,6 @@ def count_chat_tokens() -> Response:
     """How many tokens the prompt of such a request has; nothing is charged."""
     gateway = current_gateway()
     chat = parse_chat(read_body(gateway.settings))
-    return jsonify(object="response.input_tokens", input_tokens=holding.count_prompt(gateway, chat))
+    return jsonify(
+        object="response.input_tokens", input_tokens=hold_placement.count_prompt(gateway, chat)
+    )

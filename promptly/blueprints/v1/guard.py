@@ -32,7 +32,7 @@ def admit() -> None:
     count(key_hash)
     if key_hash is None:
         raise InvalidKey
-    caller = authenticate(gateway.lane, key_hash)
+    caller = authenticate(gateway.database, key_hash)
     if caller is None:
         raise InvalidKey
     g.caller = caller

@@ -4,7 +4,7 @@ from flask import Response, jsonify
 
 from promptly.blueprints.v1.body import read_body
 from promptly.blueprints.v1.serving import serve_stream, serve_whole
-from promptly.gateway import current_gateway, holding
+from promptly.gateway import current_gateway, hold_placement
 from promptly.gateway.dialects.messages.answer import MessageAnswer
 from promptly.gateway.dialects.messages.request import parse_count, parse_messages
 from promptly.gateway.dialects.messages.stream import MessageStream
@@ -24,4 +24,4 @@ def count_message_tokens() -> Response:
     """How many tokens the prompt of such a request has; nothing is charged."""
     gateway = current_gateway()
     chat = parse_count(read_body(gateway.settings))
-    return jsonify(input_tokens=holding.count_prompt(gateway, chat))
+    return jsonify(input_tokens=hold_placement.count_prompt(gateway, chat))

@@ -5,7 +5,7 @@ from flask import Response, g, jsonify
 from promptly.blueprints.v1.body import read_body
 from promptly.blueprints.v1.serving import serve_stream, serve_whole
 from promptly.errors import ContextLengthExceeded, InvalidRequest
-from promptly.gateway import Gateway, current_gateway, holding
+from promptly.gateway import Gateway, current_gateway, hold_placement
 from promptly.gateway.dialects.responses.answer import ResponsesAnswer
 from promptly.gateway.dialects.responses.request import parse_responses
 from promptly.gateway.dialects.responses.stream import ResponsesStream
@@ -31,7 +31,7 @@ def count_response_tokens() -> Response:
     gateway = current_gateway()
     chat, _ = parse_responses(read_body(gateway.settings))
     try:
-        tokens = holding.count_prompt(gateway, chat)
+        tokens = hold_placement.count_prompt(gateway, chat)
     except InvalidRequest as problem:
         raise _in_terms_of_input(problem) from None
     return jsonify(object="response.input_tokens", input_tokens=tokens)

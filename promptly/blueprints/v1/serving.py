@@ -7,14 +7,14 @@ from flask import Response, g, request
 
 from promptly.blueprints.v1 import guard
 from promptly.errors import PromptlyError
-from promptly.gateway import current_gateway, holding
+from promptly.gateway import current_gateway, hold_placement
 from promptly.gateway.dialects import Sink, StreamedAnswer, WholeAnswer
 from promptly.gateway.dialects.embeddings.request import EmbeddingsRequest
+from promptly.gateway.disconnects import ClientWatch
 from promptly.gateway.embedding import Embedding
 from promptly.gateway.generation import GenerationRequest
-from promptly.gateway.metered import Metered
+from promptly.gateway.metered_request import MeteredRequest
 from promptly.gateway.relay import Relay
-from promptly.gateway.watching import ClientWatch
 
 
 def serve_stream(endpoint: str, generation: GenerationRequest, answer: StreamedAnswer) -> Response:
@@ -39,7 +39,9 @@ def serve_whole(endpoint: str, generation: GenerationRequest, answer: WholeAnswe
 def serve_embeddings(endpoint: str, asked: EmbeddingsRequest) -> Response:
     """Answer with a list of vectors; `endpoint` is what the usage event names."""
     gateway, caller = current_gateway(), guard.caller()
-    hold = holding.place_exactly(gateway, caller, g.request_uuid, endpoint, asked, asked.bounds)
+    hold = hold_placement.place_exactly(
+        gateway, caller, g.request_uuid, endpoint, asked, asked.bounds
+    )
     embedding = Embedding(gateway, caller, g.request_uuid, endpoint, asked, hold)
     return _run(embedding, asked.ignored, embedding.answer)
 
@@ -47,11 +49,11 @@ def serve_embeddings(endpoint: str, asked: EmbeddingsRequest) -> Response:
 def _start(endpoint: str, generation: GenerationRequest, sink: Sink | None) -> Relay:
     """Hold the request's cost and make its relay."""
     gateway, caller = current_gateway(), guard.caller()
-    placed = holding.place(gateway, caller, g.request_uuid, endpoint, generation)
+    placed = hold_placement.place(gateway, caller, g.request_uuid, endpoint, generation)
     return Relay(gateway, caller, g.request_uuid, endpoint, generation, placed, sink)
 
 
-def _run(metered: Metered, ignored: tuple[str, ...], build: Callable[[], bytes]) -> Response:
+def _run(metered: MeteredRequest, ignored: tuple[str, ...], build: Callable[[], bytes]) -> Response:
     """Run a request to its settled end, then build its answer."""
     headers = _standing_headers(ignored)
     watch = _watch(metered)
@@ -65,9 +67,9 @@ def _run(metered: Metered, ignored: tuple[str, ...], build: Callable[[], bytes])
     return Response(build(), headers=headers, mimetype="application/json")
 
 
-def _watch(metered: Metered) -> ClientWatch:
-    watch = ClientWatch(request.environ, lambda: metered.live.stop("client_disconnected"))
-    metered.live.hang_up = watch.hang_up
+def _watch(metered: MeteredRequest) -> ClientWatch:
+    watch = ClientWatch(request.environ, lambda: metered.in_flight.stop("client_disconnected"))
+    metered.in_flight.hang_up = watch.hang_up
     return watch
 
 

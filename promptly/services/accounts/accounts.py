@@ -1,18 +1,18 @@
-"""Accounts: registration, reissue of a key, closing and removal.
+"""Accounts: registration, look-up, reissue of a key.
 
 Lock order everywhere: account, order, mail, key, balance. An account's lock (`lock`) puts
 registrations, reissues, checkouts and mails that are just making a key one after the other.
+`services.account_deletion` closes and removes accounts.
 """
 
-from sqlalchemy import delete, func, select, text, update
+from sqlalchemy import select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from promptly.errors import InvalidRequest, NotFound
 from promptly.extensions import db
-from promptly.models import Balance, Hold, UsageEvent, UsageRollup, User
+from promptly.models import Balance, User
 from promptly.services.accounts import email_addresses, keys, trials
 from promptly.services.mail import outbox
-from promptly.services.payments import orders
 from promptly.settings import Settings
 
 
@@ -114,59 +114,10 @@ def lock(user_id: int) -> None:
     db.session.execute(statement, {"user_id": user_id})
 
 
-def close(user_id: int) -> None:
-    """Begin to delete an account: from this commit on nobody gets in, and it is mailed nothing.
-
-    Its address is forgotten here already, so whoever registers it meanwhile gets an account of
-    their own. `closing` has the steps that follow.
-    """
-    lock(user_id)
-    outbox.cancel_unsent(user_id)
-    outbox.spend_links(user_id)
-    keys.revoke_all(user_id)
-    db.session.execute(
-        update(User)
-        .where(User.id == user_id, User.closed_at.is_(None))
-        # No address looks like this, so nothing finds it by one.
-        .values(closed_at=func.now(), email=f"deleted-{user_id}")
-    )
-
-
-def list_closed(limit: int = 100) -> list[int]:
-    """The ids of accounts whose deletion has begun."""
-    query = select(User.id).where(User.closed_at.is_not(None)).order_by(User.id).limit(limit)
-    return list(db.session.scalars(query))
-
-
 def is_closed(user_id: int) -> bool:
     """Whether an account's deletion has begun, or ended."""
     query = select(User.id).where(User.id == user_id, User.closed_at.is_(None))
     return db.session.scalar(query) is None
-
-
-def remove(user_id: int, *, only_idle: bool = False) -> bool:
-    """Remove an account and all that names it; its mailbox stays remembered, by hash.
-
-    With `only_idle` an account with running requests stays, and False is returned. Otherwise they
-    find no account when they settle, and charge nothing. Purchases stay, and belong to nobody then.
-    """
-    lock(user_id)
-    # Now, because deleting the account below changes them after its balance is locked.
-    orders.lock_all_of(user_id)
-    keys.revoke_all(user_id)
-    holds = select(Hold.request_id).where(Hold.user_id == user_id).order_by(Hold.request_id)
-    # The order in which settlements lock: hold, then balance.
-    db.session.execute(holds.with_for_update())
-    balance = select(Balance.user_id).where(Balance.user_id == user_id)
-    db.session.execute(balance.with_for_update())
-    # Asked when the balance is locked: from then on no hold can be placed.
-    if only_idle and db.session.execute(holds.where(Hold.state == "open")).first() is not None:
-        return False
-    db.session.execute(delete(Balance).where(Balance.user_id == user_id))
-    for table in (Hold, UsageEvent, UsageRollup):
-        db.session.execute(delete(table).where(table.user_id == user_id))
-    db.session.execute(delete(User).where(User.id == user_id))
-    return True
 
 
 def _insert(address: str, settings: Settings) -> User | None:

@@ -13,7 +13,7 @@ WHERE k.key_hash = %(key_hash)s AND k.revoked_at IS NULL
 """
 
 
-class Lane(Protocol):
+class Database(Protocol):
     def look_up(self, statement: str, parameters: dict[str, Any]) -> tuple[Any, ...] | None: ...
 
 
@@ -26,7 +26,7 @@ class Caller:
     available_tokens: int
 
 
-def authenticate(lane: Lane, key_hash: bytes) -> Caller | None:
+def authenticate(database: Database, key_hash: bytes) -> Caller | None:
     """The owner of the key with this hash, or None if there is no such good key."""
-    row = lane.look_up(_STATEMENT, {"key_hash": key_hash})
+    row = database.look_up(_STATEMENT, {"key_hash": key_hash})
     return None if row is None else Caller(*row)

@@ -13,7 +13,7 @@ SILENT_SECONDS = 8
 ANY_NUMBER = 2**31 - 1
 
 
-class Lane(Protocol):
+class Database(Protocol):
     """What metering needs of the database: single statements, each its own transaction."""
 
     def fetch_one(self, statement: str, parameters: dict[str, Any]) -> tuple[Any, ...] | None: ...
@@ -60,7 +60,7 @@ class Charge:
 
 
 def place_hold(
-    lane: Lane,
+    database: Database,
     *,
     request_id: uuid.UUID,
     user_id: int,
@@ -87,15 +87,17 @@ def place_hold(
         "minimum": minimum_tokens,
         "max_open_holds": max_open_holds,
     }
-    row = lane.fetch_one(sql.PLACE_HOLD, parameters)
+    row = database.fetch_one(sql.PLACE_HOLD, parameters)
     if row is not None and not row[0] and row[4] >= max_open_holds and row[2] >= minimum_tokens:
         # Perhaps some of the account's requests died with their process.
-        silent = lane.fetch_one(
+        silent = database.fetch_one(
             sql.SILENT_HOLDS, {"user_id": user_id, "silent_seconds": SILENT_SECONDS}
         )
         if silent is not None and silent[0]:
             max_open_holds += silent[0]
-            row = lane.fetch_one(sql.PLACE_HOLD, parameters | {"max_open_holds": max_open_holds})
+            row = database.fetch_one(
+                sql.PLACE_HOLD, parameters | {"max_open_holds": max_open_holds}
+            )
     if row is None:
         raise InsufficientQuota(f"This account has no balance. Top up at {top_up_url}")
     placed, held, available, reserved, open_holds = row
@@ -118,33 +120,37 @@ def place_hold(
     )
 
 
-def place_lost_hold(lane: Lane, hold: Hold, wanted_tokens: int) -> int | None:
+def place_lost_hold(database: Database, hold: Hold, wanted_tokens: int) -> int | None:
     """Place a running request's hold again, as far as the balance reaches; return what it holds.
 
     PostgreSQL loses a hold when it crashes before it has written it. None when it was not lost
     but has ended (recovered while this process stood still), or the account is gone.
     """
     terms = {"wanted": wanted_tokens, "minimum": 0, "max_open_holds": ANY_NUMBER}
-    row = lane.fetch_one(sql.PLACE_LOST_HOLD, hold.terms | terms)
+    row = database.fetch_one(sql.PLACE_LOST_HOLD, hold.terms | terms)
     return int(row[1]) if row is not None and row[0] else None
 
 
-def adjust_hold(lane: Lane, request_id: uuid.UUID, target_tokens: int) -> int | None:
+def adjust_hold(database: Database, request_id: uuid.UUID, target_tokens: int) -> int | None:
     """Move a hold towards `target_tokens` and return what it holds now.
 
     Less than the target when the balance does not cover it; None when the hold is not open
     (recovered while this process was stalled, or lost in a crash of PostgreSQL).
     """
-    row = lane.fetch_one(sql.ADJUST_HOLD, {"request_id": str(request_id), "target": target_tokens})
+    row = database.fetch_one(
+        sql.ADJUST_HOLD, {"request_id": str(request_id), "target": target_tokens}
+    )
     return None if row is None or row[0] is None else int(row[0])
 
 
-def checkpoint(lane: Lane, counts: Sequence[tuple[uuid.UUID, int, int]]) -> dict[uuid.UUID, bool]:
+def checkpoint(
+    database: Database, counts: Sequence[tuple[uuid.UUID, int, int]]
+) -> dict[uuid.UUID, bool]:
     """Note (request, prompt tokens, completion tokens) so far; return those still open.
 
     Of each it is told whether its account is being deleted, so that it has to end.
     """
-    rows = lane.fetch_all(
+    rows = database.fetch_all(
         sql.CHECKPOINT,
         {
             "request_ids": [str(request_id) for request_id, _, _ in counts],
@@ -155,22 +161,22 @@ def checkpoint(lane: Lane, counts: Sequence[tuple[uuid.UUID, int, int]]) -> dict
     return {uuid.UUID(str(row[0])): bool(row[1]) for row in rows}
 
 
-def settle(lane: Lane, settlement: Settlement) -> Charge | None:
+def settle(database: Database, settlement: Settlement) -> Charge | None:
     """Charge a request against its hold and free the rest; durable when it returns.
 
     Returns None when the hold is not open: `recovery.settle_late` then finds out why. May be
     repeated after a failure that left its effect unknown.
     """
-    row = lane.fetch_one(sql.SETTLE, parameters_of(settlement))
+    row = database.fetch_one(sql.SETTLE, parameters_of(settlement))
     return None if row is None else Charge(*row)
 
 
-def settle_many(lane: Lane, settlements: Sequence[Settlement]) -> list[Charge | None]:
+def settle_many(database: Database, settlements: Sequence[Settlement]) -> list[Charge | None]:
     """As `settle`, for many at once and with one wait for the disk; all or none of them.
 
     Raises ServiceUnavailable also when a lock that somebody else keeps is in the way.
     """
-    rows = lane.fetch_all(
+    rows = database.fetch_all(
         sql.SETTLE_MANY,
         {
             "request_ids": [str(item.request_id) for item in settlements],

@@ -1,12 +1,14 @@
 """Payments: packs are ordered, paid at a provider, credited once, and refunded.
 
-    checkout        a customer wants to pay: the order, then the provider's page
-    inbox           a webhook came: what is it about?
-    syncing         what does the provider say about this order? fetched and applied under a lease
-    applying        a provider's truth becomes states, credits, reversals and cases
-    reconciliation  all of it, whether or not a webhook came
-    refunds, resolving    what an operator asks for and decides
+    checkout                   create an order and send the customer to the provider's page
+    webhook_inbox              store a provider's event
+    webhook_handler            find out which order an event is about
+    sync                       fetch the provider's snapshot of an order and apply it, under a lease
+    apply                      turn a snapshot into states, credits, reversals and cases
+    reconciliation             do all of it, whether or not a webhook arrived
+    refunds, case_decisions    what an operator requests and decides
+    providers/                 the protocol of a provider, the registry, Stripe and BTCPay
 
-`checkout`, `inbox`, `syncing`, `reconciliation` and `refunds.carry_out` open transactions of their
-own, because none may be open while a provider is asked; call them outside of any.
+`checkout`, `webhook_handler`, `sync`, `reconciliation` and `refunds.execute_refund` open their own
+transactions, because none may be open during a call to a provider; call them outside of any.
 """

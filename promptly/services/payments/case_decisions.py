@@ -13,7 +13,7 @@ _DISMISSED = {"paid_partial": "expired", "paid_late": "expired"}
 def resolve(
     case_id: int, choice: str, *, actor: str, note: str | None = None
 ) -> tuple[PaymentCase, int | None]:
-    """Decide a case; with a refund, also its row, which `refunds.carry_out` then has to do.
+    """Decide a case; with a refund, also its row, which `refunds.execute_refund` then has to do.
 
     Raises NotFound, and InvalidRequest if the case does not offer this, has been decided, or this
     cannot be done any more.

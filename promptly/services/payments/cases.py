@@ -21,7 +21,7 @@ from promptly.errors import InvalidRequest, NotFound
 from promptly.extensions import db
 from promptly.models import Order, PaymentCase
 from promptly.services.paging import NEWEST, Cursor, Page, newest_first
-from promptly.services.payments.snapshot import Truth
+from promptly.services.payments.snapshot import ProviderSnapshot
 
 CREDIT, REFUND, DISMISS, TAKE_BACK = "credit", "refund", "dismiss", "take_back"
 SUPERSEDED = "superseded"
@@ -74,15 +74,15 @@ def raise_case(
     ).one()
 
 
-def raise_unknown(truth: Truth) -> None:
+def raise_unknown(snapshot: ProviderSnapshot) -> None:
     """The case of money for an order that is not here, after an old backup was restored perhaps."""
     raise_case(
         "unknown_order",
-        provider=truth.provider,
-        checkout_id=truth.checkout_id,
+        provider=snapshot.provider,
+        checkout_id=snapshot.checkout_id,
         order_id=None,
-        detail=f"Money came for {truth.order_number}, which is not in this database.",
-        paid_minor=truth.paid_minor,
+        detail=f"Money came for {snapshot.order_number}, which is not in this database.",
+        paid_minor=snapshot.paid_minor,
     )
 
 

@@ -8,7 +8,7 @@ closes the order.
 import logging
 from datetime import timedelta
 
-from promptly.clients.provider_errors import ProviderAway, ProviderProblem, ProviderRefused
+from promptly.clients.provider_errors import ProviderProblem, ProviderRefused, ProviderUnavailable
 from promptly.errors import InvalidRequest, PaymentRefused, PaymentUnavailable
 from promptly.models import Order
 from promptly.packs import Pack
@@ -17,7 +17,7 @@ from promptly.services.payments import apply, orders, webhook_inbox
 from promptly.services.payments.orders import Leased
 from promptly.services.payments.providers import registry
 from promptly.services.payments.providers.base import OrderFacts, Provider
-from promptly.services.payments.snapshot import Checkout, Truth
+from promptly.services.payments.snapshot import Checkout, ProviderSnapshot
 from promptly.settings import Settings
 from promptly.transactions import transaction
 
@@ -44,8 +44,8 @@ def start(user_id: int, pack_name: str, provider_name: str, settings: Settings) 
         if isinstance(taken, str):
             return taken
         order, holder = taken.order, taken.holder
-        facts, was_unanswered = OrderFacts.of(order), order.unanswered
-        orders.asked(order)
+        facts, was_unanswered = OrderFacts.of(order), order.response_pending
+        orders.mark_requested(order)
     patience = registry.CUSTOMER_WAITS_SECONDS
     with registry.connect(provider_name, settings, patience) as provider:
         try:
@@ -104,11 +104,11 @@ def _open_page(order: Order) -> str | None:
     return order.checkout_url if order.state == "open" else None
 
 
-def _find_again(provider: Provider, order: OrderFacts) -> Truth:
-    """What an earlier attempt has made; raises ProviderAway if that is still to be seen."""
+def _find_again(provider: Provider, order: OrderFacts) -> ProviderSnapshot:
+    """What an earlier attempt has made; raises ProviderUnavailable if that is still to be seen."""
     found = provider.find(order)
     if found is None:
-        raise ProviderAway("an earlier attempt has not been answered")
+        raise ProviderUnavailable("an earlier attempt has not been answered")
     return found
 
 
@@ -118,18 +118,18 @@ def _opened(order: OrderFacts, holder: str, checkout: Checkout) -> str:
         if held is not None:
             held.checkout_id, held.checkout_url = checkout.checkout_id, checkout.url
             held.livemode, held.expires_at = checkout.livemode, checkout.expires_at
-            held.unanswered = False
+            held.response_pending = False
             orders.move(held, "open")
             orders.release(held)
             webhook_inbox.wake(held.id)
     return checkout.url
 
 
-def _adopted(order: OrderFacts, holder: str, found: Truth) -> str:
+def _adopted(order: OrderFacts, holder: str, found: ProviderSnapshot) -> str:
     with transaction():
         held = orders.locked_by(order.id, holder)
         if held is not None:
-            held.unanswered = False
+            held.response_pending = False
             apply.apply(held, found)
             orders.release(held)
             webhook_inbox.wake(held.id)
@@ -145,11 +145,11 @@ def _failed(order: OrderFacts, holder: str, problem: ProviderProblem) -> None:
         if held is None:
             return
         if isinstance(problem, ProviderRefused):
-            held.unanswered = False
+            held.response_pending = False
             orders.move(held, "failed")
-        elif isinstance(problem, ProviderAway) and problem.answered:
+        elif isinstance(problem, ProviderUnavailable) and problem.answered:
             # Asked the same way again, it would only repeat its answer.
-            held.unanswered = False
+            held.response_pending = False
             held.attempt += 1
         orders.release(held, problem.reason)
     fields = {"order": order.number, "reason": problem.reason, "code": problem.code}

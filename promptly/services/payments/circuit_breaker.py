@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from promptly.clients.provider_errors import ProviderAway
+from promptly.clients.provider_errors import ProviderUnavailable
 
 LONG_SECONDS = 5.0
 PAUSE_SECONDS = 60.0
@@ -22,7 +22,7 @@ def noticed(provider: str) -> Iterator[None]:
     began = time.monotonic()
     try:
         yield
-    except ProviderAway:
+    except ProviderUnavailable:
         now = time.monotonic()
         if now - began >= LONG_SECONDS:
             _until[provider] = now + PAUSE_SECONDS

@@ -27,7 +27,7 @@ class Lot:
 
 
 @dataclass(frozen=True)
-class Left:
+class Remaining:
     """What is left of an order's lot, and how much of that no running request holds."""
 
     unspent_tokens: int
@@ -50,11 +50,11 @@ def of_account(user_id: int) -> list[Lot]:
     return [Lot(*row) for row in db.session.execute(_OF_ACCOUNT, {"user_id": user_id})]
 
 
-def left_of(user_id: int, number: str, *, lock: bool) -> Left:
+def remaining(user_id: int, number: str, *, lock: bool) -> Remaining:
     """What is left of the lot of the order `number`; exact until the transaction ends if locked."""
     parameters = {"user_id": user_id, "number": number}
     db.session.flush()
     # A statement of its own: what the next one sees is then as new as the lock.
     free = db.session.scalar(_LOCK if lock else _READ, parameters) or 0
     unspent = db.session.scalar(_UNSPENT, parameters) or 0
-    return Left(unspent_tokens=unspent, free_tokens=min(unspent, free))
+    return Remaining(unspent_tokens=unspent, free_tokens=min(unspent, free))

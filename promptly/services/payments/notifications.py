@@ -17,21 +17,21 @@ CONTESTED = frozenset({"disputed", "charged_back", "invalid"})
 
 
 @dataclass(frozen=True)
-class Standing:
+class OrderView:
     """What the customer knows of an order."""
 
     state: str
     refunded_minor: int
 
     @classmethod
-    def of(cls, order: Order) -> "Standing":
+    def of(cls, order: Order) -> "OrderView":
         """The order as it is now."""
         return cls(order.state, order.refunded_minor)
 
 
-def tell_what_changed(order: Order, before: Standing) -> None:
+def tell_what_changed(order: Order, before: OrderView) -> None:
     """Mail the order's owner what is new since `before`, if something is."""
-    news = _news(before, Standing.of(order))
+    news = _news(before, OrderView.of(order))
     user = None if order.user_id is None else db.session.get(User, order.user_id)
     if not news or user is None:
         return
@@ -47,7 +47,7 @@ def tell_what_changed(order: Order, before: Standing) -> None:
         outbox.add(kind, user.email, user_id=user.id, payload=payload | {"event": event})
 
 
-def _news(before: Standing, now: Standing) -> list[tuple[str, str]]:
+def _news(before: OrderView, now: OrderView) -> list[tuple[str, str]]:
     """The kinds of mail with what happened."""
     news = []
     if now.refunded_minor != before.refunded_minor:

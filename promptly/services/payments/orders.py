@@ -217,10 +217,10 @@ def locked_by(order_id: int, holder: str) -> Order | None:
     return order if order.leased_by == holder else None
 
 
-def asked(order: Order) -> None:
+def mark_requested(order: Order) -> None:
     """Note that the provider is about to be asked for a page, and has not answered yet."""
-    order.unanswered = True
-    order.called_at = utcnow()
+    order.response_pending = True
+    order.requested_at = utcnow()
     db.session.flush()
 
 

@@ -33,7 +33,7 @@ from promptly.services.payments import (
 )
 from promptly.services.payments.providers import registry
 from promptly.services.payments.providers.base import Provider
-from promptly.services.payments.snapshot import Truth
+from promptly.services.payments.snapshot import ProviderSnapshot
 from promptly.services.payments.sync import Synced
 from promptly.settings import Settings
 from promptly.transactions import transaction
@@ -171,8 +171,8 @@ def _compare(provider: Provider, begun: _Run, report: Report) -> None:
     report.pages_listed += len(listed)
     if len(listed) >= MOST_LISTED:
         report.problems.append(f"{provider.name}: more than {MOST_LISTED} pages")
-    for truth in listed:
-        _compare_page(truth, provider, report)
+    for snapshot in listed:
+        _compare_page(snapshot, provider, report)
     events = provider.events(begun.since, MOST_LISTED)
     report.events_listed += len(events)
     with transaction():
@@ -195,21 +195,21 @@ def _sync(
         report.problems.append(f"order {order_id}: {type(problem).__name__}")
 
 
-def _compare_page(truth: Truth, provider: Provider, report: Report) -> None:
-    if truth.order_number is None:
+def _compare_page(snapshot: ProviderSnapshot, provider: Provider, report: Report) -> None:
+    if snapshot.order_number is None:
         return
     with transaction():
-        order_id = orders.id_of(provider.name, number=truth.order_number)
+        order_id = orders.id_of(provider.name, number=snapshot.order_number)
         if order_id is None:
             report.pages_unknown += 1
-            if truth.has_money:
-                cases.raise_unknown(truth)
+            if snapshot.has_money:
+                cases.raise_unknown(snapshot)
             return
         agrees = orders.agrees(
-            order_id, truth.checkout_id, truth.provider_status, has_money=truth.has_money
+            order_id, snapshot.checkout_id, snapshot.provider_status, has_money=snapshot.has_money
         )
     if not agrees:
-        _sync(order_id, provider, report, truth.checkout_id)
+        _sync(order_id, provider, report, snapshot.checkout_id)
 
 
 def _handle_events(settings: Settings, begun: _Run, report: Report) -> None:
@@ -229,7 +229,7 @@ def _finish_refunds(settings: Settings, begun: _Run, report: Report) -> None:
     for row_id in waiting:
         if begun.left <= 0:
             return
-        outcome = refunds.carry_out(row_id, settings)
+        outcome = refunds.execute_refund(row_id, settings)
         if outcome is not None and outcome.state == reversals.REQUESTED:
             # Still no answer: the others can wait for the next run.
             return

@@ -46,7 +46,7 @@ class Outcome:
     actor: str
     provider_id: str | None
     link: str | None
-    unanswered: bool
+    response_pending: bool
     last_error: str | None
 
     @classmethod
@@ -63,15 +63,15 @@ def quote(order: Order, *, lock: bool = False) -> Quote:
     most = order.amount_minor - order.reversed_minor
     if order.user_id is None:
         return Quote(most, 0)
-    left = lots.left_of(order.user_id, order.number, lock=lock)
+    left = lots.remaining(order.user_id, order.number, lock=lock)
     unspent = amount_of(left.free_tokens, order.tokens, order.amount_minor)
     return Quote(most, min(most, unspent))
 
 
-def ask(
+def request_refund(
     number: str, *, amount_minor: int | None, actor: str, by_hand: bool = False
 ) -> PaymentReversal:
-    """Write down a refund of a credited order and take its tokens; `carry_out` does the rest.
+    """Write down a refund of a credited order and take its tokens; `execute_refund` does the rest.
 
     Without an amount it is for what is unspent. `by_hand`: the operator has refunded it himself
     where we cannot see it. Raises NotFound, and InvalidRequest (param `amount`).
@@ -111,7 +111,7 @@ def ask_uncredited(order: Order, amount_minor: int, actor: str, *, surplus: bool
     return _add(order, amount_minor, actor, state=REQUESTED, counts=not surplus).id
 
 
-def carry_out(row_id: int, settings: Settings) -> Outcome | None:
+def execute_refund(row_id: int, settings: Settings) -> Outcome | None:
     """Ask the provider for a refund that was written down; None if somebody is busy with it.
 
     Opens transactions of its own. Raises nothing of the provider's: the outcome says how it went.
@@ -130,7 +130,7 @@ def carry_out(row_id: int, settings: Settings) -> Outcome | None:
             orders.release(lease.order)
             return Outcome.of(row)
         facts, refund = OrderFacts.of(lease.order), RefundFacts.of(row)
-        row.unanswered = True
+        row.response_pending = True
     made: RefundMade | ProviderProblem
     try:
         patience = registry.OPERATOR_WAITS_SECONDS
@@ -159,14 +159,14 @@ def _record(order: Order, row_id: int, made: RefundMade | ProviderProblem) -> No
     row = db.session.get_one(PaymentReversal, row_id, populate_existing=True)
     if isinstance(made, RefundMade):
         reversals.record(order, [made.reversal])
-        row.link, row.unanswered = made.link, False
+        row.link, row.response_pending = made.link, False
         if order.credited_at is None and row.counts:
             orders.move(order, "refunded")
     elif row.state == REQUESTED:
         # Unless a webhook has told meanwhile that it was made after all.
         row.last_error = made.reason
         if isinstance(made, ProviderRefused):
-            row.state, row.active, row.unanswered = "failed", False, False
+            row.state, row.active, row.response_pending = "failed", False, False
         row.updated_at = func.now()
     db.session.flush()
     reversals.settle(order, actor=row.actor)

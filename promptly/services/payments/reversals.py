@@ -17,7 +17,7 @@ from promptly.extensions import db
 from promptly.models import Order, PaymentReversal
 from promptly.services.ledger import ledger
 from promptly.services.payments import lots, notifications, orders
-from promptly.services.payments.notifications import Standing
+from promptly.services.payments.notifications import OrderView
 from promptly.services.payments.snapshot import Reversal, tokens_reversed
 
 REQUESTED = "requested"
@@ -58,7 +58,7 @@ def settle(order: Order, *, actor: str) -> None:
     # A refund of ours that the provider has not taken on yet takes the tokens, so that they are
     # not spent meanwhile; the customer hears of it when it is certain.
     certain = sum(row.amount_minor for row in refunds if row.state != REQUESTED)
-    before = Standing.of(order)
+    before = OrderView.of(order)
     order.refunded_minor = certain
     order.reversed_minor = min(order.amount_minor, sum(row.amount_minor for row in rows))
     if order.credited_at is not None:
@@ -82,7 +82,7 @@ def _move_tokens(order: Order, user_id: int, actor: str) -> None:
     wanted = tokens_reversed(order.tokens, order.amount_minor, order.reversed_minor)
     difference = wanted - order.tokens_taken
     if difference > 0:
-        left = lots.left_of(user_id, order.number, lock=True)
+        left = lots.remaining(user_id, order.number, lock=True)
         difference = min(difference, left.free_tokens)
     if difference:
         order.reversal_count += 1

@@ -31,13 +31,13 @@ class Reversal:
 
 
 @dataclass(frozen=True)
-class Truth:
+class ProviderSnapshot:
     """One checkout, with everything that was reversed of its payment.
 
-    `status` is open, processing, paid, expired or failed. `oddity` says what the operator should
-    know beyond it: paid_late, paid_partial, paid_over, unconfirmed. `order_number` is what our own
-    metadata says; None for a checkout that is none of ours. `paid_minor` is what has come in, if
-    the provider says so; `provider_status` is the status in the provider's own words.
+    `status` is open, processing, paid, expired or failed; `provider_status` is the provider's own
+    word for it. `discrepancy` is set if an operator has to look at it: paid_late, paid_partial,
+    paid_over, unconfirmed. `order_number` comes from our own metadata; None for a checkout that is
+    not ours. `paid_minor` is the amount received, if the provider reports it.
     """
 
     provider: str
@@ -51,13 +51,13 @@ class Truth:
     url: str | None = None
     payment_id: str | None = None
     paid_minor: int | None = None
-    oddity: str | None = None
+    discrepancy: str | None = None
     reversals: tuple[Reversal, ...] = ()
 
     @property
     def has_money(self) -> bool:
         """Whether the customer has parted with money."""
-        return self.status == "paid" or self.oddity is not None
+        return self.status == "paid" or self.discrepancy is not None
 
 
 def tokens_reversed(tokens: int, amount_minor: int, reversed_minor: int) -> int:

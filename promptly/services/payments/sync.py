@@ -12,7 +12,7 @@ from promptly.clock import utcnow
 from promptly.models import Order
 from promptly.services.payments import apply, orders, webhook_inbox
 from promptly.services.payments.providers.base import OrderFacts, Provider
-from promptly.services.payments.snapshot import Truth
+from promptly.services.payments.snapshot import ProviderSnapshot
 from promptly.transactions import transaction
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ def sync(order_id: int, provider: Provider, checkout_id: str | None = None) -> S
             return None
         facts = OrderFacts.of(lease.order)
     try:
-        truth = _fetch(provider, facts, checkout_id)
+        snapshot = _fetch(provider, facts, checkout_id)
     except ProviderProblem as problem:
         with transaction():
             held = orders.locked_by(order_id, lease.holder)
@@ -52,7 +52,7 @@ def sync(order_id: int, provider: Provider, checkout_id: str | None = None) -> S
         if held is None:
             return None
         before = held.state
-        orders.release(held, _apply(held, truth))
+        orders.release(held, _apply(held, snapshot))
         webhook_inbox.wake(order_id)
         synced = Synced(held.number, before, held.state)
     if synced.before != synced.after:
@@ -60,16 +60,18 @@ def sync(order_id: int, provider: Provider, checkout_id: str | None = None) -> S
     return synced
 
 
-def _fetch(provider: Provider, order: OrderFacts, checkout_id: str | None) -> Truth | None:
+def _fetch(
+    provider: Provider, order: OrderFacts, checkout_id: str | None
+) -> ProviderSnapshot | None:
     known = checkout_id or order.checkout_id
     return provider.find(order) if known is None else provider.fetch(known)
 
 
-def _apply(order: Order, truth: Truth | None) -> str | None:
+def _apply(order: Order, snapshot: ProviderSnapshot | None) -> str | None:
     """Apply it, and say what should be remembered as wrong, if something is."""
-    if truth is not None:
-        apply.apply(order, truth)
-    elif order.state == "created" and order.called_at < utcnow() - orders.CALL_GRACE:
+    if snapshot is not None:
+        apply.apply(order, snapshot)
+    elif order.state == "created" and order.requested_at < utcnow() - orders.CALL_GRACE:
         orders.move(order, "failed")
         return NEVER_MADE
     return None

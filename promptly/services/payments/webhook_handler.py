@@ -5,7 +5,7 @@ Opens transactions of its own; call it outside of any.
 
 import logging
 
-from promptly.clients.provider_errors import ProviderHasNone, ProviderProblem
+from promptly.clients.provider_errors import ProviderNotFound, ProviderProblem
 from promptly.services.payments import cases, circuit_breaker, orders, sync, webhook_inbox
 from promptly.services.payments.providers import registry
 from promptly.services.payments.providers.base import Provider
@@ -67,7 +67,7 @@ def _handle(lease: Lease, provider: Provider) -> None:
         webhook_inbox.assign(lease, order_id)
     try:
         synced = sync.sync(order_id, provider, checkout_id)
-    except ProviderHasNone as problem:
+    except ProviderNotFound as problem:
         raise _Unused("parked", f"the provider has no such page: {checkout_id}") from problem
     with transaction():
         if synced is not None:
@@ -97,7 +97,7 @@ def _checkout_of(event: ReceivedEvent, provider: Provider) -> str:
         with transaction():
             known = orders.checkout_of_payment(provider.name, subject.payment_id)
         found = known or provider.checkout_of(subject.payment_id)
-    except ProviderHasNone as problem:
+    except ProviderNotFound as problem:
         raise _Unused("parked", f"the provider has no such object: {event.object_id}") from problem
     if found is None:
         raise _Unused("ignored", "the payment was made in no checkout")
@@ -110,17 +110,17 @@ def _order_of(checkout_id: str, provider: Provider) -> int:
     if order_id is not None:
         return order_id
     try:
-        truth = provider.fetch(checkout_id)
-    except ProviderHasNone as problem:
+        snapshot = provider.fetch(checkout_id)
+    except ProviderNotFound as problem:
         raise _Unused("parked", f"the provider has no such page: {checkout_id}") from problem
-    if truth.order_number is None:
+    if snapshot.order_number is None:
         raise _Unused("ignored", "the page was not made by promptly")
     with transaction():
-        order_id = orders.id_of(provider.name, number=truth.order_number)
-        if order_id is None and truth.has_money:
-            cases.raise_unknown(truth)
+        order_id = orders.id_of(provider.name, number=snapshot.order_number)
+        if order_id is None and snapshot.has_money:
+            cases.raise_unknown(snapshot)
     if order_id is None:
-        raise _Unused("parked", f"there is no order {truth.order_number}")
+        raise _Unused("parked", f"there is no order {snapshot.order_number}")
     return order_id
 
 

@@ -6,12 +6,12 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from promptly.sandbox.btcpay import SimulatedBTCPay
-from promptly.sandbox.stripe import SimulatedStripe
 from promptly.settings import Secret
+from sandbox.btcpay import SimulatedBTCPay
+from sandbox.stripe import SimulatedStripe
 from tests.blueprints.admin.panel import Panel
 from tests.conftest import AppFactory
-from tests.shop import Shop, configuration
+from tests.support.shop import Shop, configuration
 
 ADMIN_KEY = "the-operators-key-0123456789-abcdefgh"
 NAVIGATION = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Site": "none"}

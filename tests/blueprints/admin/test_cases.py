@@ -6,14 +6,14 @@ import pytest
 from sqlalchemy import text
 
 from promptly.blueprints.admin import cases as case_pages
-from promptly.blueprints.admin import words
+from promptly.blueprints.admin import labels
 from promptly.models import PaymentCase
 from promptly.services.payments import cases
 from promptly.transactions import transaction
-from tests import factories
 from tests.blueprints.admin.panel import XSS, Panel
-from tests.factories import order as make_order
-from tests.shop import Shop
+from tests.support import factories
+from tests.support.factories import order as make_order
+from tests.support.shop import Shop
 
 
 def raised(pages: Panel, kind: str = "amount", **values: Any) -> tuple[int, str]:
@@ -35,22 +35,22 @@ def test_nothing_to_decide(pages: Panel) -> None:
 
 
 def test_every_kind_and_choice_has_words() -> None:
-    assert set(words.CASES) == set(cases.CHOICES)
+    assert set(labels.CASES) == set(cases.CHOICES)
     offered = {choice for choices in cases.CHOICES.values() for choice in choices}
-    assert offered == set(words.CHOICES) == set(words.RESOLUTIONS) - {cases.SUPERSEDED}
+    assert offered == set(labels.CHOICES) == set(labels.RESOLUTIONS) - {cases.SUPERSEDED}
 
 
 @pytest.mark.parametrize("kind", cases.CHOICES)
 def test_each_kind_shows_its_choices_and_asks(pages: Panel, kind: str) -> None:
     _, number = raised(pages, kind)
     page = pages.page("/admin/cases/1")
-    for choice in words.CHOICES:
+    for choice in labels.CHOICES:
         offered = choice in cases.CHOICES[kind]
         path = f"/admin/cases/1?choice={choice}"
         assert (f'href="{path}"' in page) == offered
         question = pages.words(path, 200 if offered else 400)
-        assert not offered or (number in question and words.CHOICES[choice][1] in question)
-    assert words.CASES[kind] in pages.words("/admin/cases")
+        assert not offered or (number in question and labels.CHOICES[choice][1] in question)
+    assert labels.CASES[kind] in pages.words("/admin/cases")
 
 
 def test_a_case_is_credited_with_a_note(pages: Panel) -> None:

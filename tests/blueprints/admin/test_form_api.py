@@ -15,11 +15,11 @@ from promptly.services import audit
 from promptly.services.ledger import balances, verification
 from promptly.settings import Settings
 from promptly.transactions import transaction
-from tests import factories
 from tests.blueprints.admin.conftest import ADMIN_KEY, token_of
-from tests.books import Books
-from tests.races import together
 from tests.services.metering.meter import Meter
+from tests.support import factories
+from tests.support.books import BooksReader
+from tests.support.races import together
 
 FIELDS = {
     "user_id", "email", "paid_tokens", "trial_tokens", "trial_expires_at", "applied_delta",
@@ -272,7 +272,7 @@ def test_one_reference_at_the_same_moment(admin_app: Flask, user_id: int) -> Non
 
 
 def test_adjusting_while_the_account_spends(admin_app: Flask) -> None:
-    meter = Meter(Books(*_servers_of(admin_app)))
+    meter = Meter(BooksReader(*_servers_of(admin_app)))
     account = meter.books.account(paid_tokens=1000)
 
     def spend() -> int:

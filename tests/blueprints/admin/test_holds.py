@@ -9,8 +9,8 @@ from promptly.models import Balance, Hold
 from promptly.request_ids import new_request_id, public_id
 from promptly.services.ledger import verification
 from promptly.transactions import transaction
-from tests import factories
 from tests.blueprints.admin.panel import XSS, Panel
+from tests.support import factories
 
 
 def running(pages: Panel, email: str | None = None, silent_seconds: int = 0, **values: str) -> str:

@@ -3,12 +3,12 @@
 import pytest
 from sqlalchemy import text
 
-from promptly.blueprints.admin import outbox, words
+from promptly.blueprints.admin import labels, outbox
 from promptly.models import ApiKey, OutboxMail
 from promptly.services.mail import messages
 from promptly.transactions import transaction
-from tests import factories
 from tests.blueprints.admin.panel import XSS, Panel
+from tests.support import factories
 
 
 def written(pages: Panel, count: int = 1, kind: str = "new_key", **values: object) -> int:
@@ -40,7 +40,7 @@ def test_none_yet(pages: Panel) -> None:
 
 
 def test_every_kind_of_mail_has_words() -> None:
-    assert set(messages.SUBJECTS) == set(words.MAIL_KINDS)
+    assert set(messages.SUBJECTS) == set(labels.MAIL_KINDS)
 
 
 def test_the_list_page_by_page_and_filtered(pages: Panel, monkeypatch: pytest.MonkeyPatch) -> None:

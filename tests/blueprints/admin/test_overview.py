@@ -9,23 +9,23 @@ import pytest
 from flask import Flask
 from sqlalchemy import text
 
+from promptly.blueprints.admin.labels import OUTCOMES
 from promptly.blueprints.admin.overview_charts import GROUPS
-from promptly.blueprints.admin.words import OUTCOMES
-from promptly.gateway.admission import SlotBroker
+from promptly.gateway.slot_scheduler import SlotScheduler
 from promptly.models import PaymentCase
 from promptly.openapi.account import Outcome
-from promptly.sandbox.llama import SimulatedLlama
 from promptly.services import audit
 from promptly.services.ledger import ledger
 from promptly.services.usage import rollups, statistics
 from promptly.settings import Secret
 from promptly.transactions import transaction
-from tests import factories
+from sandbox.llama import SimulatedLlama
 from tests.blueprints.admin.conftest import ADMIN_KEY
 from tests.blueprints.admin.panel import XSS, Panel
-from tests.books import wait_for
 from tests.conftest import AppFactory
-from tests.factories import order as make_order
+from tests.support import factories
+from tests.support.books import wait_for
+from tests.support.factories import order as make_order
 
 
 def roll_up(app: Flask) -> None:
@@ -131,7 +131,7 @@ def test_upstreams_slots_and_the_line(app_factory: AppFactory, llama: SimulatedL
     client = app.test_client()
     client.post("/admin/session", data={"key": ADMIN_KEY})
     pages = Panel(app, client)
-    slots: SlotBroker = app.extensions["gateway"].slots
+    slots: SlotScheduler = app.extensions["gateway"].slots
     assert "ready" in pages.words("/admin")
     [upstream] = app.extensions["gateway"].pool.upstreams
     tickets = [slots.ask(1, f"request{number}") for number in range(upstream.slots + 2)]

@@ -11,10 +11,10 @@ from promptly.models.payments import ORDER_STATES
 from promptly.services.payments import cases, orders, webhook_inbox
 from promptly.services.payments.webhook_events import ReceivedEvent
 from promptly.transactions import transaction
-from tests import factories
 from tests.blueprints.admin.panel import XSS, Panel
-from tests.factories import order as make_order
-from tests.shop import Shop
+from tests.support import factories
+from tests.support.factories import order as make_order
+from tests.support.shop import Shop
 
 
 def make(pages: Panel, count: int = 1, email: str | None = None, **values: str) -> list[str]:

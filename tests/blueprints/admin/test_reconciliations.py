@@ -7,7 +7,7 @@ from sqlalchemy import text
 from promptly.tasks import payments
 from promptly.transactions import transaction
 from tests.blueprints.admin.panel import XSS, Panel
-from tests.shop import Shop
+from tests.support.shop import Shop
 
 
 def test_without_a_provider_there_is_nothing_to_compare(pages: Panel) -> None:

@@ -4,10 +4,10 @@ import pytest
 from sqlalchemy import text
 
 from promptly.transactions import transaction
-from tests import factories
 from tests.blueprints.admin.panel import Panel
-from tests.factories import order as make_order
-from tests.shop import Shop
+from tests.support import factories
+from tests.support.factories import order as make_order
+from tests.support.shop import Shop
 
 TOKENS = 25_000_000
 

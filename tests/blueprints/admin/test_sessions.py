@@ -8,7 +8,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from promptly.blueprints.admin import entrance, sessions
+from promptly.blueprints.admin import sessions, sign_in
 from promptly.blueprints.admin.sessions import PanelSession
 from promptly.services import audit
 from promptly.settings import Secret
@@ -94,7 +94,7 @@ def test_signing_in_by_the_form(admin_app: Flask, script: FlaskClient) -> None:
      "/dashboard", "/admin\\evil", "/admin/users\n", "javascript:alert(1)", "/admin@evil.example"],
 )  # fmt: skip
 def test_signing_in_leads_nowhere_else(target: str) -> None:
-    assert not entrance.is_page(target)
+    assert not sign_in.is_page(target)
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])

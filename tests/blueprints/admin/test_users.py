@@ -14,8 +14,8 @@ from promptly.services import audit
 from promptly.services.accounts import keys
 from promptly.services.ledger import balances
 from promptly.transactions import transaction
-from tests import factories
 from tests.blueprints.admin.conftest import ADMIN_KEY, token_of
+from tests.support import factories
 
 VECTORS = (
     "<script>alert(1)</script>",

@@ -7,10 +7,10 @@ from promptly.blueprints.admin import webhook_events
 from promptly.services.payments import webhook_inbox
 from promptly.services.payments.webhook_events import ReceivedEvent
 from promptly.transactions import transaction
-from tests import factories
 from tests.blueprints.admin.panel import XSS, Panel
-from tests.factories import order as make_order
-from tests.shop import Shop
+from tests.support import factories
+from tests.support.factories import order as make_order
+from tests.support.shop import Shop
 
 
 def record(pages: Panel, count: int = 1, provider: str = "stripe", **columns: object) -> None:

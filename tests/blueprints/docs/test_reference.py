@@ -5,7 +5,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from promptly import errors
-from promptly.sandbox.llama import SimulatedLlama
+from sandbox.llama import SimulatedLlama
 from tests.conftest import AppFactory
 
 PATHS = ("/AGENTS.md", "/llms.txt")

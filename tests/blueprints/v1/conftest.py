@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from promptly.sandbox.llama import SimulatedLlama
+from sandbox.llama import SimulatedLlama
 from tests.blueprints.v1.client import Client
-from tests.books import Account, Books
-from tests.databases import Databases
-from tests.servers import Gateway, WorkerRedis
+from tests.support.books import Account, BooksReader
+from tests.support.databases import Databases
+from tests.support.servers import Gateway, WorkerRedis
 
 MakeGateway = Callable[..., Gateway]
 MakeLlama = Callable[..., SimulatedLlama]
@@ -23,8 +23,8 @@ def v1_database(databases: Databases, template_database: str) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def books(v1_database: str, redis_server: WorkerRedis) -> Iterator[Books]:
-    found = Books(v1_database, redis_server.url)
+def books(v1_database: str, redis_server: WorkerRedis) -> Iterator[BooksReader]:
+    found = BooksReader(v1_database, redis_server.url)
     yield found
     found.close()
 
@@ -125,7 +125,7 @@ def make_llama(tmp_path: Path) -> Iterator[MakeLlama]:
 
 
 @pytest.fixture
-def account(books: Books) -> Account:
+def account(books: BooksReader) -> Account:
     """An account with ample balance."""
     return books.account()
 

@@ -3,11 +3,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.blueprints.v1.client import Client
-from tests.books import Account, Books
-from tests.servers import Gateway
+from tests.support.books import Account, BooksReader
+from tests.support.servers import Gateway
 
 
-def test_a_balance_with_a_trial(gateway: Gateway, books: Books) -> None:
+def test_a_balance_with_a_trial(gateway: Gateway, books: BooksReader) -> None:
     account = books.account(paid_tokens=50, trial_tokens=30)
     balance = Client(gateway.url, account.key).get("/v1/balance").json
     expires = datetime.fromisoformat(balance.pop("trial_expires_at"))
@@ -66,7 +66,9 @@ def test_receipts_that_are_not_there(client: Client, request_id: str) -> None:
     assert (answer.status, answer.error["param"]) == (404, "request_id")
 
 
-def test_a_receipt_is_for_its_account_alone(client: Client, gateway: Gateway, books: Books) -> None:
+def test_a_receipt_is_for_its_account_alone(
+    client: Client, gateway: Gateway, books: BooksReader
+) -> None:
     request_id = client.chat().headers["x-promptly-request-id"]
     other: Account = books.account()
     assert client.get(f"/v1/usage?request_id={request_id}").status == 200

@@ -8,10 +8,10 @@ import anthropic
 import pytest
 from pydantic import BaseModel
 
-from promptly.sandbox.llama import SimulatedLlama
+from sandbox.llama import SimulatedLlama
 from tests.blueprints.v1.client import sim
-from tests.books import Account, Books
-from tests.servers import Gateway
+from tests.support.books import Account, BooksReader
+from tests.support.servers import Gateway
 
 MESSAGES = cast(Any, sim("tokens=12"))
 TOOL: Any = {
@@ -32,7 +32,9 @@ def total(usage: anthropic.types.Usage) -> int:
     return usage.input_tokens + cached + usage.output_tokens
 
 
-def test_an_answer_and_its_charge(sdk: anthropic.Anthropic, books: Books, account: Account) -> None:
+def test_an_answer_and_its_charge(
+    sdk: anthropic.Anthropic, books: BooksReader, account: Account
+) -> None:
     answer = sdk.messages.create(model="any", max_tokens=50, messages=MESSAGES)
     [block] = answer.content
     assert block.type == "text"
@@ -43,7 +45,7 @@ def test_an_answer_and_its_charge(sdk: anthropic.Anthropic, books: Books, accoun
     assert books.balance(account)["paid_tokens"] == 1_000_000 - total(answer.usage)
 
 
-def test_the_stream_helper(sdk: anthropic.Anthropic, books: Books, account: Account) -> None:
+def test_the_stream_helper(sdk: anthropic.Anthropic, books: BooksReader, account: Account) -> None:
     messages = cast(Any, sim("tokens=40 think=5 prefill_ms=1200"))
     with sdk.messages.stream(model="any", max_tokens=50, messages=messages) as stream:
         seen = [event.type for event in stream]
@@ -165,7 +167,7 @@ def test_errors_have_their_classes(
 
 
 def test_a_failure_is_tried_again(
-    sdk: anthropic.Anthropic, llama: SimulatedLlama, books: Books, account: Account
+    sdk: anthropic.Anthropic, llama: SimulatedLlama, books: BooksReader, account: Account
 ) -> None:
     llama.set_faults(status=500, times=1)
     answer = sdk.messages.create(model="any", max_tokens=50, messages=MESSAGES)
@@ -175,7 +177,7 @@ def test_a_failure_is_tried_again(
 
 
 def test_an_empty_balance_is_not_asked_again(
-    gateway: Gateway, books: Books, llama: SimulatedLlama
+    gateway: Gateway, books: BooksReader, llama: SimulatedLlama
 ) -> None:
     poor = books.account(paid_tokens=1)
     with (

@@ -2,13 +2,13 @@
 
 import pytest
 
-from promptly.sandbox.llama import SimulatedLlama
+from sandbox.llama import SimulatedLlama
 from tests.blueprints.v1.client import Client, sim
-from tests.books import Account, Books, wait_for
-from tests.servers import Gateway
+from tests.support.books import Account, BooksReader, wait_for
+from tests.support.servers import Gateway
 
 
-def prompt_tokens(gateway: Gateway, books: Books, directives: str) -> int:
+def prompt_tokens(gateway: Gateway, books: BooksReader, directives: str) -> int:
     """The size of the prompt that the tests below send."""
     client = Client(gateway.url, books.account().key)
     usage = client.chat(messages=sim(directives), max_tokens=1).json["usage"]
@@ -21,7 +21,7 @@ def growing(growing_gateway: Gateway, llama: SimulatedLlama) -> Gateway:
     return growing_gateway
 
 
-def check_end(client: Client, books: Books, account: Account, output: int) -> None:
+def check_end(client: Client, books: BooksReader, account: Account, output: int) -> None:
     """All is spent, on so many tokens of output, and no more is to be had."""
     [event] = books.wait_for_events(account, 1)
     assert event["completion_tokens"] == output
@@ -37,7 +37,7 @@ def check_end(client: Client, books: Books, account: Account, output: int) -> No
 def test_all_was_held_at_the_start(
     gateway: Gateway,
     llama: SimulatedLlama,
-    books: Books,
+    books: BooksReader,
     streamed: bool,
     trial: int,
     delay: str,
@@ -62,7 +62,7 @@ def test_all_was_held_at_the_start(
 @pytest.mark.parametrize("streamed", [True, False])
 @pytest.mark.parametrize("delay", ["", " delay_ms=2"])
 def test_growing_came_to_an_end(
-    growing: Gateway, llama: SimulatedLlama, books: Books, streamed: bool, delay: str
+    growing: Gateway, llama: SimulatedLlama, books: BooksReader, streamed: bool, delay: str
 ) -> None:
     directives = f"tokens=500{delay}"
     prompt = prompt_tokens(growing, books, directives)
@@ -85,7 +85,7 @@ def test_growing_came_to_an_end(
 
 
 def test_a_hold_that_grows_in_time_is_not_noticed(
-    growing: Gateway, books: Books, account: Account
+    growing: Gateway, books: BooksReader, account: Account
 ) -> None:
     client = Client(growing.url, account.key)
     answer = client.stream(
@@ -98,7 +98,7 @@ def test_a_hold_that_grows_in_time_is_not_noticed(
 
 
 def test_two_answers_that_share_the_last_tokens(
-    growing: Gateway, books: Books, llama: SimulatedLlama
+    growing: Gateway, books: BooksReader, llama: SimulatedLlama
 ) -> None:
     directives = "tokens=5000 delay_ms=1"
     prompt = prompt_tokens(growing, books, directives)
@@ -117,7 +117,7 @@ def test_two_answers_that_share_the_last_tokens(
     assert books.balance(account)["available_tokens"] == 0
 
 
-def test_less_than_the_prompt_and_one_token(gateway: Gateway, books: Books) -> None:
+def test_less_than_the_prompt_and_one_token(gateway: Gateway, books: BooksReader) -> None:
     prompt = prompt_tokens(gateway, books, "tokens=500")
     poor = Client(gateway.url, books.account(paid_tokens=prompt).key)
     assert poor.chat(messages=sim("tokens=500")).status == 402

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from promptly.sandbox.llama import SimulatedLlama
+from sandbox.llama import SimulatedLlama
 from tests.blueprints.v1.client import CHAT, Client, sim
-from tests.books import Account, Books
+from tests.support.books import Account, BooksReader
 
 TOOL = {
     "type": "function",
@@ -29,7 +29,7 @@ def counts(record: dict[str, Any]) -> dict[str, int]:
 
 
 def test_an_answer_in_one_piece(
-    client: Client, llama: SimulatedLlama, books: Books, account: Account
+    client: Client, llama: SimulatedLlama, books: BooksReader, account: Account
 ) -> None:
     answer = client.chat(messages=sim("tokens=20 tag=one"))
     assert answer.status == 200
@@ -120,7 +120,9 @@ def test_receipt_usage_and_balance_equal_the_counts_of_the_answers(
     assert balance["reserved_tokens"] == 0
 
 
-def test_a_streams_charge_equals_its_usage(client: Client, books: Books, account: Account) -> None:
+def test_a_streams_charge_equals_its_usage(
+    client: Client, books: BooksReader, account: Account
+) -> None:
     answer = client.stream(
         messages=sim("tokens=300"), stream_options={"include_usage": True}, max_tokens=200
     )

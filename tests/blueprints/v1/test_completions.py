@@ -9,11 +9,11 @@ import openai
 import pytest
 from openai.types import Completion
 
-from promptly.sandbox.llama import SimulatedLlama
+from sandbox.llama import SimulatedLlama
 from tests.blueprints.v1.client import Answer, Client, OpenStream
 from tests.blueprints.v1.conftest import MakeGateway, MakeLlama
-from tests.books import Account, Books, wait_for
-from tests.servers import Gateway
+from tests.support.books import Account, BooksReader, wait_for
+from tests.support.servers import Gateway
 
 TEXT = "/v1/completions"
 Record = dict[str, Any]
@@ -53,7 +53,9 @@ def sdk(gateway: Gateway, account: Account) -> Iterator[openai.OpenAI]:
         yield client
 
 
-def test_one_prompt(client: Client, llama: SimulatedLlama, books: Books, account: Account) -> None:
+def test_one_prompt(
+    client: Client, llama: SimulatedLlama, books: BooksReader, account: Account
+) -> None:
     answer = complete(client, sim("tokens=20 tag=one"), max_tokens=50)
     assert answer.status == 200
     Completion.model_validate(answer.json, strict=True)
@@ -73,7 +75,7 @@ def test_one_prompt(client: Client, llama: SimulatedLlama, books: Books, account
 
 
 def test_several_prompts_are_one_request(
-    client: Client, llama: SimulatedLlama, books: Books, account: Account
+    client: Client, llama: SimulatedLlama, books: BooksReader, account: Account
 ) -> None:
     prompts = [sim(f"tokens={5 + 3 * n} tag=p{n}", text="word " * n) for n in range(6)]
     answer = complete(client, prompts, max_tokens=14)
@@ -130,7 +132,7 @@ def test_sixteen_tokens_unless_more_are_asked_for(client: Client) -> None:
     assert answer.json["usage"]["completion_tokens"] == 32
 
 
-def test_the_official_sdk(sdk: openai.OpenAI, books: Books, account: Account) -> None:
+def test_the_official_sdk(sdk: openai.OpenAI, books: BooksReader, account: Account) -> None:
     prompts = [sim("tokens=6"), sim("tokens=9")]
     answer = sdk.completions.create(model="any", prompt=prompts, logprobs=2)
     Completion.model_validate(answer.model_dump(), strict=True)
@@ -167,7 +169,7 @@ def test_errors_have_their_classes(sdk: openai.OpenAI, llama: SimulatedLlama) ->
     assert problem.value.code == "upstream_error"
 
 
-def sizes(gateway: Gateway, books: Books, prompts: list[str]) -> list[int]:
+def sizes(gateway: Gateway, books: BooksReader, prompts: list[str]) -> list[int]:
     """The sizes of prompts, in tokens."""
     client = Client(gateway.url, books.account().key)
     answers = [complete(client, prompt, max_tokens=1).json["usage"] for prompt in prompts]
@@ -177,7 +179,7 @@ def sizes(gateway: Gateway, books: Books, prompts: list[str]) -> list[int]:
 @pytest.mark.parametrize("streamed", [True, False])
 @pytest.mark.parametrize("delay", ["", " delay_ms=2"])
 def test_the_balance_ends_at_the_second_prompt(
-    gateway: Gateway, llama: SimulatedLlama, books: Books, streamed: bool, delay: str
+    gateway: Gateway, llama: SimulatedLlama, books: BooksReader, streamed: bool, delay: str
 ) -> None:
     prompts = [sim(f"tokens=90{delay}", text="word " * n) for n in range(1, 5)]
     needed = sizes(gateway, books, prompts)
@@ -198,7 +200,7 @@ def test_the_balance_ends_at_the_second_prompt(
 
 @pytest.mark.parametrize("streamed", [True, False])
 def test_the_balance_ends_while_a_hold_grows(
-    growing_gateway: Gateway, llama: SimulatedLlama, books: Books, streamed: bool
+    growing_gateway: Gateway, llama: SimulatedLlama, books: BooksReader, streamed: bool
 ) -> None:
     prompts = [sim("tokens=1500", text="word " * 200) for _ in range(3)]
     needed = sizes(growing_gateway, books, prompts)
@@ -243,7 +245,7 @@ def check_choices(answer: Answer, streamed: bool, number: int) -> dict[str, Any]
 
 def check_account(
     answer: Answer,
-    books: Books,
+    books: BooksReader,
     account: Account,
     usage: dict[str, Any],
     prompts: list[int],
@@ -261,7 +263,7 @@ def check_account(
 
 
 def test_less_than_all_prompts_and_one_token(
-    gateway: Gateway, llama: SimulatedLlama, books: Books
+    gateway: Gateway, llama: SimulatedLlama, books: BooksReader
 ) -> None:
     prompts = [sim("tokens=9"), sim("tokens=9", text="another")]
     needed = sum(sizes(gateway, books, prompts))
@@ -279,7 +281,7 @@ def test_less_than_all_prompts_and_one_token(
 
 
 def test_all_prompts_are_reserved_while_the_first_is_answered(
-    client: Client, books: Books, account: Account
+    client: Client, books: BooksReader, account: Account
 ) -> None:
     later = "word " * 5000
     with open_stream(client, [sim("tokens=2000 delay_ms=5"), later], max_tokens=2000) as stream:
@@ -291,7 +293,7 @@ def test_all_prompts_are_reserved_while_the_first_is_answered(
 
 @pytest.mark.parametrize("streamed", [True, False])
 def test_a_client_that_leaves_at_the_second_prompt(
-    client: Client, llama: SimulatedLlama, books: Books, account: Account, streamed: bool
+    client: Client, llama: SimulatedLlama, books: BooksReader, account: Account, streamed: bool
 ) -> None:
     prompts = [sim("tokens=5 tag=first"), sim("tokens=5000 delay_ms=5 tag=second"), "third"]
 
@@ -316,7 +318,7 @@ def test_a_client_that_leaves_at_the_second_prompt(
 def test_an_error_at_the_second_prompt(
     client: Client,
     llama: SimulatedLlama,
-    books: Books,
+    books: BooksReader,
     account: Account,
     fault: str,
     streamed: bool,
@@ -339,7 +341,7 @@ def test_an_error_at_the_second_prompt(
 
 
 def test_an_error_before_the_second_prompts_first_token(
-    client: Client, llama: SimulatedLlama, books: Books, account: Account
+    client: Client, llama: SimulatedLlama, books: BooksReader, account: Account
 ) -> None:
     answer = complete(client, [sim("tokens=7 tag=first"), sim("eof_after=0 prefill_ms=50")])
     assert answer.status == 502
@@ -348,7 +350,7 @@ def test_an_error_before_the_second_prompts_first_token(
 
 
 def test_prompts_that_do_not_fit_are_refused_before_any_is_answered(
-    make_gateway: MakeGateway, make_llama: MakeLlama, books: Books, account: Account
+    make_gateway: MakeGateway, make_llama: MakeLlama, books: BooksReader, account: Account
 ) -> None:
     llama = make_llama(ctx=300)
     client = Client(make_gateway(llama.url).url, account.key)
@@ -366,7 +368,7 @@ def test_prompts_that_do_not_fit_are_refused_before_any_is_answered(
 
 
 def test_others_get_their_turn_between_the_prompts(
-    make_gateway: MakeGateway, make_llama: MakeLlama, books: Books, account: Account
+    make_gateway: MakeGateway, make_llama: MakeLlama, books: BooksReader, account: Account
 ) -> None:
     llama = make_llama(slots=1)
     url = make_gateway(llama.url).url
@@ -381,7 +383,7 @@ def test_others_get_their_turn_between_the_prompts(
 
 
 def test_another_upstream_takes_the_prompts_that_are_left(
-    make_gateway: MakeGateway, make_llama: MakeLlama, books: Books, account: Account
+    make_gateway: MakeGateway, make_llama: MakeLlama, books: BooksReader, account: Account
 ) -> None:
     first, second = make_llama(slots=4), make_llama(slots=1)
     client = Client(make_gateway(first.url, second.url).url, account.key)
@@ -399,7 +401,7 @@ def test_another_upstream_takes_the_prompts_that_are_left(
 
 
 def test_an_upstream_without_the_endpoint(
-    make_gateway: MakeGateway, make_llama: MakeLlama, books: Books, account: Account
+    make_gateway: MakeGateway, make_llama: MakeLlama, books: BooksReader, account: Account
 ) -> None:
     with_it, without = make_llama(slots=1), make_llama(slots=4)
     client = Client(make_gateway(with_it.url, without.url).url, account.key)

@@ -5,20 +5,19 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from promptly.sandbox.llama import SimulatedLlama
 from promptly.services import account_deletion
-from promptly.services.accounts import accounts
 from promptly.transactions import transaction
+from sandbox.llama import SimulatedLlama
 from tests.blueprints.v1.client import Client, sim
-from tests.books import Account, Books, wait_for
-from tests.servers import Gateway
+from tests.support.books import Account, BooksReader, wait_for
+from tests.support.servers import Gateway
 
 tags = (f"gone{number}" for number in itertools.count())
 
 NAMING = ("api_keys", "balances", "ledger_entries", "usage_events", "usage_rollups", "holds")
 
 
-def rows_of(books: Books, account: Account) -> dict[str, int]:
+def rows_of(books: BooksReader, account: Account) -> dict[str, int]:
     counts = {}
     for table in NAMING:
         [row] = books.rows(
@@ -28,7 +27,7 @@ def rows_of(books: Books, account: Account) -> dict[str, int]:
     return {table: count for table, count in counts.items() if count}
 
 
-def delete(books: Books, account: Account) -> bool:
+def delete(books: BooksReader, account: Account) -> bool:
     with books.app.app_context():
         return account_deletion.delete_account(account.user_id)
 
@@ -40,13 +39,13 @@ def logged(gateway: Gateway, account: Account) -> list[dict[str, Any]]:
 
 
 def test_the_last_counts_are_settled_before_it_goes(
-    client: Client, llama: SimulatedLlama, books: Books, account: Account
+    client: Client, llama: SimulatedLlama, books: BooksReader, account: Account
 ) -> None:
     tag = next(tags)
     with client.open(messages=sim(f"tokens=100000 delay_ms=5 tag={tag}")) as stream:
         stream.read_until(b"content")
         with books.app.app_context(), transaction():
-            accounts.close(account.user_id)
+            account_deletion.close(account.user_id)
         record = llama.wait_for_end(tag, 10.0)
         [event] = books.wait_for_events(account, 1)
         stream.read_until(b"\r\n0\r\n\r\n")
@@ -64,7 +63,7 @@ def test_the_last_counts_are_settled_before_it_goes(
 
 
 def test_several_requests_in_every_state_end_with_it(
-    gateway: Gateway, client: Client, llama: SimulatedLlama, books: Books, account: Account
+    gateway: Gateway, client: Client, llama: SimulatedLlama, books: BooksReader, account: Account
 ) -> None:
     tag = next(tags)
     slow = f"delay_ms=5 tokens=100000 tag={tag}"
@@ -91,7 +90,7 @@ def test_several_requests_in_every_state_end_with_it(
 
 
 def test_what_a_killed_gateway_left_is_deleted_too(
-    make_gateway: Any, llama: SimulatedLlama, books: Books, account: Account
+    make_gateway: Any, llama: SimulatedLlama, books: BooksReader, account: Account
 ) -> None:
     gateway = make_gateway(llama.url)
     tag = next(tags)

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from promptly.sandbox.llama import SimulatedLlama
+from sandbox.llama import SimulatedLlama
 from tests.blueprints.v1.client import Client, sim
 from tests.blueprints.v1.conftest import MakeGateway, MakeLlama
-from tests.books import Account, Books, wait_for
-from tests.gate import before_postgres
-from tests.servers import Gateway
+from tests.support.books import Account, BooksReader, wait_for
+from tests.support.servers import Gateway
+from tests.support.tcp_proxy import before_postgres
 
 tags = (f"cut{number}" for number in itertools.count())
 
@@ -39,7 +39,7 @@ def idle(llama: SimulatedLlama) -> Iterator[None]:
 @pytest.mark.usefixtures("idle")
 @pytest.mark.parametrize("split", ["", " split=random"])
 def test_in_mid_stream(
-    client: Client, llama: SimulatedLlama, books: Books, account: Account, split: str
+    client: Client, llama: SimulatedLlama, books: BooksReader, account: Account, split: str
 ) -> None:
     tag = next(tags)
     with client.open(messages=sim(f"tokens=5000 delay_ms=5 tag={tag}{split}")) as stream:
@@ -53,7 +53,7 @@ def test_in_mid_stream(
 
 @pytest.mark.usefixtures("idle")
 def test_a_client_that_does_not_stream(
-    client: Client, llama: SimulatedLlama, books: Books, account: Account
+    client: Client, llama: SimulatedLlama, books: BooksReader, account: Account
 ) -> None:
     tag = next(tags)
     with client.open(messages=sim(f"tokens=5000 delay_ms=5 tag={tag}"), stream=False):
@@ -71,7 +71,7 @@ def _progress(llama: SimulatedLlama, tag: str) -> int:
 @pytest.mark.usefixtures("idle")
 @pytest.mark.parametrize("streamed", [True, False])
 def test_in_prefill(
-    client: Client, llama: SimulatedLlama, books: Books, account: Account, streamed: bool
+    client: Client, llama: SimulatedLlama, books: BooksReader, account: Account, streamed: bool
 ) -> None:
     tag = next(tags)
     messages = sim(f"prefill_ms=20000 progress=200 tag={tag}", text="word " * 4000)
@@ -85,7 +85,7 @@ def test_in_prefill(
 
 
 def test_before_the_prompt_was_begun(
-    client: Client, llama: SimulatedLlama, books: Books, account: Account
+    client: Client, llama: SimulatedLlama, books: BooksReader, account: Account
 ) -> None:
     tag = next(tags)
     with client.open(messages=sim(f"headers_ms=20000 tag={tag}")):
@@ -99,7 +99,7 @@ def test_before_the_prompt_was_begun(
 def test_in_the_queue(
     make_gateway: MakeGateway,
     make_llama: MakeLlama,
-    books: Books,
+    books: BooksReader,
     account: Account,
     streamed: bool,
 ) -> None:
@@ -123,9 +123,9 @@ def test_in_the_queue(
 
 
 def test_while_the_hold_waits_for_postgres(
-    v1_database: str, redis_url: str, llama: SimulatedLlama, books: Books, tmp_path: Path
+    v1_database: str, redis_url: str, llama: SimulatedLlama, books: BooksReader, tmp_path: Path
 ) -> None:
-    gate, url = before_postgres(v1_database)
+    proxy, url = before_postgres(v1_database)
     gateway = Gateway(
         tmp_path / "gateway",
         database_url=url,
@@ -140,20 +140,20 @@ def test_while_the_hold_waits_for_postgres(
             messages=sim(f"tokens=5000 delay_ms=5 tag={tag}")
         ) as stream:
             stream.read_until(b"content")
-            gate.shut()
+            proxy.shut()
             # Upstream goes on far beyond what is held, and the client gets no more.
             wait_for(lambda: llama.requests(tag)[0]["completion_tokens"] > 300, "more tokens")
         record = llama.wait_for_end(tag)
-        gate.open()
+        proxy.open()
         [event] = books.wait_for_events(account, 1)
         check_charge(record, event)
     finally:
         gateway.kill()
-        gate.close()
+        proxy.close()
 
 
 def test_a_client_that_reads_no_more_is_given_up(
-    make_gateway: MakeGateway, llama: SimulatedLlama, books: Books, account: Account
+    make_gateway: MakeGateway, llama: SimulatedLlama, books: BooksReader, account: Account
 ) -> None:
     gateway = make_gateway(llama.url, UPSTREAM_IDLE_TIMEOUT_SECONDS=2)
     tag = next(tags)
@@ -169,7 +169,7 @@ def test_a_client_that_reads_no_more_is_given_up(
 
 @pytest.mark.alone
 def test_a_hundred_streams_cut_at_random_points(
-    gateway: Gateway, llama: SimulatedLlama, books: Books, account: Account
+    gateway: Gateway, llama: SimulatedLlama, books: BooksReader, account: Account
 ) -> None:
     client = Client(gateway.url, account.key)
     dice = random.Random(20261123)

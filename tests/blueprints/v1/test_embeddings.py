@@ -8,12 +8,12 @@ import openai
 import pytest
 from openai.types import CreateEmbeddingResponse
 
-from promptly.sandbox.llama import SimulatedLlama
-from promptly.sandbox.llama.embeddings import SIZE
+from sandbox.llama import SimulatedLlama
+from sandbox.llama.embeddings import SIZE
 from tests.blueprints.v1.client import Answer, Client
 from tests.blueprints.v1.conftest import MakeGateway, MakeLlama
-from tests.books import Account, Books, wait_for
-from tests.servers import Gateway, WorkerRedis
+from tests.support.books import Account, BooksReader, wait_for
+from tests.support.servers import Gateway, WorkerRedis
 
 EMBEDDINGS = "/v1/embeddings"
 # One more than two batches.
@@ -73,7 +73,9 @@ def expected(text: str) -> list[float]:
     return [((len(text) * 31 + place) % 100) / 100.0 for place in range(SIZE)]
 
 
-def test_one_text(client: Client, embedder: SimulatedLlama, books: Books, account: Account) -> None:
+def test_one_text(
+    client: Client, embedder: SimulatedLlama, books: BooksReader, account: Account
+) -> None:
     answer = embed(client, "hello world")
     assert answer.status == 200
     [record] = embedder.requests()
@@ -101,7 +103,7 @@ def test_one_text(client: Client, embedder: SimulatedLlama, books: Books, accoun
 
 
 def test_many_texts_keep_their_order_and_are_one_charge(
-    client: Client, embedder: SimulatedLlama, books: Books, account: Account
+    client: Client, embedder: SimulatedLlama, books: BooksReader, account: Account
 ) -> None:
     answer = embed(client, MANY)
     records = embedder.requests()
@@ -113,7 +115,7 @@ def test_many_texts_keep_their_order_and_are_one_charge(
     assert event["charged_tokens"] == tokens(*records)
 
 
-def test_the_official_sdk(gateway: Gateway, books: Books, account: Account) -> None:
+def test_the_official_sdk(gateway: Gateway, books: BooksReader, account: Account) -> None:
     with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=account.key) as sdk:
         # Without a format the SDK asks for base64, and unpacks it.
         packed = sdk.embeddings.create(model="any", input=MANY[:3])
@@ -133,7 +135,7 @@ def test_the_official_sdk(gateway: Gateway, books: Books, account: Account) -> N
 
 
 def test_the_last_token_of_the_balance_can_be_spent(
-    gateway: Gateway, embedder: SimulatedLlama, books: Books
+    gateway: Gateway, embedder: SimulatedLlama, books: BooksReader
 ) -> None:
     needed = embed(Client(gateway.url, books.account().key), MANY).json["usage"]["total_tokens"]
     embedder.clear()
@@ -151,7 +153,7 @@ def test_the_last_token_of_the_balance_can_be_spent(
 
 @pytest.mark.parametrize("texts", [["word " * 80], [*MANY, "word " * 80]], ids=["one", "the last"])
 def test_a_text_that_is_too_long(
-    client: Client, books: Books, account: Account, texts: list[str]
+    client: Client, books: BooksReader, account: Account, texts: list[str]
 ) -> None:
     answer = embed(client, texts)
     assert (answer.status, answer.error["code"]) == (400, "context_length_exceeded")
@@ -163,7 +165,7 @@ def test_a_text_that_is_too_long(
 
 
 def test_a_client_that_leaves_pays_what_was_done(
-    client: Client, embedder: SimulatedLlama, books: Books, account: Account
+    client: Client, embedder: SimulatedLlama, books: BooksReader, account: Account
 ) -> None:
     texts = [*MANY[:63], "[[sim headers_ms=20000 tag=second]]", "third"]
     data = json.dumps({"input": texts}).encode()
@@ -179,7 +181,7 @@ def test_a_client_that_leaves_pays_what_was_done(
 
 
 def test_a_batch_has_its_time_limit(
-    client: Client, embedder: SimulatedLlama, books: Books, account: Account
+    client: Client, embedder: SimulatedLlama, books: BooksReader, account: Account
 ) -> None:
     answer = embed(client, [*MANY[:40], "[[sim headers_ms=20000 tag=late]]"])
     assert (answer.status, answer.error["code"]) == (504, "timeout")
@@ -191,7 +193,7 @@ def test_a_batch_has_its_time_limit(
 
 @pytest.mark.parametrize("status", [500, 503])
 def test_an_upstream_that_fails(
-    client: Client, embedder: SimulatedLlama, books: Books, account: Account, status: int
+    client: Client, embedder: SimulatedLlama, books: BooksReader, account: Account, status: int
 ) -> None:
     answer = embed(client, [*MANY, f"[[sim status={status}]]"])
     assert answer.status in (502, 503)
@@ -217,7 +219,7 @@ def test_each_server_gets_what_it_is_for(
 
 
 def test_without_a_server_that_embeds(
-    make_gateway: MakeGateway, make_llama: MakeLlama, books: Books, account: Account
+    make_gateway: MakeGateway, make_llama: MakeLlama, books: BooksReader, account: Account
 ) -> None:
     llama = make_llama()
     client = Client(make_gateway(llama.url).url, account.key)
@@ -249,7 +251,7 @@ def test_a_server_that_embeds_among_others_is_found(
 
 
 def test_another_server_takes_over(
-    make_gateway: MakeGateway, make_llama: MakeLlama, books: Books, account: Account
+    make_gateway: MakeGateway, make_llama: MakeLlama, books: BooksReader, account: Account
 ) -> None:
     first, second = make_llama(slots=4, embeddings=True), make_llama(slots=1, embeddings=True)
     client = Client(make_gateway(first.url, second.url).url, account.key)

@@ -2,12 +2,12 @@
 
 import pytest
 
-from promptly.sandbox.llama import SimulatedLlama
 from promptly.services.accounts import key_format
+from sandbox.llama import SimulatedLlama
 from tests.blueprints.v1.client import CHAT, Client, sim
 from tests.blueprints.v1.conftest import MakeGateway
-from tests.books import Account, Books
-from tests.servers import Gateway
+from tests.support.books import Account, BooksReader
+from tests.support.servers import Gateway
 
 ROUTES = [("POST", CHAT), ("GET", "/v1/models"), ("GET", "/v1/balance"), ("GET", "/v1/usage")]
 
@@ -36,7 +36,9 @@ def test_without_a_good_key(
     assert llama.requests() == []
 
 
-def test_a_revoked_key_is_refused_at_once(gateway: Gateway, books: Books, account: Account) -> None:
+def test_a_revoked_key_is_refused_at_once(
+    gateway: Gateway, books: BooksReader, account: Account
+) -> None:
     client = Client(gateway.url, account.key)
     assert client.get("/v1/balance").status == 200
     books.rows("UPDATE api_keys SET revoked_at = now() WHERE id = :id", id=account.key_id)
@@ -83,7 +85,7 @@ def test_every_answer_has_an_id_of_its_own(client: Client) -> None:
 
 
 def test_limits_by_key_and_their_headers(
-    make_gateway: MakeGateway, llama: SimulatedLlama, books: Books
+    make_gateway: MakeGateway, llama: SimulatedLlama, books: BooksReader
 ) -> None:
     gateway = make_gateway(llama.url, workers=2, INFERENCE_USER_RATE_LIMIT=3)
     client, other = (Client(gateway.url, books.account().key) for _ in range(2))
@@ -113,7 +115,7 @@ def test_limits_by_address_come_before_the_key(
 
 
 def test_as_many_requests_at_once_as_allowed(
-    make_gateway: MakeGateway, llama: SimulatedLlama, books: Books, account: Account
+    make_gateway: MakeGateway, llama: SimulatedLlama, books: BooksReader, account: Account
 ) -> None:
     gateway = make_gateway(llama.url, MAX_CONCURRENT_REQUESTS=2)
     client = Client(gateway.url, account.key)
@@ -132,7 +134,7 @@ def test_as_many_requests_at_once_as_allowed(
     assert client.chat().status == 200
 
 
-def test_an_empty_balance(gateway: Gateway, llama: SimulatedLlama, books: Books) -> None:
+def test_an_empty_balance(gateway: Gateway, llama: SimulatedLlama, books: BooksReader) -> None:
     client = Client(gateway.url, books.account(paid_tokens=0).key)
     for streamed in (True, False):
         answer = client.chat(stream=streamed)
@@ -145,7 +147,7 @@ def test_an_empty_balance(gateway: Gateway, llama: SimulatedLlama, books: Books)
 
 
 def test_tokens_that_other_requests_hold(
-    make_gateway: MakeGateway, llama: SimulatedLlama, books: Books
+    make_gateway: MakeGateway, llama: SimulatedLlama, books: BooksReader
 ) -> None:
     gateway = make_gateway(llama.url)
     account = books.account(paid_tokens=500)

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from promptly.sandbox.llama import SimulatedLlama
+from sandbox.llama import SimulatedLlama
 from tests.blueprints.v1.client import CHAT, Client
 from tests.gateway.malformed import HELLO, MALFORMED, WRONG_TYPES
 

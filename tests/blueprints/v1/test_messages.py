@@ -5,13 +5,13 @@ from typing import Any
 import pytest
 from anthropic.types import Message
 
-from promptly.sandbox.llama import SimulatedLlama
-from promptly.sandbox.ports import free_port
+from sandbox.llama import SimulatedLlama
+from sandbox.ports import free_port
 from tests.blueprints.v1.client import Answer, Client, sim
 from tests.blueprints.v1.conftest import MakeGateway
-from tests.books import Account, Books, wait_for
 from tests.gateway.dialects.messages.events import events, message
-from tests.servers import Gateway
+from tests.support.books import Account, BooksReader, wait_for
+from tests.support.servers import Gateway
 
 Json = dict[str, Any]
 
@@ -53,7 +53,7 @@ def total(usage: Json) -> int:
 
 @pytest.mark.parametrize("streamed", [True, False])
 def test_an_answer_and_its_charge(
-    client: Client, books: Books, account: Account, streamed: bool
+    client: Client, books: BooksReader, account: Account, streamed: bool
 ) -> None:
     answer = send(client, messages=sim("tokens=12 cache=5", "héllo 🌍"), stream=streamed)
     found = answered(answer)
@@ -172,7 +172,7 @@ def test_a_call_that_is_cut_off(client: Client, streamed: bool) -> None:
     ],
 )
 def test_counting_is_exact_and_free(
-    client: Client, books: Books, account: Account, fields: Json
+    client: Client, books: BooksReader, account: Account, fields: Json
 ) -> None:
     body = {"messages": sim(), **fields}
     counted = client.call("POST", COUNT, {**body, "model": "any"})
@@ -235,7 +235,7 @@ def test_refusals(
 
 
 def test_a_wrong_key_and_an_empty_balance(
-    gateway: Gateway, llama: SimulatedLlama, books: Books
+    gateway: Gateway, llama: SimulatedLlama, books: BooksReader
 ) -> None:
     for path in (MESSAGES, COUNT):
         answer = send(Client(gateway.url, "sk-wrong"), path)
@@ -267,7 +267,7 @@ def test_no_upstream(make_gateway: MakeGateway, account: Account) -> None:
 
 @pytest.mark.parametrize("fault", ["error_after=5", "eof_after=5"])
 def test_an_error_in_mid_stream(
-    client: Client, books: Books, account: Account, llama: SimulatedLlama, fault: str
+    client: Client, books: BooksReader, account: Account, llama: SimulatedLlama, fault: str
 ) -> None:
     messages = sim(f"tokens=50 delay_ms=20 {fault} tag=mid{fault[:3]}")
     answer = send(client, messages=messages, stream=True)
@@ -296,7 +296,7 @@ def test_comments_while_the_prompt_is_read(client: Client) -> None:
 
 @pytest.mark.parametrize("streamed", [True, False])
 def test_a_client_that_vanishes(
-    client: Client, llama: SimulatedLlama, books: Books, account: Account, streamed: bool
+    client: Client, llama: SimulatedLlama, books: BooksReader, account: Account, streamed: bool
 ) -> None:
     tag = f"gone{streamed}"
     fields = {
@@ -322,7 +322,7 @@ def test_a_client_that_vanishes(
 @pytest.mark.parametrize("streamed", [True, False])
 @pytest.mark.parametrize("output", [40, 90])
 def test_a_balance_that_ends_in_mid_answer(
-    growing_gateway: Gateway, llama: SimulatedLlama, books: Books, streamed: bool, output: int
+    growing_gateway: Gateway, llama: SimulatedLlama, books: BooksReader, streamed: bool, output: int
 ) -> None:
     fields: Json = {"messages": sim("tokens=500"), "max_tokens": 500}
     ample = Client(growing_gateway.url, books.account().key)

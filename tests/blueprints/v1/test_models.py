@@ -1,9 +1,9 @@
 import pytest
 
-from promptly.sandbox.llama import SimulatedLlama
+from sandbox.llama import SimulatedLlama
 from tests.blueprints.v1.client import Client
 from tests.blueprints.v1.conftest import MakeGateway, MakeLlama
-from tests.books import Account
+from tests.support.books import Account
 
 MODEL = {
     "id": "sim-model",

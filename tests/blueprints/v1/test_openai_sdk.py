@@ -6,10 +6,10 @@ from typing import Any, cast
 import openai
 import pytest
 
-from promptly.sandbox.llama import SimulatedLlama
+from sandbox.llama import SimulatedLlama
 from tests.blueprints.v1.client import sim
-from tests.books import Account, Books
-from tests.servers import Gateway
+from tests.support.books import Account, BooksReader
+from tests.support.servers import Gateway
 
 MESSAGES = cast(Any, sim("tokens=12"))
 
@@ -20,7 +20,7 @@ def sdk(gateway: Gateway, account: Account) -> Iterator[openai.OpenAI]:
         yield client
 
 
-def test_an_answer_and_its_charge(sdk: openai.OpenAI, books: Books, account: Account) -> None:
+def test_an_answer_and_its_charge(sdk: openai.OpenAI, books: BooksReader, account: Account) -> None:
     answer = sdk.chat.completions.create(model="any", messages=MESSAGES)
     assert answer.choices[0].message.content
     assert answer.usage is not None
@@ -28,7 +28,7 @@ def test_an_answer_and_its_charge(sdk: openai.OpenAI, books: Books, account: Acc
     assert books.balance(account)["paid_tokens"] == 1_000_000 - answer.usage.total_tokens
 
 
-def test_a_stream(sdk: openai.OpenAI, books: Books, account: Account) -> None:
+def test_a_stream(sdk: openai.OpenAI, books: BooksReader, account: Account) -> None:
     options = {"include_usage": True}
     stream = sdk.chat.completions.create(
         model="any", messages=MESSAGES, stream=True, stream_options=cast(Any, options)
@@ -66,7 +66,7 @@ def test_errors_have_their_classes(sdk: openai.OpenAI, gateway: Gateway) -> None
 
 
 def test_an_empty_balance_is_not_asked_again(
-    gateway: Gateway, books: Books, llama: SimulatedLlama
+    gateway: Gateway, books: BooksReader, llama: SimulatedLlama
 ) -> None:
     poor = books.account(paid_tokens=1)
     with (

@@ -9,10 +9,9 @@ import openai
 import pydantic
 import pytest
 
-from promptly.sandbox.llama import SimulatedLlama
+from sandbox.llama import SimulatedLlama
 from tests.blueprints.v1.client import Answer, Client, OpenStream
 from tests.blueprints.v1.conftest import MakeGateway, MakeLlama
-from tests.books import Account, Books, wait_for
 from tests.gateway.dialects.responses.sdk import (
     check_response,
     check_sequence,
@@ -20,7 +19,8 @@ from tests.gateway.dialects.responses.sdk import (
     text_of,
     thoughts_of,
 )
-from tests.servers import Gateway
+from tests.support.books import Account, BooksReader, wait_for
+from tests.support.servers import Gateway
 
 Json = dict[str, Any]
 
@@ -75,7 +75,7 @@ def sdk(gateway: Gateway, account: Account) -> Iterator[openai.OpenAI]:
 
 @STREAMED
 def test_an_answer_its_charge_and_its_receipt(
-    client: Client, llama: SimulatedLlama, books: Books, account: Account, streamed: bool
+    client: Client, llama: SimulatedLlama, books: BooksReader, account: Account, streamed: bool
 ) -> None:
     answer = respond(client, "tokens=20 cache=2 tag=one", stream=streamed)
     response = final(answer)
@@ -175,7 +175,7 @@ def test_what_goes_upstream(client: Client, llama: SimulatedLlama) -> None:
 
 
 def test_a_refused_request_costs_nothing(
-    client: Client, llama: SimulatedLlama, books: Books, account: Account
+    client: Client, llama: SimulatedLlama, books: BooksReader, account: Account
 ) -> None:
     answer = respond(client, previous_response_id="resp_1", stream=True)
     assert (answer.status, answer.error["code"]) == (400, "unsupported_parameter")
@@ -235,7 +235,7 @@ def test_logprobs(client: Client, streamed: bool) -> None:
 
 @pytest.mark.parametrize("fault", ["error_after=5", "eof_after=5", "reset_after=5"])
 def test_a_failure_in_mid_stream(
-    client: Client, books: Books, account: Account, fault: str
+    client: Client, books: BooksReader, account: Account, fault: str
 ) -> None:
     response = final(respond(client, f"tokens=50 delay_ms=20 {fault}", stream=True))
     assert response["status"] == "failed"
@@ -257,7 +257,7 @@ def test_a_failure_before_the_first_byte_has_its_status(
 
 
 def test_a_failure_after_a_comment_is_a_failed_response(
-    client: Client, books: Books, account: Account
+    client: Client, books: BooksReader, account: Account
 ) -> None:
     answer = respond(client, "prefill_ms=1500 progress=2 eof_after=0", stream=True)
     assert answer.body.startswith(b": keep-alive\n\n")
@@ -269,7 +269,7 @@ def test_a_failure_after_a_comment_is_a_failed_response(
 
 
 def test_a_time_limit_while_much_is_on_its_way(
-    make_gateway: MakeGateway, make_llama: MakeLlama, books: Books, account: Account
+    make_gateway: MakeGateway, make_llama: MakeLlama, books: BooksReader, account: Account
 ) -> None:
     # As fast as upstream can, and without end, so that the stop finds chunks not yet read. The
     # hold is for everything: what waits for its extension does not read what upstream has sent.
@@ -284,7 +284,7 @@ def test_a_time_limit_while_much_is_on_its_way(
 
 
 def test_a_client_that_vanishes_is_charged(
-    client: Client, llama: SimulatedLlama, books: Books, account: Account
+    client: Client, llama: SimulatedLlama, books: BooksReader, account: Account
 ) -> None:
     with open_stream(client, "tokens=5000 delay_ms=5 tag=gone") as stream:
         stream.read_until(b"output_text.delta").read_bytes(len(stream.received) + 4000)
@@ -302,7 +302,7 @@ def test_a_balance_that_ends_makes_the_answer_incomplete(
     gateway: Gateway,
     growing_gateway: Gateway,
     llama: SimulatedLlama,
-    books: Books,
+    books: BooksReader,
     streamed: bool,
     growing: bool,
 ) -> None:
@@ -321,7 +321,7 @@ def test_a_balance_that_ends_makes_the_answer_incomplete(
 
 
 def test_counting_the_input(
-    make_gateway: MakeGateway, llama: SimulatedLlama, books: Books, account: Account
+    make_gateway: MakeGateway, llama: SimulatedLlama, books: BooksReader, account: Account
 ) -> None:
     client = Client(make_gateway(llama.url, INFERENCE_USER_RATE_LIMIT=3).url, account.key)
     body = {"input": sim("tokens=3"), "instructions": "be brief"}
@@ -344,7 +344,7 @@ class Person(pydantic.BaseModel):
     age: int
 
 
-def test_the_sdk(sdk: openai.OpenAI, books: Books, account: Account) -> None:
+def test_the_sdk(sdk: openai.OpenAI, books: BooksReader, account: Account) -> None:
     answer = sdk.responses.create(model="any", input=sim("tokens=12 think=3"))
     assert answer.status == "completed"
     assert answer.output_text

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from promptly.sandbox.llama import SimulatedLlama
-from promptly.sandbox.ports import free_port
+from sandbox.llama import SimulatedLlama
+from sandbox.ports import free_port
 from tests.blueprints.v1.client import Client, sim
 from tests.blueprints.v1.conftest import MakeGateway, MakeLlama
-from tests.books import Account, Books, wait_for
+from tests.support.books import Account, BooksReader, wait_for
 
 
 def test_comments_while_the_prompt_is_read(client: Client) -> None:
@@ -25,7 +25,7 @@ def test_comments_while_upstream_thinks_silently(client: Client) -> None:
 
 
 def test_comments_in_the_queue(
-    make_gateway: MakeGateway, make_llama: MakeLlama, books: Books, account: Account
+    make_gateway: MakeGateway, make_llama: MakeLlama, books: BooksReader, account: Account
 ) -> None:
     llama = make_llama(slots=1)
     client = Client(make_gateway(llama.url, KEEPALIVE_COMMENT_SECONDS=1).url, account.key)
@@ -48,7 +48,7 @@ def test_an_answer_without_stream_gets_no_comments(client: Client) -> None:
 
 @pytest.mark.parametrize("fault", ["error_after=5", "eof_after=5", "reset_after=5"])
 def test_an_error_after_the_first_byte(
-    client: Client, books: Books, account: Account, llama: SimulatedLlama, fault: str
+    client: Client, books: BooksReader, account: Account, llama: SimulatedLlama, fault: str
 ) -> None:
     answer = client.stream(messages=sim(f"tokens=50 delay_ms=20 {fault} tag={fault[:5]}"))
     assert answer.status == 200
@@ -67,7 +67,7 @@ def test_an_error_after_the_first_byte(
 @pytest.mark.parametrize("fault", ["error_after=0", "eof_after=0", "reset_after=0", "status=500"])
 @pytest.mark.parametrize("streamed", [True, False])
 def test_an_error_before_the_first_token_costs_nothing(
-    client: Client, books: Books, account: Account, fault: str, streamed: bool
+    client: Client, books: BooksReader, account: Account, fault: str, streamed: bool
 ) -> None:
     answer = client.chat(messages=sim(f"tokens=50 {fault}"), stream=streamed)
     assert answer.status in (502, 503)
@@ -77,7 +77,7 @@ def test_an_error_before_the_first_token_costs_nothing(
 
 
 def test_without_stream_an_error_in_mid_answer_has_its_status(
-    client: Client, books: Books, account: Account, llama: SimulatedLlama
+    client: Client, books: BooksReader, account: Account, llama: SimulatedLlama
 ) -> None:
     answer = client.chat(messages=sim("tokens=50 delay_ms=5 eof_after=9 tag=eof"))
     assert (answer.status, answer.error["code"]) == (502, "upstream_error")
@@ -86,7 +86,7 @@ def test_without_stream_an_error_in_mid_answer_has_its_status(
 
 
 def test_failover_to_a_second_upstream(
-    make_gateway: MakeGateway, make_llama: MakeLlama, books: Books, account: Account
+    make_gateway: MakeGateway, make_llama: MakeLlama, books: BooksReader, account: Account
 ) -> None:
     first, second = make_llama(slots=4), make_llama(slots=2)
     client = Client(make_gateway(first.url, second.url).url, account.key)
@@ -113,7 +113,9 @@ def test_an_upstream_that_is_not_ready_is_passed_over(
     assert len(second.requests("second")) == 1
 
 
-def test_no_upstream_at_all(make_gateway: MakeGateway, books: Books, account: Account) -> None:
+def test_no_upstream_at_all(
+    make_gateway: MakeGateway, books: BooksReader, account: Account
+) -> None:
     client = Client(make_gateway(f"http://127.0.0.1:{free_port()}").url, account.key)
     for streamed in (True, False):
         answer = client.chat(stream=streamed)
@@ -124,7 +126,7 @@ def test_no_upstream_at_all(make_gateway: MakeGateway, books: Books, account: Ac
 
 
 def test_a_full_queue(
-    make_gateway: MakeGateway, make_llama: MakeLlama, books: Books, account: Account
+    make_gateway: MakeGateway, make_llama: MakeLlama, books: BooksReader, account: Account
 ) -> None:
     llama = make_llama(slots=1)
     client = Client(make_gateway(llama.url, MAX_QUEUED_REQUESTS=0).url, account.key)

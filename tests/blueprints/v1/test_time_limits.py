@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from promptly.sandbox.llama import SimulatedLlama
+from sandbox.llama import SimulatedLlama
 from tests.blueprints.v1.client import Client, sim
 from tests.blueprints.v1.conftest import MakeGateway, MakeLlama
-from tests.books import Account, Books
+from tests.support.books import Account, BooksReader
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ LIMITS = {
 def test_upstream_takes_too_long(
     make_gateway: MakeGateway,
     make_llama: MakeLlama,
-    books: Books,
+    books: BooksReader,
     account: Account,
     limit: Limit,
 ) -> None:
@@ -103,7 +103,7 @@ def test_connecting_takes_too_long(
 
 
 def test_waiting_takes_too_long(
-    make_gateway: MakeGateway, make_llama: MakeLlama, books: Books, account: Account
+    make_gateway: MakeGateway, make_llama: MakeLlama, books: BooksReader, account: Account
 ) -> None:
     llama = make_llama(slots=1)
     client = Client(make_gateway(llama.url, QUEUE_TIMEOUT_SECONDS=1).url, account.key)

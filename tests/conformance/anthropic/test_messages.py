@@ -7,11 +7,11 @@ import anthropic
 import pytest
 from anthropic.types import Message, Usage
 
-from promptly.sandbox.llama import SimulatedLlama
-from tests.books import Account
+from sandbox.llama import SimulatedLlama
 from tests.conformance.asking import CALL_TOKENS, HELLO, PARAMETERS, only_simulator, saying
 from tests.conformance.backends import Backend
 from tests.conformance.strict import strictly
+from tests.support.books import Account
 
 ASKED: Any = {"model": "any", "messages": HELLO, "max_tokens": 20}
 TOOL: Any = {

@@ -8,8 +8,8 @@ import pytest
 from langchain_openai import ChatOpenAI
 from pydantic import SecretStr
 
-from tests.books import Account
 from tests.conformance.backends import Backend
+from tests.support.books import Account
 
 MakeModel = Callable[..., ChatOpenAI]
 

@@ -7,9 +7,9 @@ import pytest
 from langchain_openai import OpenAI, OpenAIEmbeddings
 from pydantic import SecretStr
 
-from tests.books import Account
 from tests.conformance.asking import HELLO, NO_END, SHORT_TOKENS
 from tests.conformance.backends import Backend
+from tests.support.books import Account
 
 TEXT: str = HELLO[0]["content"]
 

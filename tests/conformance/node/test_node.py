@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.books import Account
 from tests.conformance import outside
 from tests.conformance.backends import Backend
+from tests.support.books import Account
 
 FOLDER = Path(__file__).parent
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import openai
 import pytest
 
-from tests.books import Account
 from tests.conformance.backends import Backend
+from tests.support.books import Account
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from typing import Any
 import openai
 import pytest
 
-from promptly.sandbox.llama import SimulatedLlama
+from sandbox.llama import SimulatedLlama
 from tests.conformance.asking import HELLO, NO_END, SHORT_TOKENS, only_simulator, saying
 from tests.conformance.strict import strictly
 

@@ -10,11 +10,11 @@ import httpx2
 import openai
 import pytest
 
-from promptly.sandbox.llama import SimulatedLlama
-from tests.books import Account
+from sandbox.llama import SimulatedLlama
 from tests.conformance.asking import HELLO, NO_END, SHORT_TOKENS, only_simulator, saying
 from tests.conformance.backends import Backend
-from tests.gate import Gate
+from tests.support.books import Account
+from tests.support.tcp_proxy import TcpProxy
 
 MakeClient = Callable[..., openai.OpenAI]
 
@@ -219,13 +219,13 @@ def test_an_error_before_a_whole_answer(
 def test_a_stream_that_breaks_off_on_the_way(
     make_client: MakeClient, backend: Backend, account: Account, simulator: SimulatedLlama
 ) -> None:
-    gate = Gate(("127.0.0.1", backend.gateway.port))
-    sdk = make_client(account.key, f"http://127.0.0.1:{gate.port}/v1")
+    proxy = TcpProxy(("127.0.0.1", backend.gateway.port))
+    sdk = make_client(account.key, f"http://127.0.0.1:{proxy.port}/v1")
     stream = sdk.chat.completions.create(
         model="any", messages=saying("tokens=5000 delay_ms=5 tag=torn"), stream=True
     )
     next(iter(stream))
-    gate.close()
+    proxy.close()
     with pytest.raises((openai.APIConnectionError, httpx2.TransportError)):
         list(stream)
     simulator.wait_for_end("torn")

@@ -7,7 +7,7 @@ import openai
 import pytest
 from openai.types.responses import Response
 
-from promptly.sandbox.llama import SimulatedLlama
+from sandbox.llama import SimulatedLlama
 from tests.conformance.asking import HELLO, SEED, Weather, only_simulator, saying
 from tests.conformance.strict import strictly
 

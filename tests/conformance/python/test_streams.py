@@ -10,7 +10,7 @@ import openai
 import pytest
 from openai.lib.streaming.chat import ChatCompletionStreamState
 
-from promptly.sandbox.llama import SimulatedLlama
+from sandbox.llama import SimulatedLlama
 from tests.conformance.asking import (
     HELLO,
     NO_END,

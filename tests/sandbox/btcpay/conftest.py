@@ -11,8 +11,8 @@ import jsonschema
 import pytest
 import requests
 
-from promptly.sandbox.btcpay import SimulatedBTCPay, schema
-from promptly.sandbox.btcpay.store import (
+from sandbox.btcpay import SimulatedBTCPay, schema
+from sandbox.btcpay.store import (
     ARCHIVE_PULL_PAYMENTS,
     CREATE_PULL_PAYMENTS,
     MODIFY_INVOICES,

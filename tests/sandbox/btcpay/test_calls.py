@@ -6,15 +6,15 @@ from typing import Any
 import pytest
 import requests
 
-from promptly.sandbox.btcpay import SimulatedBTCPay
-from promptly.sandbox.btcpay.store import (
+from sandbox.btcpay import SimulatedBTCPay
+from sandbox.btcpay.store import (
     ARCHIVE_PULL_PAYMENTS,
     CREATE_INVOICE,
     MODIFY_INVOICES,
     PERMISSIONS,
     VIEW_INVOICES,
 )
-from promptly.sandbox.process import SandboxError, wait_until
+from sandbox.process import SandboxError, wait_until
 from tests.sandbox.btcpay.conftest import Greenfield, NewInvoice, Object, validate
 
 

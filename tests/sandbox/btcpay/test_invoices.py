@@ -3,8 +3,8 @@
 import pytest
 import requests
 
-from promptly.sandbox.btcpay import SimulatedBTCPay
-from promptly.sandbox.process import SandboxError
+from sandbox.btcpay import SimulatedBTCPay
+from sandbox.process import SandboxError
 from tests.sandbox.btcpay.conftest import Greenfield, NewInvoice, Object
 
 CHAIN = "BTC-CHAIN"

@@ -7,8 +7,8 @@ from typing import Any
 import jsonschema
 import pytest
 
-from promptly.sandbox.btcpay import SimulatedBTCPay, schema
-from promptly.sandbox.btcpay.webhooks import TYPES
+from sandbox.btcpay import SimulatedBTCPay, schema
+from sandbox.btcpay.webhooks import TYPES
 from tests.sandbox.btcpay.conftest import NewInvoice
 from tests.sandbox.receiver import Receiver
 

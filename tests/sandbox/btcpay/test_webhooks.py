@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from promptly.sandbox.btcpay import SimulatedBTCPay, forgeries
-from promptly.sandbox.process import SandboxError
-from promptly.sandbox.provider.http import Request
+from sandbox.btcpay import SimulatedBTCPay, forgeries
+from sandbox.process import SandboxError
+from sandbox.provider.http import Request
 from tests.sandbox.btcpay.conftest import NewInvoice, Object, validate
 from tests.sandbox.receiver import Receiver
 

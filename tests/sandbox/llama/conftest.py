@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from promptly.sandbox.llama import SimulatedLlama
+from sandbox.llama import SimulatedLlama
 from tests.sandbox.llama.wire import RawStream, sim
 
 OpenStream = Callable[..., RawStream]

@@ -5,7 +5,7 @@ import json
 import pytest
 from openai import OpenAI
 
-from promptly.sandbox.llama import SimulatedLlama
+from sandbox.llama import SimulatedLlama
 from tests.sandbox.llama.wire import CHAT, WEATHER, call, content, hello, post, sim, stream
 
 COUNTED = {"stream_options": {"include_usage": True}, "timings_per_token": True}

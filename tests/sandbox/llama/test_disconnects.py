@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from promptly.sandbox.llama import SimulatedLlama
-from promptly.sandbox.process import wait_until
+from sandbox.llama import SimulatedLlama
+from sandbox.process import wait_until
 from tests.sandbox.llama.conftest import OpenStream
 from tests.sandbox.llama.wire import hello, post
 

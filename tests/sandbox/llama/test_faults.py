@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from promptly.sandbox.llama import SimulatedLlama
-from promptly.sandbox.process import SandboxError, wait_until
+from sandbox.llama import SimulatedLlama
+from sandbox.process import SandboxError, wait_until
 from tests.sandbox.llama.conftest import OpenStream
 from tests.sandbox.llama.wire import (
     CHAT,

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from promptly.sandbox.llama import SimulatedLlama
-from promptly.sandbox.real_llama import RealLlama
+from sandbox.llama import SimulatedLlama
+from sandbox.real_llama import RealLlama
 from tests.sandbox.llama.wire import CHAT, WEATHER, call, hello, post, sim, stream
 
 pytestmark = pytest.mark.real_llama

@@ -7,7 +7,7 @@ import pytest
 from stripe import RequestsClient, StripeClient
 from stripe.checkout import Session
 
-from promptly.sandbox.stripe import SimulatedStripe
+from sandbox.stripe import SimulatedStripe
 
 NewSession = Callable[..., Session]
 

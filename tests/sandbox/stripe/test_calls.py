@@ -15,8 +15,8 @@ from stripe import (
     RateLimitError,
 )
 
-from promptly.sandbox.process import SandboxError, wait_until
-from promptly.sandbox.stripe import SimulatedStripe
+from sandbox.process import SandboxError, wait_until
+from sandbox.stripe import SimulatedStripe
 from tests.sandbox.stripe.conftest import NewSession, parameters, sdk
 
 CREATE = "POST /v1/checkout/sessions"

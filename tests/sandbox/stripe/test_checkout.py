@@ -8,8 +8,8 @@ import requests
 import stripe as stripe_sdk
 from stripe import InvalidRequestError
 
-from promptly.sandbox.process import SandboxError
-from promptly.sandbox.stripe import SimulatedStripe, calls
+from sandbox.process import SandboxError
+from sandbox.stripe import SimulatedStripe, calls
 from tests.sandbox.stripe.conftest import NewSession, parameters
 
 

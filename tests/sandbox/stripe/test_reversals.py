@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from stripe import InvalidRequestError
 
-from promptly.sandbox.process import SandboxError
-from promptly.sandbox.stripe import SimulatedStripe
+from sandbox.process import SandboxError
+from sandbox.stripe import SimulatedStripe
 from tests.sandbox.stripe.conftest import NewSession
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from stripe import SignatureVerificationError, StripeClient, Webhook, WebhookSignature
 
-from promptly.sandbox.process import SandboxError
-from promptly.sandbox.provider.http import Request
-from promptly.sandbox.stripe import SimulatedStripe, forgeries
-from promptly.sandbox.stripe.webhooks import EVENTS
+from sandbox.process import SandboxError
+from sandbox.provider.http import Request
+from sandbox.stripe import SimulatedStripe, forgeries
+from sandbox.stripe.webhooks import EVENTS
 from tests.sandbox.receiver import Receiver
 from tests.sandbox.stripe.conftest import NewSession
 

@@ -7,13 +7,14 @@ from sqlalchemy.orm import Session
 from promptly.errors import InvalidRequest, NotFound
 from promptly.extensions import db
 from promptly.models import OutboxMail, User
+from promptly.services import account_deletion
 from promptly.services.accounts import accounts, keys
 from promptly.services.mail import outbox
 from promptly.transactions import transaction
-from tests import factories
 from tests.conftest import AppFactory
-from tests.races import together
-from tests.servers import make_settings
+from tests.support import factories
+from tests.support.races import together
+from tests.support.servers import make_settings
 
 SETTINGS = make_settings()
 
@@ -93,7 +94,7 @@ def test_removal_leaves_only_the_memory_of_the_mailbox(session: Session) -> None
         {"id": user_id, "day": datetime.now(UTC).date()},
     )
     session.expire_all()
-    accounts.remove(user_id)
+    account_deletion.remove(user_id)
     for table in ("users", "api_keys", "balances", "ledger_entries", "usage_events",
                   "usage_rollups", "holds", "outbox"):  # fmt: skip
         assert session.scalar(text(f"SELECT count(*) FROM {table}")) == 0, table

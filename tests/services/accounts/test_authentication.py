@@ -3,19 +3,19 @@ from datetime import UTC, datetime, timedelta
 from flask import Flask
 
 from promptly.models import Balance, User
-from promptly.runtime.database import FastLane
+from promptly.runtime.database import HotPathDatabase
 from promptly.services.accounts import key_format, keys
 from promptly.services.accounts.authentication import Caller, authenticate
 from promptly.transactions import transaction
-from tests import factories
-from tests.servers import make_settings
+from tests.support import factories
+from tests.support.servers import make_settings
 
 PEPPER = make_settings().key_pepper.reveal()
 
 
 def ask(app: Flask, raw: str) -> Caller | None:
-    lane: FastLane = app.extensions["fast_lane"]
-    return authenticate(lane, key_format.digest(raw, PEPPER))
+    database: HotPathDatabase = app.extensions["hot_path_database"]
+    return authenticate(database, key_format.digest(raw, PEPPER))
 
 
 def test_a_key_leads_to_its_account(app: Flask) -> None:
@@ -57,7 +57,9 @@ def test_keys_that_are_none(app: Flask) -> None:
         row, raw = factories.api_key(user.id)
         user_id, key_id = user.id, row.id
     assert ask(app, key_format.generate()) is None
-    assert authenticate(app.extensions["fast_lane"], key_format.digest(raw, "x" * 32)) is None
+    assert (
+        authenticate(app.extensions["hot_path_database"], key_format.digest(raw, "x" * 32)) is None
+    )
     assert ask(app, raw) is not None
     with app.app_context(), transaction():
         keys.revoke(user_id, key_id)

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from promptly.models import AccountActivity
 from promptly.services.accounts import directory
 from promptly.services.accounts.directory import BALANCE, EMAIL, JOINED, ORDERS, USAGE, Place
-from tests import factories
+from tests.support import factories
 
 WHEN = datetime(2026, 11, 1, 12, 30, 15, 123456, tzinfo=UTC)
 

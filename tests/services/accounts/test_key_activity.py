@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from promptly.models import ApiKey
 from promptly.services.accounts import key_activity, keys
-from tests import factories
+from tests.support import factories
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@ from sqlalchemy.orm import Session
 
 from promptly.models import User
 from promptly.services.accounts import keys
-from tests import factories
-from tests.servers import make_settings
+from tests.support import factories
+from tests.support.servers import make_settings
 
 PEPPER = make_settings().key_pepper
 

@@ -5,7 +5,7 @@ from promptly.errors import InvalidRequest, NotFound
 from promptly.models import ApiKey
 from promptly.services.accounts import mail_actions
 from promptly.services.mail import outbox
-from tests import factories
+from tests.support import factories
 
 
 def test_cancelling_revokes_the_key_that_an_attempt_has_made(session: Session) -> None:

@@ -6,13 +6,14 @@ from sqlalchemy.orm import Session
 
 from promptly.extensions import db
 from promptly.models import Balance, User
+from promptly.services import account_deletion
 from promptly.services.accounts import accounts, trials
 from promptly.services.ledger import ledger, verification
 from promptly.transactions import transaction
-from tests import factories
 from tests.conftest import AppFactory
-from tests.races import together
-from tests.servers import make_settings
+from tests.support import factories
+from tests.support.races import together
+from tests.support.servers import make_settings
 
 PAST = datetime.now(UTC) - timedelta(minutes=1)
 
@@ -23,7 +24,7 @@ def test_a_mailbox_gets_one_trial(session: Session) -> None:
     again = accounts.create("Ada+two@example.com", settings)
     assert session.get_one(Balance, first.id).trial_tokens == 100_000
     assert session.get_one(Balance, again.id).trial_tokens == 0
-    accounts.remove(first.id)
+    account_deletion.remove(first.id)
     reborn = accounts.create("ada@example.com", settings)
     assert session.get_one(Balance, reborn.id).trial_tokens == 0
     assert verification.verify() == []

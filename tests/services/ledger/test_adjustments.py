@@ -7,7 +7,7 @@ from promptly.errors import InvalidRequest, NotFound
 from promptly.services import audit
 from promptly.services.audit import Operator
 from promptly.services.ledger import adjustments, ledger, verification
-from tests import factories
+from tests.support import factories
 
 OPERATOR = Operator("panel", "100.64.0.1")
 

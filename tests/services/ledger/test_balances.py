@@ -5,7 +5,7 @@ from sqlalchemy.orm import Session
 
 from promptly.errors import NotFound
 from promptly.services.ledger import balances
-from tests import factories
+from tests.support import factories
 
 
 def test_what_is_available(session: Session) -> None:

@@ -11,8 +11,8 @@ from promptly.extensions import db
 from promptly.models import Balance
 from promptly.services.ledger import ledger, verification
 from promptly.transactions import transaction
-from tests import factories
-from tests.races import together
+from tests.support import factories
+from tests.support.races import together
 
 
 def test_an_adjustment_moves_the_balance_and_leaves_an_entry(session: Session) -> None:

@@ -3,7 +3,7 @@ from sqlalchemy.orm import Session
 
 from promptly.services.ledger import verification
 from promptly.services.payments import credit
-from tests import factories
+from tests.support import factories
 
 
 def test_balances_that_add_up(session: Session) -> None:

@@ -8,7 +8,7 @@ import pytest
 from promptly.models import OutboxMail
 from promptly.services.mail import messages
 from promptly.services.mail.messages import SUBJECTS
-from tests.servers import make_settings
+from tests.support.servers import make_settings
 
 PURCHASE = {
     "number": "P-7K3M-9QX2-VB4D",

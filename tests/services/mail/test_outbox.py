@@ -6,8 +6,8 @@ from sqlalchemy.orm import Session
 from promptly.models import OutboxMail
 from promptly.services.mail import outbox
 from promptly.transactions import transaction
-from tests import factories
-from tests.races import together
+from tests.support import factories
+from tests.support.races import together
 
 
 def refreshed(session: Session, mail: OutboxMail) -> OutboxMail:

@@ -4,15 +4,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.books import Account, Books
-from tests.databases import Databases
 from tests.services.metering.meter import Meter
+from tests.support.books import Account, BooksReader
+from tests.support.databases import Databases
 
 
 @pytest.fixture(scope="package")
 def shared_meter(databases: Databases, template_database: str) -> Iterator[Meter]:
     name = databases.create(template_database)
-    books = Books(databases.url(name), "redis://127.0.0.1:1/0")
+    books = BooksReader(databases.url(name), "redis://127.0.0.1:1/0")
     yield Meter(books)
     books.close()
     databases.drop(name)

@@ -10,7 +10,7 @@ from promptly.services import metering
 from promptly.services.ledger.verification import Difference
 from promptly.services.metering import recovery
 from promptly.transactions import transaction
-from tests.books import Account, Books
+from tests.support.books import Account, BooksReader
 
 TOP_UP_URL = "https://example.com/dashboard"
 
@@ -18,15 +18,15 @@ TOP_UP_URL = "https://example.com/dashboard"
 class Meter:
     """Places and settles for the accounts of `books`."""
 
-    def __init__(self, books: Books) -> None:
+    def __init__(self, books: BooksReader) -> None:
         self.books = books
-        self.lane = books.app.extensions["fast_lane"]
+        self.database = books.app.extensions["hot_path_database"]
 
     def place(
         self, account: Account, wanted: int, minimum: int | None = None, max_open_holds: int = 8
     ) -> metering.Hold:
         return metering.place_hold(
-            self.lane,
+            self.database,
             request_id=new_request_id(),
             user_id=account.user_id,
             key_id=account.key_id,
@@ -62,7 +62,9 @@ class Meter:
     def settle(
         self, account: Account, request_id: uuid.UUID, prompt: int, completion: int = 0
     ) -> metering.Charge | None:
-        return metering.settle(self.lane, self.settlement(account, request_id, prompt, completion))
+        return metering.settle(
+            self.database, self.settlement(account, request_id, prompt, completion)
+        )
 
     def settle_late(
         self, account: Account, request_id: uuid.UUID, prompt: int, completion: int = 0
@@ -72,10 +74,10 @@ class Meter:
             return recovery.settle_late(session, settlement)
 
     def adjust(self, request_id: uuid.UUID, target: int) -> int | None:
-        return metering.adjust_hold(self.lane, request_id, target)
+        return metering.adjust_hold(self.database, request_id, target)
 
     def checkpoint(self, *counts: tuple[uuid.UUID, int, int]) -> dict[uuid.UUID, bool]:
-        return metering.checkpoint(self.lane, counts)
+        return metering.checkpoint(self.database, counts)
 
     def recover(self, request_id: uuid.UUID) -> bool:
         with self.books.app.app_context(), transaction() as session:

@@ -6,11 +6,11 @@ import pytest
 
 from promptly.errors import InsufficientQuota, RateLimited, TokensReserved
 from promptly.request_ids import new_request_id
-from promptly.services.accounts import accounts
+from promptly.services import account_deletion
 from promptly.services.metering.holds import SILENT_SECONDS
 from promptly.transactions import transaction
-from tests.books import Account
 from tests.services.metering.meter import TOP_UP_URL, Meter
+from tests.support.books import Account
 
 
 def test_a_hold_takes_what_is_wanted(meter: Meter, account: Account) -> None:
@@ -155,7 +155,7 @@ def test_a_checkpoint_tells_whose_account_is_being_deleted(meter: Meter, account
     closed = meter.books.account(paid_tokens=100)
     kept, ending = meter.place(account, 10), meter.place(closed, 10)
     with meter.books.app.app_context(), transaction():
-        accounts.close(closed.user_id)
+        account_deletion.close(closed.user_id)
     counts = [(hold.request_id, 1, 0) for hold in (kept, ending)]
     assert meter.checkpoint(*counts) == {kept.request_id: False, ending.request_id: True}
 

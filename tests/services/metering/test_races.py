@@ -9,9 +9,9 @@ import pytest
 from promptly.errors import InsufficientQuota, RateLimited, TokensReserved
 from promptly.services import metering
 from promptly.services.metering.recovery import STALE_SECONDS
-from tests.books import Account
-from tests.races import together
 from tests.services.metering.meter import Meter
+from tests.support.books import Account
+from tests.support.races import together
 
 
 def test_fifty_requests_on_a_balance_for_ten(meter: Meter) -> None:

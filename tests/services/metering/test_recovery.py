@@ -4,11 +4,11 @@ import uuid
 
 import pytest
 
-from promptly.services.accounts import accounts
+from promptly.services import account_deletion
 from promptly.services.metering.recovery import STALE_SECONDS
 from promptly.transactions import transaction
-from tests.books import Account
 from tests.services.metering.meter import Meter
+from tests.support.books import Account
 
 
 def recovered(meter: Meter, account: Account, prompt: int, completion: int) -> uuid.UUID:
@@ -148,6 +148,6 @@ def test_a_lost_hold_is_charged_at_most_what_is_available(meter: Meter, account:
 def test_late_for_an_account_that_was_removed(meter: Meter, account: Account) -> None:
     request_id = recovered(meter, account, 100, 50)
     with meter.books.app.app_context(), transaction():
-        accounts.remove(account.user_id)
+        account_deletion.remove(account.user_id)
     assert meter.settle_late(account, request_id, 200, 50) is None
     assert meter.books.events(account) == []

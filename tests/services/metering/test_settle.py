@@ -2,10 +2,10 @@
 
 import pytest
 
-from promptly.services.accounts import accounts
+from promptly.services import account_deletion
 from promptly.transactions import transaction
-from tests.books import Account
 from tests.services.metering.meter import Meter
+from tests.support.books import Account
 
 
 def charge(meter: Meter, account: Account, held: int, cost: int) -> tuple[int, int, int]:
@@ -114,7 +114,7 @@ def test_a_hold_settles_once(meter: Meter, account: Account) -> None:
 def test_an_account_that_was_removed_is_not_charged(meter: Meter, account: Account) -> None:
     hold = meter.place(account, 100)
     with meter.books.app.app_context(), transaction():
-        accounts.remove(account.user_id)
+        account_deletion.remove(account.user_id)
     assert meter.settle(account, hold.request_id, 60) is None
     assert meter.settle_late(account, hold.request_id, 60) is None
     assert meter.adjust(hold.request_id, 200) is None

@@ -11,15 +11,15 @@ from sqlalchemy import text
 from promptly.services.metering import recovery
 from promptly.tasks.metering import purge_holds, recover_holds
 from promptly.transactions import transaction
-from tests.books import Account, Books
-from tests.races import together
 from tests.services.metering.meter import Meter
+from tests.support.books import Account, BooksReader
+from tests.support.races import together
 
 
 @pytest.fixture
 def own(app: Flask, fresh_database: str) -> Iterator[Meter]:
     """A database of the test's own, swept a moment ago (and since PostgreSQL's start)."""
-    meter = Meter(Books(fresh_database, "redis://127.0.0.1:1/0"))
+    meter = Meter(BooksReader(fresh_database, "redis://127.0.0.1:1/0"))
     note_sweep(meter, seconds_ago=0)
     yield meter
     meter.books.close()

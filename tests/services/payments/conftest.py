@@ -7,13 +7,13 @@ import redis
 from sqlalchemy import text
 
 from promptly.app import create_app
-from promptly.sandbox.btcpay import SimulatedBTCPay
-from promptly.sandbox.stripe import SimulatedStripe
 from promptly.transactions import transaction
+from sandbox.btcpay import SimulatedBTCPay
+from sandbox.stripe import SimulatedStripe
 from tests.conftest import dispose
-from tests.databases import Databases
-from tests.servers import WorkerRedis, make_settings
-from tests.shop import Shop, Site, configuration
+from tests.support.databases import Databases
+from tests.support.servers import WorkerRedis, make_settings
+from tests.support.shop import Shop, Site, configuration
 
 TABLES = "payment_reversals, payment_cases, webhook_events, orders, payment_reconciliations, outbox"
 

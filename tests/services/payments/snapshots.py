@@ -4,12 +4,12 @@ from dataclasses import replace
 from typing import Any
 
 from promptly.models import Order
-from promptly.services.payments.snapshot import Reversal, Truth
+from promptly.services.payments.snapshot import ProviderSnapshot, Reversal
 
 
-def truth(order: Order, status: str = "paid", **values: Any) -> Truth:
-    """The truth of an order's own page."""
-    complete = Truth(
+def snapshot(order: Order, status: str = "paid", **values: Any) -> ProviderSnapshot:
+    """The snapshot of an order's own page."""
+    complete = ProviderSnapshot(
         provider=order.provider,
         checkout_id=order.checkout_id or "cs_unknown",
         order_number=order.number,

@@ -1,7 +1,7 @@
-"""Whatever is delivered, in whatever order and however often: the ledger equals the truth.
+"""Whatever is delivered, in whatever order and however often: the ledger equals the snapshot.
 
-The truth is what the stand-ins hold of each payment. Between the steps some of what is held back is
-delivered, often in many copies at once, so that what was true in between is applied as well.
+The stand-ins hold the snapshot of each payment. Between the steps some of the withheld events are
+delivered, often in many copies at once, so that intermediate snapshots are applied as well.
 """
 
 import random
@@ -12,11 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from promptly.sandbox.process import SandboxError
-from promptly.sandbox.provider.process import SimulatedProvider
 from promptly.services.payments.snapshot import tokens_reversed
+from sandbox.process import SandboxError
+from sandbox.provider.process import SimulatedProvider
 from tests.run import EXHAUSTIVE
-from tests.shop import Json, Shop
+from tests.support.shop import Json, Shop
 
 TOKENS, PRICE = 25_000_000, 200
 COPIES = 20
@@ -45,7 +45,7 @@ def about(shop: Shop, payment: str | None) -> Iterator[Json]:
 
 
 def expected(shop: Shop, page: str) -> tuple[int, int]:
-    """The tokens that were credited, and those of them that are reversed, by the truth."""
+    """The tokens that were credited, and those of them that are reversed, by the snapshot."""
     if page.startswith("cs_"):
         found = shop.stripe.truth_of(page)
         reversed_minor = found["refunded"] + found["lost"] + found["withheld"]
@@ -60,7 +60,7 @@ def expected(shop: Shop, page: str) -> tuple[int, int]:
 
 
 def assert_true(shop: Shop, user_id: int, page: str, spent: int = 0) -> None:
-    """The books say what the provider's truth says."""
+    """The books say what the provider's snapshot says."""
     credited, reversed_tokens = expected(shop, page)
     order = shop.order_of(page)
     taken, owed = order["tokens_taken"], order["tokens_owed"]

@@ -9,12 +9,12 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from promptly.models import Balance, LedgerEntry, Order, OutboxMail, User
-from promptly.services.accounts import accounts
+from promptly.services import account_deletion
 from promptly.services.ledger import ledger, verification
 from promptly.services.payments import apply, cases, orders, reversals
-from promptly.services.payments.snapshot import Reversal, Truth
-from tests import factories
-from tests.services.payments.snapshots import dispute, refund, truth
+from promptly.services.payments.snapshot import ProviderSnapshot, Reversal
+from tests.services.payments.snapshots import dispute, refund, snapshot
+from tests.support import factories
 
 TOKENS, PRICE = 1000, 200
 
@@ -34,8 +34,8 @@ def invoice(user: User) -> Order:
     return factories.order(user.id, tokens=TOKENS, amount_minor=PRICE, provider="btcpay")
 
 
-def applied(order: Order, *truths: Truth) -> None:
-    for found in truths:
+def applied(order: Order, *snapshots: ProviderSnapshot) -> None:
+    for found in snapshots:
         apply.apply(orders.lock(order.id), found)
     assert verification.verify() == []
 
@@ -64,7 +64,7 @@ def cases_of(order: Order) -> list[tuple[str, str | None]]:
 def test_a_payment_is_credited_once_with_one_receipt(
     session: Session, user: User, order: Order
 ) -> None:
-    applied(order, truth(order), truth(order), truth(order))
+    applied(order, snapshot(order), snapshot(order), snapshot(order))
     assert paid_tokens(session, user) == TOKENS
     assert (order.state, order.payment_id) == ("paid", f"pi_{order.id}")
     entry = session.scalars(select(LedgerEntry)).one()
@@ -79,7 +79,7 @@ def test_a_payment_is_credited_whatever_was_thought_before(
     session: Session, user: User, before: str
 ) -> None:
     order = factories.order(user.id, state=before)
-    applied(order, truth(order))
+    applied(order, snapshot(order))
     assert (order.state, paid_tokens(session, user)) == ("paid", order.tokens)
 
 
@@ -87,7 +87,7 @@ def test_a_payment_is_credited_whatever_was_thought_before(
 def test_what_is_not_paid_is_not_credited(
     session: Session, user: User, order: Order, status: str
 ) -> None:
-    applied(order, truth(order, status))
+    applied(order, snapshot(order, status))
     assert (order.state, paid_tokens(session, user), mails(session)) == (status, 0, [])
 
 
@@ -105,7 +105,7 @@ def test_what_is_not_paid_is_not_credited(
 def test_money_that_does_not_fit_is_left_to_the_operator(
     session: Session, user: User, order: Order, changes: dict[str, Any], kind: str
 ) -> None:
-    odd = replace(truth(order), **changes)
+    odd = replace(snapshot(order), **changes)
     applied(order, odd, odd)
     assert paid_tokens(session, user) == 0
     assert cases_of(order) == [(kind, None)]
@@ -113,17 +113,17 @@ def test_money_that_does_not_fit_is_left_to_the_operator(
 
 
 def test_what_does_not_fit_and_brings_no_money_is_no_case(order: Order) -> None:
-    applied(order, replace(truth(order, "open"), checkout_id="cs_other", status="expired"))
+    applied(order, replace(snapshot(order, "open"), checkout_id="cs_other", status="expired"))
     assert (order.state, cases_of(order)) == ("open", [])
 
 
 def test_money_for_an_account_that_is_gone(session: Session, user: User, order: Order) -> None:
-    accounts.remove(user.id)
+    account_deletion.remove(user.id)
     session.expire_all()
-    applied(order, truth(order), truth(order))
+    applied(order, snapshot(order), snapshot(order))
     assert (order.state, order.user_id) == ("attention", None)
     assert cases_of(order) == [("account_deleted", None)]
-    applied(order, truth(order, reversals=(refund(PRICE),)))
+    applied(order, snapshot(order, reversals=(refund(PRICE),)))
     assert verification.verify() == []
 
 
@@ -150,10 +150,10 @@ def test_a_refund_takes_what_is_unspent_of_its_part(
     taken: int,
     owed: int,
 ) -> None:
-    applied(order, truth(order))
+    applied(order, snapshot(order))
     if spent:
         spend(user, spent)
-    told = truth(order, reversals=(refund(refunded),))
+    told = snapshot(order, reversals=(refund(refunded),))
     applied(order, told, told)
     assert figures(order) == (state, taken, owed)
     assert paid_tokens(session, user) == TOKENS - spent - taken
@@ -163,28 +163,28 @@ def test_a_refund_takes_what_is_unspent_of_its_part(
 @pytest.mark.parametrize("price", [3, 7, 50, 199])
 def test_many_small_refunds_take_what_one_of_them_all_would(user: User, price: int) -> None:
     order = factories.order(user.id, tokens=1000, amount_minor=price)
-    applied(order, truth(order))
+    applied(order, snapshot(order))
     for count in range(1, min(price, 20)):
         found = tuple(refund(1, name=f"re_{number}") for number in range(count))
-        applied(order, truth(order, reversals=found))
+        applied(order, snapshot(order, reversals=found))
         assert order.tokens_taken == 1000 * count // price
-    applied(order, truth(order, reversals=(refund(price),)))
+    applied(order, snapshot(order, reversals=(refund(price),)))
     assert figures(order) == ("refunded", 1000, 0)
 
 
 def test_refunds_never_touch_newer_lots(session: Session, user: User, order: Order) -> None:
-    applied(order, truth(order))
+    applied(order, snapshot(order))
     ledger.adjust(user.id, 5000, actor="test")
     spend(user, 900)
-    applied(order, truth(order, reversals=(refund(PRICE),)))
+    applied(order, snapshot(order, reversals=(refund(PRICE),)))
     assert figures(order) == ("refunded", 100, 900)
     assert paid_tokens(session, user) == 5000
 
 
 def test_what_is_held_is_owed_until_it_is_free(session: Session, user: User, order: Order) -> None:
-    applied(order, truth(order))
+    applied(order, snapshot(order))
     hold = factories.hold(user.id, held_paid=700)
-    refunded = truth(order, reversals=(refund(PRICE),))
+    refunded = snapshot(order, reversals=(refund(PRICE),))
     applied(order, refunded)
     assert figures(order) == ("refunded", 300, 700)
     assert paid_tokens(session, user) == 700
@@ -216,16 +216,16 @@ def test_what_is_held_is_owed_until_it_is_free(session: Session, user: User, ord
 def test_disputes(
     session: Session, user: User, order: Order, state: str, order_state: str, taken: int
 ) -> None:
-    applied(order, truth(order))
+    applied(order, snapshot(order))
     spend(user, 300)
-    applied(order, truth(order, reversals=(dispute(PRICE, state),)))
+    applied(order, snapshot(order, reversals=(dispute(PRICE, state),)))
     assert figures(order) == (order_state, taken, 300 if taken else 0)
     assert paid_tokens(session, user) == 700 - taken
     assert "refund_notice" not in mails(session)
 
 
 def test_a_dispute_in_another_currency_is_about_all_of_it(user: User, order: Order) -> None:
-    applied(order, truth(order), truth(order, reversals=(dispute(None),)))
+    applied(order, snapshot(order), snapshot(order, reversals=(dispute(None),)))
     assert figures(order) == ("disputed", TOKENS, 0)
 
 
@@ -236,12 +236,12 @@ def test_a_dispute_in_another_currency_is_about_all_of_it(user: User, order: Ord
 def test_what_was_taken_is_given_back_exactly(
     session: Session, user: User, order: Order, undone: tuple[Reversal, ...]
 ) -> None:
-    applied(order, truth(order))
+    applied(order, snapshot(order))
     spend(user, 300)
     done = dispute(PRICE) if undone[0].kind == "dispute" else refund(PRICE, "pending")
-    applied(order, truth(order, reversals=(done,)))
+    applied(order, snapshot(order, reversals=(done,)))
     assert figures(order)[1:] == (700, 300)
-    applied(order, truth(order, reversals=undone))
+    applied(order, snapshot(order, reversals=undone))
     assert figures(order) == ("paid", 0, 0)
     assert paid_tokens(session, user) == 700
     kinds = [entry.kind for entry in reversed(ledger.entries(user.id))]
@@ -251,14 +251,14 @@ def test_what_was_taken_is_given_back_exactly(
 def test_a_refund_and_a_dispute_of_one_charge_take_once(
     session: Session, user: User, order: Order
 ) -> None:
-    applied(order, truth(order), truth(order, reversals=(refund(100),)))
+    applied(order, snapshot(order), snapshot(order, reversals=(refund(100),)))
     assert figures(order) == ("partly_refunded", 500, 0)
-    applied(order, truth(order, reversals=(refund(100), dispute(PRICE))))
+    applied(order, snapshot(order, reversals=(refund(100), dispute(PRICE))))
     assert figures(order) == ("disputed", TOKENS, 0)
-    applied(order, truth(order, reversals=(refund(100), dispute(PRICE, "won"))))
+    applied(order, snapshot(order, reversals=(refund(100), dispute(PRICE, "won"))))
     assert figures(order) == ("partly_refunded", 500, 0)
     both = (refund(100), refund(100, name="re_2"), dispute(PRICE, "won"))
-    applied(order, truth(order, reversals=both))
+    applied(order, snapshot(order, reversals=both))
     assert figures(order) == ("refunded", TOKENS, 0)
     assert paid_tokens(session, user) == 0
 
@@ -280,12 +280,12 @@ def test_the_end_does_not_depend_on_what_became_known_when(session: Session) -> 
             refund(PRICE, "pending", second),
             dispute(PRICE, name=third),
         )
-        applied(order, truth(order))
+        applied(order, snapshot(order))
         spend(user, 100)
         for count in range(3):
             seen = tuple(passing[step] for step in steps[: count + 1])
-            applied(order, truth(order, reversals=seen))
-        applied(order, truth(order, reversals=known))
+            applied(order, snapshot(order, reversals=seen))
+        applied(order, snapshot(order, reversals=known))
         ended.add((*figures(order), paid_tokens(session, user)))
     assert ended == {("partly_refunded", 250, 0, 650)}
 
@@ -293,14 +293,14 @@ def test_the_end_does_not_depend_on_what_became_known_when(session: Session) -> 
 def test_a_refund_that_is_known_with_its_payment(
     session: Session, user: User, order: Order
 ) -> None:
-    applied(order, truth(order, reversals=(refund(PRICE),)))
+    applied(order, snapshot(order, reversals=(refund(PRICE),)))
     assert figures(order) == ("refunded", TOKENS, 0)
     assert paid_tokens(session, user) == 0
     assert mails(session) == ["receipt", "refund_notice"]
 
 
 @pytest.mark.parametrize(
-    ("status", "oddity", "kind"),
+    ("status", "discrepancy", "kind"),
     [
         ("expired", "paid_partial", "paid_partial"),
         ("expired", "paid_late", "paid_late"),
@@ -309,21 +309,21 @@ def test_a_refund_that_is_known_with_its_payment(
     ],
 )
 def test_odd_bitcoin_payments_are_listed(
-    session: Session, user: User, invoice: Order, status: str, oddity: str, kind: str
+    session: Session, user: User, invoice: Order, status: str, discrepancy: str, kind: str
 ) -> None:
-    odd = truth(invoice, status, oddity=oddity, paid_minor=150)
+    odd = snapshot(invoice, status, discrepancy=discrepancy, paid_minor=150)
     applied(invoice, odd, odd)
     assert (invoice.state, cases_of(invoice)) == ("attention", [(kind, None)])
     assert paid_tokens(session, user) == 0
     # The merchant marks it settled at BTCPay: that decides it.
-    applied(invoice, truth(invoice))
+    applied(invoice, snapshot(invoice))
     assert (invoice.state, cases_of(invoice)) == ("paid", [(kind, "superseded")])
     assert paid_tokens(session, user) == TOKENS
 
 
 def test_a_part_that_becomes_all_of_it_too_late(invoice: Order) -> None:
-    applied(invoice, truth(invoice, "expired", oddity="paid_partial", paid_minor=50))
-    applied(invoice, truth(invoice, "expired", oddity="paid_late", paid_minor=PRICE))
+    applied(invoice, snapshot(invoice, "expired", discrepancy="paid_partial", paid_minor=50))
+    applied(invoice, snapshot(invoice, "expired", discrepancy="paid_late", paid_minor=PRICE))
     assert cases_of(invoice) == [("paid_partial", "superseded"), ("paid_late", None)]
     assert invoice.state == "attention"
 
@@ -331,7 +331,7 @@ def test_a_part_that_becomes_all_of_it_too_late(invoice: Order) -> None:
 def test_too_much_bitcoin_is_credited_and_its_surplus_listed(
     session: Session, user: User, invoice: Order
 ) -> None:
-    odd = truth(invoice, oddity="paid_over", paid_minor=250)
+    odd = snapshot(invoice, discrepancy="paid_over", paid_minor=250)
     applied(invoice, odd, odd)
     assert (invoice.state, paid_tokens(session, user)) == ("paid", TOKENS)
     (case,) = cases.cases_of(invoice.id)
@@ -340,18 +340,18 @@ def test_too_much_bitcoin_is_credited_and_its_surplus_listed(
 
 def test_bitcoin_that_is_replaced_before_it_is_confirmed(invoice: Order) -> None:
     for status in ("processing", "open", "processing", "paid"):
-        applied(invoice, truth(invoice, status))
+        applied(invoice, snapshot(invoice, status))
         assert invoice.state == status
 
 
 def test_an_invoice_that_turns_invalid_and_valid_again(
     session: Session, user: User, invoice: Order
 ) -> None:
-    applied(invoice, truth(invoice))
+    applied(invoice, snapshot(invoice))
     spend(user, 100)
-    applied(invoice, truth(invoice, "failed"), truth(invoice, "failed"))
+    applied(invoice, snapshot(invoice, "failed"), snapshot(invoice, "failed"))
     assert figures(invoice) == ("invalid", 900, 100)
-    applied(invoice, truth(invoice))
+    applied(invoice, snapshot(invoice))
     assert figures(invoice) == ("paid", 0, 0)
     assert paid_tokens(session, user) == 900
     assert len(reversals.of_order(invoice.id)) == 1

@@ -7,8 +7,8 @@ import pytest
 from promptly.errors import InvalidRequest, NotFound, PromptlyError
 from promptly.services.payments import case_decisions, cases, refunds
 from promptly.transactions import transaction
-from tests.races import together
-from tests.shop import Json, Shop
+from tests.support.races import together
+from tests.support.shop import Json, Shop
 
 TOKENS, PRICE = 25_000_000, 200
 
@@ -53,7 +53,7 @@ def resolve(shop: Shop, choice: str, case_id: int | None = None, note: str = "be
         with transaction():
             _, refund_id = case_decisions.resolve(case_id, choice, actor="cli:ada", note=note)
         if refund_id is not None:
-            refunds.carry_out(refund_id, shop.settings)
+            refunds.execute_refund(refund_id, shop.settings)
     return next(case for case in shop.cases() if case["id"] == case_id)
 
 

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from promptly.models import Balance, Order
 from promptly.services.ledger import ledger, verification
 from promptly.services.payments import credit, lots
-from tests import factories
+from tests.support import factories
 
 
 @dataclass
@@ -122,7 +122,7 @@ def test_what_running_requests_hold_is_unspent_but_not_free(session: Session) ->
     order = factories.order(user.id, tokens=100)
     credit.credit(order, actor="stripe")
     factories.hold(user.id, held_paid=70)
-    left = lots.left_of(user.id, order.number, lock=True)
+    left = lots.remaining(user.id, order.number, lock=True)
     assert (left.unspent_tokens, left.free_tokens) == (100, 30)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from promptly.services.payments import case_decisions, refunds
 from promptly.transactions import transaction
-from tests.shop import Shop
+from tests.support.shop import Shop
 
 
 def told(shop: Shop) -> list[tuple[str, str, int, str]]:
@@ -90,7 +90,7 @@ def test_a_refund_of_what_bought_nothing(shop: Shop) -> None:
         with transaction():
             _, refund_id = case_decisions.resolve(case["id"], "refund", actor="test")
         assert refund_id is not None
-        outcome = refunds.carry_out(refund_id, shop.settings)
+        outcome = refunds.execute_refund(refund_id, shop.settings)
     settle(shop)
     assert outcome is not None and outcome.link
     [mail] = shop.rows("SELECT kind, payload FROM outbox")

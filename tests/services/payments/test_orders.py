@@ -5,7 +5,7 @@ from sqlalchemy.orm import Session
 from promptly.services.paging import Cursor
 from promptly.services.payments import orders, webhook_inbox
 from promptly.services.payments.webhook_events import ReceivedEvent
-from tests import factories
+from tests.support import factories
 
 
 def found(**filters: object) -> list[int]:

@@ -8,9 +8,9 @@ from promptly.errors import NotFound
 from promptly.models import Reconciliation
 from promptly.services.payments import credit, orders, reconciliation, webhook_handler
 from promptly.transactions import transaction
-from tests import factories
-from tests.races import together
-from tests.shop import Shop
+from tests.support import factories
+from tests.support.races import together
+from tests.support.shop import Shop
 
 TOKENS = 25_000_000
 

@@ -10,15 +10,14 @@ import pytest
 import celeryconfig
 from promptly.errors import InvalidRequest, NotFound, PromptlyError
 from promptly.request_ids import new_request_id
-from promptly.services import metering
-from promptly.services.accounts import accounts
+from promptly.services import account_deletion, metering
 from promptly.services.payments import orders, reconciliation, refunds, webhook_inbox
 from promptly.services.payments.orders import Leased
 from promptly.services.payments.providers import registry
 from promptly.services.payments.refunds import Outcome
 from promptly.transactions import transaction
-from tests.races import together
-from tests.shop import Json, Shop
+from tests.support.races import together
+from tests.support.shop import Json, Shop
 
 TOKENS, PRICE = 25_000_000, 200
 REFUNDS = "POST /v1/refunds"
@@ -39,16 +38,18 @@ def bought(shop: Shop, method: str = "stripe", spent: int = 0) -> tuple[int, Jso
 def refund(shop: Shop, number: str, amount: int | None = None, *, by_hand: bool = False) -> Outcome:
     with shop.app.app_context():
         with transaction():
-            row = refunds.ask(number, amount_minor=amount, actor="cli:test", by_hand=by_hand)
+            row = refunds.request_refund(
+                number, amount_minor=amount, actor="cli:test", by_hand=by_hand
+            )
             row_id = row.id
-        done = refunds.carry_out(row_id, shop.settings)
+        done = refunds.execute_refund(row_id, shop.settings)
         assert done is not None
         return done
 
 
-def carry_out(shop: Shop, row_id: int) -> Outcome | None:
+def execute_refund(shop: Shop, row_id: int) -> Outcome | None:
     with shop.app.app_context():
-        return refunds.carry_out(row_id, shop.settings)
+        return refunds.execute_refund(row_id, shop.settings)
 
 
 def figures(shop: Shop, user_id: int) -> tuple[str, int, int, int]:
@@ -160,7 +161,7 @@ def test_a_refund_without_an_answer_is_gone_on_with(
     else:
         shop.btcpay.set_fault("POST /api/v1/stores/*/refund", **{**values, "times": 1})
     row = refund(shop, order["number"])
-    assert (row.state, row.unanswered) == ("requested", True) and row.last_error
+    assert (row.state, row.response_pending) == ("requested", True) and row.last_error
     assert figures(shop, user_id) == ("refunded", TOKENS, 0, 0)
     with pytest.raises(InvalidRequest, match="on its way"):
         refund(shop, order["number"], 1)
@@ -188,7 +189,7 @@ def test_a_refund_that_was_made_meanwhile_is_not_made_again(
     """Reconciliation reads it as asked for, and takes its lease when the panel has had it made."""
     _, order = bought(shop, method)
     with shop.app.app_context(), transaction():
-        row_id = refunds.ask(order["number"], amount_minor=50, actor="test").id
+        row_id = refunds.request_refund(order["number"], amount_minor=50, actor="test").id
     read, made = threading.Event(), threading.Event()
     lease = orders.lease
 
@@ -200,9 +201,9 @@ def test_a_refund_that_was_made_meanwhile_is_not_made_again(
 
     monkeypatch.setattr(orders, "lease", lease_later)
     with ThreadPoolExecutor(1) as pool:
-        late = pool.submit(carry_out, shop, row_id)
+        late = pool.submit(execute_refund, shop, row_id)
         assert read.wait(20)
-        first = carry_out(shop, row_id)
+        first = execute_refund(shop, row_id)
         made.set()
         second = late.result(timeout=20)
     assert first is not None and first == second
@@ -226,7 +227,7 @@ def test_a_refusal_gives_the_tokens_back(shop: Shop) -> None:
 def test_of_a_deleted_account_the_money_can_still_be_refunded(shop: Shop) -> None:
     user_id, order = bought(shop)
     with shop.app.app_context(), transaction():
-        accounts.remove(user_id)
+        account_deletion.remove(user_id)
     with pytest.raises(InvalidRequest, match="amount"):
         refund(shop, order["number"])
     refund(shop, order["number"], PRICE)
@@ -244,7 +245,7 @@ def test_a_removal_and_a_payment_at_once(shop: Shop) -> None:
 
         def remove(user_id: int = user_id) -> None:
             with transaction():
-                accounts.remove(user_id)
+                account_deletion.remove(user_id)
 
         together(shop.app, remove, shop.work)
         order = shop.order_of(page)
@@ -258,13 +259,13 @@ def test_a_refund_while_fifty_requests_spend(shop: Shop, told_by: str) -> None:
     """Never below zero; what was unspent is taken exactly, the rest is owed."""
     user_id, order = bought(shop, spent=TOKENS - 1000)
     page = order["checkout_id"]
-    lane = shop.app.extensions["fast_lane"]
+    database = shop.app.extensions["hot_path_database"]
 
     def request(number: int) -> int:
         dice = random.Random(number)
         try:
             hold = metering.place_hold(
-                lane,
+                database,
                 request_id=new_request_id(),
                 user_id=user_id,
                 key_id=1,
@@ -278,7 +279,7 @@ def test_a_refund_while_fifty_requests_spend(shop: Shop, told_by: str) -> None:
         except PromptlyError:
             return 0
         charge = metering.settle(
-            lane,
+            database,
             metering.Settlement(
                 request_id=hold.request_id,
                 user_id=user_id,

@@ -2,11 +2,11 @@
 
 import threading
 
-from promptly.sandbox.process import wait_until
 from promptly.services.payments import sync
 from promptly.services.payments.providers import registry
 from promptly.services.payments.sync import Synced
-from tests.shop import Shop
+from sandbox.process import wait_until
+from tests.support.shop import Shop
 
 DISPUTES = "GET /v1/disputes"
 

@@ -7,12 +7,12 @@ import pytest
 from flask import Flask
 from sqlalchemy import text
 
-from promptly.sandbox.btcpay import forgeries as btcpay_forgeries
-from promptly.sandbox.stripe import forgeries as stripe_forgeries
 from promptly.services.payments import circuit_breaker, orders, sync, webhook_handler, webhook_inbox
 from promptly.services.payments.sync import Synced
 from promptly.transactions import transaction
-from tests.shop import Shop
+from sandbox.btcpay import forgeries as btcpay_forgeries
+from sandbox.stripe import forgeries as stripe_forgeries
+from tests.support.shop import Shop
 
 TOKENS = 25_000_000
 

@@ -10,12 +10,13 @@ from sqlalchemy.orm import Session
 
 from promptly.errors import NotFound
 from promptly.models import LedgerEntry
-from promptly.services.accounts import accounts, trials
+from promptly.services import account_deletion
+from promptly.services.accounts import trials
 from promptly.services.ledger import ledger, verification
 from promptly.services.usage import account_statements, partitions, rollups
 from promptly.services.usage.account_statements import Line
 from promptly.transactions import transaction
-from tests import factories
+from tests.support import factories
 
 DAY = timedelta(days=1)
 
@@ -217,5 +218,5 @@ def test_an_account_that_goes_meanwhile(app: Flask) -> None:
         reading = account_statements.of(user_id).lines()
         next(reading)
         with transaction():
-            accounts.remove(user_id)
+            account_deletion.remove(user_id)
         assert list(reading) == []

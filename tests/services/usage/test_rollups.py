@@ -10,7 +10,7 @@ from promptly.models import UsageRollup
 from promptly.request_ids import new_request_id, public_id
 from promptly.services.ledger import ledger, verification
 from promptly.services.usage import partitions, rollups
-from tests import factories
+from tests.support import factories
 
 
 def today() -> date:

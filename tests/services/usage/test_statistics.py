@@ -9,10 +9,10 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from promptly.models import AccountActivity, DailyOutcome, DailyTotal, UsageEvent
-from promptly.services.accounts import accounts
+from promptly.services import account_deletion
 from promptly.services.usage import rollups, statistics
 from promptly.services.usage.statistics import ACTIVITY_DAYS
-from tests import factories
+from tests.support import factories
 
 FIGURES = ("requests", "prompt_tokens", "completion_tokens", "charged_tokens", "uncharged_tokens",
            "active_accounts", "duration_ms")  # fmt: skip
@@ -188,7 +188,7 @@ def test_a_deleted_account_leaves_what_lies_behind_the_rebuilt_days(session: Ses
         event(user.id, days_ago)
         event(other.id, days_ago)
     roll_up()
-    accounts.remove(user.id)
+    account_deletion.remove(user.id)
     roll_up()
     totals, _ = stored(session)
     assert {day: row[0] for day, row in totals.items()} == {at(0).date(): 1, at(10).date(): 2}

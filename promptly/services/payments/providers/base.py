@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Protocol
 
 from promptly.models import Order, PaymentReversal
-from promptly.services.payments.snapshot import Checkout, Reversal, Truth
+from promptly.services.payments.snapshot import Checkout, ProviderSnapshot, Reversal
 from promptly.services.payments.webhook_events import ReceivedEvent
 
 
@@ -35,18 +35,18 @@ class OrderFacts:
 class RefundFacts:
     """What a provider is told of a refund; a surplus is all that was paid beyond the price.
 
-    `unanswered`: it was asked before, and may have made it.
+    `response_pending`: it was asked before, and may have made it.
     """
 
     id: int
     amount_minor: int
     is_surplus: bool
-    unanswered: bool
+    response_pending: bool
 
     @classmethod
     def of(cls, row: PaymentReversal) -> "RefundFacts":
         """The facts of a row."""
-        return cls(row.id, row.amount_minor, not row.counts, row.unanswered)
+        return cls(row.id, row.amount_minor, not row.counts, row.response_pending)
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,11 @@ class Provider(Protocol):
         """Make a page for an order."""
         ...
 
-    def find(self, order: OrderFacts) -> Truth | None:
+    def find(self, order: OrderFacts) -> ProviderSnapshot | None:
         """The page that was made for an order whose answer got lost, if there is one."""
         ...
 
-    def fetch(self, checkout_id: str) -> Truth:
+    def fetch(self, checkout_id: str) -> ProviderSnapshot:
         """All that is to be known about a page and its payment."""
         ...
 
@@ -101,7 +101,7 @@ class Provider(Protocol):
         """Give money back. The same refund is never made twice."""
         ...
 
-    def listed(self, since: datetime, most: int) -> list[Truth]:
+    def listed(self, since: datetime, most: int) -> list[ProviderSnapshot]:
         """The pages since a moment that may have been paid, without what was reversed."""
         ...
 

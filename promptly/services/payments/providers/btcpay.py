@@ -5,9 +5,9 @@ from typing import Any
 
 from promptly import money
 from promptly.clients.btcpay import BTCPayAPI
-from promptly.clients.provider_errors import ProviderAway, ProviderRefused
+from promptly.clients.provider_errors import ProviderRefused, ProviderUnavailable
 from promptly.services.payments.providers.base import OrderFacts, RefundFacts, RefundMade, Subject
-from promptly.services.payments.snapshot import Checkout, Reversal, Truth
+from promptly.services.payments.snapshot import Checkout, ProviderSnapshot, Reversal
 from promptly.services.payments.webhook_events import ReceivedEvent
 from promptly.settings import Settings
 
@@ -27,8 +27,8 @@ class BTCPayProvider:
     # It knows no idempotency keys.
     repeats_safely = False
 
-    def __init__(self, settings: Settings, patience_seconds: float) -> None:
-        self._api = BTCPayAPI(settings, patience_seconds)
+    def __init__(self, settings: Settings, timeout_seconds: float) -> None:
+        self._api = BTCPayAPI(settings, timeout_seconds)
 
     def close(self) -> None:
         """Close the connection."""
@@ -48,16 +48,16 @@ class BTCPayProvider:
             expires_at=datetime.fromtimestamp(invoice["expirationTime"], UTC),
         )
 
-    def find(self, order: OrderFacts) -> Truth | None:
+    def find(self, order: OrderFacts) -> ProviderSnapshot | None:
         """The invoice of the order's last attempt."""
         for invoice in self._api.invoices_of(order.number):
             if (invoice.get("metadata") or {}).get("attempt") == order.attempt:
-                return truth_of(invoice)
+                return snapshot_of(invoice)
         return None
 
-    def fetch(self, checkout_id: str) -> Truth:
+    def fetch(self, checkout_id: str) -> ProviderSnapshot:
         """The invoice; what was refunded is not in it, but on record here."""
-        return truth_of(self._api.invoice(checkout_id))
+        return snapshot_of(self._api.invoice(checkout_id))
 
     def subject_of(self, event: ReceivedEvent) -> Subject:
         """The invoice itself."""
@@ -72,7 +72,7 @@ class BTCPayProvider:
         if order.checkout_id is None:
             raise ProviderRefused("this order has no invoice")
         name = f"Refund {order.number} {refund.id}"
-        made = self._pull_payment(name) if refund.unanswered else None
+        made = self._pull_payment(name) if refund.response_pending else None
         if made is None:
             params = refund_params(order, refund) | {"name": name}
             made = self._api.refund_invoice(order.checkout_id, params)
@@ -89,11 +89,11 @@ class BTCPayProvider:
     def _pull_payment(self, name: str) -> dict[str, Any] | None:
         return next((item for item in self._api.pull_payments() if item.get("name") == name), None)
 
-    def listed(self, since: datetime, most: int) -> list[Truth]:
+    def listed(self, since: datetime, most: int) -> list[ProviderSnapshot]:
         """The invoices of our orders since a moment."""
         invoices = self._api.invoices_since(int(since.timestamp()), most)
-        truths = (truth_of(invoice) for invoice in invoices)
-        return [truth for truth in truths if truth.order_number is not None]
+        snapshots = (snapshot_of(invoice) for invoice in invoices)
+        return [snapshot for snapshot in snapshots if snapshot.order_number is not None]
 
     def events(self, since: datetime, most: int) -> list[ReceivedEvent]:
         """BTCPay keeps no list of events."""
@@ -131,12 +131,12 @@ def refund_params(order: OrderFacts, refund: RefundFacts) -> dict[str, Any]:
     }
 
 
-def truth_of(invoice: dict[str, Any]) -> Truth:
+def snapshot_of(invoice: dict[str, Any]) -> ProviderSnapshot:
     """An invoice in the words that providers share."""
     currency = str(invoice.get("currency") or "").upper()
-    status, oddity = _status(invoice)
+    status, discrepancy = _status(invoice)
     number = (invoice.get("metadata") or {}).get("orderId")
-    return Truth(
+    return ProviderSnapshot(
         provider="btcpay",
         checkout_id=invoice["id"],
         # Another shop of the same store has order numbers too.
@@ -148,29 +148,29 @@ def truth_of(invoice: dict[str, Any]) -> Truth:
         currency=currency,
         url=invoice.get("checkoutLink"),
         paid_minor=_minor(invoice.get("paidAmount"), currency, rounded=True),
-        oddity=oddity,
+        discrepancy=discrepancy,
         reversals=(),
     )
 
 
 def _status(invoice: dict[str, Any]) -> tuple[str, str | None]:
-    """The status, and the oddity.
+    """The status, and the discrepancy.
 
     Only Settled counts as paid. Processing may fall back to New. What comes after the expiry
     leaves an invoice Expired. Invalid: what was seen was never confirmed, or the merchant says so.
     """
     status = invoice.get("status")
     additional = invoice.get("additionalStatus")
-    oddity = _ODDITIES.get(str(additional))
+    discrepancy = _ODDITIES.get(str(additional))
     if status == "Settled":
-        return "paid", "paid_over" if oddity == "paid_over" else None
+        return "paid", "paid_over" if discrepancy == "paid_over" else None
     if status == "Expired":
-        return "expired", oddity
+        return "expired", discrepancy
     if status == "Invalid":
         return "failed", None if additional == "Marked" else "unconfirmed"
     if status in _OPEN:
         return _OPEN[status], None
-    raise ProviderAway(f"BTCPay has a status that is not known: {status}", answered=True)
+    raise ProviderUnavailable(f"BTCPay has a status that is not known: {status}", answered=True)
 
 
 def _minor(text: Any, currency: str, *, rounded: bool = False) -> int | None:

@@ -21,7 +21,7 @@ def offered(settings: Settings) -> tuple[str, ...]:
 
 @contextmanager
 def connect(
-    name: str, settings: Settings, patience_seconds: float = BACKGROUND_SECONDS
+    name: str, settings: Settings, timeout_seconds: float = BACKGROUND_SECONDS
 ) -> Iterator[Provider]:
     """A provider for one piece of work that takes so long at most."""
     # Here, because Stripe's SDK takes half a second to load, and most processes never need it.
@@ -30,9 +30,9 @@ def connect(
 
     provider: Provider
     if name == "stripe":
-        provider = StripeProvider(settings, patience_seconds)
+        provider = StripeProvider(settings, timeout_seconds)
     else:
-        provider = BTCPayProvider(settings, patience_seconds)
+        provider = BTCPayProvider(settings, timeout_seconds)
     try:
         yield provider
     finally:

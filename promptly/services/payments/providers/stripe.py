@@ -10,7 +10,7 @@ from stripe.params.checkout import SessionCreateParams
 from promptly.clients.provider_errors import ProviderRefused
 from promptly.clients.stripe import StripeAPI
 from promptly.services.payments.providers.base import OrderFacts, RefundFacts, RefundMade, Subject
-from promptly.services.payments.snapshot import Checkout, Reversal, Truth
+from promptly.services.payments.snapshot import Checkout, ProviderSnapshot, Reversal
 from promptly.services.payments.webhook_events import STRIPE_TYPES, ReceivedEvent, stripe_event_of
 from promptly.settings import Settings
 
@@ -35,9 +35,9 @@ class StripeProvider:
     name = "stripe"
     repeats_safely = True
 
-    def __init__(self, settings: Settings, patience_seconds: float) -> None:
+    def __init__(self, settings: Settings, timeout_seconds: float) -> None:
         self._settings = settings
-        self._api = StripeAPI(settings, patience_seconds)
+        self._api = StripeAPI(settings, timeout_seconds)
 
     def close(self) -> None:
         """Close the connection."""
@@ -62,7 +62,7 @@ class StripeProvider:
             expires_at=datetime.fromtimestamp(session["expires_at"], UTC),
         )
 
-    def find(self, order: OrderFacts) -> Truth | None:
+    def find(self, order: OrderFacts) -> ProviderSnapshot | None:
         """The order's session among those made about the time of the order."""
         since = int((order.created_at - timedelta(minutes=1)).timestamp())
         until = int((order.created_at + LOOK_AROUND).timestamp())
@@ -71,7 +71,7 @@ class StripeProvider:
                 return self._whole(session)
         return None
 
-    def fetch(self, checkout_id: str) -> Truth:
+    def fetch(self, checkout_id: str) -> ProviderSnapshot:
         """The session, and the refunds and disputes of its payment."""
         return self._whole(self._api.session(checkout_id))
 
@@ -100,7 +100,7 @@ class StripeProvider:
         """
         if order.payment_id is None:
             raise ProviderRefused("this order has no payment", code="no_payment")
-        if refund.unanswered:
+        if refund.response_pending:
             for item in self._api.refunds_of(order.payment_id):
                 known = refund_of(item)
                 if known.own_id == refund.id:
@@ -113,32 +113,32 @@ class StripeProvider:
         made = self._api.create_refund(params, f"{order.number}-refund-{refund.id}")
         return RefundMade(refund_of(made))
 
-    def listed(self, since: datetime, most: int) -> list[Truth]:
+    def listed(self, since: datetime, most: int) -> list[ProviderSnapshot]:
         """The completed sessions since a moment."""
         until = int(datetime.now(UTC).timestamp()) + 60
         sessions = self._api.sessions(int(since.timestamp()), until, most, complete=True)
-        return [truth_of(session) for session in sessions]
+        return [snapshot_of(session) for session in sessions]
 
     def events(self, since: datetime, most: int) -> list[ReceivedEvent]:
         """Stripe's list of the events that we act on."""
         listed = self._api.events(sorted(STRIPE_TYPES), int(since.timestamp()), most)
         return [stripe_event_of(item, self._settings) for item in listed]
 
-    def _whole(self, session: dict[str, Any]) -> Truth:
+    def _whole(self, session: dict[str, Any]) -> ProviderSnapshot:
         payment = _id(session.get("payment_intent"))
         if payment is None:
-            return truth_of(session)
+            return snapshot_of(session)
         if session_status(session) == "processing":
             # A delayed payment that has failed leaves its session as one that is on its way.
             intent = self._api.payment_intent(payment)
             failed = intent.get("status") in FAILED_INTENT
-            return replace(truth_of(session), status="failed") if failed else truth_of(session)
+            return replace(snapshot_of(session), status="failed") if failed else snapshot_of(session)
         if session.get("payment_status") != "paid":
-            return truth_of(session)
+            return snapshot_of(session)
         refunds = tuple(refund_of(item) for item in self._api.refunds_of(payment))
         currency = str(session.get("currency"))
         disputes = tuple(dispute_of(item, currency) for item in self._api.disputes_of(payment))
-        return truth_of(session, refunds + disputes)
+        return snapshot_of(session, refunds + disputes)
 
 
 def session_params(order: OrderFacts, return_url: str) -> SessionCreateParams:
@@ -174,11 +174,11 @@ def order_number(session: dict[str, Any]) -> str | None:
     return number if isinstance(number, str) else None
 
 
-def truth_of(session: dict[str, Any], reversals: tuple[Reversal, ...] = ()) -> Truth:
+def snapshot_of(session: dict[str, Any], reversals: tuple[Reversal, ...] = ()) -> ProviderSnapshot:
     """A session in the words that providers share."""
     status = session_status(session)
     amount = session.get("amount_total")
-    return Truth(
+    return ProviderSnapshot(
         provider="stripe",
         checkout_id=session["id"],
         order_number=order_number(session),

@@ -9,7 +9,7 @@ import pytest
 from promptly.errors import InvalidRequest
 from promptly.gateway.chat_request import ChatRequest
 from promptly.gateway.dialects.chat.request import Forwarded, parse_chat
-from promptly.sandbox.llama import prompt
+from sandbox.llama import prompt
 from tests.gateway.malformed import HELLO, MALFORMED, WRONG_TYPES, body, called
 
 TOOL = {

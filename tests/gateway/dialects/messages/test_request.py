@@ -12,7 +12,7 @@ from promptly.gateway.chat_request import ChatRequest
 from promptly.gateway.dialects.messages.body import CountBody, MessagesBody
 from promptly.gateway.dialects.messages.errors import error_body
 from promptly.gateway.dialects.messages.request import parse_count, parse_messages
-from promptly.sandbox.llama import prompt
+from sandbox.llama import prompt
 
 Json = dict[str, Any]
 

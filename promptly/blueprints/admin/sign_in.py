@@ -1,0 +1,70 @@
+"""The ways into the panel and out: a link with the key, a form, the button that signs out."""
+
+import re
+from urllib.parse import urlencode
+
+from flask import Response, g, make_response, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response as AnyResponse
+
+from promptly.blueprints.admin import access, actor, sessions
+from promptly.blueprints.navigation import is_navigation
+from promptly.errors import Forbidden
+from promptly.transactions import transaction
+
+_PAGE = re.compile(r"/admin(/[A-Za-z0-9_-]+)*", re.ASCII)
+
+
+def page(*, error: str | None = None, wanted: str | None = None) -> Response:
+    """The form to sign in, in the place of what was asked for."""
+    response = make_response(
+        render_template("admin/sign_in.html", error=error, wanted=wanted or request.path), 403
+    )
+    if is_navigation() and request.headers.get("Sec-Fetch-Site") == "cross-site":
+        # Coming from a link elsewhere a browser keeps the cookie back; from here it sends it.
+        response.headers["Refresh"] = "0"
+    return response
+
+
+def enter_by_url() -> AnyResponse | None:
+    """Behind a right key in the URL: a browser gets a session and a clean URL, others the page."""
+    if not is_navigation():
+        return None
+    others = [(name, value) for name, value in request.args.items(multi=True) if name != "key"]
+    query = f"?{urlencode(others)}" if others else ""
+    return _open(f"{request.path}{query}")
+
+
+def open_session() -> AnyResponse:
+    """Sign in with a key that was typed."""
+    wanted = request.form.get("next", "")
+    if not is_page(wanted):
+        wanted = url_for("admin.overview")
+    try:
+        access.check_key(request.form.get("key", ""), g.admin_address)
+    except Forbidden:
+        return page(error="This is not the key.", wanted=wanted)
+    return _open(wanted)
+
+
+def is_page(path: str) -> bool:
+    """Whether this is the path of a page of the panel, and leads to no other host."""
+    return _PAGE.fullmatch(path) is not None
+
+
+def end_session() -> AnyResponse:
+    """Sign out."""
+    response = redirect(url_for("admin.overview"), 303)
+    if g.get("panel_session") is not None:
+        with transaction():
+            actor.record("session.end")
+        sessions.end(response, g.panel_session)
+    return response
+
+
+def _open(target: str) -> AnyResponse:
+    g.actor = actor.PANEL
+    with transaction():
+        actor.record("session.open")
+    response = redirect(target, 303)
+    sessions.write(response, sessions.start())
+    return response

@@ -1,0 +1,52 @@
+"""Checkout and purchases: pages for a customer who is signed in."""
+
+from flask import (
+    Blueprint,
+    Response,
+    g,
+    make_response,
+    redirect,
+    render_template,
+    request,
+    session,
+    url_for,
+)
+from werkzeug.wrappers import Response as AnyResponse
+
+from promptly.blueprints.page_headers import add_page_headers
+from promptly.blueprints.purchases import checkout, purchases
+from promptly.blueprints.site import sessions
+from promptly.blueprints.site.origins import refuse_foreign_posts
+from promptly.extensions import csrf
+
+# Provider pages redirect here, perhaps in another browser than the one that started the checkout.
+PUBLIC = frozenset({"purchases.show"})
+
+blueprint = Blueprint("purchases", __name__)
+blueprint.add_url_rule("/checkout", "checkout", checkout.start, methods=["POST"])
+blueprint.add_url_rule("/checkout/<number>", "show", purchases.purchase)
+blueprint.add_url_rule("/purchases", "history", purchases.history)
+
+
+@blueprint.before_request
+def guard() -> AnyResponse | None:
+    """Require a session, and a form token from those that have one."""
+    if request.method == "POST":
+        refuse_foreign_posts()
+        if "key_id" in session:
+            csrf.protect()
+    g.key = sessions.current_key()
+    if g.key is not None:
+        return None
+    session.clear()
+    if request.endpoint in PUBLIC:
+        # Without a look-up: the page is the same whether or not the purchase exists.
+        return make_response(render_template("purchase_signed_out.html"), 401)
+    return redirect(url_for("site.index"), 303)
+
+
+@blueprint.after_request
+def finish(response: Response) -> Response:
+    """Headers of every page; what belongs to an account is kept by no cache."""
+    response.headers.setdefault("Cache-Control", "no-store")
+    return add_page_headers(response)

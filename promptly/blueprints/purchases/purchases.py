@@ -1,0 +1,73 @@
+"""What came of a purchase: the page that the provider's leads back to, and the list of all."""
+
+from datetime import timedelta
+
+from flask import current_app, g, make_response, render_template, request
+from werkzeug.wrappers import Response
+
+from promptly.blueprints.purchases.checkout import account
+from promptly.clock import utcnow
+from promptly.extensions import limiter
+from promptly.models import ApiKey
+from promptly.services.ledger import balances
+from promptly.services.payments import customer_view, orders
+from promptly.settings import Settings
+from promptly.transactions import enqueue, transaction
+
+LOOKS_AT_A_PURCHASE = "120 per minute"
+PURCHASES_A_PAGE = 25
+
+# A page that waits looks again after so many seconds, and once more, and then no more by itself.
+WAITS = {
+    "open": (2, 2, 2, 3, 3, 5, 5, 10, 10, 15, 15, 20, 30, 30, 60, 60),
+    "processing": (3, 5, 10, 20) + (30,) * 20,
+}
+# The provider is asked at the first look, and then no more often than this.
+ASKED_AGAIN = timedelta(seconds=8)
+
+
+@limiter.limit(LOOKS_AT_A_PURCHASE, key_func=account)
+def purchase(number: str) -> Response:
+    """How a purchase stands. While it waits the page looks again by itself, a bounded time."""
+    key: ApiKey = g.key
+    settings: Settings = current_app.extensions["settings"]
+    look = _look()
+    with transaction():
+        order = orders.find_own(key.user_id, number)
+        # A hint only: webhooks and reconciliation would do without it, later.
+        if order.is_unsettled and (look == 0 or order.checked_at < utcnow() - ASKED_AGAIN):
+            enqueue("promptly.tasks.payments.check_order", order.id)
+        told = customer_view.situation(order, canceled="canceled" in request.args)
+        shown = customer_view.Purchase.of(order)
+        balance = balances.read(key.user_id)
+    waits = WAITS.get(told["about"], ())
+    offer = next((item for item in customer_view.offers(settings) if item.name == shown.pack), None)
+    return make_response(
+        render_template(
+            "purchase.html",
+            purchase=shown,
+            balance=balance,
+            offer=offer,
+            refresh_seconds=waits[look] if look < len(waits) else None,
+            looks_by_itself=bool(waits),
+            next_look=look + 1,
+            **told,
+        )
+    )
+
+
+def history() -> Response:
+    """All purchases of the account, page by page."""
+    key: ApiKey = g.key
+    found, more = customer_view.history(key.user_id, PURCHASES_A_PAGE, request.args.get("before"))
+    return make_response(
+        render_template(
+            "purchases.html", purchases=found, before=more, first="before" not in request.args
+        )
+    )
+
+
+def _look() -> int:
+    """How often this page has looked before; whatever else stands there counts as never."""
+    given = request.args.get("look", "")
+    return min(int(given), 1000) if given.isascii() and given.isdecimal() and len(given) < 9 else 0

@@ -1,0 +1,64 @@
+"""An account is deleted by its owner: asked for when signed in, confirmed by mail."""
+
+from flask import Response, current_app, g, make_response, render_template, request, session
+
+from promptly.blueprints.site import sessions
+from promptly.blueprints.site.limits import DELETION_MAILS
+from promptly.errors import InvalidRequest
+from promptly.extensions import limiter
+from promptly.models import ApiKey
+from promptly.services import account_deletion
+from promptly.services.accounts import accounts
+from promptly.services.ledger import balances
+from promptly.services.mail import messages, outbox
+from promptly.services.mail.outbox import LINK_HOURS
+from promptly.settings import Settings
+from promptly.transactions import transaction
+
+LINK_SPENT = "This link has been used already, or is too old, or a newer mail has taken its place."
+
+
+def ask() -> Response:
+    """Say what goes and what stays; mail a link when the button is pressed."""
+    key: ApiKey = g.key
+    user_id = key.user_id
+    email = accounts.find(user_id=user_id).email
+    if request.method != "POST":
+        balance = balances.read(user_id)
+        return make_response(
+            render_template(
+                "dashboard/delete.html", email=email, balance=balance, link_hours=LINK_HOURS
+            )
+        )
+    with (
+        limiter.shared_limit(DELETION_MAILS, scope="deletion", key_func=lambda: str(user_id)),
+        transaction(),
+    ):
+        accounts.ask_to_delete(user_id)
+    return make_response(
+        render_template("dashboard/delete_asked.html", email=email, link_hours=LINK_HOURS)
+    )
+
+
+def confirm() -> Response:
+    """Show the button behind a mailed link; delete the account when it is pressed.
+
+    A mail scanner follows links, so only the button does anything.
+    """
+    settings: Settings = current_app.extensions["settings"]
+    token = request.values.get("token", "")
+    link = messages.read_token("confirm_deletion", token, settings)
+    if link is None or not outbox.link_is_good("confirm_deletion", *link):
+        raise InvalidRequest(LINK_SPENT)
+    user_id, mail_id = link
+    if request.method != "POST":
+        email = accounts.find(user_id=user_id).email
+        return make_response(
+            render_template("dashboard/confirm_deletion.html", token=token, email=email)
+        )
+    key = sessions.current_key()
+    if key is not None and key.user_id == user_id:
+        session.clear()
+    if not account_deletion.confirm(user_id, mail_id):
+        raise InvalidRequest(LINK_SPENT)
+    return make_response(render_template("dashboard/deleted.html"))

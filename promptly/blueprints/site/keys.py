@@ -1,0 +1,65 @@
+"""Keys on the dashboard: made with a name and shown once, revoked after a question."""
+
+from flask import (
+    Response,
+    current_app,
+    g,
+    make_response,
+    redirect,
+    render_template,
+    request,
+    url_for,
+)
+from flask import session as cookie
+from werkzeug.wrappers import Response as AnyResponse
+
+from promptly.blueprints.site import dashboard
+from promptly.errors import InvalidRequest, NotFound
+from promptly.models import ApiKey
+from promptly.services.accounts import accounts, keys
+from promptly.settings import Settings
+from promptly.transactions import transaction
+
+
+def create() -> Response:
+    """Make a key and show it on this answer, which nobody keeps; it is nowhere else."""
+    key: ApiKey = g.key
+    settings: Settings = current_app.extensions["settings"]
+    name = request.form.get("name", "")
+    try:
+        with transaction():
+            accounts.lock(key.user_id)
+            row, raw = keys.create_named(key.user_id, name, settings.key_pepper)
+            made = row.name
+    except InvalidRequest as problem:
+        return dashboard.page(key_name=name, key_error=problem.message, status=400)
+    return make_response(
+        render_template(
+            "dashboard/key_made.html", name=made, raw_key=raw, base_url=settings.base_url
+        )
+    )
+
+
+def revoke(key_id: int) -> AnyResponse:
+    """Ask whether a key shall be revoked; do it when the button is pressed."""
+    signed_in_with: ApiKey = g.key
+    user_id, own_id = signed_in_with.user_id, signed_in_with.id
+    good = {key.id: key for key in keys.list_good(user_id)}
+    if key_id not in good:
+        raise NotFound("There is no such key.")
+    if request.method != "POST":
+        return make_response(
+            render_template(
+                "dashboard/revoke_key.html",
+                key=good[key_id],
+                signed_in_with=key_id == own_id,
+                last=len(good) == 1,
+            )
+        )
+    with transaction():
+        accounts.lock(user_id)
+        keys.revoke(user_id, key_id)
+    if key_id == own_id:
+        cookie.clear()
+        return redirect(url_for("site.index"), 303)
+    return redirect(url_for("site.dashboard", saved="key", _anchor="keys"), 303)

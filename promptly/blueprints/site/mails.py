@@ -1,0 +1,37 @@
+"""The form on the dashboard that says what its owner wants to be mailed."""
+
+from flask import Response, current_app, g, redirect, request, url_for
+from werkzeug.wrappers import Response as AnyResponse
+
+from promptly.blueprints.site import dashboard
+from promptly.errors import InvalidRequest
+from promptly.models import ApiKey
+from promptly.services.mail import alerts
+from promptly.services.mail.alerts import Choice
+from promptly.settings import Settings
+from promptly.transactions import transaction
+
+
+def choose() -> AnyResponse | Response:
+    """Keep the choice of the form, or show what is wrong about it."""
+    key: ApiKey = g.key
+    settings: Settings = current_app.extensions["settings"]
+    entered = request.form.get("low_balance_tokens", "")
+    wanted = "low_balance" in request.form
+    try:
+        tokens = _tokens(entered) if wanted else 0
+    except InvalidRequest as problem:
+        return dashboard.page(threshold=entered, threshold_error=problem.message, status=400)
+    choice = Choice(tokens, trial_notice="trial_notice" in request.form)
+    with transaction():
+        alerts.choose(key.user_id, choice, settings)
+    return redirect(url_for("site.dashboard", saved="mails", _anchor="mails"), 303)
+
+
+def _tokens(entered: str) -> int:
+    """The number of tokens that somebody typed, with or without separators."""
+    digits = "".join(entered.split()).translate(str.maketrans("", "", ",._'"))
+    number = int(digits) if digits.isascii() and digits.isdecimal() and len(digits) < 20 else 0
+    if not 1 <= number <= alerts.MOST_TOKENS:
+        raise InvalidRequest("Enter a number of tokens, such as 50,000.")
+    return number

@@ -1,0 +1,172 @@
+"""Holding a request's cost before upstream sees it.
+
+With an ample balance a prompt is bounded by its bytes, for no token is less than one. Otherwise
+upstream counts it, which needs no slot there, and the last token of the balance can be spent.
+"""
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from promptly.clients.llama import LlamaError
+from promptly.errors import (
+    InsufficientQuota,
+    InvalidRequest,
+    TokensReserved,
+    UpstreamError,
+)
+from promptly.gateway import Gateway
+from promptly.gateway.generation import GenerationRequest, Input, Prompt
+from promptly.gateway.upstream_errors import context_exceeded
+from promptly.gateway.upstreams import Upstream
+from promptly.services import metering
+from promptly.services.accounts.authentication import Caller
+
+COUNT_TIMEOUT_SECONDS = 60
+
+# Places a hold of what is wanted, or of what is left if that is the minimum.
+_Hold = Callable[[int, int], metering.Hold]
+
+
+@dataclass(slots=True)
+class PlacedHold:
+    """A hold, and of each prompt the tokens: its size if `counted`, else the most it may be."""
+
+    hold: metering.Hold
+    prompt_tokens: list[int]
+    counted: bool
+
+
+def place(
+    gateway: Gateway,
+    caller: Caller,
+    request_id: uuid.UUID,
+    endpoint: str,
+    request: GenerationRequest,
+) -> PlacedHold:
+    """Hold the prompts and a first quantum of output.
+
+    Raises InsufficientQuota, TokensReserved, RateLimited, ContextLengthExceeded,
+    UpstreamUnavailable, UnsupportedEndpoint, and what counting raises.
+    """
+    prompts = request.prompts
+    quantum = gateway.settings.hold_quantum_tokens
+    output = first_output(request.max_tokens, len(prompts), quantum)
+    upstreams = _upstreams(gateway, prompts[0].path)
+    n_ctx = max(upstream.n_ctx for upstream in upstreams)
+    hold = _holder(gateway, caller, request_id, endpoint, upstreams[0].model)
+    if len(prompts) == 1:
+        sizes = [min(prompts[0].prompt_bound, n_ctx)]
+    else:
+        # None of them may turn out too long when others have been answered and charged.
+        sizes = [
+            prompt.prompt_bound if prompt.prompt_bound < n_ctx else _count(gateway, prompt, n_ctx)
+            for prompt in prompts
+        ]
+    bound = sum(sizes) + output
+    held = _hold_ample(hold, caller, bound)
+    if held is not None:
+        return PlacedHold(held, sizes, counted=False)
+    sizes = [_count(gateway, prompt, n_ctx) for prompt in prompts]
+    total = sum(sizes)
+    return PlacedHold(hold(total + output, total + 1), sizes, counted=True)
+
+
+def place_exactly(
+    gateway: Gateway,
+    caller: Caller,
+    request_id: uuid.UUID,
+    endpoint: str,
+    inputs: Input,
+    bounds: list[int],
+) -> metering.Hold:
+    """Hold inputs that have no output; of each the most it may be, in tokens, is in `bounds`.
+
+    Raises as `place` does.
+    """
+    upstreams = _upstreams(gateway, inputs.path)
+    n_ctx = max(upstream.n_ctx for upstream in upstreams)
+    hold = _holder(gateway, caller, request_id, endpoint, upstreams[0].model)
+    held = _hold_ample(hold, caller, sum(min(bound, n_ctx) for bound in bounds))
+    if held is not None:
+        return held
+    total = count_prompt(gateway, inputs)
+    return hold(total, total)
+
+
+def first_output(max_tokens: int | None, prompts: int, quantum: int) -> int:
+    """What is held for the output of so many prompts before there is any."""
+    return quantum if max_tokens is None else min(quantum, max_tokens * prompts)
+
+
+def _upstreams(gateway: Gateway, path: str) -> list[Upstream]:
+    found = gateway.pool.ready(path)
+    if not found:
+        raise gateway.pool.refusal(path)
+    return found
+
+
+def _holder(
+    gateway: Gateway, caller: Caller, request_id: uuid.UUID, endpoint: str, model: str
+) -> _Hold:
+    terms = partial(
+        metering.place_hold,
+        gateway.database,
+        request_id=request_id,
+        user_id=caller.user_id,
+        key_id=caller.key_id,
+        endpoint=endpoint,
+        model=model,
+        max_open_holds=gateway.settings.max_concurrent_requests,
+        top_up_url=gateway.top_up_url,
+    )
+    return lambda wanted, minimum: terms(wanted_tokens=wanted, minimum_tokens=minimum)
+
+
+def _hold_ample(hold: _Hold, caller: Caller, bound: int) -> metering.Hold | None:
+    """The hold of a bound that the balance covers; None if it does not."""
+    if caller.available_tokens < bound:
+        return None
+    try:
+        return hold(bound, bound)
+    except (InsufficientQuota, TokensReserved):
+        # Spent by another request since the key was looked up: count exactly.
+        return None
+
+
+def _count(gateway: Gateway, prompt: Prompt, n_ctx: int) -> int:
+    tokens = count_prompt(gateway, prompt)
+    if tokens >= n_ctx:
+        raise context_exceeded(tokens, n_ctx, prompt.param)
+    return tokens
+
+
+def count_prompt(gateway: Gateway, prompt: Input) -> int:
+    """The prompt's size in tokens, as upstream will count it.
+
+    Raises UpstreamUnavailable, UpstreamError, UnsupportedEndpoint, or InvalidRequest when upstream
+    refuses the prompt.
+    """
+    for upstream in gateway.pool.ready(prompt.path):
+        try:
+            return prompt.count(partial(_ask, upstream, prompt.advice))
+        except (LlamaError, _Busy):
+            gateway.pool.failed(upstream)
+    raise gateway.pool.refusal(prompt.path)
+
+
+class _Busy(Exception):
+    """This upstream cannot count now."""
+
+
+def _ask(upstream: Upstream, advice: str, path: str, body: bytes) -> Any:
+    status, answer = upstream.client.call("POST", path, body, timeout_seconds=COUNT_TIMEOUT_SECONDS)
+    if status == 200:
+        return answer
+    if status == 503:
+        raise _Busy
+    if status == 400:
+        raise InvalidRequest(f"The model server refused the request. {advice}")
+    raise UpstreamError

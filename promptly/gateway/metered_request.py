@@ -1,0 +1,256 @@
+"""One request through the gateway: held, admitted, answered, settled.
+
+`MeteredRequest` is common to all kinds of requests; `relay` and `embedding` build the upstream
+request and process its answer. A request may consist of several subrequests, one after the other,
+each with a slot of its own. However it ends (completely, by an error, by `close()` because the
+client is gone), it is settled exactly once, with the last counts that upstream reported.
+"""
+
+import logging
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Generator
+from typing import TYPE_CHECKING
+
+from promptly.clients.llama import LlamaError, LlamaStream
+from promptly.errors import (
+    InvalidKey,
+    PromptlyError,
+    QueueFull,
+    ServiceUnavailable,
+    UpstreamError,
+    UpstreamUnavailable,
+)
+from promptly.gateway import sse
+from promptly.gateway.in_flight import ClientGone, InFlightRequest, Stopped
+from promptly.gateway.slot_scheduler import SlotRequest
+from promptly.gateway.time_limits import timeout_error
+from promptly.gateway.upstream_errors import NoAnswer, NotServed
+from promptly.gateway.upstreams import Upstream
+from promptly.services import metering
+from promptly.services.accounts.authentication import Caller
+
+if TYPE_CHECKING:
+    from promptly.gateway import Gateway
+
+logger = logging.getLogger(__name__)
+
+
+class MeteredRequest(ABC):
+    """One metered request, from its placed hold to its settled end.
+
+    `path` is upstream's, `subrequests` how many requests are sent there.
+    """
+
+    def __init__(
+        self,
+        gateway: "Gateway",
+        caller: Caller,
+        endpoint: str,
+        in_flight: InFlightRequest,
+        *,
+        path: str,
+        subrequests: int,
+    ) -> None:
+        self._gateway = gateway
+        self._settings = gateway.settings
+        self._caller = caller
+        self._endpoint = endpoint
+        self._path = path
+        self._subrequests = subrequests
+        self._slot_request: SlotRequest | None = None
+        self._spoke_at = time.monotonic()
+        self.in_flight = in_flight
+        self.model = ""
+        self.charge: metering.Charge | None = None
+        gateway.hold_refresher.add(in_flight)
+
+    # What each kind of request does in its own way.
+
+    @abstractmethod
+    def _body(self, subrequest: int) -> bytes:
+        """What upstream is sent for a subrequest."""
+
+    @abstractmethod
+    def _answer(self, stream: LlamaStream) -> Generator[bytes, None, None]:
+        """Take in upstream's answer to a subrequest, yielding what the client gets of it.
+
+        Raises NoAnswer as long as another upstream may be asked instead.
+        """
+
+    @abstractmethod
+    def _go_on(self, subrequest: int) -> Generator[bytes, None, bool]:
+        """Between the subrequests, and after the last; False when the balance ends here."""
+
+    @abstractmethod
+    def _read_what_was_sent(self, stream: LlamaStream) -> None:
+        """After a stop: the last counts upstream had already sent."""
+
+    @abstractmethod
+    def _counts(self, outcome: str) -> tuple[int, int]:
+        """Prompt and completion tokens to be charged."""
+
+    def _first_token_at(self) -> float | None:
+        """When the client had its first token."""
+        return None
+
+    # What they have in common.
+
+    def run(self) -> None:
+        """Answer the whole request for a client that does not stream; raises as `events` does."""
+        for _ in self.events():
+            pass
+
+    def events(self) -> Generator[bytes, None, None]:
+        """What a streaming client gets, comments while there is nothing to say included.
+
+        Raises PromptlyError for what the client should hear of; by then the request is settled.
+        """
+        outcome = "client_disconnected"
+        try:
+            covered = yield from self._relay()
+            outcome = "completed" if covered else "balance_exhausted"
+        except GeneratorExit:
+            raise
+        except ClientGone:
+            pass
+        except Stopped as stopped:
+            outcome = stopped.reason
+            if outcome == "timeout":
+                raise timeout_error(self.in_flight, time.monotonic(), self._settings) from None
+            if outcome == "account_deleted":
+                raise InvalidKey("The account of this key has been deleted.") from None
+            raise ServiceUnavailable("The service is restarting. Please try again.") from None
+        except UpstreamError:
+            outcome = "upstream_error"
+            raise
+        except PromptlyError as problem:
+            outcome = "upstream_error" if problem.status >= 500 else "rejected"
+            raise
+        except Exception:
+            outcome = "internal_error"
+            raise
+        finally:
+            self._end(outcome)
+
+    def _relay(self) -> Generator[bytes, None, bool]:
+        """One subrequest after the other; False when the balance ended before them."""
+        subrequest = 0
+        tried: set[str] = set()
+        while True:
+            upstream = yield from self._wait_for_slot()
+            try:
+                yield from self._answer(self._open(upstream, self._body(subrequest)))
+            except NoAnswer as problem:
+                self._leave_upstream()
+                self._give_up(upstream, tried, problem)
+                continue
+            self._leave_upstream()
+            tried.clear()
+            subrequest += 1
+            if not (yield from self._go_on(subrequest)):
+                return False
+            if subrequest == self._subrequests:
+                return True
+
+    def _give_up(self, upstream: Upstream, tried: set[str], problem: NoAnswer) -> None:
+        """This upstream has no answer; raises the reason if there is no other left to ask."""
+        pool = self._gateway.pool
+        if isinstance(problem, NotServed):
+            pool.lacks(upstream, self._path)
+            error = pool.refusal(self._path)
+        else:
+            pool.failed(upstream)
+            error = problem.error
+        tried.add(upstream.name)
+        if all(other.name in tried for other in pool.ready(self._path)):
+            raise error from None
+
+    def _wait_for_slot(self) -> Generator[bytes, None, Upstream]:
+        slots = self._gateway.slots
+        slot_request = slots.ask(self._caller.user_id, self.in_flight.request_id.hex, self._path)
+        self._slot_request = slot_request
+        self.in_flight.waker = slot_request.changed
+        self.in_flight.raise_if_stopped()
+        deadline = time.monotonic() + self._settings.queue_timeout_seconds
+        while True:
+            upstream = slots.answer(slot_request, self._settings.keepalive_comment_seconds)
+            self.in_flight.raise_if_stopped()
+            if upstream is not None:
+                break
+            if not self._gateway.pool.ready(self._path):
+                raise UpstreamUnavailable
+            if time.monotonic() > deadline:
+                raise QueueFull(
+                    "The request waited for the model for "
+                    f"{self._settings.queue_timeout_seconds} s and did not get its turn."
+                )
+            yield sse.KEEPALIVE
+        self.in_flight.waker = None
+        self.model = upstream.model
+        return upstream
+
+    def _open(self, upstream: Upstream, body: bytes) -> LlamaStream:
+        try:
+            stream = upstream.client.stream(self._path, body)
+        except LlamaError as problem:
+            raise NoAnswer(UpstreamUnavailable()) from problem
+        self.in_flight.stream = stream
+        self.in_flight.touched_at = time.monotonic()
+        if self.in_flight.stop_reason is not None:
+            stream.cancel()
+        return stream
+
+    def _leave_upstream(self) -> None:
+        if self.in_flight.stream is not None:
+            self.in_flight.stream.close()
+            self.in_flight.stream = None
+        if self._slot_request is not None:
+            self._gateway.slots.give_back(self._slot_request)
+            self._slot_request = None
+
+    def _end(self, outcome: str) -> None:
+        """Stop upstream, free the slot, settle. Runs once, however the request ended."""
+        stream = self.in_flight.stream
+        if stream is not None and outcome != "rejected":
+            stream.cancel()
+            self._read_what_was_sent(stream)
+        self._leave_upstream()
+        in_flight = self.in_flight
+        now = time.monotonic()
+        prompt_tokens, completion_tokens = self._counts(outcome)
+        first_token_at = self._first_token_at()
+        settlement = metering.Settlement(
+            request_id=in_flight.request_id,
+            user_id=self._caller.user_id,
+            key_id=self._caller.key_id,
+            endpoint=self._endpoint,
+            model=self.model,
+            outcome=outcome,
+            prompt_tokens=prompt_tokens,
+            completion_tokens=completion_tokens,
+            time_to_first_token_ms=None
+            if first_token_at is None
+            else round((first_token_at - in_flight.started_at) * 1000),
+            duration_ms=round((now - in_flight.started_at) * 1000),
+        )
+        in_flight.settled = True
+        self.charge = self._gateway.settler.settle(settlement, self._settled)
+        logger.info(
+            "request",
+            extra={
+                "request_id": in_flight.request_id.hex,
+                "user_id": self._caller.user_id,
+                "key_id": self._caller.key_id,
+                "endpoint": self._endpoint,
+                "outcome": outcome,
+                "prompt_tokens": prompt_tokens,
+                "completion_tokens": completion_tokens,
+                "charged_tokens": self.charge.charged_tokens if self.charge else None,
+                "time_to_first_token_ms": settlement.time_to_first_token_ms,
+                "duration_ms": settlement.duration_ms,
+            },
+        )
+
+    def _settled(self) -> None:
+        self._gateway.hold_refresher.remove(self.in_flight)

@@ -1,0 +1,246 @@
+"""A slot for each request, fairly, across all processes and machines.
+
+An upstream runs only as many requests as it has slots; more would wait inside it without a sign
+of life. One thread of each process speaks for all its requests: whatever was asked for, given back
+or is due for renewal while one exchange with Redis runs goes into the next, so a busy process
+pays far less than one call a request. Who waits is served in the order in which accounts run
+fewest requests, then in the order of arrival (`slots.lua`).
+
+While Redis is away each process admits as many as the upstreams have slots: upstream's own queue
+takes the rest.
+"""
+
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from promptly.errors import QueueFull
+from promptly.gateway.upstreams import EMBEDDINGS_PATH, Upstream, UpstreamPool
+from promptly.runtime.redis_client import HotPathRedis, RedisUnavailable
+
+TTL_MS = 10_000
+RENEW_SECONDS = 3.0
+POLL_SECONDS = 0.05
+
+# Where requests wait. Embeddings are made by servers of their own as a rule: in one line, who waits
+# for one kind of server would keep others from the free slots of the other kind.
+_LINE = "promptly:waiting"
+_LINES = {EMBEDDINGS_PATH: "promptly:waiting:embeddings"}
+
+_NOTHING: dict[str, Any] = {"renew": {}, "release": {}, "quit": {}}
+
+
+class SlotRequest:
+    """One request's wish for a slot of a server that serves `path`, and then the slot."""
+
+    __slots__ = ("changed", "full", "line", "member", "path", "queued", "upstream")
+
+    def __init__(self, account: int, request: str, path: str) -> None:
+        self.member = f"{account}|{request}"
+        self.path = path
+        self.line = _LINES.get(path, _LINE)
+        self.changed = threading.Event()
+        self.upstream: Upstream | None = None
+        self.full = False
+        self.queued = False
+
+
+@dataclass(frozen=True)
+class Occupancy:
+    """How many slots of each upstream, by name, are taken, and how many requests wait for one."""
+
+    taken: dict[str, int]
+    waiting: int
+
+
+class SlotScheduler:
+    """Hands out the upstreams' slots to this process's requests."""
+
+    def __init__(self, redis: HotPathRedis, pool: UpstreamPool, max_queued: int) -> None:
+        self._redis = redis
+        self._script = redis.script((Path(__file__).parent / "slots.lua").read_text())
+        self._pool = pool
+        self._max_queued = max_queued
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._waiting: dict[str, SlotRequest] = {}
+        self._held: dict[str, SlotRequest] = {}
+        self._released: list[tuple[str, str]] = []
+        self._quit: list[tuple[str, str]] = []
+        self._renewed_at = 0.0
+
+    def ask(self, account: int, request: str, path: str = "") -> SlotRequest:
+        """Ask for a slot; the slot_request's `changed` is set once there is an answer.
+
+        Raises UpstreamUnavailable when no upstream is ready, UnsupportedEndpoint when none serves
+        the path.
+        """
+        if not self._pool.ready(path):
+            raise self._pool.refusal(path)
+        slot_request = SlotRequest(account, request, path)
+        with self._lock:
+            self._waiting[slot_request.member] = slot_request
+            self._start()
+        self._wake.set()
+        return slot_request
+
+    def answer(self, slot_request: SlotRequest, timeout_seconds: float) -> Upstream | None:
+        """Wait for the slot; None when there is none yet. Raises QueueFull."""
+        slot_request.changed.wait(timeout_seconds)
+        if slot_request.full:
+            raise QueueFull
+        return slot_request.upstream
+
+    def give_back(self, slot_request: SlotRequest) -> None:
+        """Return the slot, or leave the queue; may be said twice."""
+        with self._lock:
+            if (
+                self._held.pop(slot_request.member, None) is not None
+                and slot_request.upstream is not None
+            ):
+                self._released.append((slot_request.upstream.name, slot_request.member))
+            elif self._waiting.pop(slot_request.member, None) is not None:
+                self._quit.append((slot_request.line, slot_request.member))
+        self._wake.set()
+
+    def held(self) -> int:
+        """How many slots this process holds."""
+        return len(self._held)
+
+    def occupancy(self) -> Occupancy:
+        """What all processes together run and let wait at this moment; raises RedisUnavailable."""
+        seconds, microseconds = self._redis.command("TIME")
+        now = int(seconds) * 1000 + int(microseconds) // 1000
+
+        def alive(key: str) -> int:
+            return int(self._redis.command("ZCOUNT", key, f"({now}", "+inf"))
+
+        return Occupancy(
+            taken={upstream.name: alive(_key(upstream.name)) for upstream in self._pool.upstreams},
+            waiting=sum(alive(f"{line}:seen") for line in (_LINE, *_LINES.values())),
+        )
+
+    def _start(self) -> None:
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._run, name="slots", daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                waiting, holding = bool(self._waiting), bool(self._held)
+            self._wake.wait(POLL_SECONDS if waiting else RENEW_SECONDS if holding else None)
+            self._wake.clear()
+            self._exchange()
+
+    def _exchange(self) -> None:
+        with self._lock:
+            paths = {slot_request.path for slot_request in self._waiting.values()}
+        # Looking for upstreams may take its time: not under the lock.
+        ready = {path: self._pool.ready(path) for path in paths}
+        with self._lock:
+            waiting = list(self._waiting.values())
+            released, self._released = self._released, []
+            quitters, self._quit = self._quit, []
+            renewing = time.monotonic() - self._renewed_at >= RENEW_SECONDS
+            held = list(self._held.values()) if renewing else []
+        groups = [
+            (upstreams, [slot_request for slot_request in waiting if slot_request.path == path])
+            for path, upstreams in ready.items()
+            if upstreams
+        ]
+        if not groups:
+            if not (released or quitters or held):
+                return
+            groups = [([], [])]
+        news = {
+            "renew": _grouped((_key(t.upstream.name), t.member) for t in held if t.upstream),
+            "release": _grouped((_key(upstream), member) for upstream, member in released),
+            "quit": _grouped(quitters),
+        }
+        for number, (upstreams, tickets) in enumerate(groups):
+            try:
+                answer = self._tell(upstreams, tickets, _NOTHING if number else news)
+            except RedisUnavailable:
+                self._admit_alone(upstreams, tickets)
+                continue
+            if held and not number:
+                self._renewed_at = time.monotonic()
+            self._apply(upstreams, tickets, answer)
+
+    def _tell(
+        self, upstreams: list[Upstream], tickets: list[SlotRequest], news: dict[str, Any]
+    ) -> dict[str, Any]:
+        """One exchange with Redis for those who wait for the same upstreams."""
+        line = tickets[0].line if tickets else _LINE
+        message = {
+            "ttl": TTL_MS,
+            "limit": self._max_queued,
+            "upstreams": [{"key": _key(up.name), "slots": up.slots} for up in upstreams],
+            "waiting": [slot_request.member for slot_request in tickets],
+            **news,
+        }
+        answer: dict[str, Any] = orjson.loads(
+            self._script([line, f"{line}:seen"], [orjson.dumps(message)])
+        )
+        return answer
+
+    def _apply(
+        self, upstreams: list[Upstream], tickets: list[SlotRequest], answer: dict[str, Any]
+    ) -> None:
+        granted = answer.get("granted", {})
+        full = set(answer.get("full", ()))
+        with self._lock:
+            for slot_request in tickets:
+                number = granted.get(slot_request.member)
+                if number is not None:
+                    self._grant(slot_request, upstreams[number - 1])
+                elif slot_request.member in full:
+                    self._waiting.pop(slot_request.member, None)
+                    slot_request.full = True
+                    slot_request.changed.set()
+                else:
+                    slot_request.queued = True
+
+    def _grant(self, slot_request: SlotRequest, upstream: Upstream) -> None:
+        if self._waiting.pop(slot_request.member, None) is None:
+            # It left the queue while the exchange ran.
+            self._released.append((upstream.name, slot_request.member))
+            self._wake.set()
+            return
+        slot_request.upstream = upstream
+        self._held[slot_request.member] = slot_request
+        slot_request.changed.set()
+
+    def _admit_alone(self, upstreams: list[Upstream], tickets: list[SlotRequest]) -> None:
+        with self._lock:
+            used: dict[str, int] = {}
+            for held in self._held.values():
+                if held.upstream is not None:
+                    used[held.upstream.name] = used.get(held.upstream.name, 0) + 1
+            for place, slot_request in enumerate(tickets):
+                best = max(upstreams, key=lambda up: up.slots - used.get(up.name, 0))
+                if best.slots > used.get(best.name, 0):
+                    used[best.name] = used.get(best.name, 0) + 1
+                    self._grant(slot_request, best)
+                elif place >= self._max_queued:
+                    self._waiting.pop(slot_request.member, None)
+                    slot_request.full = True
+                    slot_request.changed.set()
+
+
+def _key(upstream: str) -> str:
+    return f"promptly:slots:{upstream}"
+
+
+def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = {}
+    for key, member in pairs:
+        groups.setdefault(key, []).append(member)
+    return groups

@@ -1,8 +1,0 @@
-"""A simulated llama-server: the real one's bytes in shape, with faults on demand.
-
-``python -m promptly.sandbox.llama`` runs it; ``SimulatedLlama`` runs it for a test.
-"""
-
-from promptly.sandbox.llama.process import SimulatedLlama
-
-__all__ = ["SimulatedLlama"]

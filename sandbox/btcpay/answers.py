@@ -1,0 +1,121 @@
+"""What the API shows: amounts are strings, times are Unix seconds."""
+
+from decimal import Decimal
+from typing import Any
+
+from sandbox.btcpay import accounting
+from sandbox.btcpay.accounting import Invoice, text
+
+
+def invoice(found: Invoice, store_id: str, base_url: str, markable: list[str]) -> dict[str, Any]:
+    """An invoice."""
+    account = accounting.account(found)
+    paid = accounting.in_currency(found, account.paid)
+    is_top_up = found["amount"] is None or found.get("top_up", False)
+    return {
+        "id": found["id"],
+        "storeId": store_id,
+        "amount": found["amount"] or "0",
+        "paidAmount": text(paid),
+        "currency": found["currency"],
+        "type": "TopUp" if is_top_up else "Standard",
+        "checkoutLink": f"{base_url}/i/{found['id']}",
+        "createdTime": found["created"],
+        "expirationTime": found["expires"],
+        "monitoringExpiration": found["monitored"],
+        "status": found["status"],
+        "additionalStatus": found["additional"],
+        "availableStatusesForManualMarking": markable,
+        "archived": False,
+        "metadata": found["metadata"],
+        "checkout": found["checkout"],
+        "receipt": {"enabled": True, "showQR": None, "showPayments": None},
+    }
+
+
+def payment_methods(found: Invoice) -> list[dict[str, Any]]:
+    """The ways to pay an invoice, with the payments made by each."""
+    account = accounting.account(found)
+    total = account.total if account.total is not None else account.paid
+    methods = []
+    for method in found["checkout"]["paymentMethods"]:
+        payments = [
+            item
+            for item in found["payments"]
+            if item["method"] == method and item["status"] != "Invalid"
+        ]
+        on_chain = method == "BTC-CHAIN"
+        destination = found["address"] if on_chain else found["bolt11"]
+        link = f"bitcoin:{destination}?amount={text(account.due)}"
+        paid = sum((Decimal(item["value"]) for item in payments), Decimal(0))
+        methods.append(
+            {
+                "paymentMethodId": method,
+                "currency": "BTC",
+                "destination": destination,
+                "paymentLink": link if on_chain else f"lightning:{destination}",
+                "rate": found["rate"],
+                "paymentMethodPaid": text(paid),
+                "totalPaid": text(account.paid),
+                "due": text(account.due),
+                "amount": text(total),
+                "paymentMethodFee": "0",
+                "payments": [payment(item) for item in payments],
+                "activated": True,
+                "additionalData": {},
+            }
+        )
+    return methods
+
+
+def payment(item: dict[str, Any]) -> dict[str, Any]:
+    """One payment."""
+    return {
+        "id": item["id"],
+        "receivedDate": item["received"],
+        "value": text(Decimal(item["value"])),
+        "fee": "0",
+        "status": item["status"],
+        "destination": item["destination"],
+    }
+
+
+def pull_payment(found: dict[str, Any], base_url: str) -> dict[str, Any]:
+    """A promise to pay out, which its receiver claims at ``viewLink``."""
+    return {
+        "id": found["id"],
+        "name": found["name"],
+        "description": found["description"],
+        "currency": found["currency"],
+        "amount": found["amount"],
+        "BOLT11Expiration": 30,
+        "autoApproveClaims": found["auto"],
+        "archived": found["archived"],
+        "startsAt": found["created"],
+        "expiresAt": None,
+        "viewLink": f"{base_url}/pull-payments/{found['id']}",
+    }
+
+
+def payouts(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """What was claimed of a pull payment: here all of it at once, or nothing."""
+    if found["claimed"] is None:
+        return []
+    bitcoin = found["bitcoin"] if found["claimed"] == "Completed" else None
+    return [
+        {
+            "id": f"payout-{found['id']}",
+            "revision": 0,
+            "pullPaymentId": found["id"],
+            "date": str(found["claimed_at"]),
+            "destination": found["destination"],
+            "originalCurrency": found["currency"],
+            "originalAmount": found["amount"],
+            "payoutCurrency": "BTC",
+            "payoutAmount": bitcoin,
+            "payoutMethodId": found["method"],
+            "state": found["claimed"],
+            "paymentProof": None,
+            "metadata": {},
+        }
+    ]

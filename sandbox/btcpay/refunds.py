@@ -1,0 +1,166 @@
+"""Refunds: a pull payment is a promise, which moves money once it is claimed and paid out."""
+
+from decimal import Decimal
+from typing import Any
+
+from sandbox.btcpay import accounting
+from sandbox.btcpay.accounting import CENT, SATOSHI, Invoice
+from sandbox.btcpay.errors import ApiError, Invalid
+from sandbox.btcpay.invoices import METHODS
+from sandbox.btcpay.store import CREATE_PULL_PAYMENTS, Store, new_id
+from sandbox.provider.control import Refused
+
+PullPayment = dict[str, Any]
+
+LATE = ("PaidLate", "PaidOver", "PaidPartial")
+
+
+def refund(store: Store, invoice_id: str, asked: dict[str, Any]) -> PullPayment:
+    """Promise money back for an invoice.
+
+    Raises ApiError if the invoice's state does not allow it, Invalid for wrong fields.
+    """
+    invoice = store.invoice(invoice_id)
+    status, additional = invoice["status"], invoice["additional"]
+    if status not in ("Settled", "Invalid") and not (status == "Expired" and additional in LATE):
+        raise ApiError(400, "non-refundable", "Cannot refund this invoice")
+    method = asked["payoutMethodId"] or invoice["checkout"]["defaultPaymentMethod"]
+    if method not in METHODS or method not in invoice["checkout"]["paymentMethods"]:
+        message = "Please select one of the invoice's own payment methods"
+        raise Invalid([("payoutMethodId", message)])
+    amount, currency = _amount(invoice, asked)
+    subtracted = Decimal(asked["subtractPercentage"] or 0)
+    if not 0 <= subtracted <= 100:
+        raise Invalid([("subtractPercentage", "Percentage must be between 0 and 100")])
+    digits = SATOSHI if currency == "BTC" else CENT
+    amount = (amount * (100 - subtracted) / 100).quantize(digits)
+    found = {
+        "id": new_id(27),
+        "invoice": invoice_id,
+        "name": asked["name"] or f"Refund {invoice_id}",
+        "description": asked["description"] or "",
+        "currency": currency,
+        "amount": accounting.text(amount),
+        "bitcoin": _bitcoin(invoice, amount, currency),
+        "method": method,
+        # Whoever gets the promised bitcoin needs no further approval, if the key may say so.
+        "auto": currency == "BTC" and store.may(CREATE_PULL_PAYMENTS),
+        "archived": False,
+        "created": store.now(),
+        "claimed": None,
+        "claimed_at": None,
+        "destination": None,
+    }
+    store.pull_payments[found["id"]] = found
+    return found
+
+
+def claim(store: Store, pull_payment_id: str, destination: str) -> PullPayment:
+    """Let the customer claim all of a pull payment.
+
+    Raises Refused if it is archived or was claimed.
+    """
+    found = store.pull_payment(pull_payment_id)
+    if found["archived"] or found["claimed"] is not None:
+        raise Refused("this pull payment is archived or was claimed")
+    found |= {
+        "claimed": "AwaitingPayment" if found["auto"] else "AwaitingApproval",
+        "claimed_at": store.now(),
+        "destination": destination,
+    }
+    return found
+
+
+def pay_out(store: Store, pull_payment_id: str) -> PullPayment:
+    """Pay what was claimed. Raises Refused if nothing waits for it."""
+    found = store.pull_payment(pull_payment_id)
+    if found["claimed"] not in ("AwaitingPayment", "AwaitingApproval"):
+        raise Refused("nothing of this pull payment waits to be paid out")
+    found["claimed"] = "Completed"
+    return found
+
+
+def archive(store: Store, pull_payment_id: str) -> PullPayment:
+    """Withdraw the promise; what was claimed and not paid out is cancelled."""
+    found = store.pull_payment(pull_payment_id)
+    found["archived"] = True
+    if found["claimed"] in ("AwaitingPayment", "AwaitingApproval"):
+        found["claimed"] = "Cancelled"
+    return found
+
+
+def truth(store: Store) -> list[dict[str, Any]]:
+    """What the store holds of every invoice's money, the oldest first, in cents of its currency.
+
+    ``settled`` is what is confirmed, ``paid`` all that was seen; ``held`` is the settled part
+    less what was ``refunded``; ``promised`` of it is in refunds that were not paid out yet.
+    """
+    found = []
+    for invoice in store.invoices.values():
+        account = accounting.account(invoice)
+        mine = [item for item in store.pull_payments.values() if item["invoice"] == invoice["id"]]
+        paid_out = [item for item in mine if item["claimed"] == "Completed"]
+        open_ones = [
+            item for item in mine if item["claimed"] != "Completed" and not item["archived"]
+        ]
+        settled = accounting.in_currency(invoice, account.confirmed)
+        refunded = _sum(invoice, paid_out)
+        found.append(
+            {
+                "invoice_id": invoice["id"],
+                "order_id": invoice["metadata"].get("orderId"),
+                "status": invoice["status"],
+                "additional_status": invoice["additional"],
+                "currency": invoice["currency"],
+                "amount": accounting.minor(Decimal(invoice["amount"] or 0)),
+                "paid": accounting.minor(accounting.in_currency(invoice, account.paid)),
+                "settled": accounting.minor(settled),
+                "refunded": accounting.minor(refunded),
+                "promised": accounting.minor(_sum(invoice, open_ones)),
+                "held": accounting.minor(settled - refunded),
+            }
+        )
+    return found
+
+
+def _sum(invoice: Invoice, pull_payments: list[PullPayment]) -> Decimal:
+    bitcoin = sum((Decimal(item["bitcoin"]) for item in pull_payments), Decimal(0))
+    return accounting.in_currency(invoice, bitcoin)
+
+
+def _bitcoin(invoice: Invoice, amount: Decimal, currency: str) -> str:
+    if currency != "BTC":
+        amount = (amount / accounting.RATES[currency]).quantize(SATOSHI)
+    return accounting.text(amount)
+
+
+def _amount(invoice: Invoice, asked: dict[str, Any]) -> tuple[Decimal, str]:
+    """How much to promise, and in which currency."""
+    variant = asked["refundVariant"]
+    account = accounting.account(invoice)
+    paid = account.paid
+    if not paid and invoice["status"] == "Settled":
+        paid = account.total or Decimal(0)  # marked by hand: counts as paid in full
+    if variant is None:
+        raise Invalid([("refundVariant", "`refundVariant` is mandatory")])
+    custom = [name for name in ("customAmount", "customCurrency") if asked[name] is not None]
+    if variant != "Custom" and custom:
+        raise Invalid([(name, "Only for the refundVariant Custom") for name in custom])
+    if variant in ("RateThen", "CurrentRate"):
+        return paid, "BTC"
+    if variant == "Fiat":
+        return accounting.in_currency(invoice, paid), invoice["currency"]
+    if variant == "OverpaidAmount":
+        if invoice["additional"] != "PaidOver":
+            raise Invalid([("refundVariant", "Invoice is not overpaid")])
+        return -account.due, "BTC"
+    return _custom(asked)
+
+
+def _custom(asked: dict[str, Any]) -> tuple[Decimal, str]:
+    amount, currency = Decimal(asked["customAmount"] or 0), asked["customCurrency"]
+    if amount <= 0:
+        raise Invalid([("customAmount", "Amount must be greater than 0")])
+    if currency not in accounting.RATES:
+        raise Invalid([("customCurrency", "Invalid currency")])
+    return amount, currency

@@ -1,0 +1,101 @@
+"""A store of a BTCPay Server: its invoices, pull payments, API key and webhook."""
+
+import secrets
+import string
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from sandbox.btcpay import webhooks
+from sandbox.btcpay.accounting import Invoice
+from sandbox.btcpay.errors import ApiError
+from sandbox.btcpay.webhooks import Webhook
+from sandbox.provider.sender import Sender
+
+BASE58 = "".join(letter for letter in string.digits + string.ascii_letters if letter not in "0OIl")
+
+CREATE_INVOICE = "btcpay.store.cancreateinvoice"
+VIEW_INVOICES = "btcpay.store.canviewinvoices"
+MODIFY_INVOICES = "btcpay.store.canmodifyinvoices"
+REFUND = "btcpay.store.cancreatenonapprovedpullpayments"
+CREATE_PULL_PAYMENTS = "btcpay.store.cancreatepullpayments"
+VIEW_PULL_PAYMENTS = "btcpay.store.canviewpullpayments"
+ARCHIVE_PULL_PAYMENTS = "btcpay.store.canarchivepullpayments"
+
+# What a permission brings besides itself.
+INCLUDED = {
+    MODIFY_INVOICES: (VIEW_INVOICES, CREATE_INVOICE),
+    CREATE_PULL_PAYMENTS: (REFUND,),
+}
+
+# Those that docs/payments.md tells an operator to give, and no more.
+PERMISSIONS = (CREATE_INVOICE, VIEW_INVOICES, REFUND, VIEW_PULL_PAYMENTS)
+
+
+@dataclass
+class Store:
+    """All that one API key sees. Whoever changes something holds ``lock``."""
+
+    id: str
+    api_key: str
+    permissions: list[str] = field(default_factory=lambda: list(PERMISSIONS))
+    webhook: Webhook | None = None
+    base_url: str = ""
+    sender: Sender | None = None
+    changed: Callable[[], None] = lambda: None  # called after a change that has an event
+    invoices: dict[str, Invoice] = field(default_factory=dict)
+    pull_payments: dict[str, dict[str, Any]] = field(default_factory=dict)
+    advanced_seconds: int = 0
+    lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def now(self) -> int:
+        """The time on the store's clock, in Unix seconds."""
+        return int(time.time()) + self.advanced_seconds
+
+    def may(self, permission: str) -> bool:
+        """Whether the key has a permission, by itself or within another."""
+        return any(
+            permission == held or permission in INCLUDED.get(held, ()) for held in self.permissions
+        )
+
+    def invoice(self, invoice_id: str) -> Invoice:
+        """Return an invoice. Raises ApiError (404) if there is none."""
+        if invoice_id not in self.invoices:
+            raise ApiError(404, "invoice-not-found", "The invoice was not found")
+        return self.invoices[invoice_id]
+
+    def pull_payment(self, pull_payment_id: str) -> dict[str, Any]:
+        """Return a pull payment. Raises ApiError (404) if there is none."""
+        if pull_payment_id not in self.pull_payments:
+            raise ApiError(404, "pullpayment-not-found", "The pull payment was not found")
+        return self.pull_payments[pull_payment_id]
+
+    def emit(self, type: str, invoice: Invoice, **fields: Any) -> None:
+        """Tell the webhook, if it is set and wants to know, of something that has happened."""
+        self.changed()
+        if self.webhook is not None and self.webhook.wants(type):
+            assert self.sender is not None
+            event = {"storeId": self.id, "invoiceId": invoice["id"]}
+            event |= {"metadata": dict(invoice["metadata"]), **fields}
+            self.sender.post(webhooks.message(type, event, self.webhook))
+
+    def state(self) -> dict[str, Any]:
+        """Return what outlives the process. Deliveries do not, as at the real server."""
+        return {
+            "invoices": self.invoices,
+            "pull_payments": self.pull_payments,
+            "seconds": self.advanced_seconds,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up again what was kept."""
+        self.invoices = state.get("invoices", {})
+        self.pull_payments = state.get("pull_payments", {})
+        self.advanced_seconds = state.get("seconds", 0)
+
+
+def new_id(length: int = 22) -> str:
+    """Return an id in base 58, as the server makes them."""
+    return "".join(secrets.choice(BASE58) for _ in range(length))

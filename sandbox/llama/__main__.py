@@ -1,0 +1,62 @@
+"""Run the simulated llama-server: ``python -m sandbox.llama``."""
+
+import argparse
+import asyncio
+import contextlib
+import signal
+from pathlib import Path
+
+from sandbox.llama.generation import Pace
+from sandbox.llama.server import Options, Server
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m sandbox.llama", description=__doc__)
+    parser.add_argument("--port", type=int, default=8080, help="0 takes a free one")
+    parser.add_argument("--port-file", type=Path, help="where to write the port once it listens")
+    parser.add_argument("--slots", type=int, default=4, help="requests running at the same time")
+    parser.add_argument("--ctx", type=int, default=32768, help="tokens per slot")
+    parser.add_argument("--alias", default="sim-model", help="name of the model")
+    parser.add_argument("--api-key", default="", help="comma-separated keys; none: open to all")
+    parser.add_argument("--speed", type=float, default=0.0, help="tokens/s; 0: unlimited")
+    parser.add_argument("--prompt-speed", type=float, default=0.0, help="tokens/s; 0: unlimited")
+    parser.add_argument("--answer-tokens", type=int, default=48, help="length of an answer")
+    parser.add_argument("--ping-interval", type=float, default=30.0, help="seconds of silence")
+    parser.add_argument("--embeddings", action="store_true", help="serve /v1/embeddings")
+    parser.add_argument("--batch", type=int, default=512, help="tokens of one text to embed")
+    return parser.parse_args(arguments)
+
+
+async def serve(arguments: argparse.Namespace) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    pace = Pace(arguments.speed, arguments.prompt_speed, arguments.ping_interval)
+    server = Server(
+        Options(
+            slots=arguments.slots,
+            ctx=arguments.ctx,
+            alias=arguments.alias,
+            api_key=arguments.api_key,
+            answer_tokens=arguments.answer_tokens,
+            embeddings=arguments.embeddings,
+            batch=arguments.batch,
+            pace=pace,
+        )
+    )
+    await server.listen(arguments.port)
+    if arguments.port_file is not None:
+        # A rename, so that a reader never sees half of it.
+        partial = arguments.port_file.with_suffix(".part")
+        partial.write_text(f"{server.port}\n")
+        partial.rename(arguments.port_file)
+    print(f"simulated llama-server on http://127.0.0.1:{server.port}", flush=True)
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    await stopped.wait()
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(serve(parse_arguments()))

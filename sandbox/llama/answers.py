@@ -1,0 +1,187 @@
+"""What the simulated model says: one entry per token, as the bytes of the delta it causes.
+
+Many tokens cause none: part of a character of several bytes, the opening of a tool call, the end
+of thinking, the end of the answer. They are counted all the same, as by the real server.
+"""
+
+import itertools
+import zlib
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import orjson
+
+from sandbox.llama.faults import Steering
+from sandbox.llama.prompt import Body, text_of
+from sandbox.llama.schema import instance
+
+WORDS = """ the river keeps its own slow time and every morning a small boat leaves the harbour
+ under grey light while people on the bank talk about weather bread and letters they will write
+ when the long evening comes again"""
+
+# A character of several bytes takes several tokens, of which only the last shows.
+LONG_CHARACTERS = {"🌍": 3, "水": 2, "é": 2, "語": 3}
+
+TOOL_OPENING_TOKENS = 12
+THINKING_TOKENS = 6
+JSON_PIECE = 3  # characters per token of structured answers
+
+
+class Finish(Enum):
+    """Why an answer ended."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    TOOL_CALLS = "tool_calls"
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What one token adds: ``rendered`` is the JSON of the ``delta`` object."""
+
+    rendered: bytes
+    text: str = ""
+    kind: str = "content"  # content, reasoning or tool
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer: one entry per token, None where nothing is sent."""
+
+    tokens: list[Delta | None]
+    finish: Finish
+    tool_calls: list[dict[str, Any]]
+    starts_inside_character: bool
+
+    def text(self, kind: str) -> str:
+        """Return everything of one kind, joined."""
+        return "".join(delta.text for delta in self.tokens if delta and delta.kind == kind)
+
+
+def _content(text: str) -> Delta:
+    return Delta(orjson.dumps({"content": text}), text)
+
+
+def _thought(text: str) -> Delta:
+    return Delta(orjson.dumps({"reasoning_content": text}), text, "reasoning")
+
+
+def _make_cycle() -> list[Delta | None]:
+    """Make the endless text once: rendering a token then costs nothing per request."""
+    cycle: list[Delta | None] = []
+    characters = itertools.cycle(LONG_CHARACTERS.items())
+    for position, word in enumerate(WORDS.split()):
+        cycle.append(_content(f" {word}"))
+        if position % 7 == 6:
+            character, tokens = next(characters)
+            cycle += [None] * (tokens - 1)
+            cycle.append(_content(character))
+    return cycle
+
+
+CYCLE = _make_cycle()
+THOUGHTS = [_thought(f" {word}") for word in WORDS.split()]
+WORD_STARTS = [
+    position for position, delta in enumerate(CYCLE) if delta and delta.text.startswith(" ")
+]
+
+
+def answer(body: Body, steering: Steering, limit: int, default_tokens: int) -> Answer:
+    """Return the answer to a checked request, cut at ``limit`` tokens."""
+    tokens: list[Delta | None] = []
+    calls: list[dict[str, Any]] = []
+    thinking = steering.think
+    if thinking is None:
+        wanted = (body.get("chat_template_kwargs") or {}).get("enable_thinking") is True
+        thinking = THINKING_TOKENS if wanted else 0
+    if thinking:
+        tokens += itertools.islice(itertools.cycle(THOUGHTS), thinking)
+        tokens.append(None)  # </think>
+    count = _number_of_calls(body, steering)
+    if count:
+        calls = [_call(body["tools"], index) for index in range(count)]
+        for index, call in enumerate(calls):
+            tokens += _call_tokens(index, call)
+    elif (body.get("response_format") or {}).get("type", "text") != "text":
+        tokens += _structured(body["response_format"])
+    else:
+        length = steering.tokens if steering.tokens is not None else default_tokens
+        tokens += _plain(body, max(0, length - 1 - len(tokens)), steering.first == "utf8")
+    _repeat_beginning(tokens, body)
+    tokens.append(None)  # end of sequence
+    finish = Finish.TOOL_CALLS if calls else Finish.STOP
+    if len(tokens) > limit:
+        tokens, finish = tokens[:limit], Finish.LENGTH
+    return Answer(tokens, finish, calls, not thinking and not calls and steering.first == "utf8")
+
+
+def _plain(body: Body, length: int, long_character_first: bool) -> list[Delta | None]:
+    if long_character_first:
+        start = CYCLE.index(None)
+    else:
+        # Different prompts get different answers, the same prompt always the same one.
+        seed = zlib.crc32(repr(body.get("messages", body.get("prompt")))[-200:].encode())
+        start = WORD_STARTS[seed % len(WORD_STARTS)]
+    repeats = (start + length) // len(CYCLE) + 1
+    return (CYCLE * repeats)[start : start + length]
+
+
+def _repeat_beginning(tokens: list[Delta | None], body: Body) -> None:
+    """A last message of the assistant's is the beginning of the answer, and comes again with it."""
+    last = (body.get("messages") or [{}])[-1]
+    if last.get("role") != "assistant":
+        return
+    for place, delta in enumerate(tokens):
+        if delta is not None and delta.kind == "content":
+            tokens[place] = _content(text_of(last.get("content")) + delta.text)
+            return
+
+
+def _structured(response_format: dict[str, Any]) -> list[Delta | None]:
+    schema = (response_format.get("json_schema") or {}).get("schema")
+    schema = schema or response_format.get("schema")
+    value = instance(schema) if schema else {"answer": "yes"}
+    return [_content(piece) for piece in _pieces(orjson.dumps(value).decode())]
+
+
+def _pieces(text: str) -> list[str]:
+    return [text[start : start + JSON_PIECE] for start in range(0, len(text), JSON_PIECE)]
+
+
+def _number_of_calls(body: Body, steering: Steering) -> int:
+    if not body.get("tools"):
+        return 0
+    if steering.tool is not None:
+        return steering.tool
+    # A named function is taken for "auto", as by the real server.
+    return 1 if body.get("tool_choice") == "required" else 0
+
+
+def _call(tools: list[dict[str, Any]], index: int) -> dict[str, Any]:
+    function = tools[index % len(tools)]["function"]
+    arguments = instance(function.get("parameters") or {"type": "object"})
+    identity = f"{zlib.crc32(f'{index}{function}'.encode()):08x}" * 4
+    return {
+        "type": "function",
+        "function": {
+            "name": function.get("name", ""),
+            "arguments": orjson.dumps(arguments).decode(),
+        },
+        "id": identity,
+    }
+
+
+def _call_tokens(index: int, call: dict[str, Any]) -> list[Delta | None]:
+    arguments = call["function"]["arguments"]
+    function: dict[str, Any] = {"name": call["function"]["name"], "arguments": arguments[:1]}
+    head = {"index": index, "id": call["id"], "type": "function", "function": function}
+    tokens: list[Delta | None] = [None] * TOOL_OPENING_TOKENS
+    tokens.append(_tool(head, arguments[:1]))
+    for piece in _pieces(arguments[1:]):
+        tokens.append(_tool({"index": index, "function": {"arguments": piece}}, piece))
+    return tokens
+
+
+def _tool(call: dict[str, Any], arguments: str) -> Delta:
+    return Delta(orjson.dumps({"tool_calls": [call]}), arguments, "tool")

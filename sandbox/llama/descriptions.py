@@ -1,0 +1,126 @@
+"""What the server says of itself: models, properties, slots, metrics."""
+
+import time
+from typing import Any
+
+from sandbox.llama.records import Record, Totals
+
+TEMPLATE = (
+    "{%- for m in messages -%}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{%- endfor -%}"
+)
+BUILD = "b1-0c1e570"
+
+
+def models(alias: str, ctx: int) -> dict[str, Any]:
+    """Return the body of ``/v1/models``."""
+    details = {
+        "parent_model": "",
+        "format": "gguf",
+        "family": "",
+        "families": [""],
+        "parameter_size": "",
+        "quantization_level": "",
+    }
+    model = {
+        "name": alias,
+        "model": alias,
+        "modified_at": "",
+        "size": "",
+        "digest": "",
+        "type": "model",
+        "description": "",
+        "tags": [""],
+        "capabilities": ["completion"],
+        "parameters": "",
+        "details": details,
+    }
+    meta = {
+        "vocab_type": 1,
+        "n_vocab": 32000,
+        "n_ctx": ctx,
+        "n_ctx_train": 131072,
+        "n_embd": 64,
+        "n_params": 311488,
+        "size": 1245952,
+        "ftype": "all F32",
+    }
+    entry = {
+        "id": alias,
+        "aliases": [alias],
+        "tags": [],
+        "object": "model",
+        "created": int(time.time()),
+        "owned_by": "llamacpp",
+        "meta": meta,
+    }
+    return {"models": [model], "object": "list", "data": [entry]}
+
+
+def props(alias: str, ctx: int, slot_count: int) -> dict[str, Any]:
+    """Return the body of ``/props``, with what a gateway might look at."""
+    return {
+        "default_generation_settings": {"params": {"n_predict": -1, "stream": False}, "n_ctx": ctx},
+        "total_slots": slot_count,
+        "model_alias": alias,
+        "model_ftype": "all F32",
+        "model_path": "/models/simulated.gguf",
+        "modalities": {"vision": False, "video": False, "audio": False},
+        "endpoint_slots": True,
+        "endpoint_props": False,
+        "endpoint_metrics": True,
+        "ui": False,
+        "chat_template": TEMPLATE,
+        "chat_template_caps": {
+            "supports_object_arguments": True,
+            "supports_parallel_tool_calls": True,
+            "supports_string_content": True,
+            "supports_system_role": True,
+            "supports_tool_calls": True,
+            "supports_tools": True,
+            "supports_typed_content": True,
+        },
+        "bos_token": "<s>",
+        "eos_token": "<|im_end|>",
+        "build_info": BUILD,
+        "is_sleeping": False,
+    }
+
+
+def slots(running: list[Record | None], ctx: int, tasks: int) -> list[dict[str, Any]]:
+    """Return the body of ``/slots``; ``n_prompt_tokens`` includes the answer so far."""
+    return [
+        {
+            "id": number,
+            "n_ctx": ctx,
+            "speculative": False,
+            "is_processing": record is not None,
+            "id_task": tasks if record is not None else -1,
+            "n_prompt_tokens": record.prompt_tokens + record.completion_generated if record else 0,
+            "n_prompt_tokens_processed": record.processed_prompt_tokens if record else 0,
+            "n_prompt_tokens_cache": 0,
+            "params": {},
+            "next_token": [
+                {
+                    "has_next_token": record is not None,
+                    "has_new_line": False,
+                    "n_remain": -1,
+                    "n_decoded": record.completion_generated if record else 0,
+                }
+            ],
+        }
+        for number, record in enumerate(running)
+    ]
+
+
+def metrics(totals: Totals, processing: int, deferred: int) -> str:
+    """Return the body of ``/metrics``; running requests are counted when they have ended."""
+    values = (
+        ("prompt_tokens_total", "counter", totals.prompt_tokens),
+        ("prompt_tokens_cached_total", "counter", 0),
+        ("tokens_predicted_total", "counter", totals.completion_generated),
+        ("requests_processing", "gauge", processing),
+        ("requests_deferred", "gauge", deferred),
+    )
+    return "".join(
+        f"# TYPE llamacpp:{name} {kind}\nllamacpp:{name} {value}\n" for name, kind, value in values
+    )

@@ -1,0 +1,317 @@
+"""One running request: the prompt in steps, the answer token by token, faults where asked for.
+
+The order of things around a disconnect is what tests rely on: before every write the event loop
+has looked at the socket; once the client is gone nothing more is written; the record holds the
+last count that was given to the socket.
+"""
+
+import time
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from sandbox.llama.answers import Answer, Delta
+from sandbox.llama.chunks import (
+    FINGERPRINT,
+    PING,
+    ChatChunks,
+    Clock,
+    TextChunks,
+    progress_of,
+    usage_of,
+)
+from sandbox.llama.faults import Steering
+from sandbox.llama.http import Connection
+from sandbox.llama.prompt import Body
+from sandbox.llama.records import Record
+from sandbox.llama.replies import STREAM_END, STREAM_HEAD, reply
+
+BATCH_TOKENS = 2048  # the prompt is worked through in steps of this size
+SPLIT_PAUSE_SECONDS = 0.002
+MAX_TOP_LOGPROBS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast the simulated machine is; zero tokens per second means as fast as possible."""
+
+    tokens_per_second: float = 0.0
+    prompt_tokens_per_second: float = 0.0
+    ping_seconds: float = 30.0
+
+
+class Generation:
+    """The answer to one checked request whose slot has started."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        record: Record,
+        body: Body,
+        answer: Answer,
+        steering: Steering,
+        pace: Pace,
+        chunks: ChatChunks | TextChunks,
+        model: str,
+    ) -> None:
+        self.connection = connection
+        self.record = record
+        self.body = body
+        self.answer = answer
+        self.steering = steering
+        self.pace = pace
+        self.chunks = chunks
+        self.model = model
+        self.cached = min(steering.cache, max(0, record.prompt_tokens - 1))
+        self.clock = Clock(record.prompt_tokens, self.cached)
+        self.stream = record.stream
+        self.timed = bool(body.get("timings_per_token"))
+        self.with_progress = bool(body.get("return_progress"))
+
+    async def run(self) -> str:
+        """Answer the request; returns the outcome: finished, client_closed or fault."""
+        if self.steering.headers_ms:
+            await self._pause(self.steering.headers_ms / 1000.0, pings=False)
+        if self.connection.gone:
+            return "client_closed"
+        if self.stream:
+            self.connection.begin(STREAM_HEAD)
+        return await self._prompt() or await self._tokens() or await self._finish()
+
+    async def _prompt(self) -> str:
+        total = self.record.prompt_tokens
+        self.record.processed_prompt_tokens = 0
+        if not await self._send_progress(self.cached):
+            return "client_closed"
+        steps = self.steering.progress or -(-(total - self.cached) // BATCH_TOKENS)
+        step_seconds = self._prompt_seconds() / steps
+        for step in range(1, steps + 1):
+            await self._pause(step_seconds)
+            processed = self.cached + (total - self.cached) * step // steps
+            if not await self._send_progress(processed):
+                return "client_closed"
+            self.record.processed_prompt_tokens = processed
+        self.clock.prompt_is_done()
+        return ""
+
+    def _prompt_seconds(self) -> float:
+        if self.steering.prefill_ms is not None:
+            return self.steering.prefill_ms / 1000.0
+        if self.pace.prompt_tokens_per_second:
+            return self.record.prompt_tokens / self.pace.prompt_tokens_per_second
+        return 0.0
+
+    async def _send_progress(self, processed: int) -> bool:
+        """Tell how far the prompt is, if asked to; False if the client is gone."""
+        if self.connection.gone or not (self.stream and self.with_progress):
+            return not self.connection.gone
+        progress = progress_of(
+            self.record.prompt_tokens, self.cached, processed, self.clock.prompt_ms()
+        )
+        timings = self.clock.during_prompt(processed) if self.timed else b""
+        payload = self.chunks.progress(progress, timings)
+        if self.steering.split:
+            if not await self._send_split(b"", payload):
+                return False
+        else:
+            self.connection.write(_framed(payload))
+        self.record.processed_prompt_tokens = processed
+        await self.connection.drain()
+        return True
+
+    async def _tokens(self) -> str:
+        """Send the answer. The hot part: nothing here is done twice or needlessly."""
+        connection, record, chunks, clock = self.connection, self.record, self.chunks, self.clock
+        triggers = [*self.steering.triggers, -1]
+        trigger = triggers.pop(0)
+        if trigger == 0:
+            if outcome := await self._fault(0):
+                return outcome
+            trigger = triggers.pop(0)
+        delay = self._token_seconds()
+        due = time.perf_counter()
+        role_is_due = bool(chunks.role) and not self.answer.starts_inside_character
+        logprobs = bool(self.body.get("logprobs"))
+        for count, delta in enumerate(self.answer.tokens, 1):
+            due += delay
+            wait = due - time.perf_counter() if delay else 0.0
+            if wait > self.pace.ping_seconds:
+                await self._pause(wait)
+            else:
+                await connection.pause(wait)
+            if connection.gone:
+                return "client_closed"
+            record.completion_generated = count
+            if self.stream and (delta is not None or role_is_due):
+                timings = clock.at_token(count) if self.timed else b""
+                event = b""
+                if role_is_due:
+                    role_is_due = False
+                    # A first token that shows nothing leaves its timings to the role.
+                    event = _framed(chunks.delta(chunks.role, b"" if delta else timings))
+                if delta is not None:
+                    extra = _logprobs(delta, self.body) if logprobs and delta.text else b""
+                    payload = chunks.delta(delta.rendered, timings, extra)
+                    if self.steering.split:
+                        if not await self._send_split(event, payload):
+                            return "client_closed"
+                    else:
+                        connection.write(event + _framed(payload))
+                else:
+                    connection.write(event)
+                record.completion_tokens = count
+                await connection.drain()
+            if count == trigger:
+                if outcome := await self._fault(count):
+                    return outcome
+                trigger = triggers.pop(0)
+                due = time.perf_counter()
+        return ""
+
+    def _token_seconds(self) -> float:
+        if self.steering.delay_ms is not None:
+            return self.steering.delay_ms / 1000.0
+        return 1.0 / self.pace.tokens_per_second if self.pace.tokens_per_second else 0.0
+
+    async def _fault(self, count: int) -> str:
+        """Do what the steering asks for at this count; an outcome ends the request."""
+        steering = self.steering
+        if steering.stall_after == count:
+            await self._pause(steering.stall_s)
+        if self.connection.gone:
+            return "client_closed"
+        if steering.error_after == count:
+            error = {"code": 500, "message": "Compute error.", "type": "server_error"}
+            payload = b"data: " + orjson.dumps({"error": error}) + b"\n\n"
+            self.connection.write(_framed(payload) + STREAM_END)
+        elif steering.reset_after == count:
+            self.connection.reset()
+            return "fault"
+        elif steering.eof_after != count:
+            return ""
+        self.connection.close()
+        return "fault"
+
+    async def _finish(self) -> str:
+        await self.connection.drain()
+        if self.connection.gone:
+            return "client_closed"
+        count = len(self.answer.tokens)
+        record = self.record
+        usage = usage_of(record.prompt_tokens, count, self.cached)
+        timings = self.clock.at_token(count)
+        if self.stream:
+            options = self.body.get("stream_options") or {}
+            wanted = isinstance(self.chunks, TextChunks) or options.get("include_usage")
+            last = self.chunks.last(self.answer.finish.value, usage if wanted else b"", timings)
+            framed = b"".join(_framed(event + b"\n\n") for event in last.split(b"\n\n") if event)
+            self.connection.write(framed + STREAM_END)
+        else:
+            self.connection.begin(reply(200, self._whole(usage, timings)))
+        record.completion_tokens = count
+        return "finished"
+
+    def _whole(self, usage: bytes, timings: bytes) -> bytes:
+        text = isinstance(self.chunks, TextChunks)
+        tail = orjson.dumps(
+            {
+                "created": self.chunks.created,
+                "model": self.model,
+                "system_fingerprint": FINGERPRINT,
+                "object": "text_completion" if text else "chat.completion",
+            }
+        )[1:-1]
+        choice = self._text_choice() if text else self._chat_choice()
+        return b'{"choices":[%b],%b,"usage":%b,"id":"%b","timings":%b}' % (
+            orjson.dumps(choice),
+            tail,
+            usage,
+            self.chunks.id.encode(),
+            timings,
+        )
+
+    def _text_choice(self) -> dict[str, Any]:
+        return {
+            "text": self.answer.text("content"),
+            "index": 0,
+            "logprobs": None,
+            "finish_reason": self.answer.finish.value,
+        }
+
+    def _chat_choice(self) -> dict[str, Any]:
+        message: dict[str, Any] = {"role": "assistant", "content": self.answer.text("content")}
+        if thought := self.answer.text("reasoning"):
+            message["reasoning_content"] = thought
+        if self.answer.tool_calls:
+            message["tool_calls"] = self.answer.tool_calls
+        choice: dict[str, Any] = {
+            "finish_reason": self.answer.finish.value,
+            "index": 0,
+            "message": message,
+        }
+        if self.body.get("logprobs"):
+            entries = [
+                logprob_entry(delta.text, self.body)
+                for delta in self.answer.tokens
+                if delta and delta.text
+            ]
+            choice["logprobs"] = {"content": entries}
+        return choice
+
+    async def _send_split(self, before: bytes, payload: bytes) -> bool:
+        """Send one event as two chunks, in two segments, cut where the steering says.
+
+        False if the client left between the two: then the event was not sent.
+        """
+        cut = _cut(payload, self.steering.split)
+        self.connection.write(before + _framed(payload[:cut]))
+        await self.connection.pause(SPLIT_PAUSE_SECONDS)
+        if self.connection.gone:
+            return False
+        self.connection.write(_framed(payload[cut:]))
+        return True
+
+    async def _pause(self, seconds: float, *, pings: bool = True) -> None:
+        """Wait in silence, with a comment now and then as the real server sends them."""
+        deadline = time.perf_counter() + seconds
+        while not self.connection.gone:
+            remaining = deadline - time.perf_counter()
+            await self.connection.pause(min(remaining, self.pace.ping_seconds))
+            if remaining <= self.pace.ping_seconds:
+                return
+            if pings and self.stream and not self.connection.gone:
+                self.connection.write(_framed(PING))
+
+
+def _framed(payload: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(payload), payload) if payload else b""
+
+
+def _cut(payload: bytes, how: str) -> int:
+    if how == "utf8":
+        for position, byte in enumerate(payload):
+            if byte >= 0xC0:
+                return position + 1
+    if how == "random":
+        return 1 + zlib.crc32(payload) % (len(payload) - 1)
+    return len(payload) // 2
+
+
+def _logprobs(delta: Delta, body: Body) -> bytes:
+    return orjson.dumps({"content": [logprob_entry(delta.text, body)]})
+
+
+def logprob_entry(text: str, body: Body) -> dict[str, Any]:
+    """Return one entry of ``logprobs.content``."""
+    encoded = text.encode()
+    entry: dict[str, Any] = {
+        "id": zlib.crc32(encoded) % 32000,
+        "token": text,
+        "bytes": list(encoded),
+        "logprob": -0.25,
+    }
+    top = min(int(body.get("top_logprobs", MAX_TOP_LOGPROBS)), MAX_TOP_LOGPROBS)
+    entry["top_logprobs"] = [entry | {"logprob": -0.25 - rank} for rank in range(top)]
+    return entry

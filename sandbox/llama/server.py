@@ -1,0 +1,286 @@
+"""The routes of the simulated llama-server, and its control routes under ``/__sim``."""
+
+import asyncio
+import contextlib
+import time
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import orjson
+
+from sandbox.llama import checks, descriptions, embeddings, prompt
+from sandbox.llama.answers import answer
+from sandbox.llama.chunks import ChatChunks, TextChunks
+from sandbox.llama.faults import Faults, Steering
+from sandbox.llama.generation import Generation, Pace
+from sandbox.llama.http import Connection, Request
+from sandbox.llama.prompt import Body
+from sandbox.llama.records import Record, Records
+from sandbox.llama.replies import (
+    LOADING,
+    NOT_FOUND,
+    WRONG_KEY,
+    BadRequest,
+    json_reply,
+    not_supported,
+    reply,
+    too_long,
+)
+from sandbox.llama.slots import Slots
+
+CHAT = "/v1/chat/completions"
+TEXT = "/v1/completions"
+PUBLIC = {"/health", "/v1/health"}
+EMBEDDINGS = "/v1/embeddings"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How the server was started. ``ctx`` is per slot, as reported."""
+
+    slots: int = 4
+    ctx: int = 32768
+    alias: str = "sim-model"
+    api_key: str = ""
+    answer_tokens: int = 48
+    embeddings: bool = False
+    batch: int = 512
+    pace: Pace = field(default_factory=Pace)
+
+
+class Server:
+    """The simulated llama-server."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.slots = Slots(options.slots)
+        self.faults = Faults()
+        self.records = Records()
+        self.port = 0
+        self._connections: set[Connection] = set()
+        self._listener: asyncio.Server | None = None
+        self._refusing: asyncio.Task[None] | None = None
+
+    async def listen(self, port: int) -> None:
+        """Accept connections on 127.0.0.1; port 0 takes a free one, found in ``port`` then."""
+        loop = asyncio.get_running_loop()
+        self._listener = await loop.create_server(
+            lambda: Connection(self.handle, self._connections), "127.0.0.1", port, backlog=1024
+        )
+        self.port = int(self._listener.sockets[0].getsockname()[1])
+
+    async def handle(self, request: Request, connection: Connection) -> None:
+        """Answer one request."""
+        if request.path.startswith("/__sim/"):
+            connection.begin(self._control(request))
+            return
+        try:
+            response = await self._route(request, connection)
+        except BadRequest as error:
+            response = reply(error.status, error.body())
+        if response and not connection.gone:
+            connection.begin(response)
+            if not response.startswith(b"HTTP/1.1 2"):
+                self.records.totals.refused += 1
+                connection.close()
+
+    async def _route(self, request: Request, connection: Connection) -> bytes:
+        if self.faults.loading:
+            return LOADING
+        if not self._is_allowed(request):
+            return WRONG_KEY
+        route = (request.method, request.path)
+        if route in (("POST", CHAT), ("POST", TEXT)):
+            await self._generate(request, connection)
+            return b""
+        if route == ("POST", EMBEDDINGS):
+            return await self._embed(request, connection)
+        if request.method == "GET":
+            return self._get(request)
+        if request.method == "OPTIONS":
+            return reply(200, b"", "text/html")
+        return self._post(request) if request.method == "POST" else NOT_FOUND
+
+    def _is_allowed(self, request: Request) -> bool:
+        if not self.options.api_key or request.path in PUBLIC:
+            return True
+        given = request.headers.get("authorization", "") or request.headers.get("x-api-key", "")
+        return given.removeprefix("Bearer ") in self.options.api_key.split(",")
+
+    def _get(self, request: Request) -> bytes:
+        options, slots = self.options, self.slots
+        match request.path:
+            case "/health" | "/v1/health":
+                return json_reply({"status": "ok"})
+            case "/v1/models" | "/models":
+                return json_reply(descriptions.models(options.alias, options.ctx))
+            case "/props":
+                return json_reply(descriptions.props(options.alias, options.ctx, slots.count))
+            case "/slots":
+                if request.query.get("fail_on_no_slot") and slots.processing == slots.count:
+                    raise BadRequest("no slot available", "unavailable_error", 503)
+                return json_reply(descriptions.slots(slots.running, options.ctx, slots.tasks))
+            case "/metrics":
+                text = descriptions.metrics(self.records.totals, slots.processing, slots.deferred)
+                return reply(200, text.encode(), "text/plain; version=0.0.4")
+        return NOT_FOUND
+
+    def _post(self, request: Request) -> bytes:
+        match request.path:
+            case "/v1/chat/completions/input_tokens" | "/v1/messages/count_tokens":
+                count: dict[str, Any] = {"input_tokens": self._count(request)}
+                if request.path.endswith("input_tokens"):
+                    count["object"] = "response.input_tokens"
+                return json_reply(count)
+            case "/v1/responses/input_tokens":
+                tokens = self._count(request)
+                return json_reply({"input_tokens": tokens, "object": "response.input_tokens"})
+            case "/apply-template":
+                body = prompt.parse(request.body)
+                checks.check_chat(body)
+                return json_reply({"prompt": prompt.template(body)})
+            case "/tokenize":
+                return json_reply({"tokens": prompt.tokens(prompt.parse(request.body))})
+        return NOT_FOUND
+
+    def _count(self, request: Request) -> int:
+        body = prompt.parse(request.body)
+        if "messages" not in body and "input" in body:
+            given = body["input"]
+            messages = [{"role": "user", "content": given}] if isinstance(given, str) else given
+            body = body | {"messages": messages}
+        checks.check_chat(body)
+        _refuse_if_asked(self.faults.steering(prompt.last_text(body), "count"))
+        return prompt.count_messages(body)
+
+    async def _embed(self, request: Request, connection: Connection) -> bytes:
+        body = prompt.parse(request.body)
+        record = Record(request.path, request.headers, body, len(request.body))
+        self.records.add(record)
+        try:
+            return await self._vectors(body, record, connection)
+        finally:
+            if record.ended_at is None:
+                self.records.end(record, "rejected")
+
+    async def _vectors(self, body: Body, record: Record, connection: Connection) -> bytes:
+        options = self.options
+        if not options.embeddings:
+            raise not_supported(
+                "This server does not support embeddings. Start it with `--embeddings`"
+            )
+        texts = embeddings.texts_of(body)
+        steering = self.faults.steering(prompt.last_text(body), "generate")
+        record.tag = steering.tag
+        _refuse_if_asked(steering)
+        record.prompt_tokens = embeddings.count(texts, options.batch)
+        if not await self.slots.enter(connection, record):
+            self.records.end(record, "client_closed")
+            return b""
+        record.outcome, record.slot_at = "running", time.time()
+        try:
+            await connection.pause(steering.headers_ms / 1000.0)
+        finally:
+            self.slots.leave(record)
+        if connection.gone:
+            self.records.end(record, "client_closed")
+            return b""
+        record.processed_prompt_tokens = record.prompt_tokens
+        self.records.end(record, "finished")
+        return json_reply(embeddings.answer(body, texts, record.prompt_tokens, options.alias))
+
+    async def _generate(self, request: Request, connection: Connection) -> None:
+        body = prompt.parse(request.body)
+        record = Record(request.path, request.headers, body, len(request.body))
+        record.stream = bool(body.get("stream"))
+        self.records.add(record)
+        try:
+            generation = self._prepare(body, record, connection)
+        except BadRequest:
+            self.records.end(record, "rejected")
+            raise
+        if not await self.slots.enter(connection, record):
+            self.records.end(record, "client_closed")
+            return
+        record.outcome, record.slot_at = "running", time.time()
+        outcome = "client_closed"
+        try:
+            outcome = await generation.run()
+        finally:
+            self.slots.leave(record)
+            self.records.end(record, outcome)
+
+    def _prepare(self, body: Body, record: Record, connection: Connection) -> Generation:
+        options = self.options
+        steering = self.faults.steering(prompt.last_text(body), "generate")
+        record.tag = steering.tag
+        _refuse_if_asked(steering)
+        chunks: ChatChunks | TextChunks
+        if record.path == CHAT:
+            checks.check_chat(body)
+            record.prompt_tokens = prompt.count_messages(body)
+            chunks = ChatChunks(options.alias)
+        else:
+            if not isinstance(body.get("prompt"), str):
+                raise BadRequest('"prompt" must be a string')
+            record.prompt_tokens = prompt.count_special(body["prompt"])
+            chunks = TextChunks(options.alias)
+        checks.check_sampling(body)
+        limit = checks.max_tokens_of(body, options.slots)
+        if record.prompt_tokens >= options.ctx:
+            raise too_long(record.prompt_tokens, options.ctx)
+        room = options.ctx - record.prompt_tokens
+        said = answer(
+            body, steering, min(room, limit) if limit is not None else room, options.answer_tokens
+        )
+        return Generation(
+            connection, record, body, said, steering, options.pace, chunks, options.alias
+        )
+
+    def _control(self, request: Request) -> bytes:
+        match (request.method, request.path):
+            case ("GET", "/__sim/requests"):
+                return json_reply(self.records.list(request.query.get("tag", "")))
+            case ("DELETE", "/__sim/requests"):
+                self.records.clear()
+                return json_reply({})
+            case ("GET", "/__sim/totals"):
+                totals = asdict(self.records.totals)
+                totals |= {"processing": self.slots.processing, "deferred": self.slots.deferred}
+                return json_reply(totals)
+            case ("POST", "/__sim/faults"):
+                return self._set_faults(request)
+            case ("DELETE", "/__sim/faults"):
+                self.faults.clear()
+                return json_reply({})
+        return NOT_FOUND
+
+    def _set_faults(self, request: Request) -> bytes:
+        try:
+            values = orjson.loads(request.body)
+            refuse_seconds = float(values.pop("refuse_s", 0.0))
+            self.faults.set(values)
+        except (ValueError, TypeError, AttributeError) as error:
+            return json_reply({"error": str(error)}, 400)
+        if refuse_seconds:
+            self._refusing = asyncio.create_task(self._refuse(refuse_seconds))
+        return json_reply({})
+
+    async def _refuse(self, seconds: float) -> None:
+        """Refuse connections for a while: nothing listens, and idle connections are closed."""
+        port = self.port
+        if self._listener is not None:
+            self._listener.close()
+        await asyncio.sleep(0.01)  # let the answer to the control request out
+        for connection in list(self._connections):
+            if connection.is_idle:
+                connection.close()
+        await asyncio.sleep(seconds)
+        with contextlib.suppress(OSError):
+            await self.listen(port)
+
+
+def _refuse_if_asked(steering: Steering) -> None:
+    if steering.status is not None:
+        kind = "unavailable_error" if steering.status == 503 else "server_error"
+        raise BadRequest("simulated refusal", kind, steering.status)

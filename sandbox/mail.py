@@ -1,0 +1,216 @@
+"""A mail server that keeps what it gets: ``python -m sandbox.mail --dir D``.
+
+Every mail becomes a file per recipient, ``<time>-<recipient>.eml``, complete from the moment it
+appears. What the server is to refuse stands in ``control.json`` beside them, so that a test can
+script its answers from outside.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from datetime import UTC, datetime
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Any, Self
+
+from aiosmtpd.smtp import SMTP, Envelope, Session
+
+from sandbox import process
+from sandbox.process import SandboxError
+
+CONTROL_FILE = "control.json"
+START_TIMEOUT_SECONDS = 15.0
+MAX_MAIL_BYTES = 32 * 1024 * 1024
+
+
+def file_name(recipient: str) -> str:
+    """Return a recipient as it appears in file names."""
+    return re.sub(r"[^A-Za-z0-9@._+-]", "_", recipient)
+
+
+class Keeper:
+    """What aiosmtpd asks at each step: keeps mail, or answers as the control file says."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    async def handle_RCPT(
+        self, _server: SMTP, _session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        if refusal := await self._scripted("rcpt"):
+            return refusal
+        envelope.rcpt_tos.append(address)
+        envelope.rcpt_options.extend(options)
+        return "250 OK"
+
+    async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:
+        if refusal := await self._scripted("data"):
+            return refusal
+        content = envelope.original_content or b""
+        for recipient in envelope.rcpt_tos:
+            now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
+            name = f"{now}-{file_name(recipient)}"
+            partial = self._directory / f"{name}.part"
+            partial.write_bytes(content)
+            partial.rename(self._directory / f"{name}.eml")
+        return "250 OK, kept"
+
+    async def _scripted(self, stage: str) -> str:
+        control = self._directory / CONTROL_FILE
+        try:
+            script: dict[str, Any] = json.loads(control.read_text())
+        except (OSError, ValueError):
+            return ""
+        if script["stage"] != stage or script["times"] <= 0:
+            return ""
+        script["times"] -= 1
+        write_atomically(control, json.dumps(script))
+        await asyncio.sleep(script["delay_s"])
+        return f"{script['code']} {script['message']}" if script["code"] else ""
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file so that a reader sees the old or the new text."""
+    partial = path.with_suffix(".part")
+    partial.write_text(text)
+    partial.rename(path)
+
+
+class MailCatcher:
+    """The mail server as a process that a test or the supervisor owns."""
+
+    def __init__(self, directory: Path | None = None, *, log: Path | None = None) -> None:
+        self._own_directory = directory is None
+        self.directory = directory or Path(tempfile.mkdtemp(prefix="promptly-mail-"))
+        self.host = "127.0.0.1"
+        self.port = 0
+        self.log = log or self.directory / "mail.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the process lives."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> Self:
+        """Start the server and return it when it listens. Raises SandboxError otherwise."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        port_file = self.directory / "port"
+        port_file.unlink(missing_ok=True)
+        command = [sys.executable, "-m", "sandbox.mail", "--dir", str(self.directory)]
+        command += ["--port", str(self.port), "--port-file", str(port_file)]
+        self._process = process.spawn(command, log=self.log)
+        try:
+            process.wait_until(
+                lambda: port_file.exists() or not self.is_running,
+                START_TIMEOUT_SECONDS,
+                "mail catcher",
+            )
+            self.port = int(port_file.read_text())
+        except (SandboxError, FileNotFoundError) as error:
+            self._end()
+            raise SandboxError(f"no mail catcher:\n{process.tail(self.log)}") from error
+        return self
+
+    def stop(self) -> None:
+        """End the server; mail in a directory that was given stays."""
+        self._end()
+        (self.directory / "port").unlink(missing_ok=True)
+        if self._own_directory:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def restart(self) -> None:
+        """Stop and start again, on the same port."""
+        self._end()
+        self.start()
+
+    def fail_with(
+        self,
+        code: int,
+        times: int = 1,
+        *,
+        stage: str = "rcpt",
+        message: str = "simulated refusal",
+        delay_s: float = 0.0,
+    ) -> None:
+        """Answer the next ``times`` commands of a stage ("rcpt" or "data") with this code.
+
+        Code 0 with ``delay_s`` only makes the answer late.
+        """
+        script = {"code": code, "times": times, "stage": stage}
+        script |= {"message": message, "delay_s": delay_s}
+        write_atomically(self.directory / CONTROL_FILE, json.dumps(script))
+
+    def messages(self, recipient: str = "") -> list[EmailMessage]:
+        """Return the mails kept so far, oldest first: all, or those to one address."""
+        found = []
+        for path in sorted(self.directory.glob("*.eml")):
+            if not recipient or path.stem.split("-", 1)[1] == file_name(recipient):
+                found.append(message_from_bytes(path.read_bytes(), policy=policy.default))
+        return found
+
+    def wait_for(
+        self, recipient: str, timeout_seconds: float = 10.0, *, count: int = 1
+    ) -> EmailMessage:
+        """Return the newest mail to an address once there are ``count``.
+
+        Raises SandboxError when the time is up.
+        """
+        process.wait_until(
+            lambda: len(self.messages(recipient)) >= count, timeout_seconds, f"mail to {recipient}"
+        )
+        return self.messages(recipient)[-1]
+
+    def clear(self) -> None:
+        """Forget all mail and scripted answers."""
+        (self.directory / CONTROL_FILE).unlink(missing_ok=True)
+        for path in self.directory.glob("*.eml"):
+            path.unlink(missing_ok=True)
+
+    def _end(self) -> None:
+        if self._process is not None:
+            process.stop(self._process, (signal.SIGTERM, 5.0))
+            self._process = None
+
+
+async def serve(directory: Path, port: int, port_file: Path | None) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    directory.mkdir(parents=True, exist_ok=True)
+    keeper = Keeper(directory)
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(
+        lambda: SMTP(keeper, enable_SMTPUTF8=True, data_size_limit=MAX_MAIL_BYTES),
+        "127.0.0.1",
+        port,
+    )
+    taken = int(server.sockets[0].getsockname()[1])
+    if port_file is not None:
+        write_atomically(port_file, f"{taken}\n")
+    print(f"mail catcher on 127.0.0.1:{taken}, mail in {directory}", flush=True)
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    await stopped.wait()
+
+
+def main() -> None:
+    """Read the command line and serve."""
+    parser = argparse.ArgumentParser(prog="python -m sandbox.mail", description=__doc__)
+    parser.add_argument("--dir", type=Path, required=True, help="where mail is kept")
+    parser.add_argument("--port", type=int, default=2525, help="0 takes a free one")
+    parser.add_argument("--port-file", type=Path, help="where to write the port once it listens")
+    arguments = parser.parse_args()
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(serve(arguments.dir, arguments.port, arguments.port_file))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""The command line of a stand-in, and its life from the first request to SIGTERM."""
+
+import argparse
+import select
+import signal
+import socket
+import threading
+from pathlib import Path
+from typing import Protocol
+
+from sandbox.provider.http import Handler, Server
+
+TICK_SECONDS = 0.5
+
+
+class Provider(Protocol):
+    """What is served."""
+
+    stopping: threading.Event
+
+    def handler(self, base_url: str) -> Handler:
+        """Return what answers requests, knowing where it is reached."""
+
+    def tick(self) -> None:
+        """Do what time brings, and keep the state if it has changed."""
+
+
+def parser(module: str, description: str | None) -> argparse.ArgumentParser:
+    """The options both stand-ins have. Keys come in the environment, which others cannot read."""
+    made = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
+    made.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    made.add_argument("--port-file", type=Path, help="where to write the port once it listens")
+    made.add_argument("--state-file", type=Path, help="where to keep the state over a restart")
+    made.add_argument("--webhook-url", default="", help="where events are delivered")
+    made.add_argument(
+        "--retry-seconds",
+        type=lambda text: [float(item) for item in text.split(",") if item],
+        default=[0.2, 0.5, 1.0, 2.0],
+        help="waits before the further attempts to deliver an event",
+    )
+    return made
+
+
+def serve(provider: Provider, title: str, port: int, port_file: Path | None) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    asked_to_stop = _stop_signals()
+    server = Server(port)
+    server.handler = provider.handler(server.url)
+    server.start()
+    if port_file is not None:
+        # A rename, so that a reader never sees half of it.
+        partial = port_file.with_suffix(".part")
+        partial.write_text(f"{server.port}\n")
+        partial.rename(port_file)
+    print(f"{title} on {server.url}", flush=True)
+    while not select.select([asked_to_stop], [], [], TICK_SECONDS)[0]:
+        provider.tick()
+    provider.stopping.set()
+    server.stop()
+    provider.tick()
+
+
+def _stop_signals() -> socket.socket:
+    """Return what can be read from once SIGTERM or SIGINT has come.
+
+    A handler that sets an Event could come just while the event's own lock is held.
+    """
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    signal.set_wakeup_fd(writer.detach())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    return reader

@@ -1,0 +1,106 @@
+"""A real Redis, as a child process of ours, on a Unix socket only."""
+
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import redis
+
+from sandbox import process
+from sandbox.process import SandboxError
+from sandbox.redis_program import find_redis_server
+
+SOCKET_NAME = "redis.sock"
+START_TIMEOUT_SECONDS = 30.0
+
+
+class EmbeddedRedis:
+    """A Redis server in ``directory``; ``persistent`` keeps its data over restarts."""
+
+    def __init__(
+        self, directory: Path, *, persistent: bool = False, log: Path | None = None
+    ) -> None:
+        self.directory = directory.resolve()
+        self.persistent = persistent
+        self.log = log or self.directory / "redis.log"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._sockets: Path | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the server process lives (a paused one does)."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def url(self) -> str:
+        """The ``unix://`` URL; the server must have been started."""
+        if self._sockets is None:
+            raise SandboxError("Redis was never started")
+        return f"unix://{self._sockets / SOCKET_NAME}"
+
+    def start(self) -> None:
+        """Start the server and return when it answers.
+
+        Raises SandboxError with the end of the log if it does not come up.
+        """
+        if self.is_running:
+            return
+        self.directory.mkdir(parents=True, exist_ok=True)
+        if self._sockets is None or not self._sockets.is_dir():
+            self._sockets = process.socket_directory(self.directory / "socket", SOCKET_NAME)
+        (self._sockets / SOCKET_NAME).unlink(missing_ok=True)  # left by a killed server
+        command: list[str | Path] = [find_redis_server(), "--port", "0", "--daemonize", "no"]
+        command += ["--unixsocket", self._sockets / SOCKET_NAME, "--unixsocketperm", "700"]
+        command += ["--dir", self.directory, "--save", ""]
+        command += ["--appendonly", "yes" if self.persistent else "no"]
+        self._process = process.spawn(command, log=self.log, cwd=self.directory)
+        try:
+            process.wait_until(self._answers, START_TIMEOUT_SECONDS, "Redis")
+        except SandboxError as error:
+            self.stop()
+            raise SandboxError(f"Redis did not start:\n{process.tail(self.log)}") from error
+
+    def stop(self) -> None:
+        """Shut the server down."""
+        self._end()
+        if self._sockets is not None and not self._sockets.is_relative_to(self.directory):
+            shutil.rmtree(self._sockets, ignore_errors=True)
+            self._sockets = None
+
+    def restart(self) -> None:
+        """Stop and start again, at the same URL."""
+        self._end()
+        self.start()
+
+    def kill(self) -> None:
+        """End the server by SIGKILL."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def pause(self) -> None:
+        """Freeze the server (SIGSTOP): connections stay open and nothing answers."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a frozen server go on."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+
+    def _end(self) -> None:
+        if self._process is not None:
+            self.resume()
+            process.stop(self._process, (signal.SIGTERM, 10.0))
+            self._process = None
+
+    def _answers(self) -> bool:
+        if not self.is_running:
+            raise SandboxError("it ended at once")
+        with redis.Redis.from_url(self.url) as client:
+            try:
+                return bool(client.ping())
+            except redis.RedisError:
+                return False

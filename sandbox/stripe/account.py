@@ -1,0 +1,123 @@
+"""A Stripe account: its objects, its events, and the endpoints that are told of them.
+
+Whoever changes objects holds ``lock`` from the first look to the last event.
+"""
+
+import copy
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from sandbox.provider.sender import Sender
+from sandbox.stripe import ids, webhooks
+from sandbox.stripe.errors import missing
+from sandbox.stripe.objects import API_VERSION, Object
+from sandbox.stripe.webhooks import Endpoint
+
+# How Stripe calls a kind of object, and the parameter, when an id does not exist.
+NAMES = {
+    "checkout.session": ("checkout session", "session"),
+    "payment_intent": ("payment_intent", "intent"),
+    "charge": ("charge", "charge"),
+    "refund": ("refund", "refund"),
+    "dispute": ("dispute", "dispute"),
+    "event": ("event", "id"),
+}
+
+
+class Account:
+    """All that one secret key sees."""
+
+    def __init__(self, secret_key: str) -> None:
+        self.secret_key = secret_key
+        self.livemode = "_live_" in secret_key[:8]
+        self.lock = threading.RLock()
+        self.objects: dict[str, Object] = {}
+        # What Stripe knows of a session and does not show, such as payment_intent_data.
+        self.hidden: dict[str, Object] = {}
+        self.endpoints: list[Endpoint] = []
+        self.sender: Sender | None = None
+        self.changed: Callable[[], None] = lambda: None  # called after a change that has an event
+        self.base_url = ""
+        self.advanced_seconds = 0
+        # The API call whose consequences are being worked out, for the events.
+        self.call = threading.local()
+
+    def now(self) -> int:
+        """The time on the account's clock, in Unix seconds."""
+        return int(time.time()) + self.advanced_seconds
+
+    def get(self, kind: str, object_id: str) -> Object:
+        """Return an object. Raises ApiError (404) if there is none of this kind and id."""
+        found = self.objects.get(object_id)
+        if found is None or found["object"] != kind:
+            raise missing(NAMES[kind][0], object_id, NAMES[kind][1])
+        return found
+
+    def every(self, kind: str) -> list[Object]:
+        """Return all objects of a kind, the newest first."""
+        found = [item for item in self.objects.values() if item["object"] == kind]
+        found.reverse()
+        return sorted(found, key=lambda item: -int(item["created"]))
+
+    def add(self, item: Object) -> Object:
+        """Keep a new object and return it."""
+        self.objects[item["id"]] = item
+        return item
+
+    def shown(self, item: Object) -> Object:
+        """Return a copy of an object as the API shows it."""
+        found = copy.deepcopy(item)
+        if found["object"] == "checkout.session" and found["status"] == "open":
+            found["url"] = f"{self.base_url}/c/pay/{found['id']}"
+        return found
+
+    def emit(self, type: str, item: Object, previous: Object | None = None) -> None:
+        """Record an event about an object as it is now, and send it to who asked for it."""
+        data: Object = {"object": self.shown(item)}
+        if previous is not None:
+            data["previous_attributes"] = previous
+        request = {
+            "id": getattr(self.call, "request_id", None),
+            "idempotency_key": getattr(self.call, "idempotency_key", None),
+        }
+        event = {
+            "id": ids.new_id("evt_1"),
+            "object": "event",
+            "api_version": API_VERSION,
+            "created": self.now(),
+            "data": data,
+            "livemode": self.livemode,
+            "pending_webhooks": 0,
+            "request": request,
+            "type": type,
+        }
+        self.add(event)
+        self.changed()
+        asked = [endpoint for endpoint in self.endpoints if endpoint.wants(type)]
+        event["pending_webhooks"] = len(asked)
+        for endpoint in asked:
+            assert self.sender is not None
+            self.sender.post(webhooks.message(copy.deepcopy(event), endpoint))
+
+    def delivered(self, event_id: str) -> None:
+        """Note that one more endpoint has taken an event."""
+        with self.lock:
+            event = self.objects.get(event_id)
+            if event is not None and event["pending_webhooks"] > 0:
+                event["pending_webhooks"] -= 1
+
+    def state(self) -> dict[str, Any]:
+        """Return what outlives the process."""
+        return {"objects": self.objects, "hidden": self.hidden, "seconds": self.advanced_seconds}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up again what was kept; what had not been delivered is not tried again."""
+        self.objects = state.get("objects", {})
+        self.hidden = state.get("hidden", {})
+        self.advanced_seconds = state.get("seconds", 0)
+
+    def forget(self) -> None:
+        """Remove all objects and set the clock right."""
+        self.restore({})

@@ -1,0 +1,157 @@
+"""What becomes of a Checkout Session: created, paid, settled later, or expired."""
+
+from typing import Any
+
+from sandbox.provider.control import Refused
+from sandbox.stripe import objects
+from sandbox.stripe.account import Account
+from sandbox.stripe.errors import ApiError
+from sandbox.stripe.objects import MINIMUM, Object
+
+SHORTEST_SECONDS, LONGEST_SECONDS = 30 * 60, 24 * 3600
+
+CARD, DEBIT = "card", "sepa_debit"
+
+
+def create(account: Account, params: dict[str, Any]) -> Object:
+    """Create a session. Raises ApiError for what Stripe would not sell."""
+    now = account.now()
+    amount, currency = _total(params["line_items"])
+    least = MINIMUM[currency]
+    if amount < least:
+        raise ApiError(
+            f"The session's total must be at least {least} in the smallest unit of {currency}.",
+            code="amount_too_small",
+            executed=True,
+        )
+    expires_at = params.get("expires_at", now + LONGEST_SECONDS)
+    # Minutes count from when Stripe gets the call; clocks differ a little.
+    if not now + SHORTEST_SECONDS - 60 <= expires_at <= now + LONGEST_SECONDS + 60:
+        raise ApiError(
+            "expires_at must be between 30 minutes and 24 hours from now.", param="expires_at"
+        )
+    made = account.add(objects.session(params, amount, currency, now, account.livemode))
+    account.hidden[made["id"]] = {
+        "payment_intent_data": params.get("payment_intent_data", {}),
+        "names": [item["price_data"]["product_data"]["name"] for item in params["line_items"]],
+    }
+    return made
+
+
+def _total(items: list[dict[str, Any]]) -> tuple[int, str]:
+    currencies = {item["price_data"]["currency"].lower() for item in items}
+    if len(currencies) != 1:
+        raise ApiError("All line items must have one currency.", param="line_items")
+    currency = currencies.pop()
+    if currency not in MINIMUM:
+        where = "line_items[0][price_data][currency]"
+        raise ApiError(f"Invalid currency: {currency}", param=where)
+    return sum(item["price_data"]["unit_amount"] * item["quantity"] for item in items), currency
+
+
+def pay(account: Account, session_id: str, *, delayed: bool = False, email: str = "") -> Object:
+    """Let the customer pay: at once by card, or by a debit that settles later.
+
+    Raises Refused if the session is not open.
+    """
+    session = _open(account, session_id)
+    now = account.now()
+    method = DEBIT if delayed else CARD
+    hidden = account.hidden.get(session_id, {})
+    intent = account.add(
+        objects.payment_intent(session, hidden.get("payment_intent_data", {}), method, now)
+    )
+    account.emit("payment_intent.created", intent)
+    if email:
+        session["customer_details"] = objects.customer_details(email)
+    given = (session["customer_details"] or {}).get("email")
+    charge = account.add(objects.charge(intent, method, given, now))
+    intent["latest_charge"] = charge["id"]
+    session |= {"status": "complete", "payment_intent": intent["id"]}
+    if delayed:
+        account.emit("charge.pending", charge)
+        account.emit("payment_intent.processing", intent)
+    else:
+        _collect(account, session, intent, charge)
+    account.emit("checkout.session.completed", session)
+    return session
+
+
+def settle(account: Account, session_id: str, *, succeeded: bool) -> Object:
+    """Let a debit end well or badly.
+
+    Raises Refused if none is under way.
+    """
+    session = account.get("checkout.session", session_id)
+    intent = account.objects.get(session["payment_intent"] or "")
+    if intent is None or intent["status"] != "processing":
+        raise Refused("no payment of this session is under way")
+    charge = account.get("charge", intent["latest_charge"])
+    if succeeded:
+        _collect(account, session, intent, charge)
+        account.emit("checkout.session.async_payment_succeeded", session)
+        return session
+    charge |= {
+        "status": "failed",
+        "failure_code": "insufficient_funds",
+        "failure_message": "The customer's account has insufficient funds.",
+    }
+    error = {
+        "code": "payment_method_provider_decline",
+        "message": charge["failure_message"],
+        "type": "card_error",
+    }
+    intent |= {"status": "requires_payment_method", "last_payment_error": error}
+    account.emit("charge.failed", charge)
+    account.emit("payment_intent.payment_failed", intent)
+    account.emit("checkout.session.async_payment_failed", session)
+    return session
+
+
+def expire(account: Account, session_id: str) -> Object:
+    """End an open session. Raises Refused if it is not open."""
+    session = _open(account, session_id)
+    session["status"] = "expired"
+    account.emit("checkout.session.expired", session)
+    return session
+
+
+def expire_overdue(account: Account) -> None:
+    """End every open session whose time has come."""
+    now = account.now()
+    for session in account.every("checkout.session"):
+        if session["status"] == "open" and session["expires_at"] <= now:
+            expire(account, session["id"])
+
+
+def settle_overdue(account: Account, after_seconds: float) -> None:
+    """Let every debit succeed that has been under way for so long."""
+    for session in account.every("checkout.session"):
+        intent = account.objects.get(session["payment_intent"] or "")
+        if (
+            intent is not None
+            and intent["status"] == "processing"
+            and intent["created"] + after_seconds <= account.now()
+        ):
+            settle(account, session["id"], succeeded=True)
+
+
+def _open(account: Account, session_id: str) -> Object:
+    session = account.get("checkout.session", session_id)
+    if session["status"] != "open":
+        raise Refused(f"the session is {session['status']}")
+    return session
+
+
+def _collect(account: Account, session: Object, intent: Object, charge: Object) -> None:
+    charge |= {
+        "status": "succeeded",
+        "paid": True,
+        "captured": True,
+        "amount_captured": charge["amount"],
+        "outcome": {"network_status": "approved_by_network", "type": "authorized"},
+    }
+    intent |= {"status": "succeeded", "amount_received": intent["amount"]}
+    session["payment_status"] = "paid"
+    account.emit("charge.succeeded", charge)
+    account.emit("payment_intent.succeeded", intent)

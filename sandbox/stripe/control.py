@@ -1,0 +1,81 @@
+"""Control routes: what the customer, the bank and a careless operator may do."""
+
+from typing import Any
+
+from sandbox.provider.control import Action, Refused, add_action, signed_as_json
+from sandbox.provider.http import Routes
+from sandbox.provider.sender import Sender
+from sandbox.stripe import checkout, forgeries, reversals
+from sandbox.stripe.account import Account
+from sandbox.stripe.errors import ApiError
+from sandbox.stripe.objects import Object
+from sandbox.stripe.webhooks import Endpoint
+
+Values = dict[str, Any]
+
+
+def add_control(routes: Routes, account: Account, sender: Sender) -> None:
+    """Add the switches of this stand-in."""
+
+    def act(name: str, action: Action) -> None:
+        def locked(values: Values) -> Any:
+            with account.lock:
+                try:
+                    return action(values)
+                except ApiError as error:
+                    raise Refused(str(error)) from None
+
+        add_action(routes, name, locked)
+
+    def forge(values: Values) -> Any:
+        with account.lock:
+            signed = forgeries.forge(account, **_forgery(values))
+            url = account.endpoints[0].url
+        return sender.send(url, signed.headers, signed.body)
+
+    def changed(change: Object) -> Object:
+        return account.shown(change)
+
+    act("endpoints", lambda values: _set_endpoints(account, values["endpoints"]))
+    act("pay", lambda values: changed(checkout.pay(account, **values)))
+    act("settle", lambda values: changed(checkout.settle(account, **values)))
+    act("expire", lambda values: changed(checkout.expire(account, **values)))
+    act("refund", lambda v: changed(reversals.refund(account, v["refund"], v["status"])))
+    act("refund/succeed", lambda values: changed(reversals.succeed_refund(account, **values)))
+    act("refund/fail", lambda values: changed(reversals.fail_refund(account, **values)))
+    act("dispute", lambda values: changed(reversals.open_dispute(account, **values)))
+    act("dispute/update", lambda values: changed(reversals.update_dispute(account, **values)))
+    act("dispute/close", lambda values: changed(reversals.close_dispute(account, **values)))
+    act("truth", lambda _: reversals.truth(account))
+    act("object", lambda values: account.shown(account.objects[values["id"]]))
+    act("objects", lambda values: [account.shown(item) for item in account.every(values["kind"])])
+    act("alter", lambda values: _alter(account, values["id"], values["fields"]))
+    act("advance", lambda values: _advance(account, values["seconds"]))
+    act("forged", lambda v: signed_as_json(forgeries.forge(account, **_forgery(v))))
+    # Not under the lock: whoever gets it may ask us about it.
+    add_action(routes, "forge", forge)
+
+
+def _forgery(values: Values) -> Values:
+    return {"session": None, "thin": False, **values}
+
+
+def _set_endpoints(account: Account, endpoints: list[Values]) -> None:
+    account.endpoints = [Endpoint(**values) for values in endpoints]
+
+
+def _alter(account: Account, object_id: str, fields: Values) -> Object:
+    """Change fields of an object behind everybody's back, without an event."""
+    item = account.objects[object_id]
+    unknown = set(fields) - set(item)
+    if unknown:
+        raise Refused(f"unknown: {', '.join(sorted(unknown))}")
+    item.update(fields)
+    return account.shown(item)
+
+
+def _advance(account: Account, seconds: int) -> int:
+    """Set the account's clock forward and let what is due happen."""
+    account.advanced_seconds += int(seconds)
+    checkout.expire_overdue(account)
+    return account.now()

@@ -1,0 +1,130 @@
+"""The form that leads to the provider's page, and the way back."""
+
+import re
+
+import pytest
+import redis
+from flask import Flask
+from flask.testing import FlaskClient
+
+from promptly.extensions import db
+from promptly.models import Order, User
+from promptly.transactions import transaction
+from sandbox.btcpay import SimulatedBTCPay
+from sandbox.stripe import SimulatedStripe
+from tests.conftest import AppFactory
+from tests.support import factories
+from tests.support.shop import Shop, configuration
+
+
+@pytest.fixture
+def shop(
+    app_factory: AppFactory, stripe_server: SimulatedStripe, btcpay_server: SimulatedBTCPay
+) -> Flask:
+    app = app_factory(**configuration(stripe_server, btcpay_server))
+    Shop(app, "", stripe_server, btcpay_server).open()
+    return app
+
+
+def signed_in(app: Flask, email: str = "ada@example.com") -> FlaskClient:
+    with app.app_context(), transaction():
+        _, raw = factories.api_key(factories.user(email).id)
+    client = app.test_client()
+    assert client.post("/session", data={"key": raw}).status_code == 303
+    return client
+
+
+def token(client: FlaskClient) -> str:
+    """The token of a form on a page."""
+    with client.session_transaction() as session:
+        assert "key_id" in session
+    found = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', client.get("/dashboard").text)
+    assert found is not None
+    return found.group(1)
+
+
+def orders(app: Flask) -> list[Order]:
+    with app.app_context():
+        return list(db.session.query(Order).order_by(Order.id))
+
+
+@pytest.mark.parametrize("method", ["stripe", "btcpay"])
+def test_a_form_leads_to_the_providers_page(
+    shop: Flask, stripe_server: SimulatedStripe, btcpay_server: SimulatedBTCPay, method: str
+) -> None:
+    client = signed_in(shop)
+    form = {"pack": "standard", "method": method, "csrf_token": token(client)}
+    answer = client.post("/checkout", data=form)
+    [order] = orders(shop)
+    assert (answer.status_code, answer.location) == (303, order.checkout_url)
+    provider = stripe_server if method == "stripe" else btcpay_server
+    assert str(answer.location).startswith(provider.url)
+    # A browser follows the redirect of a form only where the page's policy lets it.
+    policy = client.get("/dashboard").headers["Content-Security-Policy"]
+    assert provider.url in policy.partition("form-action")[2]
+
+
+def test_forged_forms_and_strangers(shop: Flask) -> None:
+    client = signed_in(shop)
+    form = {"pack": "standard", "method": "stripe"}
+    assert client.post("/checkout", data=form).status_code == 400
+    foreign = {"Sec-Fetch-Site": "cross-site"}
+    good = form | {"csrf_token": token(client)}
+    assert client.post("/checkout", data=good, headers=foreign).status_code == 403
+    stranger = shop.test_client().post("/checkout", data=form)
+    assert (stranger.status_code, stranger.location) == (303, "/")
+    assert orders(shop) == []
+
+
+@pytest.mark.parametrize(
+    ("form", "status", "text"),
+    [
+        ({"pack": "huge", "method": "stripe"}, 400, "no such pack"),
+        ({"pack": "pro", "method": "paypal"}, 400, "no such way to pay"),
+        ({}, 400, "no such pack"),
+    ],
+)
+def test_what_is_not_sold(shop: Flask, form: dict[str, str], status: int, text: str) -> None:
+    client = signed_in(shop)
+    answer = client.post("/checkout", data=form | {"csrf_token": token(client)})
+    assert answer.status_code == status and text in answer.text
+
+
+def test_a_way_to_pay_that_is_not_configured(app_factory: AppFactory) -> None:
+    client = signed_in(app_factory())
+    form = {"pack": "pro", "method": "stripe", "csrf_token": token(client)}
+    assert client.post("/checkout", data=form).status_code == 503
+
+
+def test_a_provider_that_is_down(shop: Flask, stripe_server: SimulatedStripe) -> None:
+    stripe_server.set_fault("*", status=500)
+    client = signed_in(shop)
+    form = {"pack": "pro", "method": "stripe", "csrf_token": token(client)}
+    answer = client.post("/checkout", data=form)
+    stripe_server.clear_faults()
+    assert answer.status_code == 503 and "Nothing was charged" in answer.text
+    assert answer.headers["retry-after"]
+
+
+def test_the_way_back_asks_how_it_went(shop: Flask, redis_url: str) -> None:
+    client = signed_in(shop)
+    form = {"pack": "pro", "method": "stripe", "csrf_token": token(client)}
+    client.post("/checkout", data=form)
+    [order] = orders(shop)
+    answer = client.get(f"/checkout/{order.number}?session_id={order.checkout_id}")
+    assert answer.status_code == 200
+    with redis.Redis.from_url(redis_url) as broker:
+        assert "check_order" in str(broker.lrange("payments", 0, -1))
+    other = signed_in(shop, "eve@example.com")
+    assert other.get(f"/checkout/{order.number}").status_code == 404
+    stranger = shop.test_client().get(f"/checkout/{order.number}")
+    assert stranger.status_code == 401 and order.number not in stranger.text
+
+
+def test_too_many_checkouts(shop: Flask) -> None:
+    client = signed_in(shop)
+    form = {"pack": "none", "method": "stripe", "csrf_token": token(client)}
+    statuses = [client.post("/checkout", data=form).status_code for _ in range(32)]
+    assert set(statuses[:30]) == {400} and set(statuses[30:]) == {429}
+    with shop.app_context():
+        assert db.session.query(User).count() == 1

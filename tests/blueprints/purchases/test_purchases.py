@@ -1,0 +1,257 @@
+"""The packs on the dashboard, the pages of a purchase, and who sees them."""
+
+import re
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import redis
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import text
+
+from promptly.blueprints.purchases.purchases import WAITS
+from promptly.clock import utcnow
+from promptly.models.payments import ORDER_STATES
+from promptly.packs import Pack
+from promptly.services.payments import customer_view
+from promptly.settings import Secret
+from promptly.transactions import transaction
+from tests.support import factories
+from tests.support.servers import make_settings
+from tests.support.signing import CONFIGURED
+
+REFRESH = re.compile(r'http-equiv="refresh" content="(\d+); url=(/checkout/[-0-9A-Z]+\?look=\d+)"')
+
+
+class Buyer:
+    """An account whose browser is signed in, and its orders."""
+
+    def __init__(self, app: Flask, **balance: int) -> None:
+        self.app = app
+        self.client: FlaskClient = app.test_client()
+        with app.app_context(), transaction():
+            self.id = factories.user(**balance).id  # type: ignore[arg-type]
+            raw = factories.api_key(self.id)[1]
+        self.client.post("/session", data={"key": raw})
+
+    def order(self, **values: Any) -> str:
+        """An order with these columns; its number."""
+        ordinary = {name: values.pop(name) for name in ("state", "provider") if name in values}
+        with self.app.app_context(), transaction():
+            order = factories.order(self.id, **ordinary)
+            for name, value in values.items():
+                setattr(order, name, value)
+            return order.number
+
+    def page(self, path: str) -> str:
+        answer = self.client.get(path)
+        assert answer.status_code == 200, path
+        return answer.text
+
+    def purchase(self, path: str) -> str:
+        """A purchase's page without its markup."""
+        return words(self.page(f"/checkout/{path}"))
+
+    def buy(self, **form: str) -> Any:
+        token = self.page("/dashboard").split('name="csrf_token" value="')[1].split('"')[0]
+        return self.client.post("/checkout", data={"csrf_token": token, **form})
+
+
+@pytest.fixture
+def buyer(shop: Flask) -> Buyer:
+    return Buyer(shop, paid_tokens=5_000)
+
+
+def words(page: str) -> str:
+    return " ".join(re.sub(r"<[^>]+>", " ", page.partition("<main")[2]).split())
+
+
+def queued(redis_url: str) -> int:
+    with redis.Redis.from_url(redis_url) as client:
+        return int(client.llen("payments"))
+
+
+def raise_case(app: Flask, number: str, kind: str, resolution: str | None = None) -> None:
+    with app.app_context(), transaction() as session:
+        session.execute(
+            text("""
+                INSERT INTO payment_cases (order_id, provider, checkout_id, kind, detail,
+                                           resolution, resolved_at)
+                SELECT id, provider, checkout_id, :kind, 'x', :resolution,
+                       CASE WHEN :resolution IS NULL THEN NULL ELSE now() END
+                FROM orders WHERE number = :number
+            """),
+            {"number": number, "kind": kind, "resolution": resolution},
+        )
+
+
+def test_the_dashboard_sells_packs(buyer: Buyer) -> None:
+    page = buyer.page("/dashboard")
+    assert page.count('action="/checkout"') == 6
+    for pack in ("starter", "standard", "pro"):
+        assert page.count(f'name="pack" value="{pack}"') == 2
+    text_ = words(page)
+    for said in ("$0.50", "5,000,000 tokens", "Pay by card", "Pay with Bitcoin"):
+        assert said in text_
+    assert "by card or with Bitcoin" in buyer.page("/")
+
+
+def test_what_is_not_configured_or_too_small_is_not_offered() -> None:
+    settings = make_settings(packs=(Pack("tiny", 10, 20), Pack("large", 100, 200)))
+    assert [offer.methods for offer in customer_view.offers(settings)] == [(), ()]
+    settings = make_settings(packs=settings.packs, **CONFIGURED)
+    methods = {offer.name: offer.methods for offer in customer_view.offers(settings)}
+    assert methods == {"tiny": ("btcpay",), "large": ("stripe", "btcpay")}
+    settings = make_settings(**{**CONFIGURED, "btcpay_api_key": Secret("")})
+    assert {offer.methods for offer in customer_view.offers(settings)} == {("stripe",)}
+
+
+def test_without_providers_nothing_can_be_bought(app: Flask) -> None:
+    buyer = Buyer(app)
+    page = buyer.page("/dashboard")
+    assert 'action="/checkout"' not in page and "by hand" in page
+    assert buyer.buy(pack="starter", method="stripe").status_code == 503
+
+
+@pytest.mark.parametrize("method", ["stripe", "btcpay"])
+def test_a_provider_that_is_away(buyer: Buyer, method: str) -> None:
+    # Nobody listens where both are configured to be.
+    for _ in range(2):
+        answer = buyer.buy(pack="standard", method=method)
+        said = words(answer.text)
+        assert answer.status_code == 503 and answer.headers["Cache-Control"] == "no-store"
+        assert "Nothing was charged" in said and "Try again" in said
+        assert answer.headers["retry-after"] and answer.headers["x-request-id"] in said
+        other = {"stripe": "Pay with Bitcoin", "btcpay": "Pay by card"}[method]
+        assert other in said
+    with buyer.app.app_context(), transaction() as session:
+        query = text("SELECT count(*) FROM orders WHERE user_id = :id")
+        assert session.scalar(query, {"id": buyer.id}) == 1
+
+
+@pytest.mark.parametrize(
+    "form", [{"pack": "none", "method": "stripe"}, {"pack": "pro", "method": "cash"}, {}]
+)
+def test_a_wrong_form(buyer: Buyer, form: dict[str, str]) -> None:
+    assert buyer.buy(**form).status_code == 400
+
+
+def test_a_form_without_its_token(buyer: Buyer) -> None:
+    answer = buyer.client.post("/checkout", data={"pack": "pro", "method": "stripe"})
+    assert answer.status_code == 400
+
+
+def test_who_is_not_signed_in_learns_nothing(shop: Flask, buyer: Buyer) -> None:
+    number = buyer.order()
+    stranger = shop.test_client()
+    real, none = (stranger.get(f"/checkout/{name}") for name in (number, "P-NONE"))
+    assert (real.status_code, real.text) == (none.status_code, none.text) == (401, none.text)
+    assert number not in real.text and real.headers["Cache-Control"] == "no-store"
+    assert stranger.get("/purchases").location == "/"
+    other = Buyer(shop)
+    assert other.client.get(f"/checkout/{number}").status_code == 404
+    assert other.client.get(f"/purchases?before={number}").status_code == 404
+
+
+def test_every_state_has_a_page(buyer: Buyer) -> None:
+    for state in ORDER_STATES:
+        credited = utcnow() if state in ("paid", "refunded", "disputed") else None
+        number = buyer.order(state=state, credited_at=credited)
+        page = buyer.page(f"/checkout/{number}")
+        said = words(page)
+        assert number in said and "standard, 1,000 tokens" in said and "$2.00, by card" in said
+        assert ("were credited. Your balance is now 5,000 tokens" in said) is (state == "paid")
+        assert bool(REFRESH.search(page)) is (state in WAITS), state
+        assert "cs_" not in page and " style=" not in page
+
+
+def test_the_page_looks_again_a_bounded_time(buyer: Buyer, redis_url: str) -> None:
+    number = buyer.order()
+    path, seconds = f"/checkout/{number}", 0
+    for look in range(100):
+        found = REFRESH.search(buyer.page(path))
+        if found is None:
+            break
+        seconds += int(found[1])
+        path = found[2]
+        assert path.endswith(f"look={look + 1}")
+    assert 180 < seconds < 1800 and look == len(WAITS["open"])
+    assert "Look again" in buyer.purchase(f"{number}?look={look}")
+    # Asked for at the first look only: nobody has asked for longer than that since.
+    assert queued(redis_url) == 1
+    with buyer.app.app_context(), transaction() as session:
+        session.execute(text("UPDATE orders SET checked_at = now() - interval '9 seconds'"))
+    buyer.page(path)
+    assert queued(redis_url) == 2
+    for odd in ("x", "-1", "9" * 30, "²"):
+        assert REFRESH.search(buyer.page(f"/checkout/{number}?look={odd}"))
+
+
+def test_somebody_who_left_the_providers_page(buyer: Buyer) -> None:
+    number = buyer.order(expires_at=utcnow() + timedelta(hours=1))
+    page = buyer.page(f"/checkout/{number}?canceled=1")
+    assert "You have not paid" in page and "Go on paying" in page
+    assert "https://pay.example.com/" in page and not REFRESH.search(page)
+    paid = buyer.order(state="paid", credited_at=utcnow())
+    assert "Paid, and credited" in buyer.purchase(f"{paid}?canceled=1")
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("paid_partial", "Less than the price arrived"),
+        ("paid_late", "Your payment came late"),
+        ("unconfirmed", "Your payment was not confirmed"),
+        ("currency", "The operator has to look at this payment"),
+    ],
+)
+def test_odd_payments(buyer: Buyer, kind: str, said: str) -> None:
+    number = buyer.order(state="attention", provider="btcpay")
+    raise_case(buyer.app, number, kind)
+    page = buyer.purchase(number)
+    assert said in page and "The operator has" in page and "credited" in page
+    dismissed = buyer.order(state="expired", provider="btcpay")
+    raise_case(buyer.app, dismissed, kind, "dismiss")
+    assert "Closed without a credit" in buyer.purchase(dismissed)
+
+
+def test_a_surplus(buyer: Buyer) -> None:
+    number = buyer.order(state="paid", provider="btcpay", credited_at=utcnow())
+    assert "more than the price" not in buyer.purchase(number)
+    raise_case(buyer.app, number, "paid_over")
+    page = buyer.purchase(number)
+    assert "Paid, and credited" in page and "more than the price" in page
+
+
+def test_the_history(buyer: Buyer) -> None:
+    numbers = [buyer.order(state="expired") for _ in range(54)]
+    numbers.append(
+        buyer.order(
+            state="partly_refunded",
+            credited_at=utcnow(),
+            tokens_taken=400,
+            tokens_owed=100,
+            refunded_minor=100,
+            reversed_minor=100,
+        )
+    )
+    dashboard = words(buyer.page("/dashboard"))
+    assert "partly refunded + 1,000 − 400 taken back 100 owed" in dashboard
+    assert numbers[-5] in dashboard and numbers[-6] not in dashboard
+    path, seen = "/purchases", []
+    for _ in range(3):
+        page = buyer.page(path)
+        seen += re.findall(r">(P-[-0-9A-Z]+)<", page)
+        older = re.search(r'href="(/purchases\?before=[^"]+)"', page)
+        path = older[1] if older else ""
+    assert seen == numbers[::-1] and path == ""
+    said = buyer.purchase(numbers[-1])
+    assert "$1.00 of $2.00 were refunded" in said and "400 that were unspent" in said
+    assert "not taken from other purchases" in said
+
+
+@pytest.mark.parametrize("number", ["P-1", "%00", "P-2222-2222-2222", "x" * 300])
+def test_what_is_no_number_has_no_page(buyer: Buyer, number: str) -> None:
+    assert buyer.client.get(f"/checkout/{number}").status_code == 404
+    assert buyer.client.get(f"/purchases?before={number}").status_code == 404

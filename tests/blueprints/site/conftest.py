@@ -1,0 +1,54 @@
+"""Somebody with an account, signed in."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from promptly.transactions import transaction
+from tests.support import factories
+
+
+@dataclass
+class Visitor:
+    """An account and a client that is signed in to it; forms are sent with their token."""
+
+    client: FlaskClient
+    user_id: int
+    key_id: int
+    key: str
+    email: str
+
+    def get(self, path: str, **options: Any) -> TestResponse:
+        return self.client.get(path, **options)
+
+    def post(self, path: str, page: str = "/dashboard", **form: str) -> TestResponse:
+        """Send a form that stands on a page."""
+        text = self.client.get(page).text
+        token = text.split('name="csrf_token" value="')[1].split('"')[0]
+        return self.client.post(path, data={"csrf_token": token, **form})
+
+
+def sign_up(app: Flask, email: str, **balance: Any) -> Visitor:
+    with app.app_context(), transaction():
+        user = factories.user(email, **balance)
+        key, raw = factories.api_key(user.id)
+        user_id, key_id = user.id, key.id
+    client = app.test_client()
+    assert client.post("/session", data={"key": raw}).location == "/dashboard"
+    return Visitor(client, user_id, key_id, raw, email)
+
+
+@pytest.fixture
+def visitor(app: Flask) -> Visitor:
+    """Somebody with 1,000 paid tokens."""
+    return sign_up(app, "ada@example.com", paid_tokens=1000)
+
+
+@pytest.fixture
+def other(app: Flask) -> Visitor:
+    """Somebody else."""
+    return sign_up(app, "eve@example.com", paid_tokens=1000)

@@ -1,0 +1,125 @@
+"""Keys on the dashboard: made, shown once, revoked."""
+
+import re
+from datetime import UTC, datetime
+
+import pytest
+from flask import Flask
+
+from promptly.services.accounts import keys
+from promptly.transactions import transaction
+from tests.blueprints.site.conftest import Visitor
+from tests.support import factories
+
+KEY = re.compile(r"sk-[0-9A-Za-z]{46}")
+
+
+def names(app: Flask, visitor: Visitor) -> list[str]:
+    with app.app_context():
+        return [key.name for key in keys.list_good(visitor.user_id)]
+
+
+def add(app: Flask, visitor: Visitor, name: str = "spare") -> int:
+    with app.app_context(), transaction():
+        return factories.api_key(visitor.user_id, name)[0].id
+
+
+def test_a_key_is_shown_once_and_works(app: Flask, visitor: Visitor) -> None:
+    answer = visitor.post("/dashboard/keys", name="  build server ")
+    assert answer.status_code == 200
+    assert answer.headers["Cache-Control"] == "no-store"
+    [raw] = KEY.findall(answer.text)
+    assert "<bdi>build server</bdi>" in answer.text
+    assert 'data-copy="#new-key"' in answer.text and "/static/copy.js" in answer.text
+    assert names(app, visitor) == ["default", "build server"]
+    with app.app_context():
+        assert keys.find(raw, app.extensions["settings"].key_pepper) is not None
+    page = visitor.get("/dashboard").text
+    assert raw not in page and raw[:12] in page and "build server" in page
+    cookie = visitor.client.get_cookie("promptly_session")
+    assert cookie is not None and raw not in cookie.value
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("", "Give the key a name"),
+        ("  \t ", "Give the key a name"),
+        ("x" * 61, "60 characters"),
+        ("a\x00b", "cannot be shown"),
+        ("two\nlines", "cannot be shown"),
+        ("right \u202e to left", "cannot be shown"),
+        ("zero\u200bwidth", "cannot be shown"),
+    ],
+)
+def test_a_name_that_will_not_do(app: Flask, visitor: Visitor, name: str, said: str) -> None:
+    answer = visitor.post("/dashboard/keys", name=name)
+    assert answer.status_code == 400
+    assert said in answer.text
+    assert 'aria-describedby="name-error"' in answer.text and 'id="name-error"' in answer.text
+    assert names(app, visitor) == ["default"]
+
+
+def test_names_in_any_script(app: Flask, visitor: Visitor) -> None:
+    for name in ("Büro 2", "מחשב נייד", "日本語", "🔑"):
+        assert visitor.post("/dashboard/keys", name=name).status_code == 200
+    assert len(names(app, visitor)) == 5
+
+
+def test_there_is_a_bound(app: Flask, visitor: Visitor) -> None:
+    for _ in range(keys.MOST_KEYS - 1):
+        add(app, visitor)
+    # The form is not there any more; a page that was left open still has it.
+    assert 'action="/dashboard/keys"' not in visitor.get("/dashboard").text
+    assert visitor.post("/dashboard/keys", name="more").status_code == 400
+    assert len(names(app, visitor)) == keys.MOST_KEYS
+
+
+def test_revoking_asks_first(app: Flask, visitor: Visitor) -> None:
+    spare = add(app, visitor, "old laptop")
+    path = f"/dashboard/keys/{spare}/revoke"
+    page = visitor.get(path)
+    assert page.status_code == 200 and "old laptop" in page.text
+    assert "signs you out" not in page.text and "last key" not in page.text
+    assert names(app, visitor) == ["default", "old laptop"]
+    answer = visitor.post(path, page=path)
+    assert (answer.status_code, answer.location) == (303, "/dashboard?saved=key#keys")
+    assert names(app, visitor) == ["default"]
+    assert "has been revoked" in visitor.get("/dashboard?saved=key").text
+    assert visitor.get(path).status_code == 404
+
+
+def test_the_key_of_this_session(app: Flask, visitor: Visitor) -> None:
+    path = f"/dashboard/keys/{visitor.key_id}/revoke"
+    page = visitor.get(path).text
+    assert "signs you out" in page and "last key" in page
+    answer = visitor.post(path, page=path)
+    assert (answer.status_code, answer.location) == (303, "/")
+    assert names(app, visitor) == []
+    assert visitor.get("/dashboard").status_code == 303
+
+
+def test_somebody_elses_key(app: Flask, visitor: Visitor, other: Visitor) -> None:
+    path = f"/dashboard/keys/{other.key_id}/revoke"
+    assert visitor.get(path).status_code == 404
+    assert visitor.post(path).status_code == 404
+    assert names(app, other) == ["default"]
+
+
+def test_forms_need_their_token(app: Flask, visitor: Visitor) -> None:
+    for path in ("/dashboard/keys", f"/dashboard/keys/{visitor.key_id}/revoke"):
+        assert visitor.client.post(path, data={"name": "x"}).status_code == 400
+        foreign = {"Sec-Fetch-Site": "cross-site"}
+        assert visitor.client.post(path, headers=foreign).status_code == 403
+    assert names(app, visitor) == ["default"]
+
+
+def test_the_list_says_when_each_was_used(app: Flask, visitor: Visitor) -> None:
+    add(app, visitor)
+    assert visitor.get("/dashboard").text.count(">never<") == 2
+    with app.app_context(), transaction():
+        event = factories.usage_event(visitor.user_id)
+        event.key_id = visitor.key_id
+        event.created_at = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
+    page = visitor.get("/dashboard").text
+    assert page.count(">never<") == 1 and page.count("2026-01-02 03:04") >= 1

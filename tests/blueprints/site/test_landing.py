@@ -1,0 +1,51 @@
+"""The landing page: what is on, and the first lines to paste."""
+
+from flask import Flask
+from flask.testing import FlaskClient
+
+from promptly.gateway import current_gateway
+from promptly.transactions import transaction
+from sandbox.llama import SimulatedLlama
+from tests.conftest import AppFactory
+from tests.support import factories
+
+
+def test_without_a_model(client: FlaskClient) -> None:
+    page = client.get("/").get_data(as_text=True)
+    assert "No model answers at the moment" in page
+    assert 'model="default"' in page
+
+
+def test_the_live_model_and_its_name(app_factory: AppFactory) -> None:
+    name = "<b>a & 'b'</b>"
+    llama = SimulatedLlama(alias=name).start()
+    try:
+        app = app_factory(llama_base_url=(llama.url,))
+        page = app.test_client().get("/").get_data(as_text=True)
+        assert "Online" in page and "<b>a" not in page
+        assert (
+            page.count("&lt;b&gt;a &amp; &#39;b&#39;&lt;/b&gt;") == 5
+        )  # the sign, and each snippet
+        with app.app_context():
+            assert current_gateway().pool.upstreams[0].model == name
+    finally:
+        llama.stop()
+
+
+def test_a_server_for_embeddings_alone_is_no_model_to_talk_to(app_factory: AppFactory) -> None:
+    llama = SimulatedLlama(embeddings=True, alias="vectors").start()
+    try:
+        app = app_factory(llama_embeddings_base_url=(llama.url,))
+        page = app.test_client().get("/").get_data(as_text=True)
+        assert "No model answers" in page and "vectors" not in page
+    finally:
+        llama.stop()
+
+
+def test_whoever_is_signed_in_is_not_asked_for_a_key(app: Flask, client: FlaskClient) -> None:
+    assert 'id="key"' in client.get("/").get_data(as_text=True)
+    with app.app_context(), transaction():
+        _, raw = factories.api_key(factories.user("ada@example.com").id)
+    client.post("/session", data={"key": raw})
+    page = client.get("/").get_data(as_text=True)
+    assert "You are signed in" in page and 'id="key"' not in page

@@ -1,0 +1,141 @@
+"""What goes on beside running requests: checkpoints, pending_adjustments for more, time limits."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from promptly.gateway import hold_refresher as module
+from promptly.gateway.chunks import ChunkReader
+from promptly.gateway.hold_refresher import HoldRefresher
+from promptly.gateway.in_flight import InFlightRequest
+from promptly.services import account_deletion
+from promptly.settings import Settings
+from promptly.transactions import transaction
+from tests.gateway.conftest import Cuttable
+from tests.support.books import wait_for
+
+
+class Keeper(HoldRefresher):
+    """A hold_refresher, and requests for it."""
+
+    def __init__(self, cuttable: Cuttable, settings: Settings) -> None:
+        super().__init__(settings, cuttable.database)
+        self.cuttable = cuttable
+
+    def request(self, held: int = 200, prompt: int = 0, completion: int = 0) -> InFlightRequest:
+        hold = self.cuttable.meter.place(self.cuttable.account, held)
+        reader = ChunkReader(include_usage=False)
+        reader.prompt_size = reader.prompt_tokens = prompt
+        reader.completion_tokens = completion
+        in_flight = InFlightRequest(hold.request_id, reader, hold.held_tokens, None)
+        self.add(in_flight)
+        return in_flight
+
+    def noted(self, in_flight: InFlightRequest) -> tuple[int, int]:
+        row = self.cuttable.meter.hold_row(in_flight.request_id)
+        assert row is not None
+        return row["prompt_tokens"], row["completion_tokens"]
+
+
+@pytest.fixture
+def keeper(cuttable: Cuttable, monkeypatch: pytest.MonkeyPatch) -> Iterator[Keeper]:
+    monkeypatch.setattr(module, "TICK_SECONDS", 0.1)
+    settings: Settings = cuttable.app.extensions["settings"]
+    made = Keeper(cuttable, replace(settings, request_timeout_seconds=100))
+    yield made
+    for in_flight in list(made._in_flight.values()):
+        made.remove(in_flight)
+
+
+def test_counts_are_checkpointed(keeper: Keeper) -> None:
+    lives = [keeper.request(prompt=10 * n, completion=n) for n in range(1, 4)]
+    wait_for(lambda: [keeper.noted(x) for x in lives] == [(10, 1), (20, 2), (30, 3)], "counts")
+    lives[0].reader.completion_tokens = 50
+    wait_for(lambda: keeper.noted(lives[0]) == (10, 50), "the newer count")
+
+
+def test_requests_of_an_account_that_is_being_deleted_end(keeper: Keeper) -> None:
+    in_flight = keeper.request(prompt=10)
+    wait_for(lambda: keeper.noted(in_flight) == (10, 0), "a checkpoint")
+    assert in_flight.stop_reason is None
+    with keeper.cuttable.meter.books.app.app_context(), transaction():
+        account_deletion.close(keeper.cuttable.account.user_id)
+    wait_for(lambda: in_flight.stop_reason == "account_deleted", "the end")
+
+
+def test_a_settled_request_is_left_alone(keeper: Keeper) -> None:
+    settled, running = keeper.request(prompt=10), keeper.request(prompt=20)
+    settled.settled = True
+    wait_for(lambda: keeper.noted(running) == (20, 0), "the other's checkpoint")
+    assert keeper.noted(settled) == (0, 0)
+    assert len(keeper) == 2
+    keeper.remove(settled)
+    keeper.remove(settled)
+    assert len(keeper) == 1
+
+
+def test_checkpoints_go_on_after_postgres_was_away(
+    keeper: Keeper, caplog: pytest.LogCaptureFixture
+) -> None:
+    in_flight = keeper.request(prompt=10)
+    wait_for(lambda: keeper.noted(in_flight) == (10, 0), "a checkpoint")
+    keeper.cuttable.proxy.shut()
+    in_flight.reader.completion_tokens = 7
+    wait_for(lambda: "checkpoint put off" in caplog.text, "a checkpoint that fails")
+    assert keeper.noted(in_flight) == (10, 0)
+    keeper.cuttable.proxy.open()
+    wait_for(lambda: keeper.noted(in_flight) == (10, 7), "the checkpoint that was put off")
+    assert in_flight.stop_reason is None
+
+
+def test_a_wish_is_met(keeper: Keeper) -> None:
+    in_flight = keeper.request(held=200, prompt=100)
+    keeper.ask(in_flight, 500)
+    assert in_flight.adjusted.wait(10)
+    assert (in_flight.held_tokens, in_flight.can_grow, in_flight.target_tokens) == (500, True, None)
+    assert in_flight.reader.limit == 400
+    keeper.ask(in_flight, 150)
+    assert in_flight.adjusted.wait(10)
+    assert (in_flight.held_tokens, in_flight.reader.limit) == (150, 50)
+
+
+def test_a_wish_beyond_the_balance(keeper: Keeper) -> None:
+    in_flight = keeper.request(held=200, prompt=100)
+    keeper.ask(in_flight, 50_000)
+    assert in_flight.adjusted.wait(10)
+    assert (in_flight.held_tokens, in_flight.can_grow) == (10_000, False)
+    assert in_flight.reader.limit == 9_900
+
+
+def test_a_wish_for_a_hold_that_is_gone(keeper: Keeper) -> None:
+    in_flight = keeper.request(held=200, prompt=100)
+    keeper.cuttable.meter.settle(keeper.cuttable.account, in_flight.request_id, 1)
+    keeper.ask(in_flight, 500)
+    assert in_flight.adjusted.wait(10)
+    assert (in_flight.held_tokens, in_flight.can_grow) == (200, False)
+
+
+def test_a_wish_waits_for_postgres(keeper: Keeper) -> None:
+    in_flight = keeper.request(held=200, prompt=100)
+    keeper.cuttable.proxy.shut()
+    keeper.ask(in_flight, 500)
+    assert not in_flight.adjusted.wait(0.5)
+    assert in_flight.stop_reason is None
+    keeper.cuttable.proxy.open()
+    assert in_flight.adjusted.wait(10)
+    assert in_flight.held_tokens == 500
+
+
+def test_an_overdue_request_is_stopped(keeper: Keeper) -> None:
+    in_flight, other = keeper.request(), keeper.request()
+    in_flight.started_at -= 1000
+    wait_for(lambda: in_flight.stop_reason == "timeout", "the end")
+    assert other.stop_reason is None
+
+
+def test_all_are_stopped_for_one_reason(keeper: Keeper) -> None:
+    first, second = keeper.request(), keeper.request()
+    first.stop("client_disconnected")
+    keeper.stop_all("shutdown")
+    assert (first.stop_reason, second.stop_reason) == ("client_disconnected", "shutdown")

@@ -1,0 +1,318 @@
+"""promptly whole, on servers of its own that a test may kill: what `make run` starts, in pieces.
+
+Nothing here is shared with other tests and DATABASE_URL and REDIS_URL are not looked at: these
+tests stop, freeze and kill what they run on.
+"""
+
+import atexit
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+import psutil
+import psycopg2
+import urllib3
+
+from sandbox import process
+from sandbox.llama import SimulatedLlama
+from sandbox.mail import MailCatcher
+from sandbox.postgres import EmbeddedPostgres
+from sandbox.redis_server import EmbeddedRedis
+from tests.support.books import BooksReader, wait_for
+from tests.support.load import Reply
+from tests.support.servers import Gateway, migrate
+
+
+class Background:
+    """The Celery worker and beat, as production runs them."""
+
+    def __init__(self, directory: Path, environment: dict[str, str]) -> None:
+        self.logs = [directory / "worker.log", directory / "beat.log"]
+        command = [sys.executable, "-m", "celery", "-A", "wsgi:celery"]
+        beat = ["beat", f"--schedule={directory / 'schedule'}", "--pidfile="]
+        self._processes = [
+            process.spawn([*command, *arguments], log=log, env=environment, cwd=directory)
+            for arguments, log in zip((["worker"], beat), self.logs, strict=True)
+        ]
+
+    def stop(self) -> None:
+        """End both; a worker that hangs is killed with its children."""
+        for child in reversed(self._processes):
+            family = _family(child.pid)
+            process.stop(child, (signal.SIGTERM, 15.0))
+            for member in family:
+                if member.is_running():
+                    member.kill()
+
+
+@cache
+def migrated_data() -> Path:
+    """The data of a server that was shut down, with an empty database `promptly` at head."""
+    directory = Path(tempfile.mkdtemp(prefix="promptly-stack-"))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    server = EmbeddedPostgres(directory)
+    server.start()
+    try:
+        migrate(server.create_database("promptly"))
+    finally:
+        server.stop()
+    return server.data
+
+
+def copy_migrated_data(server: EmbeddedPostgres) -> None:
+    """Give a server that never ran a copy, owner included, which takes a tenth of the making."""
+    server.directory.mkdir(parents=True)
+    subprocess.run(["cp", "-a", migrated_data(), server.directory / "data"], check=True)
+
+
+class ProcessStack:
+    """A PostgreSQL, a Redis, a simulated llama-server, a mail catcher, and what speaks to them.
+
+    `variables` are what every process gets beside the addresses; `llama` are the simulator's
+    options, `postgres` further server parameters.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        llama: dict[str, Any] | None = None,
+        postgres: dict[str, str] | None = None,
+        **variables: object,
+    ) -> None:
+        self.directory = directory
+        self._variables = {"HOLD_QUANTUM_TOKENS": 64, **variables}
+        self.postgres = EmbeddedPostgres(directory / "postgres", settings=postgres)
+        self.redis = EmbeddedRedis(directory / "redis", persistent=True)
+        self.llama = SimulatedLlama(directory / "llama", **{"slots": 64, **(llama or {})})
+        self.mail = MailCatcher(directory / "mail")
+        self._gateways: list[Gateway] = []
+        self._background: Background | None = None
+
+    def start(self) -> "ProcessStack":
+        """Start the servers and make the schema."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        copy_migrated_data(self.postgres)
+        self.postgres.start()
+        self.redis.start()
+        self.llama.start()
+        self.mail.start()
+        self.database_url = self.postgres.url("promptly")
+        self.books = BooksReader(self.database_url, self.redis.url)
+        return self
+
+    def gateway(self, *, workers: int = 1, **variables: Any) -> Gateway:
+        """A further gunicorn, which answers when this returns."""
+        return self.make_gateway(workers=workers, **variables).start()
+
+    def make_gateway(
+        self, *, workers: int = 1, successor_of: Gateway | None = None, **variables: object
+    ) -> Gateway:
+        """A further gunicorn that has not been started; a successor takes over the port."""
+        gateway = Gateway(
+            self.directory / f"gateway{len(self._gateways)}",
+            database_url=self.database_url,
+            redis_url=self.redis.url,
+            llama_urls=[self.llama.url],
+            workers=workers,
+            SMTP_HOST=self.mail.host,
+            SMTP_PORT=self.mail.port,
+            **{**self._variables, **variables},
+        )
+        if successor_of is not None:
+            gateway.port = successor_of.port
+            gateway._environment["GATEWAY_PORT"] = str(gateway.port)
+        self._gateways.append(gateway)
+        return gateway
+
+    def stop_background(self) -> None:
+        """End the Celery worker and beat."""
+        if self._background is not None:
+            self._background.stop()
+
+    def start_background(self) -> Background:
+        """Start the Celery worker and beat; they need seconds until they work."""
+        directory = self.directory / "celery"
+        directory.mkdir(exist_ok=True)
+        self._background = Background(directory, self.make_gateway()._environment)
+        return self._background
+
+    def wait_for_sweeps(self) -> None:
+        """Wait until the sweep runs, and end the grace that its first run gives living processes.
+
+        A sweep that has run all the time, as in production, gives none.
+        """
+        wait_for(lambda: bool(self.books.rows("SELECT 1 FROM sweep_states")), "a sweep", 60)
+        self.books.rows("UPDATE sweep_states SET grace_until = now()")
+
+    def shut_postgres_down(self) -> None:
+        """Let PostgreSQL end in order; started again it is at the same URL, as after `stop` not."""
+        server = psutil.Process(self.postgres.pid)
+        server.send_signal(signal.SIGINT)
+        server.wait(20)
+
+    def log_texts(self) -> dict[str, str]:
+        """Everything that promptly's processes have logged, by file."""
+        found = [gateway.log for gateway in self._gateways]
+        found += self._background.logs if self._background is not None else []
+        return {
+            str(path.relative_to(self.directory)): path.read_text(errors="replace")
+            for path in found
+            if path.exists()
+        }
+
+    def records(self) -> dict[str, dict[str, Any]]:
+        """The simulator's records by tag."""
+        return {record["tag"]: record for record in self.llama.requests() if record["tag"]}
+
+    def streams_of(self, worker: int) -> int:
+        """How many requests a gunicorn worker has open at the simulator."""
+        try:
+            connections = psutil.Process(worker).net_connections("tcp")
+        except psutil.NoSuchProcess:
+            return 0
+        return sum(
+            connection.status == psutil.CONN_ESTABLISHED
+            and bool(connection.raddr)
+            and connection.raddr.port == self.llama.port
+            for connection in connections
+        )
+
+    def events(self) -> dict[str, dict[str, Any]]:
+        """All usage events by public request id; each request has at most one."""
+        rows = self.books.rows(
+            "SELECT *, charged_paid + charged_trial AS charged_tokens FROM usage_events"
+        )
+        events = {f"req_{row['request_id'].hex}": row for row in rows}
+        assert len(events) == len(rows), "a request has two usage events"
+        return events
+
+    def check_charges(self, replies: list[Reply], *, exact: bool = True) -> None:
+        """Every request was charged what the simulator counted for it (`exact`), or less.
+
+        A request that upstream never saw, or gave nothing for, was charged nothing.
+        """
+        records, events = self.records(), self.events()
+        known = set()
+        for reply in replies:
+            record = records.get(reply.tag)
+            known.add(reply.request_id)
+            charged = _charged(events.get(reply.request_id))
+            if record is None:
+                assert charged == 0, reply
+                continue
+            counted = record["prompt_tokens"] + record["completion_tokens"]
+            if not record["completion_tokens"]:
+                assert charged <= counted, (reply, record)
+                continue
+            assert charged <= counted, (reply, record, events.get(reply.request_id))
+            if exact:
+                assert charged == counted, (reply, record, events.get(reply.request_id))
+            if reply.usage is not None:
+                assert charged == reply.usage["total_tokens"], reply
+        assert not [event for name, event in events.items() if name not in known]
+
+    def check_books(self) -> None:
+        """No hold is open and `flask ledger verify` has nothing to say."""
+        assert self.books.open_holds() == 0
+        assert self.books.differences() == []
+
+    def stop(self) -> None:
+        """End everything."""
+        if hasattr(self, "books"):
+            self.books.close()
+        for gateway in self._gateways:
+            _continue_all(gateway)
+            gateway.kill()
+        if self._background is not None:
+            self._background.stop()
+        for server in (self.mail, self.llama, self.redis, self.postgres):
+            server.stop()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+@contextmanager
+def running(stack: ProcessStack) -> Iterator[ProcessStack]:
+    """The stack, started, and stopped at the end whatever happens."""
+    try:
+        yield stack.start()
+    finally:
+        stack.stop()
+
+
+@contextmanager
+def polled(url: str, statement: str, user_id: int) -> Iterator[list[Any]]:
+    """Meanwhile run a query about one account again and again; yields all rows it has given."""
+    rows: list[Any] = []
+    over = Event()
+
+    def poll() -> None:
+        connection = psycopg2.connect(url)
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            while not over.is_set():
+                cursor.execute(statement, {"user_id": user_id})
+                rows.extend(cursor.fetchall() if cursor.description else ())
+                over.wait(0.01)
+        connection.close()
+
+    thread = Thread(target=poll)
+    thread.start()
+    try:
+        yield rows
+    finally:
+        over.set()
+        thread.join()
+
+
+def until(condition: Callable[[], bool], what: str, seconds: float) -> float:
+    """Wait for a condition and return how long it took; fails when the time is up."""
+    started = time.monotonic()
+    wait_for(condition, what, seconds)
+    return time.monotonic() - started
+
+
+def ready(url: str) -> int:
+    """The status of /health/ready."""
+    return urllib3.request("GET", f"{url}/health/ready", retries=False, timeout=15.0).status
+
+
+def register(url: str, email: str) -> int:
+    """The status of a registration."""
+    answer = urllib3.request(
+        "POST", f"{url}/register", fields={"email": email}, retries=False, timeout=30.0
+    )
+    return answer.status
+
+
+def say(figures: str) -> None:
+    """What a test has measured; `pytest -rP` or `-s` shows it."""
+    sys.stdout.write(f"{figures}\n")
+
+
+def _charged(event: dict[str, Any] | None) -> int:
+    return 0 if event is None else int(event["charged_tokens"])
+
+
+def _family(pid: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _continue_all(gateway: Gateway) -> None:
+    """Let what a failed test has left stopped go on, or it would outlive the test."""
+    if not gateway.is_running:
+        return
+    for member in _family(gateway.pid):
+        member.resume()

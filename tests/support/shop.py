@@ -1,0 +1,188 @@
+"""promptly with the simulated Stripe and BTCPay: buys, delivers, works, and looks at the books."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from flask import Flask
+from sqlalchemy import text
+from werkzeug.serving import make_server
+
+from promptly.extensions import db
+from promptly.services.ledger import verification
+from promptly.services.ledger.verification import Difference
+from promptly.services.payments import (
+    checkout,
+    circuit_breaker,
+    lots,
+    orders,
+    reconciliation,
+    webhook_handler,
+)
+from promptly.settings import Secret, Settings
+from promptly.transactions import transaction
+from sandbox.btcpay import SimulatedBTCPay
+from sandbox.stripe import SimulatedStripe
+from tests.support import factories
+from tests.support.races import together
+
+Json = dict[str, Any]
+
+
+def configuration(stripe: SimulatedStripe, btcpay: SimulatedBTCPay) -> Json:
+    """The fields of settings that name the two stand-ins."""
+    return {
+        "stripe_secret_key": Secret(stripe.secret_key),
+        "stripe_webhook_secret": (Secret(stripe.webhook_secret),),
+        "stripe_api_base": stripe.url,
+        "btcpay_url": btcpay.url,
+        "btcpay_api_key": Secret(btcpay.api_key),
+        "btcpay_store_id": btcpay.store_id,
+        "btcpay_webhook_secret": Secret(btcpay.webhook_secret),
+    }
+
+
+class Site:
+    """An application that the stand-ins reach by HTTP, a thread for each request."""
+
+    def __init__(self, app: Flask) -> None:
+        self._server = make_server("127.0.0.1", 0, app, threaded=True)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop serving."""
+        self._server.shutdown()
+        self._thread.join(10)
+        self._server.server_close()
+
+
+class Shop:
+    """One application and its two providers; `work` does what the Celery worker would."""
+
+    def __init__(
+        self, app: Flask, site_url: str, stripe: SimulatedStripe, btcpay: SimulatedBTCPay
+    ) -> None:
+        self.app = app
+        self.site_url = site_url
+        self.stripe = stripe
+        self.btcpay = btcpay
+        self.settings: Settings = app.extensions["settings"]
+
+    def open(self) -> None:
+        """Empty both providers, and let them answer and deliver to this shop."""
+        circuit_breaker.forget()
+        for provider in (self.stripe, self.btcpay):
+            provider.clear_faults()
+            provider.wait_until_quiet()
+            provider.reset()
+        endpoint = f"{self.site_url}/stripe/webhook"
+        self.stripe.set_endpoints([{"url": endpoint}] if self.site_url else [])
+        self.btcpay.set_webhook(f"{self.site_url}/btcpay/webhook" if self.site_url else "")
+
+    def account(self, paid_tokens: int = 0) -> int:
+        """A new account's id."""
+        with self.app.app_context(), transaction():
+            return factories.user(paid_tokens=paid_tokens).id
+
+    def start(self, user_id: int, pack: str = "standard", method: str = "stripe") -> str:
+        """Order a pack; the URL of the page to pay at."""
+        with self.app.app_context():
+            return checkout.start(user_id, pack, method, self.settings)
+
+    def order(self, user_id: int, pack: str = "standard", method: str = "stripe") -> str:
+        """Order a pack; the id of the page to pay at."""
+        self.start(user_id, pack, method)
+        return str(self.orders(user_id)[-1]["checkout_id"])
+
+    def buy(self, user_id: int, pack: str = "standard", method: str = "stripe") -> str:
+        """Order a pack and pay it; the page's id."""
+        page = self.order(user_id, pack, method)
+        if method == "stripe":
+            self.stripe.pay(page)
+        else:
+            self.btcpay.pay(page)
+        return page
+
+    def work(self, workers: int = 1) -> None:
+        """Handle all webhook events that are due, or wait only for an order."""
+        call: Callable[[], None] = self._work
+        if workers > 1:
+            together(self.app, *[call] * workers)
+        with self.app.app_context():
+            self._work()
+
+    def _work(self) -> None:
+        while True:
+            while webhook_handler.handle(self.settings):
+                pass
+            statement = (
+                "UPDATE webhook_events SET next_at = now() WHERE state = 'pending' "
+                "AND leased_by IS NULL AND order_id IS NOT NULL AND reason IS NULL RETURNING id"
+            )
+            with transaction() as session:
+                if not session.execute(text(statement)).all():
+                    return
+
+    def reconcile(self) -> Json:
+        """Run a reconciliation; its report."""
+        with self.app.app_context():
+            row = reconciliation.run(self.settings, actor="test")
+            assert row is not None
+            return {**row.report, "complete": row.complete}
+
+    def orders(self, user_id: int | None = None) -> list[Json]:
+        """All orders, or an account's, oldest first."""
+        where = "" if user_id is None else " WHERE user_id = :user_id"
+        given = {} if user_id is None else {"user_id": user_id}
+        return self.rows(f"SELECT * FROM orders{where} ORDER BY id", **given)
+
+    def order_of(self, page: str) -> Json:
+        """The order of a page."""
+        [row] = self.rows("SELECT * FROM orders WHERE checkout_id = :page", page=page)
+        return row
+
+    def events(self) -> list[Json]:
+        """The inbox, oldest first."""
+        return self.rows("SELECT * FROM webhook_events ORDER BY id")
+
+    def cases(self) -> list[Json]:
+        """All cases, oldest first."""
+        return self.rows("SELECT * FROM payment_cases ORDER BY id")
+
+    def mails(self) -> list[str]:
+        """The kinds of all mails, oldest first."""
+        return [row["kind"] for row in self.rows("SELECT kind FROM outbox ORDER BY id")]
+
+    def paid_tokens(self, user_id: int) -> int:
+        """What the account has."""
+        statement = "SELECT paid_tokens FROM balances WHERE user_id = :user_id"
+        [row] = self.rows(statement, user_id=user_id)
+        return int(row["paid_tokens"])
+
+    def spend(self, user_id: int, tokens: int) -> None:
+        """Charge the account as a request would."""
+        with self.app.app_context(), transaction():
+            factories.usage_event(user_id, charged_paid=tokens)
+
+    def lots(self, user_id: int) -> list[int]:
+        """What is unspent of each lot, oldest first."""
+        with self.app.app_context(), transaction():
+            return [lot.unspent_tokens for lot in lots.of_account(user_id)]
+
+    def history(self, user_id: int) -> list[str]:
+        """The states of an account's purchases, newest first."""
+        with self.app.app_context(), transaction():
+            return [order.state for order in orders.history(user_id)]
+
+    def differences(self) -> list[Difference]:
+        """What `flask ledger verify` would name."""
+        with self.app.app_context(), transaction():
+            return verification.verify()
+
+    def rows(self, statement: str, **parameters: object) -> list[Json]:
+        """All rows of a statement, which is committed."""
+        with self.app.app_context(), transaction():
+            result = db.session.execute(text(statement), parameters)
+            return [dict(row) for row in result.mappings()] if result.returns_rows else []
