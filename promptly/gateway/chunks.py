@@ -1,13 +1,14 @@
-"""Upstream's chunks on their way to the client: counted, and cut to what the client asked for.
+"""Upstream's chunks on their way to the client: counted, and reduced to what the client requested.
 
-Upstream is always asked for `timings`, progress and usage. Here they are read for the running
-count and taken out again. Nearly all chunks are plain deltas, known by how they begin: of those the
-newest count is found and the timings are cut out by searching; nothing is parsed. All others (the
-first, the last, errors, and whatever another version may send) are looked at one by one. Searching
-is exact: inside a JSON string every quote is escaped, so `,"timings":{` can only be a key.
+Upstream always sends `timings`, progress and usage, which are read for the running count and
+removed again. Nearly all chunks are plain deltas, recognised by how they start: of those the newest
+count is found and the timings are cut out by searching, without parsing. All others (the first, the
+last, errors, and whatever another version may send) are parsed one by one. Searching is exact:
+inside a JSON string every quote is escaped, so `,"timings":{` can only be a key.
 """
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -20,7 +21,7 @@ _PLAIN = b'data: {"choices":[{"finish_reason":null,"index":0,"delta":{'
 _TIMINGS = b',"timings":{'
 _PREDICTED = b'"predicted_n":'
 
-# What reading an event raises that is no chunk.
+# Exceptions raised by a malformed event.
 MALFORMED = (ValueError, KeyError, TypeError, IndexError, AttributeError)
 
 _ROLE_FIELDS = ("id", "object", "created", "model", "system_fingerprint")
@@ -29,15 +30,16 @@ _ROLE_FIELDS = ("id", "object", "created", "model", "system_fingerprint")
 class ChunkReader(Counts):
     """Reads one stream of generated text: keeps the counts, yields what the client may see.
 
-    With a `sink` every chunk goes there, decoded, the usage too, and what it returns comes out.
-    With `counts_only` its chunks have no choices any more: what it made of them would reach nobody.
-    Without a sink the stream must be a chat's.
+    With a `sink` every chunk, usage included, goes there decoded and its result is returned;
+    without one the stream must be a chat's. With `counts_only` the sink's chunks have no choices
+    any more: its result would reach nobody. `output_limit` returns the completion tokens that the
+    hold covers after a prompt of a given size; it is called once, when that size is known.
     """
 
     __slots__ = (
         "_base",
-        "_held_tokens",
         "_include_usage",
+        "_output_limit",
         "_rest",
         "_role_sent",
         "_sink",
@@ -53,13 +55,13 @@ class ChunkReader(Counts):
         self,
         *,
         include_usage: bool,
-        held_tokens: int | None = None,
+        output_limit: Callable[[int], int | None] | None = None,
         sink: Sink | None = None,
     ) -> None:
         super().__init__()
         self._include_usage = include_usage or sink is not None
         self._sink = sink
-        self._held_tokens = held_tokens
+        self._output_limit = output_limit
         self._role_sent = False
         self._rest = b""
         self._base: dict[str, Any] = {}
@@ -71,12 +73,12 @@ class ChunkReader(Counts):
         self.done = False
 
     def read(self, block: bytes) -> bytes:
-        """What the client gets of a block of whole events.
+        """Return what the client gets of a block of complete events.
 
-        At the event that reaches `limit` reading stops and `limit_reached` is set; the rest of
+        Reading stops at the event that reaches `limit`, and `limit_reached` is set; the rest of
         the block is kept for `resume`.
         """
-        # After the first token there is no progress any more, which also begins like a delta.
+        # Progress also starts like a delta, but there is none after the first token.
         if self._sink is None and self.first_token_at is not None and block.startswith(_PLAIN):
             end = block.find(b"\n\n") + 2
             if end == len(block) or block.count(_PLAIN) == block.count(b"\n\n"):
@@ -93,7 +95,7 @@ class ChunkReader(Counts):
                 try:
                     out.append(self._read_event(block[start + 6 : end]))
                 except MALFORMED:
-                    # What came before it is the client's, as it is with an error of upstream's own.
+                    # Events before it still go to the client, as with an error from upstream.
                     self.error = {}
             start = end + 2
             if self.done or self.error is not None:
@@ -104,7 +106,7 @@ class ChunkReader(Counts):
         return b"".join(out)
 
     def resume(self, limit: int | None) -> bytes:
-        """Go on under a higher limit with what was left when the old one was reached."""
+        """Read what was kept when the limit was reached, under a higher limit."""
         self.limit = limit
         self.limit_reached = False
         rest, self._rest = self._rest, b""
@@ -154,8 +156,8 @@ class ChunkReader(Counts):
         return self._sink({**chunk, "choices": []} if self.counts_only else chunk)
 
     def _set_prompt_size(self, tokens: int) -> None:
-        if self.prompt_size is None and self._held_tokens is not None:
-            self.limit = max(self._held_tokens - tokens, 0)
+        if self.prompt_size is None and self._output_limit is not None:
+            self.limit = self._output_limit(tokens)
         self.prompt_size = tokens
 
     def _read_counts(self, chunk: dict[str, Any]) -> None:
@@ -175,7 +177,7 @@ class ChunkReader(Counts):
             self.completion_tokens = usage["completion_tokens"]
 
     def chunk(self, delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
-        """A chunk of our own in this stream, as upstream would have sent it."""
+        """Build a chunk of our own for this stream, as upstream would have sent it."""
         choice = {"finish_reason": finish_reason, "index": 0, "delta": delta}
         return self._own({"choices": [choice], **self._base})
 
@@ -185,7 +187,7 @@ class ChunkReader(Counts):
         return self._sink({**chunk, "choices": []} if self.counts_only else chunk)
 
     def closing_chunks(self) -> bytes:
-        """The end that upstream would have sent had the limit been its own."""
+        """Build the end that upstream would have sent had the limit been its own."""
         self.finish_reason = "length"
         out = self.chunk({}, "length")
         if self._include_usage:
@@ -199,7 +201,7 @@ class ChunkReader(Counts):
 
 
 def without_timings(events: bytes) -> bytes:
-    """The events without their `timings`, wherever in them they stand."""
+    """Remove `timings` from events, wherever they are."""
     at = events.find(_TIMINGS)
     if at < 0:
         return events
@@ -208,7 +210,7 @@ def without_timings(events: bytes) -> bytes:
     while at >= 0:
         end = events.find(b"}", at)
         if events.find(b"{", at + len(_TIMINGS), end) >= 0:
-            # Not the flat object that it is today: leave the cutting to a parser.
+            # Not the flat object it is today: leave the cutting to a parser.
             return b"".join(
                 sse.event(_parsed_without_timings(event[6:]))
                 for event in events.split(b"\n\n")
@@ -222,10 +224,10 @@ def without_timings(events: bytes) -> bytes:
 
 
 def _cleaned(data: bytes) -> bytes:
-    """One event with this data, without `timings`."""
+    """Build one event from this data, without `timings`."""
     event = without_timings(sse.event(data))
     if b'"timings":' in event:
-        # They stand first in their object.
+        # They come first in their object.
         return sse.event(_parsed_without_timings(data))
     return event
 

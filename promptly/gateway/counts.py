@@ -1,11 +1,11 @@
-"""What upstream has told about one answer so far."""
+"""The counts that upstream has reported for one answer so far."""
 
 
 class Counts:
-    """The running counts of one answer, upstream's own; they only grow.
+    """Running counts of one answer, as reported by upstream; they only grow.
 
-    `prompt_tokens` is what has been processed of the prompt, `prompt_size` all of it once it is
-    known; `completion_tokens` is what has been generated, and `limit` where the hold ends.
+    `prompt_tokens` are the prompt's tokens processed so far, `prompt_size` all of them once known;
+    `completion_tokens` are those generated, `limit` how many of them the hold covers.
     """
 
     __slots__ = ("completion_tokens", "first_token_at", "limit", "prompt_size", "prompt_tokens")

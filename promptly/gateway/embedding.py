@@ -7,25 +7,21 @@ nothing; one whose client leaves costs the batches that were done.
 """
 
 import time
-import uuid
 from collections.abc import Generator
-from typing import TYPE_CHECKING
 
 import msgspec
 import orjson
 
 from promptly.clients.llama import LlamaError, LlamaStream
 from promptly.errors import UpstreamError
-from promptly.gateway.counts import Counts
+from promptly.gateway import Gateway
 from promptly.gateway.dialects.embeddings.request import EmbeddingsRequest
 from promptly.gateway.in_flight import InFlightRequest
 from promptly.gateway.metered_request import MeteredRequest
+from promptly.gateway.running_hold import RunningHold
 from promptly.gateway.upstream_errors import NoAnswer, refusal
 from promptly.services import metering
 from promptly.services.accounts.authentication import Caller
-
-if TYPE_CHECKING:
-    from promptly.gateway import Gateway
 
 BATCH_INPUTS = 32
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
@@ -55,17 +51,18 @@ class Embedding(MeteredRequest):
 
     def __init__(
         self,
-        gateway: "Gateway",
+        gateway: Gateway,
         caller: Caller,
-        request_id: uuid.UUID,
         endpoint: str,
         request: EmbeddingsRequest,
         hold: metering.Hold,
     ) -> None:
         self._request = request
         self._vectors: list[bytes] = []
-        in_flight = InFlightRequest(request_id, Counts(), hold.held_tokens, 0)
-        in_flight.hold = hold
+        running = RunningHold(
+            hold, gateway.settings, gateway.hold_refresher.request_adjustment, max_tokens=0
+        )
+        in_flight = InFlightRequest(running)
         in_flight.first_byte_seconds = gateway.settings.embeddings_timeout_seconds
         subrequests = -(-len(request.inputs) // BATCH_INPUTS)
         super().__init__(
@@ -116,7 +113,7 @@ class Embedding(MeteredRequest):
         if sorted(vectors) != list(range(expected)):
             raise UpstreamError
         self._vectors += [vectors[index] for index in range(expected)]
-        self.in_flight.reader.prompt_tokens += answer.usage.prompt_tokens
+        self.in_flight.hold.counts.prompt_tokens += answer.usage.prompt_tokens
 
     def _go_on(self, subrequest: int) -> Generator[bytes, None, bool]:
         self.in_flight.raise_if_stopped()
@@ -129,11 +126,11 @@ class Embedding(MeteredRequest):
     def _counts(self, outcome: str) -> tuple[int, int]:
         # Whoever got nothing, and not because it went away, pays nothing.
         charged = outcome in ("completed", "client_disconnected")
-        return (self.in_flight.reader.prompt_tokens if charged else 0), 0
+        return (self.in_flight.hold.counts.prompt_tokens if charged else 0), 0
 
     def answer(self) -> bytes:
         """The list of vectors as OpenAI sends it, as JSON."""
-        tokens = self.in_flight.reader.prompt_tokens
+        tokens = self.in_flight.hold.counts.prompt_tokens
         tail = {"model": self.model, "usage": {"prompt_tokens": tokens, "total_tokens": tokens}}
         data = b",".join(
             b'{"object":"embedding","index":%d,"embedding":%b}' % (index, vector)

@@ -1,9 +1,9 @@
-"""What goes on beside the running requests of a process, for all of them at once.
+"""Looks after the holds of all running requests of a process, in one thread.
 
-Every few seconds one statement checkpoints all their holds, and tells whose account is being
-deleted: those end. Wishes for more tokens are met as they
-come. Once a second every request's time limits are looked at. A request's own thread thus never
-waits for PostgreSQL while tokens flow.
+Every few seconds one statement checkpoints all holds and reports the accounts that are being
+deleted, whose requests then end. Adjustments of holds are executed as they are requested, and once
+a second all requests are checked against their time limits. So no request's own thread waits for
+PostgreSQL while tokens flow.
 """
 
 import logging
@@ -13,7 +13,8 @@ import uuid
 from collections import deque
 
 from promptly.errors import PromptlyError
-from promptly.gateway.in_flight import NEVER, InFlightRequest
+from promptly.gateway.in_flight import InFlightRequest
+from promptly.gateway.running_hold import RunningHold
 from promptly.gateway.time_limits import overdue
 from promptly.runtime.database import HotPathDatabase
 from promptly.services import metering
@@ -22,25 +23,25 @@ from promptly.settings import Settings
 logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
-DRAIN_MARGIN_SECONDS = 5
 
 
 class HoldRefresher:
-    """Keeps the books of this process's running requests."""
+    """Checkpoints and adjusts the holds of this process's running requests."""
 
     def __init__(self, settings: Settings, database: HotPathDatabase) -> None:
         self._settings = settings
         self._database = database
         self._in_flight: dict[uuid.UUID, InFlightRequest] = {}
-        self._pending_adjustments: deque[InFlightRequest] = deque()
-        self._deferred: list[InFlightRequest] = []
+        self._pending_adjustments: deque[RunningHold] = deque()
+        # Adjustments to retry because PostgreSQL did not answer.
+        self._deferred: list[RunningHold] = []
         self._wake = threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._checkpointed_at = time.monotonic()
 
     def add(self, in_flight: InFlightRequest) -> None:
-        """Take a request into the books, from its hold on."""
+        """Look after a request from now on."""
         self._in_flight[in_flight.request_id] = in_flight
         if self._thread is None or not self._thread.is_alive():
             with self._lock:
@@ -51,7 +52,7 @@ class HoldRefresher:
                     self._thread.start()
 
     def remove(self, in_flight: InFlightRequest) -> None:
-        """Take a settled request out of the books."""
+        """Forget a settled request; idempotent."""
         self._in_flight.pop(in_flight.request_id, None)
 
     def __len__(self) -> int:
@@ -62,12 +63,9 @@ class HoldRefresher:
         for in_flight in list(self._in_flight.values()):
             in_flight.stop(reason)
 
-    def ask(self, in_flight: InFlightRequest, target_tokens: int) -> None:
-        """Move a request's hold to `target_tokens`; its `adjusted` is set when that is done."""
-        in_flight.target_tokens = target_tokens
-        in_flight.adjusted.clear()
-        in_flight.attention_at = NEVER
-        self._pending_adjustments.append(in_flight)
+    def request_adjustment(self, hold: RunningHold) -> None:
+        """Move a hold to its target soon; its `on_adjusted` is called then."""
+        self._pending_adjustments.append(hold)
         self._wake.set()
 
     def _run(self) -> None:
@@ -87,35 +85,27 @@ class HoldRefresher:
                 if reason is not None:
                     in_flight.stop(reason)
 
-    def _adjust(self, in_flight: InFlightRequest) -> None:
-        target = in_flight.target_tokens
-        if target is None or in_flight.settled:
+    def _adjust(self, hold: RunningHold) -> None:
+        target = hold.target_tokens
+        if target is None or hold.settled:
             return
         try:
-            held = metering.adjust_hold(self._database, in_flight.request_id, target)
-            if held is None and in_flight.hold is not None:
-                held = metering.place_lost_hold(self._database, in_flight.hold, target)
+            held = metering.adjust_hold(self._database, hold.request_id, target)
+            if held is None:
+                held = metering.place_lost_hold(self._database, hold.placed, target)
         except PromptlyError:
-            # PostgreSQL is away: the request goes on with what it has, the wish stays.
-            self._deferred.append(in_flight)
+            # PostgreSQL is away: the request goes on with what it has.
+            self._deferred.append(hold)
             return
         except Exception:
-            # A bug must not end the books of all the others: this one keeps what it holds.
-            logger.exception("hold not adjusted", extra={"request_id": in_flight.request_id.hex})
+            # A bug must not stop the adjustments of all other requests.
+            logger.exception("hold not adjusted", extra={"request_id": hold.request_id.hex})
             held = None
-        in_flight.target_tokens = None
-        if held is None:
-            in_flight.can_grow = False
-            in_flight.hold_ended = True
-        else:
-            in_flight.held_tokens = held
-            in_flight.can_grow = held >= target
-        in_flight.set_limits(self._settings.hold_quantum_tokens)
-        in_flight.adjusted.set()
+        hold.on_adjusted(held)
 
     def _checkpoint(self) -> None:
-        running = [in_flight for in_flight in self._in_flight.values() if not in_flight.settled]
-        counts = [in_flight.counts() for in_flight in running]
+        running = [item for item in self._in_flight.values() if not item.hold.settled]
+        counts = [in_flight.hold.total_counts() for in_flight in running]
         if not counts:
             return
         try:
@@ -128,7 +118,6 @@ class HoldRefresher:
             for in_flight in running:
                 if found.get(in_flight.request_id):
                     in_flight.stop("account_deleted")
-                lost = in_flight.request_id not in found and not in_flight.settled
-                if lost and in_flight.can_grow and in_flight.target_tokens is None:
-                    # What the request holds is to be safe from others again, not only counted.
-                    self.ask(in_flight, in_flight.held_tokens)
+                if in_flight.request_id not in found:
+                    # Re-place the hold so that no other request can spend these tokens.
+                    in_flight.hold.place_again()

@@ -10,7 +10,6 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Generator
-from typing import TYPE_CHECKING
 
 from promptly.clients.llama import LlamaError, LlamaStream
 from promptly.errors import (
@@ -21,7 +20,7 @@ from promptly.errors import (
     UpstreamError,
     UpstreamUnavailable,
 )
-from promptly.gateway import sse
+from promptly.gateway import Gateway, sse
 from promptly.gateway.in_flight import ClientGone, InFlightRequest, Stopped
 from promptly.gateway.slot_scheduler import SlotRequest
 from promptly.gateway.time_limits import timeout_error
@@ -29,9 +28,6 @@ from promptly.gateway.upstream_errors import NoAnswer, NotServed
 from promptly.gateway.upstreams import Upstream
 from promptly.services import metering
 from promptly.services.accounts.authentication import Caller
-
-if TYPE_CHECKING:
-    from promptly.gateway import Gateway
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +40,7 @@ class MeteredRequest(ABC):
 
     def __init__(
         self,
-        gateway: "Gateway",
+        gateway: Gateway,
         caller: Caller,
         endpoint: str,
         in_flight: InFlightRequest,
@@ -168,14 +164,15 @@ class MeteredRequest(ABC):
 
     def _wait_for_slot(self) -> Generator[bytes, None, Upstream]:
         slots = self._gateway.slots
-        slot_request = slots.ask(self._caller.user_id, self.in_flight.request_id.hex, self._path)
+        slot_request = slots.request(
+            self._caller.user_id, self.in_flight.request_id.hex, self._path
+        )
         self._slot_request = slot_request
-        self.in_flight.waker = slot_request.changed
         self.in_flight.raise_if_stopped()
         deadline = time.monotonic() + self._settings.queue_timeout_seconds
         while True:
-            upstream = slots.answer(slot_request, self._settings.keepalive_comment_seconds)
-            self.in_flight.raise_if_stopped()
+            self.in_flight.wait_for(slot_request.changed, self._settings.keepalive_comment_seconds)
+            upstream = slot_request.granted()
             if upstream is not None:
                 break
             if not self._gateway.pool.ready(self._path):
@@ -186,7 +183,6 @@ class MeteredRequest(ABC):
                     f"{self._settings.queue_timeout_seconds} s and did not get its turn."
                 )
             yield sse.KEEPALIVE
-        self.in_flight.waker = None
         self.model = upstream.model
         return upstream
 
@@ -206,7 +202,7 @@ class MeteredRequest(ABC):
             self.in_flight.stream.close()
             self.in_flight.stream = None
         if self._slot_request is not None:
-            self._gateway.slots.give_back(self._slot_request)
+            self._gateway.slots.release(self._slot_request)
             self._slot_request = None
 
     def _end(self, outcome: str) -> None:
@@ -234,7 +230,7 @@ class MeteredRequest(ABC):
             else round((first_token_at - in_flight.started_at) * 1000),
             duration_ms=round((now - in_flight.started_at) * 1000),
         )
-        in_flight.settled = True
+        in_flight.hold.settled = True
         self.charge = self._gateway.settler.settle(settlement, self._settled)
         logger.info(
             "request",

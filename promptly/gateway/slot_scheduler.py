@@ -32,11 +32,14 @@ POLL_SECONDS = 0.05
 _LINE = "promptly:waiting"
 _LINES = {EMBEDDINGS_PATH: "promptly:waiting:embeddings"}
 
-_NOTHING: dict[str, Any] = {"renew": {}, "release": {}, "quit": {}}
+_NO_CHANGES: dict[str, Any] = {"renew": {}, "release": {}, "quit": {}}
 
 
 class SlotRequest:
-    """One request's wish for a slot of a server that serves `path`, and then the slot."""
+    """A request for a slot of a server that serves `path`, and the slot once it is granted.
+
+    `changed` is set when there is an answer.
+    """
 
     __slots__ = ("changed", "full", "line", "member", "path", "queued", "upstream")
 
@@ -48,6 +51,12 @@ class SlotRequest:
         self.upstream: Upstream | None = None
         self.full = False
         self.queued = False
+
+    def granted(self) -> Upstream | None:
+        """The upstream whose slot was granted; None while waiting. Raises QueueFull."""
+        if self.full:
+            raise QueueFull
+        return self.upstream
 
 
 @dataclass(frozen=True)
@@ -75,8 +84,8 @@ class SlotScheduler:
         self._quit: list[tuple[str, str]] = []
         self._renewed_at = 0.0
 
-    def ask(self, account: int, request: str, path: str = "") -> SlotRequest:
-        """Ask for a slot; the slot_request's `changed` is set once there is an answer.
+    def request(self, account: int, request: str, path: str = "") -> SlotRequest:
+        """Queue for a slot.
 
         Raises UpstreamUnavailable when no upstream is ready, UnsupportedEndpoint when none serves
         the path.
@@ -90,15 +99,8 @@ class SlotScheduler:
         self._wake.set()
         return slot_request
 
-    def answer(self, slot_request: SlotRequest, timeout_seconds: float) -> Upstream | None:
-        """Wait for the slot; None when there is none yet. Raises QueueFull."""
-        slot_request.changed.wait(timeout_seconds)
-        if slot_request.full:
-            raise QueueFull
-        return slot_request.upstream
-
-    def give_back(self, slot_request: SlotRequest) -> None:
-        """Return the slot, or leave the queue; may be said twice."""
+    def release(self, slot_request: SlotRequest) -> None:
+        """Release the slot or leave the queue; idempotent."""
         with self._lock:
             if (
                 self._held.pop(slot_request.member, None) is not None
@@ -147,7 +149,7 @@ class SlotScheduler:
         with self._lock:
             waiting = list(self._waiting.values())
             released, self._released = self._released, []
-            quitters, self._quit = self._quit, []
+            left, self._quit = self._quit, []
             renewing = time.monotonic() - self._renewed_at >= RENEW_SECONDS
             held = list(self._held.values()) if renewing else []
         groups = [
@@ -156,35 +158,39 @@ class SlotScheduler:
             if upstreams
         ]
         if not groups:
-            if not (released or quitters or held):
+            if not (released or left or held):
                 return
             groups = [([], [])]
-        news = {
-            "renew": _grouped((_key(t.upstream.name), t.member) for t in held if t.upstream),
+        changes = {
+            "renew": _grouped(
+                (_key(holder.upstream.name), holder.member) for holder in held if holder.upstream
+            ),
             "release": _grouped((_key(upstream), member) for upstream, member in released),
-            "quit": _grouped(quitters),
+            "quit": _grouped(left),
         }
-        for number, (upstreams, tickets) in enumerate(groups):
+        for number, (upstreams, slot_requests) in enumerate(groups):
             try:
-                answer = self._tell(upstreams, tickets, _NOTHING if number else news)
+                answer = self._exchange_for(
+                    upstreams, slot_requests, _NO_CHANGES if number else changes
+                )
             except RedisUnavailable:
-                self._admit_alone(upstreams, tickets)
+                self._admit_alone(upstreams, slot_requests)
                 continue
             if held and not number:
                 self._renewed_at = time.monotonic()
-            self._apply(upstreams, tickets, answer)
+            self._apply(upstreams, slot_requests, answer)
 
-    def _tell(
-        self, upstreams: list[Upstream], tickets: list[SlotRequest], news: dict[str, Any]
+    def _exchange_for(
+        self, upstreams: list[Upstream], slot_requests: list[SlotRequest], changes: dict[str, Any]
     ) -> dict[str, Any]:
         """One exchange with Redis for those who wait for the same upstreams."""
-        line = tickets[0].line if tickets else _LINE
+        line = slot_requests[0].line if slot_requests else _LINE
         message = {
             "ttl": TTL_MS,
             "limit": self._max_queued,
             "upstreams": [{"key": _key(up.name), "slots": up.slots} for up in upstreams],
-            "waiting": [slot_request.member for slot_request in tickets],
-            **news,
+            "waiting": [slot_request.member for slot_request in slot_requests],
+            **changes,
         }
         answer: dict[str, Any] = orjson.loads(
             self._script([line, f"{line}:seen"], [orjson.dumps(message)])
@@ -192,12 +198,12 @@ class SlotScheduler:
         return answer
 
     def _apply(
-        self, upstreams: list[Upstream], tickets: list[SlotRequest], answer: dict[str, Any]
+        self, upstreams: list[Upstream], slot_requests: list[SlotRequest], answer: dict[str, Any]
     ) -> None:
         granted = answer.get("granted", {})
         full = set(answer.get("full", ()))
         with self._lock:
-            for slot_request in tickets:
+            for slot_request in slot_requests:
                 number = granted.get(slot_request.member)
                 if number is not None:
                     self._grant(slot_request, upstreams[number - 1])
@@ -218,13 +224,13 @@ class SlotScheduler:
         self._held[slot_request.member] = slot_request
         slot_request.changed.set()
 
-    def _admit_alone(self, upstreams: list[Upstream], tickets: list[SlotRequest]) -> None:
+    def _admit_alone(self, upstreams: list[Upstream], slot_requests: list[SlotRequest]) -> None:
         with self._lock:
             used: dict[str, int] = {}
             for held in self._held.values():
                 if held.upstream is not None:
                     used[held.upstream.name] = used.get(held.upstream.name, 0) + 1
-            for place, slot_request in enumerate(tickets):
+            for place, slot_request in enumerate(slot_requests):
                 best = max(upstreams, key=lambda up: up.slots - used.get(up.name, 0))
                 if best.slots > used.get(best.name, 0):
                     used[best.name] = used.get(best.name, 0) + 1

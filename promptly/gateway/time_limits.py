@@ -1,8 +1,8 @@
-"""How long a request may take: to its first token, between tokens, in all.
+"""Time limits of a request: to its first token, between tokens, in total.
 
-Waiting for a slot has its limit in `relay`, connecting in the client. Before the first token the
-limit is long, because prompts of 250,000 tokens take minutes; in the queue none of upstream's
-counts.
+The wait for a slot is limited in `metered_request`, connecting in the client. The limit to the
+first token is long, because prompts of 250,000 tokens take minutes; time in the queue does not
+count towards it.
 """
 
 from promptly.errors import UpstreamTimeout
@@ -11,7 +11,7 @@ from promptly.settings import Settings
 
 
 def overdue(in_flight: InFlightRequest, now: float, settings: Settings) -> str | None:
-    """The outcome a request has to end with at `now` (monotonic seconds), if any."""
+    """Return the outcome that a request has to end with at `now` (monotonic seconds), if any."""
     if now - in_flight.started_at > settings.request_timeout_seconds:
         return "timeout"
     if in_flight.writing_since is not None:
@@ -21,19 +21,19 @@ def overdue(in_flight: InFlightRequest, now: float, settings: Settings) -> str |
     if in_flight.stream is None:
         return None
     silent = now - in_flight.touched_at
-    if in_flight.reader.completion_tokens:
+    if in_flight.hold.counts.completion_tokens:
         return "timeout" if silent > settings.upstream_idle_timeout_seconds else None
     return "timeout" if silent > _first_byte_seconds(in_flight, settings) else None
 
 
 def timeout_error(in_flight: InFlightRequest, now: float, settings: Settings) -> UpstreamTimeout:
-    """What a client is told whose request ended with the outcome `timeout`."""
+    """Return the client's error for a request that ended with the outcome `timeout`."""
     if now - in_flight.started_at > settings.request_timeout_seconds:
         return UpstreamTimeout(
             f"The request took longer than {settings.request_timeout_seconds} s, the most "
             "that is allowed here. A limit on its output tokens makes an answer shorter."
         )
-    if in_flight.reader.completion_tokens:
+    if in_flight.hold.counts.completion_tokens:
         return UpstreamTimeout(
             "The model server stopped sending for "
             f"{settings.upstream_idle_timeout_seconds} s in the middle of its answer."

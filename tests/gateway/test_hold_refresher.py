@@ -9,6 +9,7 @@ from promptly.gateway import hold_refresher as module
 from promptly.gateway.chunks import ChunkReader
 from promptly.gateway.hold_refresher import HoldRefresher
 from promptly.gateway.in_flight import InFlightRequest
+from promptly.gateway.running_hold import RunningHold
 from promptly.services import account_deletion
 from promptly.settings import Settings
 from promptly.transactions import transaction
@@ -28,9 +29,14 @@ class Keeper(HoldRefresher):
         reader = ChunkReader(include_usage=False)
         reader.prompt_size = reader.prompt_tokens = prompt
         reader.completion_tokens = completion
-        in_flight = InFlightRequest(hold.request_id, reader, hold.held_tokens, None)
+        running = RunningHold(hold, self._settings, self.request_adjustment, max_tokens=None)
+        running.start(reader)
+        in_flight = InFlightRequest(running)
         self.add(in_flight)
         return in_flight
+
+    def adjust(self, in_flight: InFlightRequest, target_tokens: int) -> None:
+        in_flight.hold._adjust(target_tokens)
 
     def noted(self, in_flight: InFlightRequest) -> tuple[int, int]:
         row = self.cuttable.meter.hold_row(in_flight.request_id)
@@ -51,7 +57,7 @@ def keeper(cuttable: Cuttable, monkeypatch: pytest.MonkeyPatch) -> Iterator[Keep
 def test_counts_are_checkpointed(keeper: Keeper) -> None:
     lives = [keeper.request(prompt=10 * n, completion=n) for n in range(1, 4)]
     wait_for(lambda: [keeper.noted(x) for x in lives] == [(10, 1), (20, 2), (30, 3)], "counts")
-    lives[0].reader.completion_tokens = 50
+    lives[0].hold.counts.completion_tokens = 50
     wait_for(lambda: keeper.noted(lives[0]) == (10, 50), "the newer count")
 
 
@@ -66,7 +72,7 @@ def test_requests_of_an_account_that_is_being_deleted_end(keeper: Keeper) -> Non
 
 def test_a_settled_request_is_left_alone(keeper: Keeper) -> None:
     settled, running = keeper.request(prompt=10), keeper.request(prompt=20)
-    settled.settled = True
+    settled.hold.settled = True
     wait_for(lambda: keeper.noted(running) == (20, 0), "the other's checkpoint")
     assert keeper.noted(settled) == (0, 0)
     assert len(keeper) == 2
@@ -81,7 +87,7 @@ def test_checkpoints_go_on_after_postgres_was_away(
     in_flight = keeper.request(prompt=10)
     wait_for(lambda: keeper.noted(in_flight) == (10, 0), "a checkpoint")
     keeper.cuttable.proxy.shut()
-    in_flight.reader.completion_tokens = 7
+    in_flight.hold.counts.completion_tokens = 7
     wait_for(lambda: "checkpoint put off" in caplog.text, "a checkpoint that fails")
     assert keeper.noted(in_flight) == (10, 0)
     keeper.cuttable.proxy.open()
@@ -91,40 +97,44 @@ def test_checkpoints_go_on_after_postgres_was_away(
 
 def test_a_wish_is_met(keeper: Keeper) -> None:
     in_flight = keeper.request(held=200, prompt=100)
-    keeper.ask(in_flight, 500)
-    assert in_flight.adjusted.wait(10)
-    assert (in_flight.held_tokens, in_flight.can_grow, in_flight.target_tokens) == (500, True, None)
-    assert in_flight.reader.limit == 400
-    keeper.ask(in_flight, 150)
-    assert in_flight.adjusted.wait(10)
-    assert (in_flight.held_tokens, in_flight.reader.limit) == (150, 50)
+    keeper.adjust(in_flight, 500)
+    assert in_flight.hold.adjusted.wait(10)
+    assert (in_flight.hold.held_tokens, in_flight.hold.can_grow, in_flight.hold.target_tokens) == (
+        500,
+        True,
+        None,
+    )
+    assert in_flight.hold.counts.limit == 400
+    keeper.adjust(in_flight, 150)
+    assert in_flight.hold.adjusted.wait(10)
+    assert (in_flight.hold.held_tokens, in_flight.hold.counts.limit) == (150, 50)
 
 
 def test_a_wish_beyond_the_balance(keeper: Keeper) -> None:
     in_flight = keeper.request(held=200, prompt=100)
-    keeper.ask(in_flight, 50_000)
-    assert in_flight.adjusted.wait(10)
-    assert (in_flight.held_tokens, in_flight.can_grow) == (10_000, False)
-    assert in_flight.reader.limit == 9_900
+    keeper.adjust(in_flight, 50_000)
+    assert in_flight.hold.adjusted.wait(10)
+    assert (in_flight.hold.held_tokens, in_flight.hold.can_grow) == (10_000, False)
+    assert in_flight.hold.counts.limit == 9_900
 
 
 def test_a_wish_for_a_hold_that_is_gone(keeper: Keeper) -> None:
     in_flight = keeper.request(held=200, prompt=100)
     keeper.cuttable.meter.settle(keeper.cuttable.account, in_flight.request_id, 1)
-    keeper.ask(in_flight, 500)
-    assert in_flight.adjusted.wait(10)
-    assert (in_flight.held_tokens, in_flight.can_grow) == (200, False)
+    keeper.adjust(in_flight, 500)
+    assert in_flight.hold.adjusted.wait(10)
+    assert (in_flight.hold.held_tokens, in_flight.hold.can_grow) == (200, False)
 
 
 def test_a_wish_waits_for_postgres(keeper: Keeper) -> None:
     in_flight = keeper.request(held=200, prompt=100)
     keeper.cuttable.proxy.shut()
-    keeper.ask(in_flight, 500)
-    assert not in_flight.adjusted.wait(0.5)
+    keeper.adjust(in_flight, 500)
+    assert not in_flight.hold.adjusted.wait(0.5)
     assert in_flight.stop_reason is None
     keeper.cuttable.proxy.open()
-    assert in_flight.adjusted.wait(10)
-    assert in_flight.held_tokens == 500
+    assert in_flight.hold.adjusted.wait(10)
+    assert in_flight.hold.held_tokens == 500
 
 
 def test_an_overdue_request_is_stopped(keeper: Keeper) -> None:

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from promptly.gateway.chunks import ChunkReader
 from promptly.gateway.in_flight import InFlightRequest
+from promptly.gateway.running_hold import RunningHold
 from promptly.gateway.time_limits import overdue, timeout_error
 from promptly.request_ids import new_request_id
+from promptly.services.metering import Hold
 from tests.support.servers import make_settings
 
 # Of a stream that is not there.
@@ -18,9 +19,11 @@ LONG = 1000
 
 
 def request(now: float, state: dict[str, Any]) -> InFlightRequest:
-    in_flight = InFlightRequest(new_request_id(), ChunkReader(include_usage=False), 200, None)
+    placed = Hold(new_request_id(), held_tokens=200, has_all=False, terms={})
+    hold = RunningHold(placed, make_settings(), lambda _: None, max_tokens=None)
+    hold.counts.completion_tokens = state.get("completion", 0)
+    in_flight = InFlightRequest(hold)
     in_flight.started_at = in_flight.touched_at = now
-    in_flight.reader.completion_tokens = state.get("completion", 0)
     in_flight.stream = state.get("stream")
     in_flight.writing_since = now if state.get("writing") else None
     return in_flight

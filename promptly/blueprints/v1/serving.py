@@ -42,7 +42,7 @@ def serve_embeddings(endpoint: str, asked: EmbeddingsRequest) -> Response:
     hold = hold_placement.place_exactly(
         gateway, caller, g.request_uuid, endpoint, asked, asked.bounds
     )
-    embedding = Embedding(gateway, caller, g.request_uuid, endpoint, asked, hold)
+    embedding = Embedding(gateway, caller, endpoint, asked, hold)
     return _run(embedding, asked.ignored, embedding.answer)
 
 
@@ -50,7 +50,7 @@ def _start(endpoint: str, generation: GenerationRequest, sink: Sink | None) -> R
     """Hold the request's cost and make its relay."""
     gateway, caller = current_gateway(), guard.caller()
     placed = hold_placement.place(gateway, caller, g.request_uuid, endpoint, generation)
-    return Relay(gateway, caller, g.request_uuid, endpoint, generation, placed, sink)
+    return Relay(gateway, caller, endpoint, generation, placed, sink)
 
 
 def _run(metered: MeteredRequest, ignored: tuple[str, ...], build: Callable[[], bytes]) -> Response:

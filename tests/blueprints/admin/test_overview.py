@@ -134,13 +134,13 @@ def test_upstreams_slots_and_the_line(app_factory: AppFactory, llama: SimulatedL
     slots: SlotScheduler = app.extensions["gateway"].slots
     assert "ready" in pages.words("/admin")
     [upstream] = app.extensions["gateway"].pool.upstreams
-    tickets = [slots.ask(1, f"request{number}") for number in range(upstream.slots + 2)]
+    tickets = [slots.request(1, f"request{number}") for number in range(upstream.slots + 2)]
     wait_for(lambda: slots.occupancy().waiting == 2, "two requests wait")
     words = pages.words("/admin")
     assert f"{upstream.slots} of {upstream.slots}" in words
     assert "2 requests waiting for a slot" in words and upstream.model in words
     for ticket in tickets:
-        slots.give_back(ticket)
+        slots.release(ticket)
     wait_for(lambda: slots.occupancy().waiting == 0, "nobody waits")
     wait_for(lambda: slots.occupancy().taken[upstream.name] == 0, "no slot is taken")
 

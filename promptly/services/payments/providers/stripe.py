@@ -132,7 +132,9 @@ class StripeProvider:
             # A delayed payment that has failed leaves its session as one that is on its way.
             intent = self._api.payment_intent(payment)
             failed = intent.get("status") in FAILED_INTENT
-            return replace(snapshot_of(session), status="failed") if failed else snapshot_of(session)
+            return (
+                replace(snapshot_of(session), status="failed") if failed else snapshot_of(session)
+            )
         if session.get("payment_status") != "paid":
             return snapshot_of(session)
         refunds = tuple(refund_of(item) for item in self._api.refunds_of(payment))

@@ -1,0 +1,250 @@
+"""How a hold follows its running request: shrunk to the prompt, grown ahead of the output, ended.
+
+The hold refresher speaks to PostgreSQL, so a stream waits for it only when its hold is used up.
+"""
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Generator
+from typing import Protocol
+
+from promptly.errors import ServiceUnavailable
+from promptly.gateway import sse
+from promptly.gateway.counts import Counts
+from promptly.services import metering
+from promptly.settings import Settings
+
+NEVER = 2**62
+# How long a stream waits for PostgreSQL to extend its hold before it gives up.
+EXTENSION_SECONDS = 60.0
+
+
+class Waiter(Protocol):
+    """The request that waits for its hold."""
+
+    def wait_for(self, event: threading.Event, seconds: float) -> bool: ...
+
+
+class RunningHold:
+    """The hold of one running request, its counts, and the output limit that follows from both.
+
+    A request consists of one or more subrequests, one after the other: `counts` belong to the
+    current one, `reserved_tokens` is the part of the hold that is not for it (the cost of earlier
+    ones, the prompts of later ones). `request_adjustment` queues this hold for the hold refresher,
+    which moves it to `target_tokens` and calls `on_adjusted`.
+    """
+
+    __slots__ = (
+        "_comment_seconds",
+        "_ended_completion_tokens",
+        "_ended_prompt_tokens",
+        "_quantum",
+        "_request_adjustment",
+        "adjusted",
+        "can_grow",
+        "counts",
+        "ended",
+        "held_tokens",
+        "max_tokens",
+        "next_check_at",
+        "placed",
+        "reserved_tokens",
+        "settled",
+        "subrequests_left",
+        "target_tokens",
+    )
+
+    def __init__(
+        self,
+        placed: metering.Hold,
+        settings: Settings,
+        request_adjustment: Callable[["RunningHold"], None],
+        *,
+        max_tokens: int | None,
+        subrequests: int = 1,
+        reserved_tokens: int = 0,
+    ) -> None:
+        self._quantum = settings.hold_quantum_tokens
+        self._comment_seconds = settings.keepalive_comment_seconds
+        self._request_adjustment = request_adjustment
+        self._ended_prompt_tokens = self._ended_completion_tokens = 0
+        self.placed = placed
+        self.counts = Counts()
+        self.held_tokens = placed.held_tokens
+        self.reserved_tokens = reserved_tokens
+        # The output limit of each subrequest; None without one.
+        self.max_tokens = max_tokens
+        self.subrequests_left = subrequests
+        # The pending adjustment; `adjusted` is set once it is done.
+        self.target_tokens: int | None = None
+        self.adjusted = threading.Event()
+        # False once the balance has nothing left to add.
+        self.can_grow = True
+        # Somebody else has settled or recovered the hold.
+        self.ended = False
+        # The request's settlement has started: its hold must not be adjusted any more.
+        self.settled = False
+        # `keep_ahead` is due at this many completion tokens; 0 until the hold fits the prompt.
+        self.next_check_at = 0
+
+    @property
+    def request_id(self) -> uuid.UUID:
+        return self.placed.request_id
+
+    def total_counts(self) -> tuple[uuid.UUID, int, int]:
+        """Request id, prompt tokens and completion tokens of all subrequests so far."""
+        return (
+            self.request_id,
+            self._ended_prompt_tokens + self.counts.prompt_tokens,
+            self._ended_completion_tokens + self.counts.completion_tokens,
+        )
+
+    def start(self, counts: Counts) -> None:
+        """Count the first subrequest with `counts`."""
+        self.counts = counts
+
+    def start_next(self, counts: Counts, reserved_tokens: int) -> None:
+        """Count the next subrequest with `counts`, of which nothing is known yet."""
+        self._ended_prompt_tokens += self.counts.prompt_tokens
+        self._ended_completion_tokens += self.counts.completion_tokens
+        self.counts = counts
+        self.reserved_tokens = reserved_tokens
+        self.subrequests_left -= 1
+        self.next_check_at = 0
+
+    def limit_output(self, prompt_tokens: int | None, max_tokens: int | None) -> int | None:
+        """Set and return the output limit that upstream is given.
+
+        It is the client's `max_tokens`, or what the balance affords if this hold has all of it:
+        upstream then ends the answer itself, at the balance's last token. `prompt_tokens` is the
+        size of the prompt that is about to run, if it was counted.
+        """
+        placed = self.placed
+        self.max_tokens = max_tokens
+        if placed.has_all and prompt_tokens is not None and self.held_tokens == placed.held_tokens:
+            affordable = self.held_tokens - self.reserved_tokens - prompt_tokens
+            self.max_tokens = affordable if max_tokens is None else min(max_tokens, affordable)
+        return self.max_tokens
+
+    def output_limit(self, prompt_tokens: int) -> int | None:
+        """How many completion tokens the hold covers after a prompt of this size.
+
+        None if upstream stops before, at `max_tokens`.
+        """
+        limit = max(self.held_tokens - self.reserved_tokens - prompt_tokens, 0)
+        return None if self.max_tokens is not None and limit >= self.max_tokens else limit
+
+    def update_limit(self) -> None:
+        """Set where output has to end, and where more has to be requested; idempotent."""
+        if self.counts.prompt_size is None:
+            return
+        limit = self.counts.limit = self.output_limit(self.counts.prompt_size)
+        if limit is None or not self.can_grow:
+            self.next_check_at = NEVER
+        else:
+            self.next_check_at = max(limit - self._quantum // 2, 1)
+
+    def keep_ahead(self) -> None:
+        """Shrink the hold once the prompt's size is known; later, request the next quantum."""
+        if self.counts.prompt_size is None:
+            return
+        if self.next_check_at:
+            self._adjust(self._next_target())
+        else:
+            self.shrink()
+
+    def shrink(self) -> None:
+        """Give back what the prompt, the output so far and a quantum do not need."""
+        self.update_limit()
+        counts = self.counts
+        needed = self.reserved_tokens + (counts.prompt_size or 0) + counts.completion_tokens
+        needed = self._capped(needed + self._quantum)
+        # Keep a small surplus as room for output: a statement costs more than it frees.
+        if self.held_tokens - needed > self._quantum:
+            # Lower our limit first: freed tokens may be taken before we hear back.
+            self.held_tokens = needed
+            self.update_limit()
+            self._adjust(needed)
+
+    def grow(self, waiter: Waiter) -> Generator[bytes, None, bool]:
+        """Wait until the used-up hold covers more output; False when the balance ends here.
+
+        Yields comments for the client. Raises ServiceUnavailable if PostgreSQL does not answer,
+        or if the hold was ended while this process stood still: tokens that nobody holds are not
+        given away.
+        """
+        deadline = time.monotonic() + EXTENSION_SECONDS
+        while self.target_tokens is not None or self._is_used_up():
+            if not self._has_more(self._next_target()):
+                return False
+            yield from self._wait(waiter, deadline)
+        return True
+
+    def cover(
+        self, waiter: Waiter, least_tokens: int, wanted_tokens: int
+    ) -> Generator[bytes, None, bool]:
+        """Wait until at least `least_tokens` are held; False when the balance ends before.
+
+        Requests up to `wanted_tokens` if fewer are held. Yields and raises as `grow` does.
+        """
+        deadline = time.monotonic() + EXTENSION_SECONDS
+        while self.held_tokens < least_tokens:
+            if not self._has_more(wanted_tokens):
+                return False
+            yield from self._wait(waiter, deadline)
+        return True
+
+    def place_again(self) -> None:
+        """Request a hold of the same size in place of one that a crash of PostgreSQL lost."""
+        if self.can_grow and self.target_tokens is None and not self.settled:
+            self._adjust(self.held_tokens)
+
+    def on_adjusted(self, held_tokens: int | None) -> None:
+        """Take in what is held after an adjustment; None if the hold has ended."""
+        target, self.target_tokens = self.target_tokens, None
+        if held_tokens is None:
+            self.can_grow = False
+            self.ended = True
+        else:
+            self.held_tokens = held_tokens
+            self.can_grow = target is None or held_tokens >= target
+        self.update_limit()
+        self.adjusted.set()
+
+    def _adjust(self, target_tokens: int) -> None:
+        self.target_tokens = target_tokens
+        self.adjusted.clear()
+        self.next_check_at = NEVER
+        self._request_adjustment(self)
+
+    def _has_more(self, target_tokens: int) -> bool:
+        """Request a target unless an adjustment is pending; False if there is no more."""
+        if self.target_tokens is None:
+            if self.ended:
+                raise ServiceUnavailable
+            if not self.can_grow:
+                return False
+            self._adjust(target_tokens)
+        return True
+
+    def _wait(self, waiter: Waiter, deadline: float) -> Generator[bytes, None, None]:
+        answered = waiter.wait_for(self.adjusted, self._comment_seconds)
+        if self.target_tokens is not None and time.monotonic() > deadline:
+            raise ServiceUnavailable
+        if not answered:
+            yield sse.KEEPALIVE
+
+    def _is_used_up(self) -> bool:
+        limit = self.counts.limit
+        return limit is not None and limit <= self.counts.completion_tokens
+
+    def _next_target(self) -> int:
+        return self._capped(self.held_tokens + self._quantum)
+
+    def _capped(self, tokens: int) -> int:
+        """`tokens`, but at most the whole cost of the request if the client set a limit."""
+        if self.max_tokens is None:
+            return tokens
+        whole = self.reserved_tokens + (self.counts.prompt_size or 0)
+        return min(tokens, whole + self.max_tokens * self.subrequests_left)
