@@ -51,6 +51,7 @@ def keeper(cuttable: Cuttable, monkeypatch: pytest.MonkeyPatch) -> Iterator[Keep
     made = Keeper(cuttable, replace(settings, request_timeout_seconds=100))
     yield made
     for in_flight in list(made._in_flight.values()):
+        in_flight.hold.settled = True
         made.remove(in_flight)
 
 

@@ -48,6 +48,7 @@ def running(cuttable: Cuttable) -> Iterator[Request]:
     settings: Settings = cuttable.app.extensions["settings"]
     made = Request(cuttable, settings, held=5_000, prompt=100)
     yield made
+    made.hold.settled = True
     made.refresher.remove(made.in_flight)
 
 
