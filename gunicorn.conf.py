@@ -7,6 +7,7 @@ monkey.patch_all()
 
 from importlib import import_module
 from importlib.util import find_spec
+from typing import Any
 
 from promptly.runtime import psycopg_gevent
 from promptly.settings import SettingsError, from_environment
@@ -44,13 +45,13 @@ loglevel = "warning"
 proc_name = "promptly"
 
 
-def on_starting(server):
+def on_starting(server: Any) -> None:
     """Say once what requests cost more for."""
     if find_spec("gunicorn_h1c") is None:
         server.log.warning("gunicorn_h1c is not installed: requests are parsed in Python")
 
 
-def post_worker_init(worker):
+def post_worker_init(worker: Any) -> None:
     """Settle in for a long run, and drain when told to go."""
     import gc
 

@@ -54,8 +54,9 @@ def explain(engine: Engine, statement: Statement) -> dict[str, Any]:
     try:
         cursor = connection.cursor()
         cursor.execute(f"EXPLAIN (FORMAT JSON) {statement.sql}", statement.parameters)
-        plan: dict[str, Any] = cursor.fetchone()[0][0]["Plan"]
-        return plan
+        [[[plan]]] = cursor.fetchall()
+        found: dict[str, Any] = plan["Plan"]
+        return found
     finally:
         connection.close()
 

@@ -7,39 +7,23 @@ the command line finds its embedded services.
 
 import ipaddress
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
 from promptly.packs import Pack, parse_currency, parse_packs, too_cheap
+from promptly.secret import Secret
+
+T = TypeVar("T")
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 ADMIN_CIDRS = "100.64.0.0/10,127.0.0.1/32,::1/128,172.16.0.0/12"
 PACKS = "starter:5000000:50,standard:25000000:200,pro:100000000:600"
-
-
-class Secret(str):
-    """A string that shows itself only when asked for by `reveal()`."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "Secret('***')" if self else "Secret('')"
-
-    def __str__(self) -> str:
-        return "***" if self else ""
-
-    def __format__(self, specification: str) -> str:
-        return format(str(self), specification)
-
-    def reveal(self) -> str:
-        """The value itself."""
-        return str.__str__(self)
 
 
 class SettingsError(Exception):
@@ -59,7 +43,7 @@ def secret(value: str) -> Secret:
     return Secret(value.strip())
 
 
-def integer(minimum: int, maximum: int = 2**53) -> Any:
+def integer(minimum: int, maximum: int = 2**53) -> Callable[[str], int]:
     def parse(value: str) -> int:
         try:
             number = int(value.strip().replace("_", ""))
@@ -81,7 +65,7 @@ def boolean(value: str) -> bool:
     raise ValueError("must be true or false")
 
 
-def choice(*words: str) -> Any:
+def choice(*words: str) -> Callable[[str], str]:
     def parse(value: str) -> str:
         word = value.strip().lower()
         if word not in words:
@@ -154,11 +138,14 @@ def long_secret(value: str) -> Secret:
     return Secret(value.strip())
 
 
-def setting(parse: Any, default: str | None = None) -> Any:
-    """A field whose variable is read by `parse`; without a default it must be set."""
+def setting(parse: Callable[[str], T], default: str | None = None) -> T:
+    """Declare a field whose variable is read by `parse`; without a default it must be set.
+
+    To type checkers the field has the type that `parse` returns.
+    """
     metadata = {"parse": parse, "default": default}
     if default is None:
-        return field(metadata=metadata)
+        return cast(T, field(metadata=metadata))
     return field(default_factory=lambda: parse(default), metadata=metadata)
 
 

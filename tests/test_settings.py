@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from promptly.settings import Secret, Settings, SettingsError, from_environment
+from promptly.secret import Secret
+from promptly.settings import Settings, SettingsError, from_environment
 from tests.support.servers import VARIABLES
 
 
@@ -62,6 +63,8 @@ def test_an_empty_variable_means_its_default() -> None:
 def test_values(name: str, text: str, value: object) -> None:
     found = getattr(built(**{name: text}), name.lower())
     revealed = found.reveal() if isinstance(found, Secret) else found
+    if isinstance(found, tuple):
+        revealed = tuple(item.reveal() if isinstance(item, Secret) else item for item in found)
     assert revealed == value
 
 
@@ -93,10 +96,7 @@ def test_secrets_do_not_show_themselves() -> None:
     shown = f"{settings} {settings!r} {settings.llama_api_key} {settings.key_pepper!r}"
     for private in ("very-secret", "whsec_", VARIABLES["KEY_PEPPER"]):
         assert private not in shown
-    assert f"{settings.key_pepper:>5}" == "  ***"
     assert settings.llama_api_key.reveal() == "very-secret"
-    assert (str(Secret("")), repr(Secret(""))) == ("", "Secret('')")
-    assert not Secret("")
 
 
 def test_every_secret_is_of_the_type_that_hides_itself() -> None:

@@ -20,8 +20,9 @@ from promptly.clients import smtp
 from promptly.extensions import db
 from promptly.runtime.database import HOT_POOL_SIZE, engine_options
 from promptly.runtime.redis_client import TIMEOUTS
+from promptly.secret import Secret
 from promptly.services.mail import outbox
-from promptly.settings import Secret, Settings
+from promptly.settings import Settings
 
 OLDEST_POSTGRESQL = 150000
 UPSTREAM_TIMEOUT = urllib3.Timeout(connect=3, read=5)
@@ -151,8 +152,9 @@ def secrets(settings: Settings) -> Iterator[Finding]:
     if settings.gateway_secret_key == settings.key_pepper:
         yield Finding("Secrets", "error", "GATEWAY_SECRET_KEY and KEY_PEPPER must differ")
     for name in ("gateway_secret_key", "key_pepper", "admin_key"):
-        value: Secret = getattr(settings, name)
-        if value and (len(value) < 24 or len(set(value.reveal())) < 10):
+        secret: Secret = getattr(settings, name)
+        value = secret.reveal()
+        if value and (len(value) < 24 or len(set(value)) < 10):
             advice = "is easy to guess: make one with 'openssl rand -base64 32'"
             yield Finding("Secrets", "error", f"{name.upper()} {advice}")
     if not settings.admin_key:

@@ -13,7 +13,8 @@ from urllib.parse import quote
 import requests
 
 from promptly.clients.provider_errors import ProviderNotFound, ProviderRefused, ProviderUnavailable
-from promptly.settings import Secret, Settings
+from promptly.secret import Secret
+from promptly.settings import Settings
 
 Json = dict[str, Any]
 

@@ -17,7 +17,7 @@ import orjson
 import urllib3
 
 from promptly.clients.readiness import Readiness
-from promptly.settings import Secret
+from promptly.secret import Secret
 
 RECEIVE_BYTES = 16 * 1024
 BUSY_BYTES = 4 * 1024

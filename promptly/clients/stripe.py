@@ -14,7 +14,8 @@ from stripe.params import RefundCreateParams
 from stripe.params.checkout import SessionCreateParams, SessionListParams
 
 from promptly.clients.provider_errors import ProviderNotFound, ProviderRefused, ProviderUnavailable
-from promptly.settings import Secret, Settings
+from promptly.secret import Secret
+from promptly.settings import Settings
 
 T = TypeVar("T")
 Json = dict[str, Any]

@@ -11,7 +11,7 @@ from werkzeug.test import TestResponse
 
 from promptly.extensions import db
 from promptly.models import WebhookEvent
-from promptly.settings import Secret
+from promptly.secret import Secret
 from tests.conftest import AppFactory
 from tests.invariants.test_keys_stay_secret import everything_in, everything_in_redis
 from tests.support.races import together

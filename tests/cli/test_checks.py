@@ -6,7 +6,8 @@ from ipaddress import ip_network
 import pytest
 
 from promptly.cli import checks
-from promptly.settings import Secret, Settings
+from promptly.secret import Secret
+from promptly.settings import Settings
 from tests.support.servers import make_settings
 
 KEY = Secret("a-key-of-some-length-0123456789")

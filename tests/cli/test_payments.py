@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from promptly.settings import Secret
+from promptly.secret import Secret
 from sandbox.btcpay import SimulatedBTCPay
 from sandbox.stripe import SimulatedStripe
 from tests.cli.test_commands import answer, flask

@@ -7,7 +7,7 @@ import redis
 
 from promptly import proxies
 from promptly.cli import proxy_checks
-from promptly.settings import Secret
+from promptly.secret import Secret
 from tests.conftest import AppFactory
 from tests.support.servers import make_settings
 

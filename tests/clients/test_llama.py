@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from promptly.clients.llama import LlamaClient, LlamaError, LlamaStream
-from promptly.settings import Secret
+from promptly.secret import Secret
 from sandbox.llama import SimulatedLlama
 from sandbox.ports import free_port
 from tests.blueprints.v1.client import CHAT, sim

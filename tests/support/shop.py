@@ -9,6 +9,7 @@ from sqlalchemy import text
 from werkzeug.serving import make_server
 
 from promptly.extensions import db
+from promptly.secret import Secret
 from promptly.services.ledger import verification
 from promptly.services.ledger.verification import Difference
 from promptly.services.payments import (
@@ -19,7 +20,7 @@ from promptly.services.payments import (
     reconciliation,
     webhook_handler,
 )
-from promptly.settings import Secret, Settings
+from promptly.settings import Settings
 from promptly.transactions import transaction
 from sandbox.btcpay import SimulatedBTCPay
 from sandbox.stripe import SimulatedStripe

@@ -8,7 +8,7 @@ from typing import Any
 
 import stripe
 
-from promptly.settings import Secret
+from promptly.secret import Secret
 
 STRIPE_SECRET = "whsec_test_0123456789"
 BTCPAY_SECRET = "btcpay-secret-0123456789"

@@ -6,7 +6,7 @@ import hmac
 import email_validator
 
 from promptly.errors import InvalidRequest
-from promptly.settings import Secret
+from promptly.secret import Secret
 
 # Private networks do deliver mail at .local or .internal; only the shape is checked here.
 email_validator.SPECIAL_USE_DOMAIN_NAMES.clear()

@@ -10,8 +10,8 @@ from sqlalchemy import func, select, update
 from promptly.errors import InvalidRequest, NotFound
 from promptly.extensions import db
 from promptly.models import ApiKey, User
+from promptly.secret import Secret
 from promptly.services.accounts import key_format
-from promptly.settings import Secret
 
 MOST_KEYS = 50
 LONGEST_NAME = 60

@@ -6,7 +6,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from promptly.settings import Secret
+from promptly.secret import Secret
 from sandbox.btcpay import SimulatedBTCPay
 from sandbox.stripe import SimulatedStripe
 from tests.blueprints.admin.panel import Panel

@@ -7,8 +7,8 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from promptly.secret import Secret
 from promptly.services import audit
-from promptly.settings import Secret
 from promptly.transactions import transaction
 from tests.blueprints.admin.conftest import ADMIN_KEY
 from tests.conftest import AppFactory

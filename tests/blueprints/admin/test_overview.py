@@ -14,10 +14,10 @@ from promptly.blueprints.admin.overview_charts import GROUPS
 from promptly.gateway.slot_scheduler import SlotScheduler
 from promptly.models import PaymentCase
 from promptly.openapi.account import Outcome
+from promptly.secret import Secret
 from promptly.services import audit
 from promptly.services.ledger import ledger
 from promptly.services.usage import rollups, statistics
-from promptly.settings import Secret
 from promptly.transactions import transaction
 from sandbox.llama import SimulatedLlama
 from tests.blueprints.admin.conftest import ADMIN_KEY

@@ -10,8 +10,8 @@ from werkzeug.test import TestResponse
 
 from promptly.blueprints.admin import sessions, sign_in
 from promptly.blueprints.admin.sessions import PanelSession
+from promptly.secret import Secret
 from promptly.services import audit
-from promptly.settings import Secret
 from promptly.transactions import transaction
 from tests.blueprints.admin.conftest import ADMIN_KEY, NAVIGATION, token_of
 from tests.conftest import AppFactory

@@ -14,8 +14,8 @@ from promptly.blueprints.purchases.purchases import WAITS
 from promptly.clock import utcnow
 from promptly.models.payments import ORDER_STATES
 from promptly.packs import Pack
+from promptly.secret import Secret
 from promptly.services.payments import customer_view
-from promptly.settings import Secret
 from promptly.transactions import transaction
 from tests.support import factories
 from tests.support.servers import make_settings

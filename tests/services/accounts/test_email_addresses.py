@@ -1,8 +1,8 @@
 import pytest
 
 from promptly.errors import InvalidRequest
+from promptly.secret import Secret
 from promptly.services.accounts import email_addresses
-from promptly.settings import Secret
 
 
 @pytest.mark.parametrize(

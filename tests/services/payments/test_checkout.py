@@ -29,7 +29,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def pages(shop: Shop) -> int:
     """How many pages there are at both providers."""
-    return len(shop.stripe.snapshot()) + len(shop.btcpay.snapshot())
+    return len(shop.stripe.truth()) + len(shop.btcpay.truth())
 
 
 def fault(shop: Shop, method: str, **values: object) -> None:
@@ -267,10 +267,10 @@ def test_a_page_whose_answer_got_lost_is_paid_all_the_same(shop: Shop, method: s
     end_faults(shop)
     shop.rows("UPDATE orders SET leased_until = NULL")
     if method == "stripe":
-        shop.stripe.pay(shop.stripe.snapshot()[0]["session_id"])
+        shop.stripe.pay(shop.stripe.truth()[0]["session_id"])
         shop.stripe.wait_until_quiet()
     else:
-        shop.btcpay.pay(shop.btcpay.snapshot()[0]["invoice_id"])
+        shop.btcpay.pay(shop.btcpay.truth()[0]["invoice_id"])
         shop.btcpay.wait_until_quiet()
     shop.work()
     assert shop.history(user_id) == ["paid"]
