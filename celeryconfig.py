@@ -1,7 +1,7 @@
-"""Celery: queues, routes, the beat schedule, and what keeps tasks safe and callers quick.
+"""Celery: queues, routes, the beat schedule, and options for safe tasks and fast callers.
 
-Every task may run twice and at any time: rows decide what is done, messages only hint. The
-broker's address is set by `create_app`, from REDIS_URL.
+Every task is idempotent and may run at any time: rows decide what is done, messages are only
+hints. `create_app` sets the broker's address from REDIS_URL.
 """
 
 import logging
@@ -13,13 +13,13 @@ from kombu.exceptions import OperationalError
 
 from promptly.runtime import kombu_redis
 
-# A dead worker's message comes back after this; task limits stay below it.
+# A dead worker's message is redelivered after this; task time limits stay below it.
 VISIBILITY_TIMEOUT_SECONDS = 300
 
 kombu_redis.install()
 
 broker_connection_retry_on_startup = True
-# However long Redis is away.
+# Retry for as long as Redis is down.
 broker_connection_max_retries = None
 broker_transport_options = {
     "visibility_timeout": VISIBILITY_TIMEOUT_SECONDS,
@@ -27,7 +27,7 @@ broker_transport_options = {
     # A broker that hangs must not hold up a web request for longer than this.
     "socket_timeout": 0.5,
     "socket_connect_timeout": 0.5,
-    # Whoever queues a task does not wait for a broker that is away: the row's sweep will do.
+    # Callers do not wait for an unreachable broker: a sweep finds the row later.
     "max_retries": 0,
     "interval_start": 0,
     "interval_step": 0,
@@ -127,18 +127,18 @@ beat_schedule = {
 
 @setup_logging.connect
 def keep_logging(**_: object) -> None:
-    """Leave logging as `create_app` has set it up: Celery would let through warnings only.
+    """Keep the logging set up by `create_app`: Celery would pass warnings only.
 
-    Of Celery's own lines the two for each task say nothing that the tasks do not say better.
+    Celery's own two lines per task are suppressed: the tasks log the same with more detail.
     """
     logging.getLogger("celery").setLevel(logging.WARNING)
 
 
 @worker_ready.connect
 def reconcile_at_start(sender: Any, **_: object) -> None:
-    """Look for what happened to payments while no worker was there."""
+    """Reconcile payments that changed while no worker was running."""
     try:
         sender.app.send_task("promptly.tasks.payments.reconcile", retry=False)
     except (OperationalError, OSError):
-        # Redis is away: beat asks for the same within ten minutes.
+        # Redis is down: beat queues the same task within ten minutes.
         logging.getLogger(__name__).warning("payments are reconciled later")

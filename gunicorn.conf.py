@@ -1,6 +1,6 @@
-"""gunicorn: gevent workers that stream, and drain on SIGTERM."""
+"""gunicorn: gevent workers that stream responses and drain on SIGTERM."""
 
-# First of all: whatever is imported after this waits cooperatively.
+# Must come first: modules imported after this wait cooperatively.
 from gevent import monkey
 
 monkey.patch_all()
@@ -20,25 +20,25 @@ except SettingsError as problem:
 psycopg_gevent.install(settings.database_timeout_seconds)
 
 if settings.takes_stripe:
-    # Once, before the workers: it takes a second and 30 MB that they then share.
+    # Import once before forking: it takes a second and 30 MB, which the workers then share.
     import_module("promptly.clients.stripe")
 
 bind = f"{settings.gateway_bind}:{settings.gateway_port}"
 workers = settings.web_concurrency
 worker_class = "promptly.runtime.gunicorn_worker.Worker"
 worker_connections = 4000
-# The one in C where it is installed, which on Linux takes a compiler; else gunicorn's own.
+# The parser in C if installed (on Linux that needs a compiler), otherwise gunicorn's own.
 http_parser = "auto"
 control_socket_disable = True
-# Longer than a proxy in front keeps its connections, so that none is closed under a request.
+# Longer than a proxy in front keeps idle connections, so that none closes during a request.
 keepalive = 75
-# A worker that is silent for so long hangs; streams keep their worker alive, not silent.
+# A worker silent for this long is hung; streams do not silence their worker.
 timeout = 60
 graceful_timeout = settings.graceful_timeout_seconds
-# Headers only; bodies are bounded by the application.
+# For headers only; the application bounds bodies.
 limit_request_line = 8190
 limit_request_field_size = 16380
-# promptly writes one line of its own for each request; gunicorn's would hold the query.
+# promptly logs its own line per request; gunicorn's would contain the query.
 accesslog = None
 errorlog = "-"
 loglevel = "warning"
@@ -46,18 +46,18 @@ proc_name = "promptly"
 
 
 def on_starting(server: Any) -> None:
-    """Say once what requests cost more for."""
+    """Warn once if the slower HTTP parser is in use."""
     if find_spec("gunicorn_h1c") is None:
         server.log.warning("gunicorn_h1c is not installed: requests are parsed in Python")
 
 
 def post_worker_init(worker: Any) -> None:
-    """Settle in for a long run, and drain when told to go."""
+    """Tune garbage collection for a long run, and start the greenlet that drains on shutdown."""
     import gc
 
     import gevent
 
-    # What is loaded stays: the collector need not look at it again, nor come by so often.
+    # Loaded objects stay for good: exclude them from collection, and collect less often.
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)

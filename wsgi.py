@@ -1,4 +1,4 @@
-"""What gunicorn, Celery and the flask command load: the application and its task queue."""
+"""Entry point of gunicorn, Celery and the flask command: the application and its task queue."""
 
 import sys
 

@@ -1,7 +1,7 @@
 """Alembic's environment: the application's engine, with timeouts.
 
-A migration that cannot get its lock gives up after seconds instead of standing in the queue
-of a busy table and holding up every request behind it.
+A migration that cannot get its lock gives up after seconds: waiting for the lock of a busy table
+would block every request behind it.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ STATEMENT_TIMEOUT = "60s"
 
 
 def include_name(name: str | None, kind: str, parents: Any) -> bool:
-    """Leave out the monthly partitions: the task that maintains usage events makes them."""
+    """Exclude the monthly partitions, which the task that maintains usage events creates."""
     return not (kind == "table" and name is not None and name.startswith("usage_events_"))
 
 
@@ -36,7 +36,7 @@ def run() -> None:
         with context.begin_transaction():
             connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
             connection.execute(text(f"SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT}'"))
-            # Two deploys at once: the second waits here, then finds nothing to do.
+            # With two concurrent deploys the second waits here, then finds nothing to do.
             connection.execute(text("SELECT pg_advisory_xact_lock(724102)"))
             context.run_migrations()
 

@@ -1,4 +1,4 @@
-"""The application factory: reads like a table of contents."""
+"""The application factory."""
 
 from datetime import timedelta
 
@@ -13,7 +13,7 @@ from promptly.settings import Settings
 
 
 def create_app(settings: Settings) -> Flask:
-    """Build the application for these settings; it connects to nothing yet."""
+    """Build the application for these settings; opens no connection yet."""
     app = Flask("promptly", template_folder="../templates", static_folder="../static")
     app.extensions["settings"] = settings
     app.config.from_mapping(flask_configuration(settings))
@@ -33,10 +33,10 @@ def create_app(settings: Settings) -> Flask:
 
 
 def flask_configuration(settings: Settings) -> dict[str, object]:
-    """What Flask and its extensions read of the settings."""
+    """Map the settings to the configuration of Flask and its extensions."""
     return {
         "SECRET_KEY": settings.gateway_secret_key.reveal(),
-        # Forms only: the bodies of /v1 are read and bounded by the gateway itself.
+        # For forms only: the gateway reads and bounds the bodies of /v1 itself.
         "MAX_CONTENT_LENGTH": 256 * 1024,
         "TRUSTED_HOSTS": list(settings.trusted_hosts) or None,
         "PERMANENT_SESSION_LIFETIME": timedelta(days=30),
@@ -45,7 +45,7 @@ def flask_configuration(settings: Settings) -> dict[str, object]:
         "SESSION_COOKIE_SAMESITE": "Lax",
         "SQLALCHEMY_DATABASE_URI": settings.database_url,
         "SQLALCHEMY_ENGINE_OPTIONS": database.engine_options(settings),
-        # The blueprints of pages ask for their checks themselves; /v1 pays for none.
+        # Page blueprints call `csrf.protect()` themselves; /v1 skips the check and its cost.
         "WTF_CSRF_CHECK_DEFAULT": False,
         "RATELIMIT_STORAGE_URI": redis_client.limiter_uri(settings.redis_url),
         "RATELIMIT_STORAGE_OPTIONS": redis_client.TIMEOUTS,

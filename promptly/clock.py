@@ -1,8 +1,8 @@
-"""The one source of wall-clock time, so that tests can set it."""
+"""Wall-clock time, in one place so that tests can set it."""
 
 from datetime import UTC, datetime
 
 
 def utcnow() -> datetime:
-    """The present moment, with time zone UTC."""
+    """Return the current time as an aware datetime in UTC."""
     return datetime.now(UTC)

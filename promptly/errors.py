@@ -1,4 +1,4 @@
-"""Every error that promptly raises on purpose.
+"""The errors that promptly raises deliberately, with their HTTP status and type or code.
 
     PromptlyError                    500  server_error
     ├── InvalidRequest               400  invalid_request_error
@@ -23,14 +23,14 @@
     │   └── ServiceUnavailable       503  code service_unavailable
     └── UpstreamTimeout              504  code timeout
 
-The shape and the codes are those that OpenAI's SDKs turn into exceptions of their own.
+Shape and codes follow OpenAI's API, so that its SDKs map them to their own exceptions.
 """
 
 from typing import Any, ClassVar
 
 
 class PromptlyError(Exception):
-    """Base of the tree; `message` is written for the client and holds nothing private."""
+    """Base class; `message` is shown to the client and must contain nothing private."""
 
     status: ClassVar[int] = 500
     type: ClassVar[str] = "server_error"
@@ -52,7 +52,7 @@ class PromptlyError(Exception):
         super().__init__(self.message)
 
     def body(self) -> dict[str, Any]:
-        """The error object of OpenAI's API."""
+        """Return the response body, in the shape of OpenAI's API."""
         return {
             "error": {
                 "message": self.message,
@@ -63,7 +63,7 @@ class PromptlyError(Exception):
         }
 
     def headers(self) -> dict[str, str]:
-        """Headers that tell clients whether and when to try again."""
+        """Return the headers that control the client's retries."""
         if self.retry_after_seconds is None:
             return {}
         return {"retry-after": str(self.retry_after_seconds)}
@@ -84,7 +84,7 @@ class UnsupportedParameter(InvalidRequest):
 
 class ContextLengthExceeded(InvalidRequest):
     code = "context_length_exceeded"
-    # Upstream's figures, where it gave them.
+    # As reported by upstream; None if it gave no figures.
     prompt_tokens: int | None = None
     n_ctx: int | None = None
 
@@ -122,14 +122,14 @@ class InsufficientQuota(PromptlyError):
     code = "insufficient_quota"
 
     def headers(self) -> dict[str, str]:
-        # SDKs would otherwise knock again and again on an empty balance.
+        # Keep SDKs from retrying against an empty balance.
         return {"x-should-retry": "false"}
 
 
 class NotFound(PromptlyError):
     status = 404
     type = "invalid_request_error"
-    message = "There is nothing at this address."
+    message = "The requested resource does not exist."
 
 
 class UnknownURL(NotFound):
@@ -138,7 +138,7 @@ class UnknownURL(NotFound):
 
 class UnsupportedEndpoint(NotFound):
     code = "unsupported_endpoint"
-    message = "No model server of this service serves this endpoint."
+    message = "This service has no model server for this endpoint."
 
 
 class RateLimited(PromptlyError):
@@ -155,7 +155,7 @@ class TokensReserved(RateLimited):
 class UpstreamError(PromptlyError):
     status = 502
     code = "upstream_error"
-    message = "The model server failed while it answered."
+    message = "The model server failed while answering."
 
 
 class PaymentRefused(PromptlyError):
@@ -177,7 +177,7 @@ class UpstreamUnavailable(Unavailable):
 
 class PaymentUnavailable(Unavailable):
     message = (
-        "The payment provider does not answer. Nothing was charged. Please try again in a minute."
+        "The payment provider is not responding. Nothing was charged. Please try again in a minute."
     )
 
 
@@ -188,7 +188,7 @@ class QueueFull(Unavailable):
 
 class ServiceUnavailable(Unavailable):
     code = "service_unavailable"
-    message = "The service is interrupted for a moment. Please try again shortly."
+    message = "The service is temporarily unavailable. Please try again shortly."
 
 
 class UpstreamTimeout(PromptlyError):
@@ -197,5 +197,5 @@ class UpstreamTimeout(PromptlyError):
     message = "The model server did not answer in time."
 
     def headers(self) -> dict[str, str]:
-        # Another try would take as long, and cost as much.
+        # A retry would take as long and cost as much.
         return {"x-should-retry": "false"}

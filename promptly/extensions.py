@@ -1,4 +1,4 @@
-"""Flask extensions, unbound; `create_app` binds them to a configuration."""
+"""Flask extensions, unbound; `create_app` binds them to the application."""
 
 from flask import request
 from flask_limiter import Limiter
@@ -11,7 +11,7 @@ from promptly.proxies import client_address
 
 
 class PageLimiter(Limiter):
-    """Flask-Limiter for pages; /v1 counts its requests itself and pays for no second look."""
+    """Flask-Limiter for pages only: the gateway limits /v1 itself, which saves a second check."""
 
     def _check_request_limit(
         self, callable_name: str | None = None, in_middleware: bool = True

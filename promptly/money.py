@@ -1,12 +1,12 @@
-"""Amounts of money: integers in the minor unit of a currency, cents for US dollars.
+"""Amounts of money: integers in the currency's minor unit, cents for US dollars.
 
-Only currencies with a known smallest charge can be sold in.
+Only currencies with a known minimum charge are supported.
 """
 
 import re
 
-# What Stripe charges at least, in minor units; judged after conversion to the currency that the
-# Stripe account settles in, so a price just above may still be refused.
+# Stripe's minimum charge, in minor units. Stripe applies it after conversion to the account's
+# settlement currency, so it may still refuse a price just above.
 MINIMUM_CHARGE = {
     "AUD": 50,
     "CAD": 50,
@@ -30,12 +30,12 @@ _DECIMAL = re.compile(r"([0-9]{1,15})(?:\.([0-9]{1,18}))?")
 
 
 def decimals(currency: str) -> int:
-    """How many decimal places the currency has."""
+    """Number of decimal places of the currency."""
     return 0 if currency in _WITHOUT_MINOR_UNIT else 2
 
 
 def decimal_text(amount_minor: int, currency: str) -> str:
-    """An amount as a decimal number: 200 US cents are `2.00`."""
+    """Format an amount as a decimal number: 200 US cents as `2.00`."""
     places = decimals(currency)
     if places == 0:
         return str(amount_minor)
@@ -44,7 +44,7 @@ def decimal_text(amount_minor: int, currency: str) -> str:
 
 
 def parse_decimal(text: str, currency: str) -> int:
-    """The minor units of a decimal number; raises ValueError if there is a part of one left."""
+    """Parse a decimal number into minor units; raises ValueError if malformed or too precise."""
     match = _DECIMAL.fullmatch(text)
     if match is None:
         raise ValueError("not a decimal number")
@@ -56,7 +56,7 @@ def parse_decimal(text: str, currency: str) -> int:
 
 
 def shown(amount_minor: int, currency: str) -> str:
-    """An amount as people read it: `$2.00`, `2.00 CHF`."""
+    """Format an amount for display: `$2.00`, `2.00 CHF`."""
     number = decimal_text(amount_minor, currency)
     sign = _SIGNS.get(currency)
     return f"{number} {currency}" if sign is None else f"{sign}{number}"

@@ -1,4 +1,4 @@
-"""What can be bought: packs of tokens and their prices, from the settings PACKS, PACKS_CURRENCY."""
+"""Packs of tokens on sale and their prices, from the settings PACKS and PACKS_CURRENCY."""
 
 import re
 from dataclasses import dataclass
@@ -13,21 +13,21 @@ NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 
 @dataclass(frozen=True)
 class Pack:
-    """So many tokens for so much money, in minor units of the currency all packs are sold in."""
+    """A number of tokens at a price, in minor units of the one currency of all packs."""
 
     name: str
     tokens: int
     amount_minor: int
 
     def price(self, currency: str) -> str:
-        """The price as it is shown."""
+        """Format the price for display."""
         return money.shown(self.amount_minor, currency)
 
 
 def parse_packs(text: str) -> tuple[Pack, ...]:
-    """Packs written as `name:tokens:price`, separated by commas, the price in minor units.
+    """Parse comma-separated packs `name:tokens:price`, the price in minor units.
 
-    Raises ValueError naming the pack that is wrong.
+    Raises ValueError saying which pack is wrong.
     """
     packs = tuple(_parse_one(item.strip()) for item in text.split(",") if item.strip())
     names = [pack.name for pack in packs]
@@ -54,7 +54,7 @@ def _parse_one(item: str) -> Pack:
 
 
 def parse_currency(text: str) -> str:
-    """The code of a currency that can be sold in; raises ValueError."""
+    """Parse the code of a supported currency; raises ValueError for any other."""
     code = text.strip().upper()
     if code not in money.MINIMUM_CHARGE:
         raise ValueError(f"must be one of {', '.join(sorted(money.MINIMUM_CHARGE))}")
@@ -62,7 +62,7 @@ def parse_currency(text: str) -> str:
 
 
 def too_cheap(packs: tuple[Pack, ...], currency: str) -> str | None:
-    """What is wrong with prices that the card provider would refuse; None if nothing is."""
+    """Name the packs priced below the smallest charge by card; None if there are none."""
     minimum = money.MINIMUM_CHARGE[currency]
     found = [pack.name for pack in packs if pack.amount_minor < minimum]
     if not found:

@@ -1,7 +1,7 @@
-"""Where a request comes from, behind exactly the configured number of proxies.
+"""The client's address, behind exactly the configured number of proxies.
 
 Also counts how many forwarded addresses page requests carry, so that `flask doctor` can compare
-that with TRUSTED_PROXY_HOPS. The count goes to Redis once a minute per process, never below /v1.
+that with TRUSTED_PROXY_HOPS. Each process writes a count to Redis once a minute, never for /v1.
 """
 
 import ipaddress
@@ -16,7 +16,7 @@ from promptly.settings import Settings
 
 HOP_COUNTS_KEY = "promptly:forwarded"
 RECORD_EVERY_SECONDS = 60
-# More than TRUSTED_PROXY_HOPS allows; beyond it the exact number does not matter.
+# One above the maximum of TRUSTED_PROXY_HOPS; larger counts need no distinction.
 MAX_COUNTED_HOPS = 11
 
 
@@ -52,7 +52,7 @@ def client_network() -> str:
 
 
 def client_address() -> str:
-    """The address that limits count; the peer's own if the proxies forwarded too few."""
+    """The client's address for rate limits; the peer's if the proxies forwarded too few."""
     settings: Settings = current_app.extensions["settings"]
     peer = request.environ.get("REMOTE_ADDR") or "local"
     forwarded = request.environ.get("HTTP_X_FORWARDED_FOR")
@@ -74,7 +74,7 @@ def record_hop_count() -> None:
 
 
 def recent_hop_counts(client: redis.Redis, within_seconds: int = 24 * 3600) -> set[int]:
-    """The numbers of forwarded addresses that requests carried in the last `within_seconds`."""
+    """Return the distinct counts of forwarded addresses seen in the last `within_seconds`."""
     found: dict[bytes, bytes] = client.hgetall(HOP_COUNTS_KEY)  # type: ignore[assignment]
     since = time.time() - within_seconds
     return {int(count) for count, moment in found.items() if int(moment) >= since}

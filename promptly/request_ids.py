@@ -1,4 +1,4 @@
-"""Request ids: UUIDs of version 7, so that rows made in order lie in order on disk."""
+"""Request ids: UUIDs of version 7, so that rows created in order are adjacent on disk."""
 
 import os
 import time
@@ -8,7 +8,7 @@ PUBLIC_PREFIX = "req_"
 
 
 def new_request_id() -> uuid.UUID:
-    """A new id whose first 48 bits are the present Unix time in milliseconds (RFC 9562)."""
+    """Return a new id whose first 48 bits are the Unix time in milliseconds (RFC 9562)."""
     milliseconds = time.time_ns() // 1_000_000
     noise = int.from_bytes(os.urandom(10))
     number = (milliseconds << 80) | noise
@@ -18,12 +18,12 @@ def new_request_id() -> uuid.UUID:
 
 
 def public_id(request_id: uuid.UUID) -> str:
-    """The id as clients see it: `req_` and 32 hexadecimal digits."""
+    """Format the id as clients see it: `req_` and 32 hexadecimal digits."""
     return PUBLIC_PREFIX + request_id.hex
 
 
 def parse_id(text: str) -> uuid.UUID | None:
-    """The id that `public_id` wrote, or None if the text is none."""
+    """Parse an id written by `public_id`, with or without its prefix; None if malformed."""
     digits = text.removeprefix(PUBLIC_PREFIX)
     if len(digits) != 32:
         return None
@@ -34,5 +34,5 @@ def parse_id(text: str) -> uuid.UUID | None:
 
 
 def started_at_ms(request_id: uuid.UUID) -> int:
-    """When the request began, in milliseconds of Unix time."""
+    """Start time of the request, in milliseconds of Unix time."""
     return request_id.int >> 80

@@ -1,8 +1,8 @@
-"""Settings: one frozen, typed object, and the only reader of the environment.
+"""Settings: one frozen, typed object, read from the environment in this module only.
 
-Every field is one variable of the same name in capitals. Values come, strongest first, from
-the environment, from `.env`, and from `.promptly/runtime.env`, which `make run` writes so that
-the command line finds its embedded services.
+Each field is a variable of the same name in capitals. Sources, in order of precedence: the
+environment, `.env`, and `.promptly/runtime.env`, which `make run` writes so that the command
+line finds its embedded services.
 """
 
 import ipaddress
@@ -27,7 +27,7 @@ PACKS = "starter:5000000:50,standard:25000000:200,pro:100000000:600"
 
 
 class SettingsError(Exception):
-    """Some variables are missing or wrong; `problems` names each of them."""
+    """Missing or invalid variables; `problems` has one message for each."""
 
     def __init__(self, problems: list[str]) -> None:
         self.problems = problems
@@ -115,7 +115,7 @@ def network_list(value: str) -> tuple[Network, ...]:
 
 def database_url(value: str) -> str:
     value = value.strip()
-    # Hosting platforms hand out the short scheme, which SQLAlchemy no longer knows.
+    # Hosting platforms use the short scheme, which SQLAlchemy no longer accepts.
     if value.startswith("postgres://"):
         value = "postgresql://" + value.removeprefix("postgres://")
     if value.startswith("postgresql://"):
@@ -165,7 +165,7 @@ class Settings:
     key_pepper: Secret = setting(long_secret)
     admin_key: Secret = setting(secret, "")
 
-    # The web side
+    # Web server
     base_url: str = setting(url, "http://127.0.0.1:8503")
     gateway_bind: str = setting(text, "127.0.0.1")
     gateway_port: int = setting(integer(1, 65535), "8503")
@@ -199,7 +199,8 @@ class Settings:
 
     # Metering
     hold_quantum_tokens: int = setting(integer(16), "1024")
-    # Below the silence after which a process counts as dead for its accounts' limits.
+    # Below SILENT_SECONDS of services/metering/holds.py, after which a process counts as dead for
+    # its accounts' limits.
     checkpoint_seconds: int = setting(integer(1, 5), "3")
     usage_retention_days: int = setting(integer(0), "0")
 
@@ -215,7 +216,7 @@ class Settings:
     database_timeout_seconds: int = setting(integer(1, 300), "5")
     graceful_timeout_seconds: int = setting(integer(1), "60")
 
-    # What is sold, and the two ways to pay; a provider that is not wholly configured is off
+    # Packs on sale and the two payment providers; a partly configured provider is off
     packs: tuple[Pack, ...] = setting(parse_packs, PACKS)
     packs_currency: str = setting(parse_currency, "USD")
     stripe_secret_key: Secret = setting(secret, "")
@@ -229,23 +230,23 @@ class Settings:
 
     @property
     def stripe_is_live(self) -> bool:
-        """Whether the Stripe key is for real money: secret and restricted keys both say so."""
+        """Whether the Stripe key, secret or restricted, is a live key and charges real money."""
         return self.stripe_secret_key.reveal().startswith(("sk_live_", "rk_live_"))
 
     @property
     def takes_stripe(self) -> bool:
-        """Whether cards are offered; without the webhooks' secret they are not."""
+        """Whether cards are offered, which also requires the webhook secret."""
         return bool(self.stripe_secret_key and self.stripe_webhook_secret)
 
     @property
     def takes_btcpay(self) -> bool:
-        """Whether Bitcoin is offered; without the webhooks' secret it is not."""
+        """Whether Bitcoin is offered, which also requires the webhook secret."""
         needed = (self.btcpay_url, self.btcpay_api_key, self.btcpay_store_id)
         return all(needed) and bool(self.btcpay_webhook_secret)
 
     @classmethod
     def from_mapping(cls, variables: Mapping[str, str]) -> "Settings":
-        """Build from variables by name; raises SettingsError with every problem at once."""
+        """Build from variables by name; raises SettingsError listing every problem at once."""
         values: dict[str, Any] = {}
         problems: list[str] = []
         for item in fields(cls):
@@ -267,14 +268,14 @@ class Settings:
 
     @staticmethod
     def _too_cheap_for_cards(values: dict[str, Any]) -> list[str]:
-        # A wrong value is no longer there and has been named already; the default stands in for it.
+        # An invalid value is absent here and already reported; use the default in its place.
         sold = values.get("packs", parse_packs(PACKS))
         problem = too_cheap(sold, values.get("packs_currency", "USD"))
         return [] if problem is None else [f"PACKS {problem}"]
 
 
 def from_environment(directory: Path | None = None) -> Settings:
-    """The settings of this process, from the three sources named above."""
+    """Load the settings of this process from the three sources above."""
     directory = directory or Path.cwd()
     variables: dict[str, str] = {}
     for source in (directory / ".promptly" / "runtime.env", directory / ".env"):

@@ -1,8 +1,8 @@
-"""Transactions: the one place that commits, and tasks that leave only after it.
+"""Transactions: the only place that commits, and that sends tasks after the commit.
 
-`transaction()` is opened at the edge (a view, a task, a command); services flush but never
-commit. What `enqueue()` names is sent to the broker after the commit and forgotten on a
-rollback. A broker that is away loses nothing: every task is a hint whose row a sweep finds.
+Open `transaction()` at the edge (a view, a task, a command); services flush but never commit.
+Tasks queued by `enqueue()` go to the broker after the commit and are dropped on a rollback. An
+unreachable broker loses nothing: every task is only a hint, and a sweep finds its row.
 """
 
 import logging
@@ -37,9 +37,9 @@ def transaction() -> Iterator[Session]:
 
 
 def enqueue(name: str, *arguments: Any) -> None:
-    """Queue a task by name for when the surrounding transaction has been committed.
+    """Queue a task by name; it is sent once the surrounding transaction has committed.
 
-    Arguments are ids only: nothing private may lie in a broker.
+    Arguments must be ids only: nothing private may reach the broker.
     """
     db.session().info.setdefault(_QUEUED, []).append((name, arguments))
 

@@ -1,4 +1,4 @@
-"""Migrations in step: upgrades an empty throw-away PostgreSQL, then compares it with the models."""
+"""Check migrations: upgrade an empty, temporary PostgreSQL and compare it with the models."""
 
 import sys
 import tempfile
@@ -14,11 +14,11 @@ PROJECT = Path(__file__).parent.parent
 
 
 def check(database_url: str) -> None:
-    """Upgrade the database to head; exits with 1 if a migration for the models is missing."""
+    """Upgrade the database to head; exit with 1 if the models need another migration."""
     settings = Settings.from_mapping(
         {
             "DATABASE_URL": database_url,
-            # Named because they must be; nothing of this is ever asked.
+            # Required settings; the check never connects to these.
             "REDIS_URL": "redis://127.0.0.1:1/0",
             "LLAMA_BASE_URL": "http://127.0.0.1:1",
             "GATEWAY_SECRET_KEY": "only-for-this-check-0123456789abcdef",
@@ -35,7 +35,7 @@ def check(database_url: str) -> None:
 
 
 def main() -> int:
-    """Returns the exit code."""
+    """Run the check and return the exit code."""
     with tempfile.TemporaryDirectory(prefix="promptly-migrations-") as directory:
         server = EmbeddedPostgres(Path(directory) / "postgres", durable=False)
         try:

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Makes a virtual environment and installs requirements into it; does nothing while both are there.
+# Creates a virtual environment and installs requirements into it; does nothing if both are there.
 #
 #   scripts/environment.sh FOLDER REQUIREMENTS...
 #
-# PYTHON names the interpreter; without it the newest supported one is taken. uv is used where
-# Python lacks venv or pip, or where no supported Python is found.
+# PYTHON names the interpreter; the default is the newest supported one. uv is used if Python lacks
+# venv or pip, or if no supported Python is found.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -99,7 +99,7 @@ install_requirements() {
     "named by https_proxy, another index by PIP_INDEX_URL)"
 }
 
-# A C compiler makes requests cheaper, and nothing else needs one.
+# The parser in C makes requests cheaper; nothing else needs a C compiler.
 install_fast_parser() {
   if has cc && "$python" -c 'import pathlib, sys, sysconfig
 sys.exit(not pathlib.Path(sysconfig.get_path("include"), "Python.h").exists())'; then
@@ -108,7 +108,7 @@ sys.exit(not pathlib.Path(sysconfig.get_path("include"), "Python.h").exists())';
   fi
 }
 
-# What is installed, by content: a checkout that only touches the files changes nothing.
+# Compare installed requirements by content: a checkout that only touches the files changes nothing.
 stamp_of() { echo "$folder/.installed-$(basename "$1")"; }
 is_installed() {
   for file in "$@"; do
@@ -116,7 +116,7 @@ is_installed() {
   done
 }
 
-# Another Python than the environment's was asked for.
+# Whether PYTHON differs from the environment's version.
 is_other() { [ -n "${PYTHON:-}" ] && [ "$(version "$PYTHON")" != "$(version "$python")" ]; }
 
 if ! is_supported "$python" || is_other; then

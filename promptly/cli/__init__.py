@@ -1,4 +1,4 @@
-"""The operator's commands; one file per noun."""
+"""The operator's commands, one module per group."""
 
 from flask import Flask
 

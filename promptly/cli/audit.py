@@ -1,4 +1,4 @@
-"""flask audit: what operators have done."""
+"""flask audit: the log of operator actions."""
 
 import json
 
@@ -10,7 +10,7 @@ from promptly.services import audit
 from promptly.services.paging import Cursor
 from promptly.transactions import transaction
 
-group = AppGroup("audit", help="The log of administrative acts: list.")
+group = AppGroup("audit", help="The log of operator actions: list.")
 
 COLUMNS = (
     "id", "created_at", "actor", "address", "action", "user_id", "subject", "before", "after",
@@ -18,15 +18,15 @@ COLUMNS = (
 
 
 @group.command("list")
-@click.option("--user-id", type=int, help="Only acts on the account of this number.")
-@click.option("--action", type=click.Choice(audit.ACTIONS), help="Only acts of this kind.")
+@click.option("--user-id", type=int, help="Only actions on the account with this id.")
+@click.option("--action", type=click.Choice(audit.ACTIONS), help="Only actions of this kind.")
 @limit_option
 @before_option
 @json_option
 def list_entries(
     user_id: int | None, action: str | None, limit: int, before: int | None, as_json: bool
 ) -> None:
-    """List acts, newest first."""
+    """List actions, newest first."""
     with transaction():
         page = audit.entries(limit, at=Cursor(before), user_id=user_id, action=action or "")
         rows = [[getattr(entry, column) for column in COLUMNS] for entry in page.rows]

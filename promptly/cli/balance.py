@@ -1,4 +1,4 @@
-"""flask balance: what an account owns, and changes of it by hand."""
+"""flask balance: show an account's balance and change it manually."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ from promptly.transactions import transaction
 group = AppGroup("balance", help="Balances: show, adjust, grant.")
 
 reference_option = click.option(
-    "--reference", help="A name for this act: repeated with it, it changes nothing more."
+    "--reference", help="Idempotency key: repeating the command with it changes nothing."
 )
 
 
@@ -31,7 +31,7 @@ reference_option = click.option(
 @json_option
 @reports_errors
 def show(email: str | None, user_id: int | None, as_json: bool) -> None:
-    """Show the balance of an account."""
+    """Show an account's balance."""
     with transaction():
         user = chosen_account(email, user_id)
         values = {"user_id": user.id, "email": user.email} | balances.read(user.id)
@@ -45,7 +45,7 @@ def show(email: str | None, user_id: int | None, as_json: bool) -> None:
     "--delta",
     required=True,
     type=click.IntRange(-MOST_TOKENS, MOST_TOKENS),
-    help="Paid tokens to add, or to take (negative).",
+    help="Paid tokens to add, or to remove if negative.",
 )
 @reference_option
 @json_option
@@ -53,7 +53,7 @@ def show(email: str | None, user_id: int | None, as_json: bool) -> None:
 def adjust(
     email: str | None, user_id: int | None, delta: int, reference: str | None, as_json: bool
 ) -> None:
-    """Add paid tokens or take them away; taking stops at what is not held."""
+    """Add paid tokens, or remove up to those not held by running requests."""
     with transaction():
         user = chosen_account(email, user_id)
         made = adjustments.adjust(user.id, delta, operator=operator(), reference=reference)
@@ -76,7 +76,7 @@ def grant(
     reference: str | None,
     as_json: bool,
 ) -> None:
-    """Give trial tokens that expire after some days."""
+    """Grant trial tokens that expire after --days, or with the current trial if later."""
     with transaction():
         user = chosen_account(email, user_id)
         made = adjustments.grant(user.id, tokens, days, operator=operator(), reference=reference)

@@ -1,4 +1,4 @@
-"""What `flask doctor` looks at: each check asks one thing and says what to do about it."""
+"""The checks of `flask doctor`; each examines one subject and says how to fix it."""
 
 import logging
 import os
@@ -26,13 +26,13 @@ from promptly.settings import Settings
 
 OLDEST_POSTGRESQL = 150000
 UPSTREAM_TIMEOUT = urllib3.Timeout(connect=3, read=5)
-# Beside the web workers': Celery's processes, an operator's command or two, a look with psql.
+# In addition to the web workers': Celery's processes, a few operator commands, psql.
 OTHER_CONNECTIONS = 12
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found; `level` is ok, warning or error."""
+    """A result of one check; `level` is ok, warning or error."""
 
     check: str
     level: str
@@ -43,18 +43,18 @@ Check = Callable[[Settings], Iterator[Finding]]
 
 
 def postgresql(settings: Settings) -> Iterator[Finding]:
-    """Version, connections, migrations."""
+    """Check version, connections, migrations, and mails that wait for SMTP_HOST."""
     try:
         version = int(db.session.scalar(text("SHOW server_version_num")) or 0)
         limit = int(db.session.scalar(text("SHOW max_connections")) or 0)
-        # It tells what it does, which nobody here has asked for.
+        # Suppress Alembic's informational lines in the output.
         logging.getLogger("alembic.runtime.migration").setLevel(logging.WARNING)
         context = MigrationContext.configure(db.session.connection())
         present = set(context.get_current_heads())
         waiting = outbox.count_waiting() if present else 0
     except SQLAlchemyError as problem:
         reason = str(getattr(problem, "orig", problem)).strip().splitlines()[0]
-        yield Finding("PostgreSQL", "error", f"cannot be asked: {reason}; look at DATABASE_URL")
+        yield Finding("PostgreSQL", "error", f"query failed: {reason}; check DATABASE_URL")
         return
     if version < OLDEST_POSTGRESQL:
         yield Finding(
@@ -69,7 +69,7 @@ def postgresql(settings: Settings) -> Iterator[Finding]:
     else:
         yield Finding("Migrations", "error", "behind: run 'flask --app wsgi db upgrade'")
     if waiting and not settings.smtp_host:
-        yield Finding("Outbox", "warning", f"{waiting} mails wait for SMTP_HOST to be set")
+        yield Finding("Outbox", "warning", f"{waiting} mails are waiting: set SMTP_HOST")
 
 
 def _connections(settings: Settings, limit: int) -> Finding:
@@ -84,28 +84,28 @@ def _connections(settings: Settings, limit: int) -> Finding:
 
 
 def redis_server(settings: Settings) -> Iterator[Finding]:
-    """Whether Redis answers."""
+    """Check that Redis responds."""
     try:
         with redis.Redis.from_url(settings.redis_url, **TIMEOUTS) as client:
             client.ping()
     except (redis.RedisError, OSError) as problem:
         reason = type(problem).__name__
-        yield Finding("Redis", "error", f"does not answer ({reason}); look at REDIS_URL")
+        yield Finding("Redis", "error", f"not responding ({reason}); check REDIS_URL")
     else:
-        yield Finding("Redis", "ok", "answers")
+        yield Finding("Redis", "ok", "responding")
 
 
 def http_parser(settings: Settings) -> Iterator[Finding]:
-    """Whether the web workers parse requests in C."""
+    """Check that the web workers parse HTTP in C."""
     if find_spec("gunicorn_h1c") is not None:
-        yield Finding("HTTP parser", "ok", "gunicorn_h1c, in C")
+        yield Finding("HTTP parser", "ok", "gunicorn_h1c, written in C")
         return
     advice = "pip install -r requirements-fast.txt (needs a C compiler and Python's headers)"
-    yield Finding("HTTP parser", "warning", f"gunicorn's own, in Python, which is slower: {advice}")
+    yield Finding("HTTP parser", "warning", f"gunicorn's own, slower one in Python: {advice}")
 
 
 def upstreams(settings: Settings) -> Iterator[Finding]:
-    """Health and properties of every llama-server."""
+    """Check health and properties of every llama-server."""
     headers = {}
     if settings.llama_api_key:
         headers["Authorization"] = f"Bearer {settings.llama_api_key.reveal()}"
@@ -119,88 +119,90 @@ def _upstream(http: urllib3.PoolManager, url: str) -> Finding:
     try:
         health = http.request("GET", f"{url}/health")
         if health.status != 200:
-            return Finding(name, "warning", f"not ready: /health says {health.status}")
+            return Finding(name, "warning", f"not ready: /health returned {health.status}")
         properties = http.request("GET", f"{url}/props")
         known = properties.json() if properties.status == 200 else {}
     except (urllib3.exceptions.HTTPError, ValueError) as problem:
         reason = type(problem).__name__
-        return Finding(name, "error", f"does not answer ({reason}); look at LLAMA_BASE_URL")
+        return Finding(name, "error", f"not responding ({reason}); check LLAMA_BASE_URL")
     if properties.status in {401, 403}:
-        return Finding(name, "error", "refuses the key: look at LLAMA_API_KEY")
+        return Finding(name, "error", "rejects the key: check LLAMA_API_KEY")
     context = known.get("default_generation_settings", {}).get("n_ctx", "unknown")
     return Finding(name, "ok", f"{known.get('total_slots', '?')} slots, context {context}")
 
 
 def mail(settings: Settings) -> Iterator[Finding]:
-    """Whether the mail server lets us in."""
+    """Check that the mail server accepts our connection and credentials."""
     if not settings.smtp_host:
-        yield Finding("Mail", "warning", "SMTP_HOST is not set: keys are not mailed, mail waits")
+        yield Finding("Mail", "warning", "SMTP_HOST is not set: mails, keys included, are not sent")
         return
     try:
         smtp.check(settings)
     except smtp.MailNotSent as problem:
-        advice = "look at SMTP_HOST, SMTP_PORT, SMTP_TLS, SMTP_USER"
+        advice = "check SMTP_HOST, SMTP_PORT, SMTP_TLS, SMTP_USER"
         yield Finding("Mail", "error", f"{problem.reason}; {advice}")
     else:
-        yield Finding("Mail", "ok", f"{settings.smtp_host}:{settings.smtp_port} lets us in")
+        yield Finding("Mail", "ok", f"connected to {settings.smtp_host}:{settings.smtp_port}")
     if settings.smtp_user and settings.smtp_tls == "none":
-        yield Finding("Mail", "warning", "SMTP_PASSWORD travels unencrypted: set SMTP_TLS=starttls")
+        yield Finding("Mail", "warning", "SMTP_PASSWORD is sent unencrypted: set SMTP_TLS=starttls")
 
 
 def secrets(settings: Settings) -> Iterator[Finding]:
-    """Whether the secrets are strong, and different."""
+    """Check that the secrets are strong and distinct."""
     if settings.gateway_secret_key == settings.key_pepper:
         yield Finding("Secrets", "error", "GATEWAY_SECRET_KEY and KEY_PEPPER must differ")
     for name in ("gateway_secret_key", "key_pepper", "admin_key"):
         secret: Secret = getattr(settings, name)
         value = secret.reveal()
         if value and (len(value) < 24 or len(set(value)) < 10):
-            advice = "is easy to guess: make one with 'openssl rand -base64 32'"
+            advice = "is easy to guess: generate one with 'openssl rand -base64 32'"
             yield Finding("Secrets", "error", f"{name.upper()} {advice}")
     if not settings.admin_key:
-        yield Finding("Secrets", "warning", "ADMIN_KEY is not set: the admin panel is closed")
+        yield Finding("Secrets", "warning", "ADMIN_KEY is not set: the admin panel is disabled")
 
 
 def administration(settings: Settings) -> Iterator[Finding]:
-    """Whether the panel's first layer keeps anybody out."""
+    """Check that the panel has an address filter and a key of its own."""
     open_to_all = [str(net) for net in settings.admin_allowed_cidrs if net.prefixlen == 0]
     if open_to_all and settings.admin_key:
-        message = "the panel is open to every address, and only its key guards it"
+        message = "the panel is open to every address, protected only by its key"
         yield Finding(
-            "Administration", "warning", f"ADMIN_ALLOWED_CIDRS has {open_to_all[0]}: {message}"
+            "Administration", "warning", f"ADMIN_ALLOWED_CIDRS contains {open_to_all[0]}: {message}"
         )
     if settings.admin_key in {settings.gateway_secret_key, settings.key_pepper}:
         yield Finding("Administration", "error", "ADMIN_KEY must differ from the other secrets")
 
 
 def public_site(settings: Settings) -> Iterator[Finding]:
-    """What a site on the internet should have set."""
+    """Check the settings that a site on the internet needs."""
     base = urlsplit(settings.base_url)
     if base.hostname in {"127.0.0.1", "localhost", "::1"}:
-        yield Finding("Site", "warning", "BASE_URL is local: links in mails work only here")
+        yield Finding(
+            "Site", "warning", "BASE_URL is local: mailed links work on this machine only"
+        )
         return
     if base.scheme != "https":
-        yield Finding("Site", "warning", "BASE_URL is not https: keys travel unencrypted")
+        yield Finding("Site", "warning", "BASE_URL is not https: keys are sent unencrypted")
     if not settings.key_reissue_confirm:
-        message = "whoever knows an address can make its owner fetch a new key"
+        message = "anyone who knows a customer's email address can replace their key"
         yield Finding("Site", "warning", f"{message}: set KEY_REISSUE_CONFIRM=true")
     if not settings.trusted_hosts:
-        yield Finding("Site", "warning", f"TRUSTED_HOSTS is not set: name {base.hostname} there")
+        yield Finding("Site", "warning", f"TRUSTED_HOSTS is not set: add {base.hostname}")
     if settings.trusted_proxy_hops == 0 and base.scheme == "https":
-        message = "TRUSTED_PROXY_HOPS is 0, yet https needs a proxy: set how many there are"
+        message = "TRUSTED_PROXY_HOPS is 0, but https needs a proxy: set the number of proxies"
         yield Finding("Site", "warning", message)
     if os.environ.get("FLASK_DEBUG") not in {None, "", "0"}:
         yield Finding("Site", "error", "FLASK_DEBUG is on: unset it")
 
 
 def proxies(settings: Settings) -> Iterator[Finding]:
-    """Whether requests come through as many proxies as the setting says."""
+    """Check that requests pass through as many proxies as configured."""
     for level, message in proxy_checks.findings(settings):
         yield Finding("Proxies", level, message)
 
 
 def payments(settings: Settings) -> Iterator[Finding]:
-    """The payment providers, and what waits for the operator."""
+    """Check the payment providers, and report what needs the operator."""
     for level, message in payment_checks.findings(settings):
         yield Finding("Payments", level, message)
 

@@ -1,4 +1,4 @@
-"""flask doctor: looks at the configuration and everything it depends on."""
+"""flask doctor: check the configuration and all dependencies."""
 
 import click
 from flask import current_app
@@ -15,7 +15,7 @@ MARKS = {"ok": "ok     ", "warning": "warning", "error": "ERROR  "}
 @json_option
 @with_appcontext
 def group(as_json: bool) -> None:
-    """Check configuration and every dependency, and say what to do; exit code 1 on errors."""
+    """Check the configuration and all dependencies, with advice; exit code 1 on errors."""
     settings = current_app.extensions["settings"]
     findings = [finding for check in CHECKS for finding in check(settings)]
     db.session.rollback()

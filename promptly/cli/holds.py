@@ -1,4 +1,4 @@
-"""flask holds: what running requests have set aside."""
+"""flask holds: tokens held by running requests."""
 
 import click
 from flask.cli import AppGroup
@@ -50,12 +50,12 @@ def list_holds(limit: int, as_json: bool) -> None:
 @json_option
 @reports_errors
 def recover(request_id: str, as_json: bool) -> None:
-    """Settle a request whose process has died at its last checkpoint, as the sweep would."""
+    """Settle a dead process's request at its last checkpoint, as the sweep would."""
     with transaction() as session:
         hold = running.find(request_id)
         before = running.figures(hold)
         if not recovery.recover(session, hold.request_id):
-            raise InvalidRequest("This request has ended, or its process lives after all.")
+            raise InvalidRequest("This request has ended, or its process is still alive.")
         operator().record(
             "hold.recover",
             user_id=hold.user_id,

@@ -25,7 +25,7 @@ group = AppGroup("keys", help="API keys: list, create, revoke.")
 @json_option
 @reports_errors
 def list_keys(email: str | None, user_id: int | None, as_json: bool) -> None:
-    """List the good keys of an account."""
+    """List an account's active keys."""
     with transaction():
         user = chosen_account(email, user_id)
         rows = [(key.id, key.name, key.prefix, key.created_at) for key in keys.list_good(user.id)]
@@ -34,11 +34,11 @@ def list_keys(email: str | None, user_id: int | None, as_json: bool) -> None:
 
 @group.command("create")
 @account_options
-@click.option("--name", default="default", show_default=True, help="What to call it.")
+@click.option("--name", default="default", show_default=True, help="Name of the key.")
 @json_option
 @reports_errors
 def create(email: str | None, user_id: int | None, name: str, as_json: bool) -> None:
-    """Create a key and print it, this once."""
+    """Create a key and print it; it cannot be shown again."""
     settings = current_app.extensions["settings"]
     with transaction():
         user = chosen_account(email, user_id)
@@ -52,7 +52,7 @@ def create(email: str | None, user_id: int | None, name: str, as_json: bool) -> 
 
 @group.command("revoke")
 @account_options
-@click.option("--id", "key_id", type=int, help="The key's number.")
+@click.option("--id", "key_id", type=int, help="The key's id.")
 @click.option("--all", "everything", is_flag=True, help="Every key of the account.")
 @yes_option
 @json_option
@@ -65,9 +65,9 @@ def revoke(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Revoke one key of an account, or all; they are refused from then on."""
+    """Revoke one key of an account, or all, with immediate effect."""
     if (key_id is None) != everything:
-        raise click.UsageError("Say which: --id or --all.")
+        raise click.UsageError("Give either --id or --all.")
     if not yes:
         click.confirm("Revoke?", abort=True, err=True)
     with transaction():
@@ -76,7 +76,7 @@ def revoke(
         good = len(keys.list_good(user.id))
         count = keys.revoke_all(user.id) if key_id is None else int(keys.revoke(user.id, key_id))
         if count == 0:
-            raise click.ClickException("There is no such good key.")
+            raise click.ClickException("There is no such active key.")
         operator().record(
             "key.revoke",
             user_id=user.id,

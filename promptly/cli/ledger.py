@@ -1,4 +1,4 @@
-"""flask ledger: the entries of an account, and the proof that all balances add up."""
+"""flask ledger: an account's entries, and verification of all balances."""
 
 import click
 from flask.cli import AppGroup
@@ -24,7 +24,7 @@ group = AppGroup("ledger", help="The ledger: show, verify.")
 @json_option
 @reports_errors
 def show(email: str | None, user_id: int | None, limit: int, as_json: bool) -> None:
-    """Show the newest entries of an account."""
+    """Show an account's newest entries."""
     columns = ("id", "created_at", "kind", "paid_delta", "trial_delta", "reference", "actor")
     with transaction():
         user = chosen_account(email, user_id)
@@ -50,6 +50,6 @@ def verify(as_json: bool) -> None:
         rows = [tuple(getattr(row, column) for column in columns) for row in differences]
         show_rows(columns, rows, as_json)
     else:
-        click.echo(f"{accounts} accounts: every balance equals its entries.")
+        click.echo(f"{accounts} accounts: every balance matches its entries.")
     if differences:
         raise SystemExit(1)

@@ -1,4 +1,4 @@
-"""Who works at this command line, for the ledger and the audit log."""
+"""The operator at this command line, for the ledger and the audit log."""
 
 import getpass
 
@@ -6,7 +6,7 @@ from promptly.services.audit import Operator
 
 
 def operator() -> Operator:
-    """`cli:` and the user of this machine; a terminal has no address."""
+    """Return `cli:` and the local user's name; a terminal has no network address."""
     try:
         return Operator(f"cli:{getpass.getuser()}")
     except (KeyError, OSError):

@@ -1,4 +1,4 @@
-"""flask outbox: mail that waits, was sent, or could not be."""
+"""flask outbox: pending, sent, failed and cancelled mails."""
 
 import click
 from flask.cli import AppGroup
@@ -53,7 +53,7 @@ def list_mails(state: str | None, limit: int, before: int | None, as_json: bool)
 @json_option
 @reports_errors
 def resend(mail_id: int, as_json: bool) -> None:
-    """Send a mail again; one with a key carries a new one, and the earlier one is revoked."""
+    """Send a mail again; a mail with a key gets a new key and the earlier one is revoked."""
     with transaction():
         before = _standing(outbox.find(mail_id))
         mail = mail_actions.resend(mail_id)
@@ -67,7 +67,7 @@ def resend(mail_id: int, as_json: bool) -> None:
 @json_option
 @reports_errors
 def cancel(mail_id: int, as_json: bool) -> None:
-    """Do not send a mail that waits."""
+    """Cancel a pending mail."""
     with transaction():
         before = _standing(outbox.find(mail_id))
         mail = mail_actions.cancel(mail_id)

@@ -1,4 +1,4 @@
-"""How commands answer: a table for people, JSON for scripts, one clear line for errors."""
+"""Output of commands: tables for people, JSON for scripts, one line for errors."""
 
 import functools
 import json
@@ -15,32 +15,32 @@ from promptly.services.accounts import accounts
 P = ParamSpec("P")
 R = TypeVar("R")
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Answer in JSON, for scripts.")
-yes_option = click.option("--yes", is_flag=True, help="Do it without asking.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+yes_option = click.option("--yes", is_flag=True, help="Skip the confirmation.")
 limit_option = click.option(
     "--limit", default=50, show_default=True, type=click.IntRange(1, 10_000)
 )
 
 before_option = click.option(
-    "--before", type=click.IntRange(1), metavar="ID", help="Go on before the row of this id."
+    "--before", type=click.IntRange(1), metavar="ID", help="Continue before the row with this id."
 )
 
 
 def account_options(command: Callable[P, R]) -> Callable[P, R]:
-    """Let a command name an account by --email or --user-id."""
-    command = click.option("--user-id", type=int, help="The account's number.")(command)
-    return click.option("--email", help="The account's address.")(command)
+    """Add the options --email and --user-id, which choose an account."""
+    command = click.option("--user-id", type=int, help="The account's id.")(command)
+    return click.option("--email", help="The account's email address.")(command)
 
 
 def chosen_account(email: str | None, user_id: int | None) -> User:
-    """The account that the options name; exactly one of them must be given."""
+    """Return the account that the options choose; exactly one of them must be given."""
     if (email is None) == (user_id is None):
-        raise click.UsageError("Name the account by --email or by --user-id.")
+        raise click.UsageError("Give either --email or --user-id.")
     return accounts.find(email=email, user_id=user_id)
 
 
 def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn errors that promptly raises on purpose into one line and exit code 1."""
+    """Turn promptly's deliberate errors into one line and exit code 1."""
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -53,7 +53,7 @@ def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
 
 
 def show_object(values: dict[str, Any], as_json: bool) -> None:
-    """Print one thing, field by field."""
+    """Print one object, one field per line or as JSON."""
     if as_json:
         click.echo(_dump(values))
         return
@@ -63,7 +63,7 @@ def show_object(values: dict[str, Any], as_json: bool) -> None:
 
 
 def show_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], as_json: bool) -> None:
-    """Print many things, one a line."""
+    """Print rows as a table or as JSON."""
     table = [list(row) for row in rows]
     if as_json:
         click.echo(_dump([dict(zip(columns, row, strict=True)) for row in table]))

@@ -1,4 +1,4 @@
-"""What `flask doctor` looks at where payments are concerned: (level, message) each."""
+"""The payment checks of `flask doctor`; each finding is a pair (level, message)."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -14,7 +14,7 @@ from promptly.services.payments.providers import registry
 from promptly.settings import Settings
 
 ANSWER_WITHIN_SECONDS = 10.0
-# Three runs missed: beat or the worker does not run.
+# Three missed runs: beat or the worker is not running.
 RECONCILED_WITHIN = timedelta(minutes=30)
 LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -22,11 +22,11 @@ Found = tuple[str, str]
 
 
 def findings(settings: Settings) -> Iterator[Found]:
-    """Everything about payments that an operator should know."""
+    """Yield everything about payments that an operator should know."""
     yield from _whole(settings)
     offered = registry.offered(settings)
     if not offered:
-        yield "warning", "no way to pay is configured: nothing can be bought"
+        yield "warning", "no payment provider is configured: nothing can be bought"
         return
     yield from _stripe(settings)
     yield from _site(settings)
@@ -36,7 +36,7 @@ def findings(settings: Settings) -> Iterator[Found]:
 
 
 def _whole(settings: Settings) -> Iterator[Found]:
-    """A provider that is configured in part is not offered."""
+    """Report partly configured providers, which are not offered."""
     groups = (
         ("stripe_secret_key", "stripe_webhook_secret"),
         ("btcpay_url", "btcpay_api_key", "btcpay_store_id", "btcpay_webhook_secret"),
@@ -45,27 +45,27 @@ def _whole(settings: Settings) -> Iterator[Found]:
         missing = [name.upper() for name in group if not getattr(settings, name)]
         if 0 < len(missing) < len(group):
             verb = "is" if len(missing) == 1 else "are"
-            yield "error", f"{', '.join(missing)} {verb} not set: this way to pay is not offered"
+            yield "error", f"{', '.join(missing)} {verb} not set: this provider is not offered"
 
 
 def _stripe(settings: Settings) -> Iterator[Found]:
     if not settings.takes_stripe:
         return
     if not settings.stripe_secret_key.reveal().startswith(("sk_", "rk_")):
-        yield "error", "STRIPE_SECRET_KEY is no secret key: those begin with sk_ or rk_"
+        yield "error", "STRIPE_SECRET_KEY is not a secret key: those begin with sk_ or rk_"
     if not all(item.reveal().startswith("whsec_") for item in settings.stripe_webhook_secret):
-        yield "error", "STRIPE_WEBHOOK_SECRET is no signing secret: those begin with whsec_"
+        yield "error", "STRIPE_WEBHOOK_SECRET is not a signing secret: those begin with whsec_"
     public = urlsplit(settings.base_url).hostname not in LOCAL
     if public and not settings.stripe_is_live:
-        yield "warning", "STRIPE_SECRET_KEY is for test mode: no money is taken"
+        yield "warning", "STRIPE_SECRET_KEY is a test mode key: no real money is charged"
     minimum = money.MINIMUM_CHARGE[settings.packs_currency]
     for pack in settings.packs:
         if pack.amount_minor == minimum:
             price = pack.price(settings.packs_currency)
             yield (
                 "warning",
-                f"pack {pack.name} costs {price}, just Stripe's minimum: it is judged in the "
-                "currency your account settles in, and may be refused",
+                f"pack {pack.name} costs {price}, exactly Stripe's minimum, which applies in your "
+                "account's settlement currency: the charge may be refused",
             )
 
 
@@ -80,10 +80,10 @@ def _site(settings: Settings) -> Iterator[Found]:
     if far and base.hostname in LOCAL:
         yield (
             "warning",
-            "BASE_URL is local: no webhook arrives, payments are credited minutes later",
+            "BASE_URL is local: no webhooks arrive, so payments are credited minutes later",
         )
     if settings.stripe_is_live and base.scheme != "https":
-        yield "error", "BASE_URL is not https: Stripe leads customers back to https only"
+        yield "error", "BASE_URL is not https: Stripe redirects customers back to https only"
 
 
 def _asked(name: str, settings: Settings) -> Found:
@@ -93,8 +93,8 @@ def _asked(name: str, settings: Settings) -> Found:
             provider.check()
     except ProviderProblem as problem:
         prefix = {"stripe": "STRIPE_", "btcpay": "BTCPAY_"}[name]
-        return "error", f"{problem.reason}; look at the variables {prefix}…"
-    return "ok", f"{title} lets us in"
+        return "error", f"{problem.reason}; check the variables {prefix}…"
+    return "ok", f"{title} accepts our key"
 
 
 def _waiting() -> Iterator[Found]:
@@ -102,14 +102,14 @@ def _waiting() -> Iterator[Found]:
         open_cases, parked = cases.count_open(), webhook_inbox.count("parked")
         newest = reconciliation.newest()
     except SQLAlchemyError:
-        # PostgreSQL's own check tells of it.
+        # PostgreSQL's own check reports it.
         return
     if open_cases:
-        yield "warning", f"{open_cases} cases wait for you: 'flask payments attention'"
+        yield "warning", f"{open_cases} cases need your decision: 'flask payments attention'"
     if parked:
         yield "warning", f"{parked} webhook events are parked: 'flask webhooks list --state parked'"
     if not newest or newest[0].started_at < utcnow() - RECONCILED_WITHIN:
-        yield "warning", "nothing was reconciled for half an hour: do worker and beat run?"
+        yield "warning", "no reconciliation for half an hour: are worker and beat running?"
     elif newest[0].finished_at is not None and not newest[0].complete:
         problems = "; ".join(newest[0].report.get("problems", []))
-        yield "warning", f"the newest reconciliation was incomplete: {problems}"
+        yield "warning", f"the last reconciliation was incomplete: {problems}"

@@ -1,4 +1,4 @@
-"""flask payments resolve and refund: what the operator decides about single orders."""
+"""flask payments resolve and refund: the operator's decisions about single orders."""
 
 from typing import Any
 
@@ -22,15 +22,15 @@ from promptly.transactions import transaction
     required=True,
     type=click.Choice(sorted({choice for offered in cases.CHOICES.values() for choice in offered})),
 )
-@click.option("--note", help="Why, for whoever looks at it later.")
+@click.option("--note", help="The reason, for later reference.")
 @yes_option
 @json_option
 @with_appcontext
 @reports_errors
 def resolve(case_id: int, choice: str, note: str | None, yes: bool, as_json: bool) -> None:
-    """Decide a case, once; see `attention` for the choices."""
+    """Resolve a case, once; `attention` lists the choices."""
     if not yes:
-        click.confirm(f"Resolve case {case_id} by '{choice}'?", abort=True, err=True)
+        click.confirm(f"Resolve case {case_id} with '{choice}'?", abort=True, err=True)
     with transaction() as session:
         seen = cases.find(case_id)
         order = None if seen.order_id is None else session.get(Order, seen.order_id)
@@ -60,9 +60,9 @@ def resolve(case_id: int, choice: str, note: str | None, yes: bool, as_json: boo
 
 @click.command("refund")
 @click.argument("number")
-@click.option("--amount", help="How much, such as 1.25; without it: what is unspent.")
-@click.option("--full", is_flag=True, help="All that is not refunded yet, spent or not.")
-@click.option("--by-hand", is_flag=True, help="It was refunded elsewhere: only record it here.")
+@click.option("--amount", help="Amount to refund, such as 1.25; by default the unspent part.")
+@click.option("--full", is_flag=True, help="Refund everything not refunded yet, spent or not.")
+@click.option("--by-hand", is_flag=True, help="Only record a refund made elsewhere.")
 @yes_option
 @json_option
 @with_appcontext
@@ -70,7 +70,7 @@ def resolve(case_id: int, choice: str, note: str | None, yes: bool, as_json: boo
 def refund(
     number: str, amount: str | None, full: bool, by_hand: bool, yes: bool, as_json: bool
 ) -> None:
-    """Refund an order, and take back as much of its tokens as are unspent."""
+    """Refund an order and take back the tokens refunded, as far as they are unspent."""
     if amount is not None and full:
         raise click.UsageError("Give --amount or --full, not both.")
     with transaction():
@@ -115,7 +115,7 @@ def refund(
 def _carried_out(refund_id: int) -> dict[str, Any]:
     outcome = refunds.execute_refund(refund_id, current_app.extensions["settings"])
     if outcome is None:
-        # A webhook of this order is being handled: reconciliation asks for the refund.
+        # A webhook of this order is being processed: reconciliation requests the refund later.
         return {"refund": refund_id, "refund_state": reversals.REQUESTED, "refund_error": "busy"}
     return {
         "refund": outcome.refund_id,

@@ -1,4 +1,4 @@
-"""flask payments: orders, what the operator must decide about them, reconciliation."""
+"""flask payments: orders, cases that need a decision, reconciliation."""
 
 from typing import Any
 
@@ -34,10 +34,10 @@ group.add_command(refund)
 @click.option("--state", type=click.Choice(ORDER_STATES), help="Only orders in this state.")
 @click.option("--provider", type=click.Choice(PROVIDERS), help="Only orders at this provider.")
 @click.option("--owed", is_flag=True, help="Only orders that owe tokens.")
-@click.option("--search", default="", help="A number, or a part of an address.")
+@click.option("--search", default="", help="An order number, or part of an email address.")
 @limit_option
 @json_option
-@click.option("--before", metavar="NUMBER", help="Go on before the order of this number.")
+@click.option("--before", metavar="NUMBER", help="Continue before the order with this number.")
 @reports_errors
 def list_orders(
     email: str | None,
@@ -128,7 +128,7 @@ def show(number: str, as_json: bool) -> None:
 @limit_option
 @json_option
 def list_cases(limit: int, as_json: bool) -> None:
-    """List what you have to decide, oldest first, with the choices."""
+    """List cases that need your decision, oldest first, with the choices."""
     columns = ("case", "created_at", "kind", "order", "provider", "detail", "choices")
     with transaction() as session:
         rows = []
@@ -145,10 +145,10 @@ def list_cases(limit: int, as_json: bool) -> None:
 @group.command("reconcile")
 @json_option
 def reconcile(as_json: bool) -> None:
-    """Compare all orders with the providers' lists, mend what differs, and report."""
+    """Compare all orders with the providers' lists, correct differences, and report."""
     row = reconciliation.run(current_app.extensions["settings"], actor=operator().actor)
     if row is None:
-        raise click.ClickException("A reconciliation is running already: see it end first.")
+        raise click.ClickException("A reconciliation is already running: wait until it ends.")
     with transaction():
         operator().record("payment.reconcile", after={"complete": row.complete})
     report = dict(row.report)

@@ -1,4 +1,4 @@
-"""Whether TRUSTED_PROXY_HOPS fits what requests carry, as far as requests were seen."""
+"""Compare TRUSTED_PROXY_HOPS with the forwarded addresses that recent requests carried."""
 
 from collections.abc import Iterator
 
@@ -10,29 +10,32 @@ from promptly.settings import Settings
 
 
 def findings(settings: Settings) -> Iterator[tuple[str, str]]:
-    """Pairs of level and message."""
+    """Yield pairs of level and message."""
     hops = settings.trusted_proxy_hops
     try:
         with redis.Redis.from_url(settings.redis_url, **TIMEOUTS) as client:
             seen = proxies.recent_hop_counts(client)
     except (redis.RedisError, OSError):
-        # Another check says so.
+        # Another check reports it.
         return
     fewer, more = {n for n in seen if n < hops}, {n for n in seen if n > hops}
     if fewer:
         yield (
             "warning",
             f"requests carried {_told(fewer)} forwarded addresses, fewer than TRUSTED_PROXY_HOPS="
-            f"{hops}: they came around your proxies, or those are fewer; the panel refuses them",
+            f"{hops}: they bypassed your proxies, or you have fewer; the panel refuses them",
         )
     if more and (hops == 0 or hops not in seen):
         yield (
             "warning",
             f"requests carried {_told(more)} forwarded addresses, more than TRUSTED_PROXY_HOPS="
-            f"{hops}: set it to the number of your proxies, or else clients made them up",
+            f"{hops}: set it to the number of your proxies, unless clients forged them",
         )
     if hops in seen and not fewer and not (more and hops == 0):
-        yield "ok", f"requests carry {hops} forwarded addresses or more, as TRUSTED_PROXY_HOPS says"
+        yield (
+            "ok",
+            f"requests carry {hops} or more forwarded addresses, as in TRUSTED_PROXY_HOPS",
+        )
 
 
 def _told(numbers: set[int]) -> str:

@@ -1,4 +1,4 @@
-"""flask trials: running trials, and those that have ended."""
+"""flask trials: list running trials, expire ended ones."""
 
 import click
 from flask.cli import AppGroup
@@ -17,7 +17,7 @@ BATCH = 500
 @limit_option
 @json_option
 def list_trials(limit: int, as_json: bool) -> None:
-    """List accounts with trial tokens, those that end soonest first."""
+    """List accounts with trial tokens, earliest expiry first."""
     columns = ("user_id", "email", "trial_tokens", "trial_expires_at")
     with transaction():
         rows = [
@@ -28,10 +28,10 @@ def list_trials(limit: int, as_json: bool) -> None:
 
 
 @group.command("expire")
-@click.option("--dry-run", is_flag=True, help="Only say what would be taken back.")
+@click.option("--dry-run", is_flag=True, help="Only report what would be taken back.")
 @json_option
 def expire(dry_run: bool, as_json: bool) -> None:
-    """Take back what is left of expired trials and not held."""
+    """Take back remaining tokens of expired trials, except those held."""
     with transaction():
         accounts, tokens = trials.count_expired()
     if not dry_run:

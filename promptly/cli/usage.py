@@ -1,4 +1,4 @@
-"""flask usage: what an account has used, and the roll-ups behind it."""
+"""flask usage: an account's usage, and the daily totals behind it."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -62,7 +62,7 @@ def recent(email: str | None, user_id: int | None, limit: int, as_json: bool) ->
 @group.command("roll-up")
 @json_option
 def roll_up(as_json: bool) -> None:
-    """Rebuild the daily totals of the last days now."""
+    """Rebuild the daily totals of the most recent days now."""
     with transaction():
         rolled_up = rollups.roll_up()
         statistics.refresh(rolled_up)

@@ -24,7 +24,7 @@ group = AppGroup("users", help="Accounts: list, show, create, delete.")
 
 
 @group.command("list")
-@click.option("--search", default="", help="Part of the address.")
+@click.option("--search", default="", help="Part of the email address.")
 @limit_option
 @json_option
 def list_users(search: str, limit: int, as_json: bool) -> None:
@@ -68,7 +68,7 @@ def show(email: str, as_json: bool) -> None:
 @json_option
 @reports_errors
 def create(email: str, mail: bool, as_json: bool) -> None:
-    """Create an account with its trial; no key and, without --mail, no mail."""
+    """Create an account with its trial but without a key; sends no mail without --mail."""
     with transaction():
         user = accounts.create(email, current_app.extensions["settings"])
         if mail:
@@ -84,15 +84,15 @@ def create(email: str, mail: bool, as_json: bool) -> None:
 @json_option
 @reports_errors
 def delete(email: str, yes: bool, as_json: bool) -> None:
-    """Delete an account: its keys, balance, entries, usage and mails. Cannot be undone.
+    """Delete an account with its keys, balance, entries, usage and mails. Cannot be undone.
 
-    Running requests are ended and settled first. `deleted` is false if one of them would not end
-    in time: then its keys are refused already, and a task deletes the rest soon.
+    Running requests are ended and settled first. `deleted` is false if one of them did not end in
+    time: the account's keys are then refused already, and a task deletes the rest soon.
     """
     with transaction():
         values = _described(accounts.find(email=email))
     if not yes:
-        click.confirm(f"Delete {values['email']} and all that belongs to it?", abort=True, err=True)
+        click.confirm(f"Delete {values['email']} and all its data?", abort=True, err=True)
     with transaction():
         user = accounts.find(email=email)
         account_deletion.close(user.id)

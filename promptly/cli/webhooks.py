@@ -1,4 +1,4 @@
-"""flask webhooks: what payment providers told, and what became of it."""
+"""flask webhooks: events sent by payment providers, and their processing."""
 
 import click
 from flask.cli import AppGroup
@@ -67,7 +67,7 @@ def show(event_id: int, as_json: bool) -> None:
 @json_option
 @reports_errors
 def replay(event_id: int, as_json: bool) -> None:
-    """Handle an event again; what has been credited stays credited once."""
+    """Process an event again; a payment is still credited only once."""
     with transaction() as session:
         seen = webhook_inbox.find(event_id)
         before = {"state": seen.state, "attempts": seen.attempts}

@@ -1,7 +1,7 @@
-"""BTCPay Server's Greenfield API: the few calls that promptly makes, bounded in time.
+"""BTCPay Server's Greenfield API: the few calls that promptly makes, with time limits.
 
-Answers are plain dicts as in BTCPay's API reference. Every call raises ProviderUnavailable,
-ProviderRefused or ProviderNotFound. Paths are the store's own: older servers know no others.
+Responses are plain dicts as in BTCPay's API reference. Every call raises ProviderUnavailable,
+ProviderRefused or ProviderNotFound. All paths are below the store: older servers have no others.
 """
 
 import hashlib
@@ -25,39 +25,36 @@ REASON_LENGTH = 200
 
 
 class BTCPayAPI:
-    """A connection to BTCPay for one piece of work of at most `timeout_seconds`; close it."""
+    """A connection for one task, whose calls share `timeout_seconds`; close it after use."""
 
     def __init__(self, settings: Settings, timeout_seconds: float) -> None:
         store = quote(settings.btcpay_store_id, safe="")
         self._base = f"{settings.btcpay_url}/api/v1/stores/{store}"
         self._session = requests.Session()
-        # Neither a proxy nor a .netrc of the environment: the latter would replace our key.
+        # Ignore the environment's proxies and .netrc: the latter would replace our key.
         self._session.trust_env = False
         self._session.headers["Authorization"] = f"token {settings.btcpay_api_key.reveal()}"
         self._deadline = time.monotonic() + timeout_seconds
 
     def close(self) -> None:
-        """Close the connection."""
         self._session.close()
 
     def check(self) -> None:
-        """Ask for something that is always there."""
+        """Check address and key with a request that always succeeds."""
         self._list("/invoices", {"take": "1"})
 
     def create_invoice(self, invoice: Json) -> Json:
-        """Make an invoice."""
         return self._object("POST", "/invoices", json=invoice)
 
     def invoice(self, invoice_id: str) -> Json:
-        """One invoice."""
         return self._object("GET", f"/invoices/{quote(invoice_id, safe='')}")
 
     def invoices_of(self, order_number: str) -> list[Json]:
-        """The invoices of one of our orders, newest first."""
+        """Return the invoices of one of our orders, newest first."""
         return self._list("/invoices", {"orderId": order_number})
 
     def invoices_since(self, since: int, most: int) -> list[Json]:
-        """Invoices created since a moment (Unix seconds), newest first."""
+        """Return up to `most` invoices created since `since` (Unix seconds), newest first."""
         found: list[Json] = []
         while len(found) < most:
             window = {"startDate": str(since), "skip": str(len(found)), "take": str(PAGE)}
@@ -68,12 +65,12 @@ class BTCPayAPI:
         return found[:most]
 
     def refund_invoice(self, invoice_id: str, refund: Json) -> Json:
-        """Make a pull payment: a page where the customer says where the refund shall go."""
+        """Create a pull payment: a page where the customer enters the refund's destination."""
         path = f"/invoices/{quote(invoice_id, safe='')}/refund"
         return self._object("POST", path, json=refund)
 
     def pull_payments(self) -> list[Json]:
-        """The store's pull payments that are not archived."""
+        """Return the store's pull payments that are not archived."""
         return self._list("/pull-payments", {})
 
     def _object(self, method: str, path: str, json: Json | None = None) -> Json:
@@ -106,7 +103,7 @@ class BTCPayAPI:
                 json=json,
                 params=query,
                 timeout=(min(CONNECT_TIMEOUT_SECONDS, left), min(READ_TIMEOUT_SECONDS, left)),
-                # A key is sent to the configured address and to no other.
+                # Send the key to no address but the configured one.
                 allow_redirects=False,
             )
         except requests.RequestException as problem:
@@ -124,7 +121,7 @@ class BTCPayAPI:
 
 
 def signature_is_good(body: bytes, header: str | None, secret: Secret) -> bool:
-    """Whether the secret has signed this body: `BTCPay-Sig: sha256=` and a hexadecimal HMAC."""
+    """Verify the header `BTCPay-Sig` of a webhook: `sha256=` and a hexadecimal HMAC."""
     digest = hmac.new(secret.reveal().encode(), body, hashlib.sha256).hexdigest()
     return hmac.compare_digest(f"sha256={digest}".encode(), (header or "").encode())
 
@@ -134,7 +131,7 @@ def _problem(answer: requests.Response) -> ProviderUnavailable | ProviderRefused
     if status == 404:
         return ProviderNotFound("BTCPay has no such object", code="not-found")
     if status in {401, 403}:
-        # The operator's mistake, not the order's: all goes on once that is put right.
+        # A misconfiguration, not a fault of the order: retry until the operator corrects it.
         return ProviderUnavailable(f"BTCPay refuses our key, or lets it do too little ({status})")
     if status < 300 or status >= 500 or status in {408, 409, 425, 429}:
         return ProviderUnavailable(f"BTCPay has an error ({status})", answered=True)
@@ -142,7 +139,7 @@ def _problem(answer: requests.Response) -> ProviderUnavailable | ProviderRefused
 
 
 def _told(answer: requests.Response) -> str:
-    # Either one problem with a message, or a list of those with the field that is wrong.
+    # Either one problem with a message, or a list of those, each with the invalid field.
     try:
         told = answer.json()
     except ValueError:

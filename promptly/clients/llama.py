@@ -1,8 +1,8 @@
-"""llama-server: small calls over urllib3, and one streamed answer over a socket of our own.
+"""llama-server: small calls over urllib3, and streamed answers over a socket of our own.
 
-The stream is the one place without an HTTP library's reader: between a socket and its caller such
-a reader keeps buffers that lose bytes when a wait is cut short, and costs half of what a chunk may
-cost. httptools does the parsing. One connection per answer, so a stale one cannot eat a request.
+Only the stream avoids an HTTP library's reader: its buffers between socket and caller lose bytes
+when a wait is interrupted, and it would take half the time allowed for a chunk. httptools parses.
+Each answer has its own connection, so that no request is lost on a stale one.
 """
 
 import contextlib
@@ -27,11 +27,11 @@ MAX_ERROR_BYTES = 64 * 1024
 
 
 class LlamaError(Exception):
-    """llama-server could not be reached, or broke off; the text holds nothing of the request."""
+    """llama-server was unreachable or broke off; the text contains nothing of the request."""
 
 
 class LlamaClient:
-    """One llama-server's small endpoints."""
+    """Client of one llama-server."""
 
     def __init__(self, base_url: str, api_key: Secret, connect_timeout_seconds: float) -> None:
         self.base_url = base_url
@@ -53,7 +53,7 @@ class LlamaClient:
         self._head = "\r\n".join(lines)
 
     def headers(self) -> dict[str, str]:
-        """All headers that upstream gets; none of the client's."""
+        """All headers sent upstream; the client's are never forwarded."""
         headers = {"Content-Type": "application/json"}
         if self._api_key:
             headers["Authorization"] = f"Bearer {self._api_key.reveal()}"
@@ -62,14 +62,14 @@ class LlamaClient:
     def call(
         self, method: str, path: str, body: bytes | None = None, *, timeout_seconds: float = 5
     ) -> tuple[int, Any]:
-        """Status and decoded JSON of a small call; raises LlamaError without an answer."""
+        """Return status and decoded JSON of a small call; raises LlamaError without an answer."""
         timeout = urllib3.Timeout(connect=self.connect_timeout_seconds, read=timeout_seconds)
         try:
             try:
                 answer = self._request(method, path, body, timeout)
             except urllib3.exceptions.ProtocolError:
-                # llama-server closes a kept connection after five seconds, perhaps at this moment.
-                # These calls change nothing, so they may be made twice.
+                # llama-server closes an idle connection after five seconds, perhaps just now.
+                # These calls change nothing, so they are safe to retry.
                 self._http.clear()
                 answer = self._request(method, path, body, timeout)
             return answer.status, orjson.loads(answer.data)
@@ -90,7 +90,7 @@ class LlamaClient:
         )
 
     def stream(self, path: str, body: bytes) -> "LlamaStream":
-        """Send a request whose answer is read piece by piece; raises LlamaError."""
+        """Send a request and return its answer as a stream; raises LlamaError."""
         head = f"POST {self._path}{path} HTTP/1.1\r\n{self._head}\r\n"
         head += f"Content-Length: {len(body)}\r\n\r\n"
         try:
@@ -98,7 +98,7 @@ class LlamaClient:
         except OSError as problem:
             raise LlamaError(type(problem).__name__) from problem
         try:
-            # A large body may have to wait for a busy server to read it.
+            # A busy server may take its time to read a large body.
             connection.settimeout(SEND_TIMEOUT_SECONDS)
             connection.sendall(head.encode("latin-1") + body)
         except OSError as problem:
@@ -107,7 +107,7 @@ class LlamaClient:
         return LlamaStream(connection)
 
     def _connect(self) -> socket.socket:
-        # Looked up now and then, not each time: under gevent a look-up is a trip to a thread.
+        # Resolve once per RESOLVE_SECONDS: under gevent each lookup goes through a thread.
         now = time.monotonic()
         if not self._addresses or now - self._resolved_at > RESOLVE_SECONDS:
             self._addresses = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
@@ -129,7 +129,7 @@ class LlamaClient:
 
 
 class LlamaStream:
-    """One request to llama-server and its answer, as the bytes come in."""
+    """The answer of llama-server to one request, as its bytes arrive."""
 
     __slots__ = (
         "_busy",
@@ -150,15 +150,15 @@ class LlamaStream:
         self._socket = connection
         self._seconds = float(SEND_TIMEOUT_SECONDS)
         self._readiness: Readiness | None = None
-        # Under TLS bytes may wait in the library, where epoll does not see them.
+        # Under TLS bytes may be buffered in the library, where epoll does not see them.
         self._waits = not isinstance(connection, ssl.SSLSocket)
-        # So much came at once that more is likely to be there: not worth a wait.
+        # The last read was so large that more data is probably there: read without waiting.
         self._busy = False
         self._chunks: list[bytes] = []
         self._complete = False
         self._parser = httptools.HttpResponseParser(self)
 
-    # What httptools calls.
+    # Callbacks of httptools.
 
     def on_headers_complete(self) -> None:
         self.status = self._parser.get_status_code()
@@ -170,7 +170,7 @@ class LlamaStream:
         self._complete = True
 
     def wait_at_most(self, seconds: float) -> None:
-        """From now on `read` gives up a wait after this long."""
+        """Set the timeout of every following `read`."""
         self._seconds = seconds
         if not self._waits:
             self._socket.settimeout(seconds)
@@ -178,9 +178,9 @@ class LlamaStream:
             self._readiness.wait_at_most(seconds)
 
     def read(self) -> bytes | None:
-        """The next bytes of the body, b"" if none came with these, None at its end.
+        """Return the next bytes of the body, b"" if this read had none of it, None at its end.
 
-        Raises TimeoutError when nothing came in time (reading may go on), LlamaError when the
+        Raises TimeoutError if nothing arrived in time (reading may continue), LlamaError if the
         connection broke or ended before the answer did.
         """
         if self._complete:
@@ -192,7 +192,7 @@ class LlamaStream:
         except TimeoutError:
             raise
         except BlockingIOError:
-            # Nothing there after all.
+            # There was no data after all.
             self._busy = False
             return b""
         except OSError as problem:
@@ -218,7 +218,7 @@ class LlamaStream:
         return self._readiness.wait()
 
     def read_error(self, body: bytes, timeout_seconds: float = 5) -> dict[str, Any]:
-        """The error object of an answer that began with `body`; empty if there is none."""
+        """Read on from `body` and return the answer's error object; empty if it has none."""
         self.wait_at_most(timeout_seconds)
         try:
             while len(body) < MAX_ERROR_BYTES and (data := self.read()) is not None:
@@ -229,14 +229,13 @@ class LlamaStream:
         return error if isinstance(error, dict) else {}
 
     def cancel(self) -> None:
-        """Tell upstream to stop; what it has already sent can still be read. Never blocks."""
+        """Make upstream stop, without blocking; data it has already sent can still be read."""
         if not self.cancelled:
             self.cancelled = True
             with contextlib.suppress(OSError):
                 self._socket.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
-        """Give the connection up."""
         if self._readiness is not None:
             self._readiness.close()
             self._readiness = None

@@ -1,14 +1,14 @@
-"""How a call to a payment provider can fail.
+"""Errors of calls to a payment provider.
 
 ProviderProblem
-├── ProviderUnavailable    no answer in time, or an answer that it cannot work now: try again
-├── ProviderRefused        it will never do this as asked
-└── ProviderNotFound       there is no such object
+├── ProviderUnavailable    no answer in time, or a temporary failure: retry
+├── ProviderRefused        the provider will never accept this call
+└── ProviderNotFound       the object does not exist
 """
 
 
 class ProviderProblem(Exception):
-    """Base of the tree; `reason` is for operators and holds no key."""
+    """Base class; `reason` is for operators and contains no key."""
 
     def __init__(self, reason: str, *, code: str | None = None) -> None:
         self.reason = reason
@@ -17,10 +17,10 @@ class ProviderProblem(Exception):
 
 
 class ProviderUnavailable(ProviderProblem):
-    """Whether the call had an effect is unknown.
+    """The call failed, and whether it had an effect is unknown.
 
-    `answered`: the provider itself said that it failed. Stripe gives the same answer again to the
-    same idempotency key, so another try needs another one.
+    `answered`: the provider itself reported the failure. Stripe repeats that answer for the same
+    idempotency key, so a retry needs a new one.
     """
 
     def __init__(self, reason: str, *, answered: bool = False) -> None:
@@ -29,8 +29,8 @@ class ProviderUnavailable(ProviderProblem):
 
 
 class ProviderRefused(ProviderProblem):
-    """The call had no effect."""
+    """The provider rejected the call, which had no effect."""
 
 
 class ProviderNotFound(ProviderRefused):
-    """What was asked for does not exist, or not for our key."""
+    """The object does not exist, or is not visible to our key."""

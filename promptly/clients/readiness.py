@@ -1,8 +1,8 @@
-"""Waiting for one socket, again and again, at the price of one system call less each time.
+"""Repeated waits for one socket, with one system call less for each.
 
-gevent's own sockets try to read, fail, tell epoll, start a timer, wait, and read again. Here epoll
-is told once: the watcher stays in the event loop while its greenlet deals with what came, and is
-only taken out when data comes that nobody is waiting for.
+gevent's own sockets try to read, fail, register with epoll, start a timer, wait, and read again.
+Here the socket is registered once: the watcher stays in the event loop while its greenlet handles
+the data, and is removed only when more data arrives before the greenlet waits again.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ _READABLE = 1
 class Readiness:
     """The readability of one non-blocking socket; for one waiting greenlet at a time.
 
-    Belongs to the thread whose greenlet waits first. `close` it before the socket.
+    Bound to the event loop of the thread that creates it. `close` it before the socket.
     """
 
     __slots__ = ("_hub", "_seconds", "_started", "_timer", "_waiting", "_watcher")
@@ -30,14 +30,14 @@ class Readiness:
         self._waiting: Any = None
 
     def wait_at_most(self, seconds: float) -> None:
-        """From now on a wait ends after so long."""
+        """Set the timeout of every following wait."""
         if seconds != self._seconds:
             self._stop_timer()
             self._seconds = seconds
             self._timer = self._hub.loop.timer(seconds, seconds)
 
     def wait(self) -> bool:
-        """Wait until there is something to read; False when the time is up."""
+        """Wait until the socket is readable; return False on a timeout."""
         if not self._started:
             self._watcher.start(self._on_readable)
             self._started = True
@@ -50,14 +50,14 @@ class Readiness:
             self._waiting = None
 
     def close(self) -> None:
-        """Leave the event loop."""
+        """Remove the watcher and the timer from the event loop."""
         self._watcher.stop()
         self._watcher.close()
         self._stop_timer()
 
     def _on_readable(self) -> None:
         if self._waiting is None:
-            # Its greenlet is busy, with a client that does not read perhaps.
+            # The greenlet is busy, perhaps with a client that does not read.
             self._watcher.stop()
             self._started = False
         else:

@@ -1,6 +1,6 @@
-"""Sending one mail to the configured mail server.
+"""Sending one mail through the configured mail server.
 
-Every step has its own time limit, so a server that hangs costs an attempt and not a worker.
+Every step has its own timeout, so a server that hangs costs an attempt, not a worker.
 """
 
 import smtplib
@@ -14,7 +14,7 @@ CODE_TEMPORARY = range(400, 500)
 
 
 class MailNotSent(Exception):
-    """The mail server did not take the mail; `final` says that it never will."""
+    """The mail server did not accept the mail; `final` if a retry cannot succeed."""
 
     def __init__(self, reason: str, *, final: bool) -> None:
         self.reason = reason
@@ -25,18 +25,18 @@ class MailNotSent(Exception):
 def send(message: EmailMessage, settings: Settings) -> None:
     """Hand a mail to the mail server; raises MailNotSent.
 
-    A connection that breaks while the server may have taken the mail counts as not sent, so a
-    mail may arrive twice and never not at all.
+    If the connection breaks when the server may have accepted the mail, it counts as not sent:
+    delivery is at least once.
     """
     try:
         with _connected(settings) as server:
             server.send_message(message)
     except smtplib.SMTPRecipientsRefused as problem:
-        # One recipient a mail; the class covers 451 as well as 550.
+        # Each mail has one recipient; the exception covers 451 as well as 550.
         code, answer = next(iter(problem.recipients.values()))
         raise _refused(code, answer) from problem
     except smtplib.SMTPAuthenticationError as problem:
-        # The operator's mistake, not the mail's: it goes out once that is put right.
+        # A misconfiguration, not a fault of the mail: retry until the operator corrects it.
         raise MailNotSent(f"sign-in refused: {problem.smtp_code}", final=False) from problem
     except smtplib.SMTPResponseException as problem:
         raise _refused(problem.smtp_code, problem.smtp_error) from problem
@@ -45,7 +45,7 @@ def send(message: EmailMessage, settings: Settings) -> None:
 
 
 def check(settings: Settings) -> None:
-    """Connect, greet, encrypt and sign in, and send nothing; raises MailNotSent."""
+    """Connect, encrypt and sign in as configured, sending no mail; raises MailNotSent."""
     try:
         with _connected(settings) as server:
             server.noop()

@@ -1,6 +1,6 @@
-"""Stripe's API through its SDK: the few calls that promptly makes, bounded in time.
+"""Stripe's API through its SDK: the few calls that promptly makes, with time limits.
 
-Answers are plain dicts as in Stripe's API reference. Every call raises ProviderUnavailable,
+Responses are plain dicts as in Stripe's API reference. Every call raises ProviderUnavailable,
 ProviderRefused or ProviderNotFound.
 """
 
@@ -27,16 +27,16 @@ PAGE = 100
 SIGNATURE_TOLERANCE_SECONDS = 300
 REASON_LENGTH = 200
 
-# What our requests took is nobody's business.
+# Do not send latency telemetry to Stripe.
 stripe.enable_telemetry = False
 
 
 class _TimeIsUp(Exception):
-    """All calls together have taken as long as they may."""
+    """The time limit of all calls together has passed."""
 
 
 class _PatientFor(stripe.RequestsClient):
-    """An HTTP client all of whose calls together, retries included, take so long at most."""
+    """HTTP client with one time limit for all its calls together, retries included."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(timeout=READ_TIMEOUT_SECONDS)
@@ -53,7 +53,7 @@ class _PatientFor(stripe.RequestsClient):
 
 
 class StripeAPI:
-    """A connection to Stripe for one piece of work of at most `timeout_seconds`; close it."""
+    """A connection for one task, whose calls share `timeout_seconds`; close it after use."""
 
     def __init__(self, settings: Settings, timeout_seconds: float) -> None:
         self._http = _PatientFor(timeout_seconds)
@@ -66,15 +66,14 @@ class StripeAPI:
         ).v1
 
     def close(self) -> None:
-        """Close the connection."""
         self._http.close()  # type: ignore[no-untyped-call]
 
     def check(self) -> None:
-        """Ask for something that is always there."""
+        """Check the key with a request that always succeeds."""
         self._listed(lambda: self._v1.checkout.sessions.list({"limit": 1}), 1)
 
     def create_session(self, params: SessionCreateParams, idempotency_key: str) -> Json:
-        """Make a checkout session, or get again the one that this key has made."""
+        """Create a checkout session, or return the one created with this key before."""
         return _called(
             lambda: self._v1.checkout.sessions.create(
                 params, {"idempotency_key": idempotency_key}
@@ -82,29 +81,33 @@ class StripeAPI:
         )
 
     def session(self, session_id: str) -> Json:
-        """One checkout session."""
         return _called(lambda: self._v1.checkout.sessions.retrieve(session_id).to_dict())
 
     def session_of_payment(self, payment_intent: str) -> Json | None:
-        """The checkout session that a payment was made in, if it was made in one."""
+        """Return the checkout session of a payment; None if it was made without one."""
         found = self._listed(
             lambda: self._v1.checkout.sessions.list({"payment_intent": payment_intent}), 1
         )
         return found[0] if found else None
 
     def sessions(self, since: int, until: int, most: int, *, complete: bool) -> list[Json]:
-        """Sessions created between two moments (Unix seconds), newest first."""
+        """Return up to `most` sessions created from `since` to `until` (Unix seconds).
+
+        Newest first; only completed ones if `complete`.
+        """
         params: SessionListParams = {"created": {"gte": since, "lte": until}, "limit": PAGE}
         if complete:
             params["status"] = "complete"
         return self._listed(lambda: self._v1.checkout.sessions.list(params), most)
 
     def payment_intent(self, intent_id: str) -> Json:
-        """One payment."""
         return _called(lambda: self._v1.payment_intents.retrieve(intent_id).to_dict())
 
     def events(self, types: list[str], since: int, most: int) -> list[Json]:
-        """Events of these types (20 at most) since a moment, newest first; 30 days back."""
+        """Return up to `most` events of these types since `since` (Unix seconds), newest first.
+
+        Stripe accepts 20 types at most and keeps events for 30 days.
+        """
         return self._listed(
             lambda: self._v1.events.list(
                 {"types": types, "created": {"gte": since}, "limit": PAGE}
@@ -113,31 +116,28 @@ class StripeAPI:
         )
 
     def charge(self, charge_id: str) -> Json:
-        """One charge."""
         return _called(lambda: self._v1.charges.retrieve(charge_id).to_dict())
 
     def refund(self, refund_id: str) -> Json:
-        """One refund."""
         return _called(lambda: self._v1.refunds.retrieve(refund_id).to_dict())
 
     def dispute(self, dispute_id: str) -> Json:
-        """One dispute."""
         return _called(lambda: self._v1.disputes.retrieve(dispute_id).to_dict())
 
     def refunds_of(self, payment_intent: str) -> list[Json]:
-        """All refunds of a payment."""
+        """Return all refunds of a payment."""
         return self._listed(
             lambda: self._v1.refunds.list({"payment_intent": payment_intent, "limit": PAGE})
         )
 
     def disputes_of(self, payment_intent: str) -> list[Json]:
-        """All disputes of a payment."""
+        """Return all disputes of a payment."""
         return self._listed(
             lambda: self._v1.disputes.list({"payment_intent": payment_intent, "limit": PAGE})
         )
 
     def create_refund(self, params: RefundCreateParams, idempotency_key: str) -> Json:
-        """Give money back, once per key."""
+        """Refund a payment, once per idempotency key."""
         return _called(
             lambda: self._v1.refunds.create(params, {"idempotency_key": idempotency_key}).to_dict()
         )
@@ -151,14 +151,14 @@ class StripeAPI:
 
 
 def signature_is_good(body: bytes, header: str | None, secrets: tuple[Secret, ...]) -> bool:
-    """Whether one of the secrets has signed this body, within the last five minutes."""
+    """Whether one of the secrets signed this body within the last five minutes."""
     for secret in secrets:
         try:
             stripe.WebhookSignature.verify_header(
                 body, header, secret.reveal(), SIGNATURE_TOLERANCE_SECONDS
             )
         except (stripe.SignatureVerificationError, ValueError):
-            # The second: a body that is no text, or a time that is no number.
+            # ValueError: the body is not text, or the timestamp is not a number.
             continue
         return True
     return False
@@ -172,14 +172,14 @@ def _called(call: Callable[[], T]) -> T:
     except stripe.APIConnectionError as problem:
         raise ProviderUnavailable(f"Stripe does not answer ({_cause(problem)})") from problem
     except (stripe.AuthenticationError, stripe.PermissionError) as problem:
-        # The operator's mistake, not the order's: all goes on once that is put right.
+        # A misconfiguration, not a fault of the order: retry until the operator corrects it.
         raise ProviderUnavailable(f"Stripe refuses our key ({problem.http_status})") from problem
     except stripe.RateLimitError as problem:
         raise ProviderUnavailable("Stripe asks us to slow down") from problem
     except stripe.StripeError as problem:
         raise _translated(problem) from problem
     except (ValueError, AttributeError, TypeError, KeyError) as problem:
-        # The SDK's way of saying that an answer was not what it should be.
+        # The SDK raises these for a malformed answer.
         reason = f"Stripe's answer cannot be read ({type(problem).__name__})"
         raise ProviderUnavailable(reason, answered=True) from problem
 

@@ -1,8 +1,8 @@
 """The contract of /v1 as an OpenAPI 3.1 document.
 
-What is asked for is generated from the types that check requests, what is answered from the types
-declared here, one file for each subject; tests hold real answers against them. `document` puts all
-of it together.
+Request schemas are generated from the types that check requests, response schemas from the types
+declared here, one module per subject; tests compare real answers with them. `document` assembles
+the whole.
 """
 
 from promptly.openapi.document import OPERATIONS, document

@@ -25,7 +25,7 @@ Outcome = Literal[
 
 
 class Balance(Struct):
-    """`available_tokens` is the trial and what was paid for, less what running requests hold."""
+    """`available_tokens` is `trial_tokens` plus `paid_tokens`, less `reserved_tokens`."""
 
     object: Literal["balance"]
     available_tokens: Tokens
@@ -36,7 +36,7 @@ class Balance(Struct):
 
 
 class UsageDay(Struct):
-    """The sums of one day, in UTC."""
+    """The totals of one day, in UTC."""
 
     date: Day
     requests: Tokens
@@ -46,13 +46,13 @@ class UsageDay(Struct):
 
 
 class UsageList(Struct, tag_field="object", tag="list"):
-    """The days that saw a request, oldest first."""
+    """The days with at least one request, oldest first."""
 
     data: list[UsageDay]
 
 
 class Receipt(Struct, tag_field="object", tag="receipt"):
-    """One settled request. `uncharged_tokens` is what the balance did not cover."""
+    """One settled request. `uncharged_tokens` are those that the balance did not cover."""
 
     request_id: Annotated[str, Meta(pattern="^req_[0-9a-f]{32}$")]
     created_at: Moment
@@ -77,7 +77,7 @@ OPERATIONS = (
         name="getBalance",
         room="Account",
         tag="Account",
-        summary="What the account can spend",
+        summary="Get the balance",
         answer=Balance,
         answer_text="The balance, in tokens.",
         faults=(*ALWAYS, NO_ACCOUNT),
@@ -88,9 +88,9 @@ OPERATIONS = (
         name="getUsage",
         room="Account",
         tag="Account",
-        summary="What was used, by day or for one request",
+        summary="Get usage by day, or the receipt of one request",
         description=(
-            "Daily sums from `start` to `end`, or, with `request_id`, the receipt of one request. "
+            "Daily totals from `start` to `end` or, with `request_id`, the receipt of one request. "
             "A request that is still running has no receipt yet."
         ),
         parameters=(
@@ -98,19 +98,19 @@ OPERATIONS = (
                 name="start",
                 place="query",
                 schema=_DAY,
-                description="The first day, UTC. Without it, 29 days before `end`.",
+                description="First day, in UTC. Default: 29 days before `end`.",
             ),
             Parameter(
                 name="end",
                 place="query",
                 schema=_DAY,
-                description="The last day, included; at most 366 days. Without it, today.",
+                description="Last day, inclusive; at most 366 days in total. Default: today.",
             ),
             Parameter(
                 name="request_id",
                 place="query",
                 schema={"type": "string", "example": "req_019ab1c2d3e4f5061728394a5b6c7d8e"},
-                description="The id from `x-promptly-request-id`; the days are then not looked at.",
+                description="The id from `x-promptly-request-id`; overrides `start` and `end`.",
             ),
         ),
         answer=UsageList | Receipt,

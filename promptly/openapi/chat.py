@@ -1,4 +1,4 @@
-"""Chat completions: the route, its answer whole and streamed, and counting a prompt."""
+"""Chat completions: the routes, and their response and event types."""
 
 from typing import Literal
 
@@ -17,7 +17,7 @@ class AnsweredFunction(Struct):
 
 
 class AnsweredToolCall(Struct):
-    """A call of one of the request's tools; `arguments` is JSON unless `length` cut it off."""
+    """A call of one of the request's tools; `arguments` is JSON unless `length` truncated it."""
 
     id: str
     type: Literal["function"]
@@ -25,7 +25,7 @@ class AnsweredToolCall(Struct):
 
 
 class AnsweredMessage(Struct):
-    """What the model said; thoughts stand in `reasoning_content`."""
+    """The model's message; its reasoning is in `reasoning_content`."""
 
     role: Literal["assistant"]
     content: str | None
@@ -34,7 +34,7 @@ class AnsweredMessage(Struct):
 
 
 class TopLogprob(Struct):
-    """A token that could have stood here; `bytes` are its UTF-8."""
+    """An alternative token at this position; `bytes` is its UTF-8 encoding."""
 
     token: str
     bytes: list[int] | None
@@ -43,7 +43,7 @@ class TopLogprob(Struct):
 
 
 class TokenLogprob(Struct):
-    """A token of the answer and how likely it was."""
+    """A token of the answer and its log probability."""
 
     token: str
     bytes: list[int] | None
@@ -57,13 +57,13 @@ class Logprobs(Struct):
 
 
 class PromptDetails(Struct):
-    """`cached_tokens` were read before and took no time; they cost the same."""
+    """`cached_tokens` were in the prompt cache and took no time; they cost the same."""
 
     cached_tokens: int
 
 
 class Usage(Struct):
-    """Tokens as the model server counted them; this is what is charged."""
+    """Tokens as counted by the model server, and charged."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -79,7 +79,7 @@ class Choice(Struct):
 
 
 class ChatCompletion(Struct):
-    """The whole answer. `length` as its finish reason also means that the balance was used up."""
+    """The whole answer. Finish reason `length` can also mean that the balance was exhausted."""
 
     id: str
     object: Literal["chat.completion"]
@@ -96,7 +96,7 @@ class FunctionDelta(Struct):
 
 
 class ToolCallDelta(Struct):
-    """A part of a tool call: the first one of an `index` names it, the others add arguments."""
+    """Part of a tool call: the first of an `index` names the tool, later ones add arguments."""
 
     index: int
     function: FunctionDelta
@@ -105,7 +105,7 @@ class ToolCallDelta(Struct):
 
 
 class Delta(Struct):
-    """What a chunk adds to the message."""
+    """The chunk's addition to the message."""
 
     role: Literal["assistant"] | UnsetType = UNSET
     content: str | UnsetType | None = UNSET
@@ -121,7 +121,7 @@ class ChunkChoice(Struct):
 
 
 class ChatCompletionChunk(Struct):
-    """One event of a stream. `choices` is empty in the one that carries the usage."""
+    """One event of a stream. `choices` is empty in the chunk that carries the usage."""
 
     id: str
     object: Literal["chat.completion.chunk"]
@@ -133,24 +133,24 @@ class ChatCompletionChunk(Struct):
 
 
 class InputTokens(Struct):
-    """The size of a prompt."""
+    """The token count of a prompt."""
 
     object: Literal["response.input_tokens"]
     input_tokens: int
 
 
 NOTES = {
-    "model": "Any name is accepted, or none, and means the loaded model; the answer names it.",
+    "model": "Optional. Any name selects the loaded model; the answer names it.",
     "messages": "The conversation so far.",
-    "max_tokens": "The longest answer, in tokens. Without it, what fits the model's context.",
-    "max_completion_tokens": "The newer name of `max_tokens`, and stronger.",
-    "stream": "Answer with server-sent events as the tokens come.",
-    "stream_options": "`include_usage` adds a last chunk with the usage. Needs `stream`.",
-    "n": "One answer a request.",
-    "top_logprobs": "How many other tokens to tell for each. Needs `logprobs`.",
-    "tool_choice": "Whether, or which, tool must be called. Needs `tools`.",
-    "reasoning_effort": "How long to think, if the model's template knows it.",
-    "chat_template_kwargs": "What the model's template takes besides.",
+    "max_tokens": "Maximum length of the answer in tokens. Default: what fits the model's context.",
+    "max_completion_tokens": "The newer name of `max_tokens`, over which it takes precedence.",
+    "stream": "Stream the answer as server-sent events.",
+    "stream_options": "`include_usage` adds a final chunk with the usage. Requires `stream`.",
+    "n": "Only one answer per request.",
+    "top_logprobs": "Number of alternatives to return for each token. Requires `logprobs`.",
+    "tool_choice": "Whether a tool must be called, and which. Requires `tools`.",
+    "reasoning_effort": "Reasoning effort, if the model's template supports it.",
+    "chat_template_kwargs": "Further arguments for the model's template.",
 }
 
 _HELLO = {"messages": [{"role": "user", "content": "Hello!"}]}
@@ -162,19 +162,20 @@ OPERATIONS = (
         name="createChatCompletion",
         room="Chat",
         tag="Chat completions",
-        summary="Answer a conversation",
+        summary="Create a chat completion",
         description=(
-            "OpenAI's chat completions. Fields that are not listed have no effect; those that a "
-            "request had are named in `x-promptly-ignored`. A stream is `data:` events, a comment "
-            "every ten seconds while there is nothing to send, and `data: [DONE]`; what fails "
-            "after its first byte comes as an event with the error, and then there is no `[DONE]`."
+            "OpenAI's chat completions. Fields that are not listed have no effect; "
+            "`x-promptly-ignored` names those that the request contained. A stream consists of "
+            "`data:` events, a comment every ten seconds while there is nothing to send, and "
+            "`data: [DONE]`; a failure after the first byte is sent as an event with the error, "
+            "without `[DONE]`."
         ),
         body=ChatBody,
         notes=NOTES,
         refused=REFUSED,
         example=_HELLO,
         answer=ChatCompletion,
-        answer_text="The answer; as events if `stream` was asked for.",
+        answer_text="The answer; as events if `stream` is true.",
         event=ChatCompletionChunk,
         ends_with_done=True,
         faults=METERED,

@@ -1,4 +1,4 @@
-"""Text completions: the route, and its answer whole and streamed."""
+"""Text completions: the route, and its response and event types."""
 
 from typing import Literal
 
@@ -13,7 +13,7 @@ FinishReason = Literal["stop", "length"]
 
 
 class Logprobs(Struct):
-    """Four lists with an entry for each token; offsets are characters of the choice's text."""
+    """Four lists with one entry per token; offsets count characters of the choice's text."""
 
     tokens: list[str]
     token_logprobs: list[float]
@@ -22,7 +22,7 @@ class Logprobs(Struct):
 
 
 class Choice(Struct):
-    """The text after one prompt, whose place is `index`."""
+    """The continuation of one prompt; `index` is the prompt's position."""
 
     text: str
     index: int
@@ -31,8 +31,7 @@ class Choice(Struct):
 
 
 class Completion(Struct):
-    """The whole answer. A choice that ends with `length` and no text was never begun: the balance
-    was used up before."""
+    """The whole answer. An empty choice with `length` never started: the balance was exhausted."""
 
     id: str
     object: Literal["text_completion"]
@@ -43,7 +42,7 @@ class Completion(Struct):
 
 
 class ChunkChoice(Struct):
-    """What a chunk adds to the text after one prompt."""
+    """The chunk's addition to the continuation of one prompt."""
 
     text: str
     index: int
@@ -52,7 +51,7 @@ class ChunkChoice(Struct):
 
 
 class CompletionChunk(Struct):
-    """One event of a stream. `choices` is empty in the one that carries the usage."""
+    """One event of a stream. `choices` is empty in the chunk that carries the usage."""
 
     id: str
     object: Literal["text_completion"]
@@ -63,16 +62,16 @@ class CompletionChunk(Struct):
 
 
 NOTES = {
-    "model": "Any name is accepted, or none, and means the loaded model; the answer names it.",
-    "prompt": "The text to continue, or several, which are answered one after the other.",
-    "max_tokens": "The longest text after each prompt, in tokens. Without it, 16.",
-    "logprobs": "How many other tokens to tell for each.",
-    "stream": "Answer with server-sent events as the tokens come.",
-    "stream_options": "`include_usage` adds a last chunk with the usage. Needs `stream`.",
-    "n": "One answer to a prompt.",
-    "best_of": "One answer to a prompt.",
-    "echo": "Only the new text is returned.",
-    "suffix": "Text is only continued, not filled in.",
+    "model": "Optional. Any name selects the loaded model; the answer names it.",
+    "prompt": "The text to continue, or a list of texts, answered one after the other.",
+    "max_tokens": "Maximum length of each continuation in tokens. Default: 16.",
+    "logprobs": "Number of alternatives to return for each token.",
+    "stream": "Stream the answer as server-sent events.",
+    "stream_options": "`include_usage` adds a final chunk with the usage. Requires `stream`.",
+    "n": "Only one answer per prompt.",
+    "best_of": "Only one answer per prompt.",
+    "echo": "Not supported: only the new text is returned.",
+    "suffix": "Not supported: text is continued, not filled in.",
 }
 
 OPERATIONS = (
@@ -82,18 +81,18 @@ OPERATIONS = (
         name="createCompletion",
         room="Text",
         tag="Completions",
-        summary="Continue a text",
+        summary="Create a completion",
         description=(
             "OpenAI's older completions, without a chat template. Fields that are not listed have "
-            "no effect; those that a request had are named in `x-promptly-ignored`. A stream is as "
-            "that of a chat completion; of several prompts one comes after the other."
+            "no effect; `x-promptly-ignored` names those that the request contained. Streams are "
+            "like those of chat completions; several prompts are answered one after the other."
         ),
         body=CompletionBody,
         notes=NOTES,
         refused=REFUSED,
         example={"prompt": ["Once upon a time", "It was a dark night"], "max_tokens": 8},
         answer=Completion,
-        answer_text="The answer; as events if `stream` was asked for.",
+        answer_text="The answer; as events if `stream` is true.",
         event=CompletionChunk,
         ends_with_done=True,
         faults=(*METERED, NO_SERVER),

@@ -1,4 +1,4 @@
-"""The OpenAPI document, put together from the operations that describe the routes.
+"""The OpenAPI document, assembled from the operations that describe the routes.
 
 https://spec.openapis.org/oas/v3.1.1.html
 """
@@ -37,11 +37,11 @@ DESCRIPTION = """\
 An authenticated, metered, prepaid gateway for LLM inference. Any OpenAI client works: set its base
 URL and key. Anthropic's clients work too, with `/v1/messages`.
 
-Any other path below `/v1` is 404 `unknown_url`, and a wrong method 405 `method_not_allowed`; both
-need no key. The request's `Content-Type` is not looked at: bodies are JSON, `null` means absent.
-JSON is read strictly: a key that stands twice, `NaN`, invalid UTF-8 and excessive nesting are 400.
-Rules that concern two fields at once are told in the fields' descriptions; who breaks one gets a
-400 as well.
+Any other path below `/v1` returns 404 `unknown_url`, and a wrong method 405 `method_not_allowed`;
+neither needs a key. The request's `Content-Type` is ignored: bodies are JSON, `null` means absent.
+JSON is parsed strictly: duplicate keys, `NaN`, invalid UTF-8 and excessive nesting return 400.
+Rules that concern two fields at once are in the fields' descriptions; violating one returns 400
+as well.
 """
 
 SECURITY_SCHEMES = {
@@ -63,7 +63,7 @@ _EVENTS = "text/event-stream"
 
 
 def document(base_url: str) -> dict[str, Any]:
-    """The whole document for a gateway that is reached at this URL; always the same for one URL."""
+    """Return the whole document for a gateway at this URL; always the same for one URL."""
     schemas = Schemas()
     paths: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS:
@@ -110,7 +110,7 @@ def _operation(operation: Operation, schemas: Schemas) -> dict[str, Any]:
 
 
 def _body(operation: Operation, schemas: Schemas) -> Schema:
-    """The body's schema, with what people should know of its fields."""
+    """Return the body's schema, with the notes and refused fields as descriptions."""
     schema = schemas.of(operation.body, operation.room)
     fields = schemas.resolve(schema)["properties"]
     for name, note in operation.notes.items():
@@ -145,7 +145,7 @@ def _answers(operation: Operation, schemas: Schemas) -> dict[str, Any]:
 
 
 def _refusal(operation: Operation, schemas: Schemas, faults: tuple[Fault, ...]) -> dict[str, Any]:
-    """The answer with one error status; it says which codes there are, and what they mean."""
+    """Describe the response with one error status: its codes and what they mean."""
     named = [(f"`{fault.code}`" if fault.code else "no code", fault.meaning) for fault in faults]
     return {
         "description": "\n".join(f"- {code}: {meaning}" for code, meaning in named),
@@ -155,7 +155,7 @@ def _refusal(operation: Operation, schemas: Schemas, faults: tuple[Fault, ...]) 
 
 
 def _event(operation: Operation, schemas: Schemas) -> Schema:
-    """One event of a stream, as the object that its lines make; `data` is JSON."""
+    """Describe one event of a stream as an object with its lines as fields; `data` is JSON."""
     kinds = [schemas.of(operation.event, operation.room)]
     if operation.error_in_stream:
         kinds.append(schemas.of(operation.error.event, operation.error.room))
@@ -172,7 +172,7 @@ def _event(operation: Operation, schemas: Schemas) -> Schema:
     if not operation.ends_with_done:
         return event
     done = {
-        "description": "The end of a good stream.",
+        "description": "The end of a successful stream.",
         "type": "object",
         "properties": {"data": {"const": "[DONE]"}},
         "required": ["data"],

@@ -1,4 +1,4 @@
-"""Embeddings: the route and its answer."""
+"""Embeddings: the route and its response types."""
 
 from typing import Literal
 
@@ -10,7 +10,7 @@ from promptly.openapi.operation import Operation
 
 
 class Vector(Struct):
-    """One input's vector; in base64 it is 32-bit floats, the lowest byte first."""
+    """The vector of one input; in base64 it is little-endian 32-bit floats."""
 
     object: Literal["embedding"]
     index: int
@@ -18,7 +18,7 @@ class Vector(Struct):
 
 
 class Usage(Struct):
-    """Tokens of all inputs as the model server counted them; this is what is charged."""
+    """Tokens of all inputs as counted by the model server, and charged."""
 
     prompt_tokens: int
     total_tokens: int
@@ -34,9 +34,9 @@ class Embeddings(Struct):
 
 
 NOTES = {
-    "model": "Any name is accepted, or none, and means the loaded model; the answer names it.",
-    "input": "The text, or several.",
-    "encoding_format": "How vectors are written.",
+    "model": "Optional. Any name selects the loaded model; the answer names it.",
+    "input": "A text, or a list of texts.",
+    "encoding_format": "Encoding of the vectors.",
 }
 
 OPERATIONS = (
@@ -46,10 +46,10 @@ OPERATIONS = (
         name="createEmbeddings",
         room="Embeddings",
         tag="Embeddings",
-        summary="Turn texts into vectors",
+        summary="Create embeddings",
         description=(
-            "OpenAI's embeddings. Fields that are not listed have no effect; those that a request "
-            "had are named in `x-promptly-ignored`."
+            "OpenAI's embeddings. Fields that are not listed have no effect; `x-promptly-ignored` "
+            "names those that the request contained."
         ),
         body=EmbeddingsBody,
         notes=NOTES,

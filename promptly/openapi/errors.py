@@ -1,4 +1,4 @@
-"""Errors as clients see them: their shape, and which of them a route can answer."""
+"""Errors as clients see them: their shape, and which of them a route can return."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from promptly.openapi.schemas import Schema, Schemas
 
 
 class ErrorDetail(Struct):
-    """What went wrong. SDKs make exceptions of it; `code` is the part to decide by."""
+    """Details of the error, which SDKs raise as an exception. Programs should check `code`."""
 
     message: str
     type: str
@@ -27,7 +27,7 @@ class Error(Struct):
 
 @dataclass(frozen=True)
 class Fault:
-    """One way for a request to fail: its status and `code`, and what to do about it."""
+    """One way for a request to fail: its status and `code`, and their meaning with advice."""
 
     status: int
     code: str | None
@@ -36,9 +36,9 @@ class Fault:
 
 @dataclass(frozen=True)
 class ErrorShape:
-    """How an API writes errors: the type of the body, and which field of `error` tells them apart.
+    """An API's error format: the type of the body, and the field of `error` that identifies it.
 
-    `event` is the type of what ends a stream that fails, `room` the one both belong to.
+    `event` is the type of the event that ends a failed stream, `room` the room of both types.
     """
 
     body: Any
@@ -48,7 +48,7 @@ class ErrorShape:
     value: Callable[[Fault], str | None]
 
     def of(self, faults: tuple[Fault, ...], schemas: Schemas) -> Schema:
-        """The schema of the body with one of these faults."""
+        """Return the schema of the body with one of these faults."""
         known = {"enum": list(dict.fromkeys(self.value(fault) for fault in faults))}
         told = {"properties": {"error": {"properties": {self.field: known}}}}
         return {"allOf": [schemas.of(self.body, self.room), told]}
@@ -63,10 +63,10 @@ def _fault(kind: type[errors.PromptlyError], meaning: str, code: str | None = No
 
 INVALID = _fault(errors.InvalidRequest, "the request is not valid; `param` names the field")
 UNSUPPORTED = _fault(
-    errors.UnsupportedParameter, "`param` would change the answer, and is not supported here"
+    errors.UnsupportedParameter, "`param` would change the answer, but is not supported here"
 )
 UNKNOWN_PARAMETER = _fault(
-    errors.InvalidRequest, "`param` is no parameter of this route", "unknown_parameter"
+    errors.InvalidRequest, "`param` is not a parameter of this route", "unknown_parameter"
 )
 CONTEXT = _fault(
     errors.ContextLengthExceeded, "the prompt is longer than the model's context: shorten it"
@@ -76,25 +76,26 @@ QUOTA = _fault(
     errors.InsufficientQuota, "the balance does not cover the prompt and one token: top up"
 )
 NO_ACCOUNT = _fault(errors.NotFound, "the account is being deleted")
-NO_RECEIPT = _fault(errors.NotFound, "there is no such receipt, or not yet")
+NO_RECEIPT = _fault(errors.NotFound, "no such receipt, or not yet available")
 NO_MODEL = _fault(errors.NotFound, "no model of this name is loaded", "model_not_found")
 NO_URL = _fault(errors.UnknownURL, "the name cannot be a part of a URL")
 NO_SERVER = _fault(errors.UnsupportedEndpoint, "no model server here serves this endpoint")
 SLOW_BODY = _fault(errors.BodyTimeout, "the body did not arrive in time")
 LARGE_BODY = _fault(errors.BodyTooLarge, "the body is too large")
-RATE = _fault(errors.RateLimited, "too many requests, a minute or at a time: wait `retry-after`")
+RATE = _fault(errors.RateLimited, "too many requests per minute or at once: wait for `retry-after`")
 RESERVED = _fault(
-    errors.TokensReserved, "other requests of the account hold a part of its balance: wait"
+    errors.TokensReserved,
+    "other requests of the account hold part of its balance: wait for them",
 )
-INTERNAL = _fault(errors.PromptlyError, "a fault of the service: report `x-request-id`")
+INTERNAL = _fault(errors.PromptlyError, "an internal error: report `x-request-id`")
 UPSTREAM = _fault(errors.UpstreamError, "the model server failed: try again")
 NO_UPSTREAM = _fault(errors.UpstreamUnavailable, "no model server is ready or has a free slot")
 QUEUE = _fault(errors.QueueFull, "too many requests are waiting")
 SERVICE = _fault(errors.ServiceUnavailable, "an interruption: the database, or a restart")
 TIMEOUT = _fault(errors.UpstreamTimeout, "the model server took too long")
 
-# What every route below /v1 can answer, and what it can besides if it takes a body, if it asks
-# the model server, if it is charged for.
+# Errors of every route below /v1; further ones if it takes a body, calls the model server, or is
+# charged for.
 ALWAYS = (INVALID, KEY, RATE, INTERNAL, SERVICE)
 WITH_BODY = (*ALWAYS, UNSUPPORTED, SLOW_BODY, LARGE_BODY)
 COUNTED = (*WITH_BODY, UPSTREAM, NO_UPSTREAM)

@@ -1,4 +1,4 @@
-"""Headers of answers, by the names they have in `components/headers`."""
+"""Response headers, by their names in `components/headers`."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -10,22 +10,22 @@ _REQUEST_ID = {"type": "string", "pattern": "^req_[0-9a-f]{32}$"}
 
 HEADERS: dict[str, Header] = {
     "x-request-id": {
-        "description": "The request's id, for questions to the operator.",
+        "description": "The request's id; quote it when you contact the operator.",
         "required": True,
         "schema": _REQUEST_ID,
     },
     "x-ratelimit-limit-requests": {
-        "description": "Requests a minute of the narrowest limit.",
+        "description": "Requests per minute of the tightest limit.",
         "required": True,
         "schema": _COUNT,
     },
     "x-ratelimit-remaining-requests": {
-        "description": "How many of them are left.",
+        "description": "Requests left under this limit.",
         "required": True,
         "schema": _COUNT,
     },
     "x-ratelimit-reset-requests": {
-        "description": "Until the next place is free, as `12ms`, `1s` or `6m0s`.",
+        "description": "Time until a further request is allowed, as `12ms`, `1s` or `6m0s`.",
         "required": True,
         "schema": {"type": "string", "pattern": "^([0-9]+ms|([0-9]+m)?[0-9]+s)$"},
     },
@@ -35,7 +35,7 @@ HEADERS: dict[str, Header] = {
         "schema": _COUNT,
     },
     "x-should-retry": {
-        "description": "`false`: trying again does not help. SDKs obey it.",
+        "description": "`false`: retrying does not help. SDKs honor it.",
         "required": True,
         "schema": {"type": "string", "enum": ["false"]},
     },
@@ -45,11 +45,11 @@ HEADERS: dict[str, Header] = {
         "schema": _REQUEST_ID,
     },
     "x-promptly-charged-tokens": {
-        "description": "What was charged; not with streams, nor if it could not be written yet.",
+        "description": "Tokens charged; absent from streams, or if the charge is not recorded yet.",
         "schema": _COUNT,
     },
     "x-promptly-balance-tokens": {
-        "description": "What the account can still spend; comes with the charge.",
+        "description": "Tokens that the account can still spend; sent with the charge.",
         "schema": _COUNT,
     },
     "x-promptly-ignored": {
@@ -79,5 +79,5 @@ OF_STATUS = {
 
 
 def references(names: Iterable[str]) -> dict[str, Header]:
-    """These headers as an answer names them."""
+    """Return references to these headers, for a response."""
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}

@@ -1,4 +1,4 @@
-"""Health, for load balancers and operators."""
+"""Health checks, for load balancers and operators."""
 
 from typing import Literal
 
@@ -18,9 +18,9 @@ OPERATIONS = (
         name="getHealth",
         room="Health",
         tag="Health",
-        summary="Whether the process lives",
+        summary="Check that the process is alive",
         answer=Health,
-        answer_text="It does.",
+        answer_text="The process is alive.",
         needs_key=False,
     ),
     Operation(
@@ -29,8 +29,8 @@ OPERATIONS = (
         name="getReadiness",
         room="Health",
         tag="Health",
-        summary="Whether every dependency answers",
-        text="One line for each dependency: `postgresql: ok`, `redis: away`, ….",
+        summary="Check that every dependency responds",
+        text="One line per dependency: `postgresql: ok`, `redis: away`, …",
         also=(503,),
         needs_key=False,
     ),

@@ -1,4 +1,4 @@
-"""Messages: the route, the message whole and as events, counting a prompt, and their errors."""
+"""Messages: the routes, and their response, event and error types."""
 
 from typing import Any, Literal
 
@@ -13,20 +13,20 @@ StopReason = Literal["end_turn", "max_tokens", "tool_use"]
 
 
 class AnsweredText(Struct, tag_field="type", tag="text"):
-    """What the model said."""
+    """The text of the answer."""
 
     text: str
 
 
 class AnsweredThinking(Struct, tag_field="type", tag="thinking"):
-    """What the model thought; nothing is signed here."""
+    """The model's reasoning; `signature` is not a real signature."""
 
     thinking: str
     signature: str
 
 
 class AnsweredToolUse(Struct, tag_field="type", tag="tool_use"):
-    """A call of one of the request's tools; its input is empty if `max_tokens` cut it off."""
+    """A call of one of the request's tools; `input` is empty if `max_tokens` truncated it."""
 
     id: str
     name: str
@@ -37,10 +37,7 @@ AnsweredBlock = AnsweredText | AnsweredThinking | AnsweredToolUse
 
 
 class Usage(Struct):
-    """Tokens as the model server counted them; their sum is what is charged.
-
-    `cache_read_input_tokens` is the part of the prompt that was still known from before.
-    """
+    """Counted tokens, whose sum is charged; `cache_read_input_tokens` were in the prompt cache."""
 
     input_tokens: int
     cache_creation_input_tokens: int
@@ -49,7 +46,7 @@ class Usage(Struct):
 
 
 class Message(Struct):
-    """The answer. `max_tokens` as its stop reason also means that the balance was used up."""
+    """The answer. Stop reason `max_tokens` can also mean that the balance was exhausted."""
 
     id: str
     type: Literal["message"]
@@ -62,7 +59,7 @@ class Message(Struct):
 
 
 class MessageTokens(Struct):
-    """The size of a prompt."""
+    """The token count of a prompt."""
 
     input_tokens: int
 
@@ -80,33 +77,33 @@ class SignatureDelta(Struct, tag_field="type", tag="signature_delta"):
 
 
 class InputJsonDelta(Struct, tag_field="type", tag="input_json_delta"):
-    """A piece of a call's input; all pieces together are JSON, unless they were cut off."""
+    """Part of a call's input; all parts together are JSON, unless truncated."""
 
     partial_json: str
 
 
 class MessageStart(Struct, tag_field="type", tag="message_start"):
-    """The first event, with an empty message; its counts of the input are final."""
+    """The first event, with an empty message; its input token counts are final."""
 
     message: Message
 
 
 class BlockStart(Struct, tag_field="type", tag="content_block_start"):
-    """A block begins, empty."""
+    """The start of a block, which is empty."""
 
     index: int
     content_block: AnsweredBlock
 
 
 class BlockDelta(Struct, tag_field="type", tag="content_block_delta"):
-    """More of the block."""
+    """An addition to the block."""
 
     index: int
     delta: TextDelta | ThinkingDelta | SignatureDelta | InputJsonDelta
 
 
 class BlockStop(Struct, tag_field="type", tag="content_block_stop"):
-    """The block is whole."""
+    """The block is complete."""
 
     index: int
 
@@ -117,27 +114,27 @@ class Ending(Struct):
 
 
 class MessageDelta(Struct, tag_field="type", tag="message_delta"):
-    """Why the answer ended, and the final usage."""
+    """The stop reason and the final usage."""
 
     delta: Ending
     usage: Usage
 
 
 class MessageStop(Struct, tag_field="type", tag="message_stop"):
-    """The last event of a good answer."""
+    """The last event of a successful answer."""
 
 
 MessagesEvent = MessageStart | BlockStart | BlockDelta | BlockStop | MessageDelta | MessageStop
 
 
 class ErrorDetails(Struct):
-    """The finer code, to decide by."""
+    """The specific error code, for programs to check."""
 
     error_code: str
 
 
 class ErrorDetail(Struct):
-    """What went wrong; the message begins with the field's path if one is to blame."""
+    """Details of the error; the message begins with the path of the invalid field, if any."""
 
     type: str
     message: str
@@ -145,13 +142,13 @@ class ErrorDetail(Struct):
 
 
 class ErrorEvent(Struct, tag_field="type", tag="error"):
-    """The last event of an answer that failed after its beginning."""
+    """The last event of an answer that failed after it started."""
 
     error: ErrorDetail
 
 
 class MessagesError(Struct, tag_field="type", tag="error"):
-    """The body of every error; its id is in the header `request-id`, too."""
+    """The body of every error; the header `request-id` has the id, too."""
 
     error: ErrorDetail
     request_id: str
@@ -161,28 +158,28 @@ ANTHROPIC = ErrorShape(
     MessagesError, ErrorEvent, "Messages", "type", lambda fault: error_type(fault.status)
 )
 NO_THREADS = Fault(
-    400, "thread_unsupported_request", "no conversation is kept here: send all of it"
+    400, "thread_unsupported_request", "nothing is stored here, send the whole conversation"
 )
 
 NOTES = {
-    "messages": "The conversation so far. The assistant's as the last is the answer's beginning.",
-    "model": "Any name is accepted, or none, and means the loaded model; the answer names it.",
-    "system": "The first message.",
-    "tools": "Tools that the client runs.",
-    "tool_choice": "Whether, or which, tool must be called. `any` and `tool` need `tools`.",
-    "thinking": "Whether, and how long, to think, if the model's template knows it.",
-    "output_config": "How long to think, and the JSON schema of the answer.",
-    "output_format": "The older place of `output_config.format`.",
-    "context_management": "No effect here: thoughts are the model's template's to keep.",
+    "messages": "The conversation so far. A final assistant message is the answer's beginning.",
+    "model": "Optional. Any name selects the loaded model; the answer names it.",
+    "system": "The system prompt.",
+    "tools": "Tools that the client executes.",
+    "tool_choice": "Whether a tool must be called, and which. `any` and `tool` require `tools`.",
+    "thinking": "Whether and how long to reason, if the model's template supports it.",
+    "output_config": "Reasoning effort, and the JSON schema of the answer.",
+    "output_format": "The older location of `output_config.format`.",
+    "context_management": "No effect: the model's template decides which reasoning is kept.",
 }
 NOTES_OF_AN_ANSWER = {
     **NOTES,
-    "max_tokens": "The longest answer, thoughts included.",
-    "stream": "Answer with server-sent events as the tokens come.",
-    "stop_sequences": "Where to stop. The answer does not tell it from an end of its own.",
+    "max_tokens": "Maximum length of the answer in tokens, reasoning included.",
+    "stream": "Stream the answer as server-sent events.",
+    "stop_sequences": "Texts at which to stop, which the answer reports like a natural end.",
 }
 
-NEVER = {**REFUSED, "thread": "no conversation is kept here: send all of it"}
+NEVER = {**REFUSED, "thread": "nothing is stored here, send the whole conversation"}
 _HELLO = {"messages": [{"role": "user", "content": "Hello!"}]}
 
 OPERATIONS = (
@@ -192,12 +189,12 @@ OPERATIONS = (
         name="createMessage",
         room="Messages",
         tag="Messages",
-        summary="Answer a conversation, as Anthropic's Messages",
+        summary="Create a message",
         description=(
-            "Anthropic's Messages. Fields that are not listed have no effect; those that a "
-            "request had are named in `x-promptly-ignored`. A stream is named events, a comment "
-            "every ten seconds while there is nothing to send, and ends with `message_stop`, or "
-            "with `error` if it fails after its first byte."
+            "Anthropic's Messages. Fields that are not listed have no effect; "
+            "`x-promptly-ignored` names those that the request contained. A stream consists of "
+            "named events, a comment every ten seconds while there is nothing to send, and ends "
+            "with `message_stop`, or with `error` if it fails after its first byte."
         ),
         body=MessagesBody,
         notes=NOTES_OF_AN_ANSWER,
@@ -205,7 +202,7 @@ OPERATIONS = (
         empty=EMPTY,
         example={**_HELLO, "max_tokens": 100},
         answer=Message,
-        answer_text="The message; as events if `stream` was asked for.",
+        answer_text="The message; as events if `stream` is true.",
         event=MessagesEvent,
         named_events=True,
         faults=(*METERED, NO_THREADS),
@@ -218,7 +215,7 @@ OPERATIONS = (
         name="countMessageTokens",
         room="Messages",
         tag="Messages",
-        summary="Count the tokens of a prompt, as Messages",
+        summary="Count the tokens of a message's prompt",
         description="Takes the body of a message; nothing is generated or charged.",
         body=CountBody,
         notes=NOTES,

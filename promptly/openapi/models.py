@@ -36,7 +36,7 @@ OPERATIONS = (
         tag="Models",
         summary="List the loaded models",
         answer=ModelList,
-        answer_text="The models that answer now; none while no model server is ready.",
+        answer_text="The models available now; empty while no model server is ready.",
         faults=ALWAYS,
     ),
     Operation(
@@ -45,13 +45,13 @@ OPERATIONS = (
         name="getModel",
         room="Model",
         tag="Models",
-        summary="Describe one model",
+        summary="Get one model",
         parameters=(
             Parameter(
                 name="name",
                 place="path",
                 schema={"type": "string", "pattern": "^[^/\\n][^\\n]*$"},
-                description="The model's id; it may hold slashes.",
+                description="The model's id; it may contain slashes.",
             ),
         ),
         answer=Model,

@@ -1,4 +1,4 @@
-"""How one route is described: what it takes, what it answers, what can go wrong."""
+"""The description of one route: its input, its responses and its errors."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from promptly.openapi.schemas import Schema
 
 @dataclass(frozen=True, kw_only=True)
 class Parameter:
-    """A part of the path or of the query."""
+    """A path or query parameter."""
 
     name: str
     place: Literal["path", "query"]
@@ -22,11 +22,11 @@ class Parameter:
 class Operation:
     """One method of one path.
 
-    `body`, `answer` and `event` are the types of the request's JSON, of the answer's, and of what
-    stands in the `data` of a streamed answer's events. `notes` says what people should know of the
-    body's fields; `refused` names fields that it must not have, unless with a value of `empty`, and
-    what to do instead; `amend` completes the schemas where the types cannot say what is checked.
-    `text` describes an answer that is no JSON, `also` the statuses it comes with besides 200.
+    `body`, `answer` and `event` are the types of the request's JSON, of the response's, and of the
+    `data` in the events of a stream. `notes` describes fields of the body; `refused` maps fields
+    that the body must not have, except with a value of `empty`, to advice; `amend` completes the
+    schemas where the types cannot express what is checked. `text` describes a response that is not
+    JSON, `also` lists the statuses it has besides 200.
     """
 
     method: Literal["get", "post"]

@@ -1,4 +1,4 @@
-"""Responses: the response, whole and as the events of a stream."""
+"""Responses: the types of the response and of a stream's events."""
 
 from typing import Any, Literal
 
@@ -8,7 +8,7 @@ ItemStatus = Literal["in_progress", "completed", "incomplete"]
 
 
 class TopLogprob(Struct):
-    """A token that could have stood here; `bytes` are its UTF-8."""
+    """An alternative token at this position; `bytes` is its UTF-8 encoding."""
 
     token: str
     bytes: list[int] | None
@@ -16,7 +16,7 @@ class TopLogprob(Struct):
 
 
 class TokenLogprob(Struct):
-    """A token of the answer and how likely it was."""
+    """A token of the answer and its log probability."""
 
     token: str
     bytes: list[int] | None
@@ -25,7 +25,7 @@ class TokenLogprob(Struct):
 
 
 class AnsweredText(Struct, tag_field="type", tag="output_text"):
-    """What the model said."""
+    """The text of the answer."""
 
     text: str
     annotations: list[Any]
@@ -33,13 +33,13 @@ class AnsweredText(Struct, tag_field="type", tag="output_text"):
 
 
 class ReasoningText(Struct, tag_field="type", tag="reasoning_text"):
-    """What the model thought."""
+    """The model's reasoning."""
 
     text: str
 
 
 class MessageItem(Struct, tag_field="type", tag="message"):
-    """The answer; its content is empty where the item only begins."""
+    """The answer; its content is empty when the item is only added."""
 
     id: str
     status: ItemStatus
@@ -48,7 +48,7 @@ class MessageItem(Struct, tag_field="type", tag="message"):
 
 
 class ReasoningItem(Struct, tag_field="type", tag="reasoning"):
-    """The thoughts before the answer."""
+    """The reasoning before the answer."""
 
     id: str
     status: ItemStatus
@@ -62,13 +62,13 @@ class InputDetails(Struct):
 
 
 class OutputDetails(Struct):
-    """`reasoning_tokens` is approximate: the model server does not count thoughts apart."""
+    """`reasoning_tokens` is approximate: the model server does not count them separately."""
 
     reasoning_tokens: int
 
 
 class ResponsesUsage(Struct):
-    """Tokens as the model server counted them; this is what is charged."""
+    """Tokens as counted by the model server, and charged."""
 
     input_tokens: int
     input_tokens_details: InputDetails
@@ -78,14 +78,14 @@ class ResponsesUsage(Struct):
 
 
 class Failure(Struct):
-    """Why a stream failed."""
+    """The reason why a stream failed."""
 
     code: Literal["server_error", "rate_limit_exceeded", "invalid_prompt"]
     message: str
 
 
 class IncompleteDetails(Struct):
-    """The limit was reached, or the balance used up."""
+    """The limit was reached, or the balance exhausted."""
 
     reason: Literal["max_output_tokens"]
 
@@ -96,7 +96,7 @@ class EchoedReasoning(Struct):
 
 
 class EchoedFormat(Struct):
-    """The format that was asked for; a JSON schema comes with its name and the schema."""
+    """The requested format; a JSON schema includes its name and the schema."""
 
     type: Literal["text", "json_object", "json_schema"]
     name: str | UnsetType = UNSET
@@ -110,7 +110,7 @@ class EchoedText(Struct):
 
 
 class Response(Struct):
-    """The response, with what it repeats of its request. Nothing is stored: it has no URL."""
+    """The response, including fields of its request. It is not stored and has no URL."""
 
     id: str
     object: Literal["response"]
@@ -139,7 +139,7 @@ class Response(Struct):
 
 
 class Event(Struct, tag_field="type"):
-    """One event of a stream; all are numbered, from 0."""
+    """One event of a stream; events are numbered from 0."""
 
     sequence_number: int
 
@@ -157,7 +157,7 @@ class InProgress(Event, tag="response.in_progress"):
 
 
 class ItemAdded(Event, tag="response.output_item.added"):
-    """An item begins."""
+    """The start of an item."""
 
     output_index: int
     item: MessageItem | ReasoningItem
@@ -170,64 +170,64 @@ class PartEvent(Event):
 
 
 class PartAdded(PartEvent, tag="response.content_part.added"):
-    """The only part of an item begins."""
+    """The start of the only part of an item."""
 
     part: AnsweredText | ReasoningText
 
 
 class TextDelta(PartEvent, tag="response.output_text.delta"):
-    """More of the answer."""
+    """An addition to the answer."""
 
     delta: str
     logprobs: list[TokenLogprob]
 
 
 class ThoughtDelta(PartEvent, tag="response.reasoning_text.delta"):
-    """More of the thoughts."""
+    """An addition to the reasoning."""
 
     delta: str
 
 
 class TextDone(PartEvent, tag="response.output_text.done"):
-    """All of the answer."""
+    """The whole text of the answer."""
 
     text: str
     logprobs: list[TokenLogprob]
 
 
 class ThoughtDone(PartEvent, tag="response.reasoning_text.done"):
-    """All of the thoughts."""
+    """The whole text of the reasoning."""
 
     text: str
 
 
 class PartDone(PartEvent, tag="response.content_part.done"):
-    """The part is whole."""
+    """The part is complete."""
 
     part: AnsweredText | ReasoningText
 
 
 class ItemDone(Event, tag="response.output_item.done"):
-    """The item is whole."""
+    """The item is complete."""
 
     output_index: int
     item: MessageItem | ReasoningItem
 
 
 class Completed(Event, tag="response.completed"):
-    """The last event of a good answer."""
+    """The last event of a successful answer."""
 
     response: Response
 
 
 class Incomplete(Event, tag="response.incomplete"):
-    """The last event of an answer that was cut off at a limit."""
+    """The last event of an answer that was truncated at a limit."""
 
     response: Response
 
 
 class Failed(Event, tag="response.failed"):
-    """The last event of an answer that failed after its beginning."""
+    """The last event of an answer that failed after it started."""
 
     response: Response
 

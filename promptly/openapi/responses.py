@@ -1,4 +1,4 @@
-"""Responses: the route, and counting a prompt."""
+"""Responses: the routes."""
 
 from promptly.gateway.dialects.responses.body import (
     REFUSED,
@@ -13,31 +13,31 @@ from promptly.openapi.response_types import Response, ResponsesEvent
 from promptly.openapi.schemas import Schema
 
 NOTES = {
-    "input": "The conversation: a text, or messages. At least one message.",
-    "model": "Any name is accepted, or none, and means the loaded model; the response names it.",
+    "input": "The conversation: a text, or messages, at least one.",
+    "model": "Optional. Any name selects the loaded model; the response names it.",
     "instructions": "A system message before the conversation.",
-    "max_output_tokens": "The longest answer, thoughts included.",
+    "max_output_tokens": "Maximum length of the answer in tokens, reasoning included.",
     "text": "The format of the answer; `verbosity` has no effect.",
-    "reasoning": "How long to think; the summaries have no effect.",
-    "top_logprobs": "How many other tokens to tell for each.",
-    "metadata": "Repeated in the response, and kept nowhere.",
-    "stream": "Answer with server-sent events as the tokens come.",
-    "background": "Not supported but as false.",
-    "truncation": "What is too long is refused.",
-    "include": "There is nothing to include; this one name is accepted.",
-    "tools": "Tools are called through `/v1/chat/completions`.",
-    "stop": "Not OpenAI's: where to stop.",
-    "seed": "Not OpenAI's: the seed of the sampling.",
+    "reasoning": "Reasoning effort; the summary options have no effect.",
+    "top_logprobs": "Number of alternatives to return for each token.",
+    "metadata": "Repeated in the response, and not stored.",
+    "stream": "Stream the answer as server-sent events.",
+    "background": "Not supported, except as false.",
+    "truncation": "Only `disabled`: input that is too long is refused.",
+    "include": "No effect; this one name is accepted.",
+    "tools": "Must be empty: tools are called through `/v1/chat/completions`.",
+    "stop": "Not part of OpenAI's API: texts at which to stop.",
+    "seed": "Not part of OpenAI's API: the seed for sampling.",
 }
-UNKNOWN = {"type": "null", "description": "Not known here."}
+UNKNOWN = {"type": "null", "description": "Unknown fields must be null."}
 
 
 def amend(found: dict[str, Schema]) -> None:
-    """What the types cannot say: fields that are not known are refused, and what may be missing."""
+    """Add what the types cannot express: refusal of unknown fields, and optional fields."""
     body = found["ResponsesBody"]
     for name in sorted(WITHOUT_EFFECT):
-        body["properties"][name] = {"description": "No effect here."}
-    body["patternProperties"] = {f"^{WITHOUT_EFFECT_PREFIX}": {"description": "No effect here."}}
+        body["properties"][name] = {"description": "No effect."}
+    body["patternProperties"] = {f"^{WITHOUT_EFFECT_PREFIX}": {"description": "No effect."}}
     form = found["ResponsesJsonSchema"]["properties"]
     for name in ("ResponsesPlainText", "ResponsesJsonObject"):
         found[name]["properties"] |= {other: {} for other in form if other != "type"}
@@ -46,7 +46,7 @@ def amend(found: dict[str, Schema]) -> None:
     message = found["ResponsesInputMessage"]
     message["required"] = ["role", "content"]
     message["properties"]["type"] = {"enum": ["message", None], "default": "message"}
-    # So the type does not tell every item.
+    # An item's type is thus optional and cannot discriminate.
     body["properties"]["input"]["anyOf"][1]["items"].pop("discriminator", None)
 
 
@@ -59,11 +59,12 @@ OPERATIONS = (
         name="createResponse",
         room="Responses",
         tag="Responses",
-        summary="Answer a conversation, as Responses",
+        summary="Create a response",
         description=(
-            "OpenAI's Responses for text. Fields that are not listed are refused. A stream is "
-            "named events, a comment every ten seconds while there is nothing to send, and ends "
-            "with `response.completed`, `response.incomplete` or `response.failed`."
+            "OpenAI's Responses for text. Fields that are not listed are refused. A stream "
+            "consists of named events, a comment every ten seconds while there is nothing to "
+            "send, and ends with `response.completed`, `response.incomplete` or "
+            "`response.failed`."
         ),
         body=ResponsesBody,
         notes=NOTES,
@@ -71,7 +72,7 @@ OPERATIONS = (
         amend=amend,
         example=_HELLO,
         answer=Response,
-        answer_text="The response; as events if `stream` was asked for.",
+        answer_text="The response; as events if `stream` is true.",
         event=ResponsesEvent,
         named_events=True,
         error_in_stream=False,
@@ -84,7 +85,7 @@ OPERATIONS = (
         name="countResponseTokens",
         room="Responses",
         tag="Responses",
-        summary="Count the tokens of a prompt, as Responses",
+        summary="Count the tokens of a response's prompt",
         description="Takes the body of a response; nothing is generated or charged.",
         body=ResponsesBody,
         notes=NOTES,

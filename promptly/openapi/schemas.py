@@ -1,4 +1,4 @@
-"""JSON schemas of msgspec's types, collected under the names that the document gives them."""
+"""JSON schemas of msgspec types, collected under their names in the document."""
 
 from typing import Any
 
@@ -10,10 +10,10 @@ REF = "#/components/schemas/"
 
 
 class Schemas:
-    """The schemas of `components/schemas`, each made once.
+    """The schemas of `components/schemas`, each created once.
 
     Every API is a room of its own, here as in the code: a type `TextPart` of the room `Chat` is
-    `ChatTextPart`, so that the names stay when another room gets a type of the same name.
+    called `ChatTextPart`, so that a type of the same name in another room changes no names.
     """
 
     def __init__(self) -> None:
@@ -21,7 +21,7 @@ class Schemas:
         self._made: dict[tuple[Any, str], Schema] = {}
 
     def of(self, kind: Any, room: str) -> Schema:
-        """The schema of a type, a reference if the type has a name.
+        """Return the schema of a type, a reference if the type has a name.
 
         Raises ValueError if the room has two types of one name.
         """
@@ -38,13 +38,13 @@ class Schemas:
         return made
 
     def resolve(self, schema: Schema) -> Schema:
-        """The schema that a reference means, or the schema itself."""
+        """Return the schema that a reference points to, or the schema itself."""
         reference = schema.get("$ref")
         return schema if reference is None else self.found[reference.removeprefix(REF)]
 
 
 def _renamed(value: Any, names: dict[str, str]) -> Any:
-    """The value with every reference by its new name."""
+    """Return the value with every reference renamed."""
     if isinstance(value, dict):
         return {key: _renamed(item, names) for key, item in value.items()}
     if isinstance(value, list):

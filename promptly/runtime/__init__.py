@@ -1,0 +1,12 @@
+"""Infrastructure of the process: PostgreSQL, Redis, Celery, gunicorn and logging.
+
+- `batching`: runs concurrent items in shared batches
+- `celery_app`: the Celery application, bound to the Flask application
+- `connection_pool`: a small psycopg2 pool for single statements
+- `database`: engine options, and the hot path's access to PostgreSQL
+- `gunicorn_worker`: gunicorn's gevent worker with a graceful shutdown
+- `kombu_redis`: a fix for Celery's Redis transport when Redis goes away
+- `logs`: structured JSON logs with keys redacted
+- `psycopg_gevent`: cooperative psycopg2 waits with a deadline
+- `redis_client`: the hot path's access to Redis, with a circuit breaker
+"""

@@ -1,7 +1,7 @@
-"""Work that is cheaper together: whoever comes while one batch runs goes into the next.
+"""Batching of work that is cheaper in bulk: items submitted while a batch runs form the next.
 
-Nobody waits for company. The first of a batch leads it: it waits for the running batch to end,
-takes everybody along who has come meanwhile, and hands out the results.
+No item waits for others to arrive. The first item of a batch leads it: its thread waits for the
+running batch to end, takes all items submitted by then, and hands out the results.
 """
 
 import threading
@@ -15,7 +15,7 @@ MAX_ITEMS = 100
 
 
 class BatchCut(Exception):
-    """The batch's leader was ended before it had results."""
+    """The batch's leader was terminated before it had results."""
 
 
 class _Batch(Generic[T, R]):
@@ -29,7 +29,7 @@ class _Batch(Generic[T, R]):
 
 
 class Batcher(Generic[T, R]):
-    """Runs items in batches, one batch at a time; `run` answers with one result per item."""
+    """Runs items in batches, one batch at a time; `run` returns one result per item."""
 
     def __init__(self, run: Callable[[list[T]], list[R]]) -> None:
         self._run = run
@@ -37,7 +37,7 @@ class Batcher(Generic[T, R]):
         self._running = threading.Lock()
 
     def submit(self, item: T) -> R:
-        """The item's result; raises what its batch raised."""
+        """Return the item's result; raises the exception that its batch raised."""
         batch = self._forming
         place = len(batch.items)
         batch.items.append(item)
@@ -53,7 +53,7 @@ class Batcher(Generic[T, R]):
 
     def _lead(self, batch: _Batch[T, R]) -> None:
         with self._running:
-            # From here on newcomers form the next batch.
+            # Items submitted from here on form the next batch.
             if self._forming is batch:
                 self._forming = _Batch()
             try:
@@ -61,7 +61,7 @@ class Batcher(Generic[T, R]):
             except Exception as problem:
                 batch.problem = problem
             except BaseException:
-                # The leader is being ended; that is nobody else's fate.
+                # Only the leader is being terminated: the other items raise BatchCut.
                 batch.problem = BatchCut("the batch was cut off")
                 raise
             finally:

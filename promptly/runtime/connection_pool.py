@@ -1,7 +1,7 @@
 """A small pool of psycopg2 connections in autocommit, for single statements on the hot path.
 
-SQLAlchemy's pool costs about as much as such a statement itself. This one hands out the connection
-that was used last, opens new ones up to a bound, and forgets those whose query was cut.
+SQLAlchemy's pool costs about as much as such a statement itself. This one hands out the most
+recently used connection, opens new ones up to a limit, and closes those whose query failed midway.
 """
 
 import threading
@@ -15,11 +15,11 @@ Connection = psycopg2.extensions.connection
 
 
 class PoolExhausted(Exception):
-    """All connections are in use, and none came free in time."""
+    """All connections were in use, and none became free in time."""
 
 
 class ConnectionPool:
-    """At most `size` connections, opened when first needed."""
+    """At most `size` connections, opened on demand."""
 
     def __init__(
         self, url: str, size: int, timeout_seconds: float, options: dict[str, Any]
@@ -31,7 +31,7 @@ class ConnectionPool:
         self._idle: list[Connection] = []
 
     def take(self) -> Connection:
-        """A connection for one statement; raises PoolExhausted or psycopg2.Error."""
+        """Take a connection for one statement; raises PoolExhausted or psycopg2.Error."""
         if not self._places.acquire(timeout=self._timeout_seconds):
             raise PoolExhausted("no connection came free in time")
         try:
@@ -47,14 +47,14 @@ class ConnectionPool:
             raise
 
     def give_back(self, connection: Connection) -> None:
-        """Return a connection that may be used again."""
+        """Return a reusable connection to the pool."""
         self._idle.append(connection)
         self._places.release()
 
     def discard(self, connection: Connection) -> None:
-        """Close a connection on which something went wrong, and all idle ones: they share its fate.
+        """Close a failed connection and all idle ones, which probably fail too.
 
-        After a restart of PostgreSQL one failure so clears the pool.
+        After a restart of PostgreSQL a single failure thus clears the pool.
         """
         connection.close()
         while self._idle:

@@ -1,8 +1,8 @@
-"""PostgreSQL: the pools, and the fast database that the hot path speaks.
+"""PostgreSQL: connection options, and the hot path's database access.
 
-Pages and tasks use SQLAlchemy's session. The hot path runs a whole step as one statement in
-autocommit, through `fetch_one`: no transaction around it, nothing compiled per call, nothing
-that a pooler in transaction mode could not carry.
+Pages and tasks use SQLAlchemy's session. The hot path runs each whole step as one statement in
+autocommit, through `fetch_one`: no surrounding transaction, nothing compiled per call, nothing
+that a pooler in transaction mode does not support.
 """
 
 import logging
@@ -19,13 +19,13 @@ logger = logging.getLogger(__name__)
 
 Row = tuple[Any, ...]
 
-# Connections of one process; times the processes it must stay below max_connections.
+# Connections of one process; for all processes together they must stay below max_connections.
 HOT_POOL_SIZE = 12
 PAGE_POOL_SIZE = 5
 
 
 def engine_options(settings: Settings) -> dict[str, Any]:
-    """Options of the pages' engine."""
+    """Options of SQLAlchemy's engine, for pages and tasks."""
     return {
         "pool_size": PAGE_POOL_SIZE,
         "max_overflow": 5,
@@ -36,10 +36,10 @@ def engine_options(settings: Settings) -> dict[str, Any]:
 
 
 def connect_args(settings: Settings) -> dict[str, Any]:
-    """Options of a connection; the server cuts what the client has given up on."""
+    """Options of a connection; the server ends statements that the client has given up on."""
     milliseconds = settings.database_timeout_seconds * 1000
-    # Compiling a plan takes longer than any page's statement; whoever has many months of events
-    # would wait for it, because the plan looks dear before the partitions are known.
+    # No JIT: compiling takes longer than any page's statement, and accounts with many months of
+    # events would trigger it, because the plan looks expensive until partitions are pruned.
     options = f"-c statement_timeout={milliseconds * 12} -c timezone=UTC -c jit=off"
     return {
         "connect_timeout": max(2, settings.database_timeout_seconds),
@@ -52,11 +52,11 @@ def connect_args(settings: Settings) -> dict[str, Any]:
 
 
 class _ConnectionLost(ServiceUnavailable):
-    """A kept connection was dead already: PostgreSQL may be there all the same."""
+    """A pooled connection was already dead; PostgreSQL itself may be available."""
 
 
 class HotPathDatabase:
-    """Single statements in autocommit, over a pool of its own."""
+    """Single statements in autocommit, over its own connection pool."""
 
     def __init__(self, settings: Settings) -> None:
         self._pool = ConnectionPool(
@@ -67,18 +67,18 @@ class HotPathDatabase:
         )
 
     def fetch_one(self, statement: str, parameters: dict[str, Any]) -> Row | None:
-        """The first row of one statement, its own transaction.
+        """Return the first row of one statement, which is its own transaction.
 
-        Raises ServiceUnavailable when PostgreSQL cannot be asked in time; whether the statement
-        took effect is then unknown, so callers repeat only what may run twice.
+        Raises ServiceUnavailable if PostgreSQL does not answer in time; whether the statement took
+        effect is then unknown, so callers retry only idempotent ones.
         """
         rows = self.fetch_all(statement, parameters)
         return rows[0] if rows else None
 
     def look_up(self, statement: str, parameters: dict[str, Any]) -> Row | None:
-        """As `fetch_one`, for a statement that changes nothing.
+        """Like `fetch_one`, for a read-only statement, which is retried on a dead connection.
 
-        So it may be asked again, and a restart of PostgreSQL between two requests costs no answer.
+        A restart of PostgreSQL between two requests thus fails neither.
         """
         try:
             return self.fetch_one(statement, parameters)
@@ -86,7 +86,7 @@ class HotPathDatabase:
             return self.fetch_one(statement, parameters)
 
     def fetch_all(self, statement: str, parameters: dict[str, Any]) -> list[Row]:
-        """All rows of one statement; raises as `fetch_one` does."""
+        """Return all rows of one statement; raises like `fetch_one`."""
         try:
             connection = self._pool.take()
         except (psycopg2.Error, PoolExhausted) as problem:
@@ -103,7 +103,7 @@ class HotPathDatabase:
             self._pool.give_back(connection)
             raise
         except BaseException:
-            # Cut in the middle of a query: what the connection would say next is unknown.
+            # Interrupted mid-query: the connection could still return this query's answer.
             self._pool.discard(connection)
             raise
         self._pool.give_back(connection)
@@ -119,10 +119,10 @@ class HotPathDatabase:
         return error()
 
     def dispose(self) -> None:
-        """Close all connections."""
+        """Close all idle connections."""
         self._pool.dispose()
 
 
 def configure(app: Flask, settings: Settings) -> None:
-    """Give the application its fast database; connections are opened when first needed."""
+    """Add the hot path's database to the application; connections open on demand."""
     app.extensions["hot_path_database"] = HotPathDatabase(settings)

@@ -1,8 +1,8 @@
-"""gunicorn's gevent worker, with an end that is quick for idle connections and patient for streams.
+"""gunicorn's gevent worker with a graceful shutdown: idle connections close, streams may finish.
 
-A worker that is told to go closes the connections on which no request is under way: a client's
-pool would otherwise hold it up until its keep-alive ends. Running streams get the grace period and
-are then ended and settled by the gateway; without that gunicorn would cut them unsettled.
+On shutdown a worker closes the connections without a request in progress: a client's connection
+pool would otherwise keep it alive until keep-alive expires. Running streams get the grace period;
+then the gateway ends and settles them, where gunicorn would cut them off unsettled.
 """
 
 import time
@@ -16,17 +16,17 @@ from gevent.server import StreamServer
 from gevent.socket import socket
 from gunicorn.workers.ggevent import GeventWorker
 
-# What is left of the grace period for ending streams and settling them.
+# Part of the grace period reserved for ending streams and settling them.
 END_SECONDS = 10
-# A connection that has waited for less is about to bring its request.
+# A connection idle for less than this is probably about to send its request.
 IDLE_SECONDS = 1.0
 
 
 class IdleTimeout(gevent.Timeout):
-    """The wait for the next request on a connection, which the worker can cut short."""
+    """Limit of the wait for a connection's next request; the worker can expire it early."""
 
     def __init__(self, worker: "Worker") -> None:
-        # gevent documents False as "end silently"; its stubs do not know.
+        # gevent documents False as "expire silently"; its stubs do not declare it.
         super().__init__(worker.cfg.keepalive, False)  # type: ignore[arg-type]
         self._waits = worker.idle_timeouts
         self._greenlet: Any = None
@@ -43,13 +43,13 @@ class IdleTimeout(gevent.Timeout):
         return super().__exit__(*failure)
 
     def cut(self) -> None:
-        """End the wait now, as if its time were up, unless it has just begun."""
+        """Expire the wait now, unless it started less than IDLE_SECONDS ago."""
         if self._greenlet is not None and time.monotonic() - self._since >= IDLE_SECONDS:
             gevent.get_hub().loop.run_callback(self._greenlet.throw, self)
 
 
 class Address:
-    """Where a connection came in: gunicorn asks the listener, which may be closed by then."""
+    """The listener's address: gunicorn asks for it when the listener may be closed already."""
 
     def __init__(self, listener: socket) -> None:
         self._name = listener.getsockname()
@@ -59,9 +59,9 @@ class Address:
 
 
 class Server(StreamServer):
-    """Accepts connections, and before it closes also those that wait in the kernel's queue.
+    """Accepts connections, and before closing also those in the kernel's backlog.
 
-    To their clients they are connected, and the last worker that closes would reset them.
+    To their clients those are connected, and the last worker to close would reset them.
     """
 
     def close(self) -> None:
@@ -73,17 +73,17 @@ class Server(StreamServer):
 
 
 class Worker(GeventWorker):  # type: ignore[misc]
-    """The worker that gunicorn.conf.py names."""
+    """The worker class named in gunicorn.conf.py."""
 
     def __init__(self, *arguments: object, **options: object) -> None:
         super().__init__(*arguments, **options)
         self.idle_timeouts: set[IdleTimeout] = set()
 
     def server_class(self, listener: socket, *, spawn: Pool, **_: object) -> Server:
-        """What gunicorn calls for each address, with more than a plain StreamServer needs."""
+        """Create the server of one listener; gunicorn passes more than a StreamServer accepts."""
         server = Server(listener, handle=partial(self.handle, Address(listener)), spawn=spawn)
         if self.cfg.workers > 1:
-            # One at a time, so that the others get their share.
+            # Accept one connection at a time, so that the other workers get their share.
             server.max_accept = 1
         return server
 
@@ -91,7 +91,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
         return IdleTimeout(self)
 
     def drain_when_told(self) -> None:
-        """Wait for the order to go, then drain; runs beside the worker from its start."""
+        """Wait for shutdown, then drain; runs in a greenlet of its own from the worker's start."""
         while self.alive:
             gevent.sleep(0.25)
         gateway = self.wsgi.extensions["gateway"]

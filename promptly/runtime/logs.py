@@ -1,7 +1,7 @@
-"""Structured logs: one JSON object a line, and no key in any of them.
+"""Structured logs: one JSON object per line, with keys redacted.
 
-Whatever a record carries beyond its message comes as fields of its own (`extra=`). The finished
-line is searched for anything that looks like a key, so that no library's message can leak one.
+Values passed as `extra=` become fields of their own. The finished line is searched for anything
+that looks like a key, so that no library's message can leak one.
 """
 
 import logging
@@ -19,7 +19,7 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 
 
 def redact(line: str) -> str:
-    """The line without keys: of each only the public prefix stays."""
+    """Shorten API keys to their public prefix and mask `key` and `token` in query strings."""
     if "sk-" in line:
         line = KEY_PATTERN.sub(lambda match: match.group()[:12] + "…", line)
     if "=" in line:
@@ -28,7 +28,7 @@ def redact(line: str) -> str:
 
 
 class JsonFormatter(logging.Formatter):
-    """One log record as one line of JSON."""
+    """Formats a log record as one line of JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
         fields: dict[str, Any] = {
@@ -56,6 +56,6 @@ def configure(level: str) -> None:
             root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(level.upper())
-    # Their lines name URLs or hosts at levels that help nobody here.
+    # These libraries log URLs or hosts at levels of no use here.
     for noisy in ("urllib3", "stripe", "mail.log"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -1,8 +1,8 @@
-"""psycopg2 under gevent: waits that yield to other greenlets and end in time.
+"""psycopg2 under gevent: waits that yield to other greenlets, each with a deadline.
 
-libpq does not honour its own timeouts in green mode, so every wait has a deadline here. psycopg2
-closes a connection whose wait ended by an exception, whichever it was: what PostgreSQL would still
-say on it could be taken for the next query's answer. Closing it here would wait for its own lock.
+libpq ignores its own timeouts in green mode, so every wait gets a deadline here. psycopg2 closes a
+connection whose wait raised any exception, because a late answer of PostgreSQL could be taken for
+that of the next query. Closing it here would deadlock on the connection's own lock.
 """
 
 import time
@@ -14,9 +14,9 @@ from gevent.socket import wait_read, wait_write
 
 
 def install(timeout_seconds: float) -> None:
-    """Let every psycopg2 connection of this process wait cooperatively.
+    """Make every psycopg2 connection of this process wait cooperatively.
 
-    A wait that lasts longer raises psycopg2.OperationalError.
+    A wait longer than `timeout_seconds` raises psycopg2.OperationalError.
     """
 
     def wait(connection: Any) -> None:

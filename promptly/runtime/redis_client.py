@@ -1,4 +1,4 @@
-"""Redis: one bounded pool, short timeouts, and a breaker so that its absence costs nothing."""
+"""Redis: bounded connections, short timeouts, and a breaker that makes outages cheap."""
 
 import hashlib
 import logging
@@ -17,21 +17,21 @@ logger = logging.getLogger(__name__)
 
 TIMEOUTS: dict[str, Any] = {"socket_timeout": 0.5, "socket_connect_timeout": 0.5}
 
-# After a failure Redis is left alone this long, so that requests do not queue at its door.
+# After a failure the breaker stays open this long, so that requests do not queue for Redis.
 PAUSE_SECONDS = 1.0
 WARNING_SECONDS = 60.0
 MAX_CONNECTIONS = 64
 
 
 class RedisUnavailable(Exception):
-    """Redis cannot be asked now; the caller goes on without it."""
+    """Redis is unreachable or the breaker is open; callers continue without it."""
 
 
 class HotPathRedis:
-    """Commands on the path of a request: bounded, breaking off early, over bare connections.
+    """Redis commands for the hot path: bounded, failing fast, over bare connections.
 
-    redis-py's client adds pool checks, retries and telemetry to each call, twice the cost of the
-    call itself; here its connections are used directly.
+    redis-py's client adds pool checks, retries and telemetry to each call, at twice the cost of
+    the call itself; this class uses its connections directly.
     """
 
     def __init__(self, url: str) -> None:
@@ -44,7 +44,7 @@ class HotPathRedis:
         self._warned_at = -WARNING_SECONDS
 
     def command(self, *arguments: Any) -> Any:
-        """Run one command; raises RedisUnavailable, or ResponseError if Redis refuses it."""
+        """Run one command; raises RedisUnavailable, or ResponseError if Redis rejects it."""
         if time.monotonic() < self._away_until:
             raise RedisUnavailable
         with self._places:
@@ -57,7 +57,7 @@ class HotPathRedis:
                 raise RedisUnavailable from problem
 
     def script(self, source: str) -> "RedisScript":
-        """A Lua script, loaded when Redis does not know it yet."""
+        """Return a Lua script, which is sent to Redis when Redis does not have it cached."""
         return RedisScript(self, source)
 
     def _exchange(self, arguments: tuple[Any, ...]) -> Any:
@@ -66,7 +66,7 @@ class HotPathRedis:
             try:
                 return self._ask(connection, arguments)
             except (redis.exceptions.ConnectionError, OSError):
-                # It had grown stale; a new one tells whether Redis is away.
+                # The connection was stale; a new one shows whether Redis is down.
                 while self._idle:
                     self._idle.pop().disconnect()
         return self._ask(self.client.connection_pool.make_connection(), arguments)
@@ -79,14 +79,14 @@ class HotPathRedis:
             self._idle.append(connection)
             raise
         except BaseException:
-            # Also when the greenlet is cut: its answer must not be taken for another's.
+            # Also when the greenlet is killed: the next command must not read this answer.
             connection.disconnect()
             raise
         self._idle.append(connection)
         return answer
 
     def _failed(self, problem: Exception) -> None:
-        """Open the breaker and warn, once a minute."""
+        """Open the breaker; warn at most once per WARNING_SECONDS."""
         now = time.monotonic()
         self._away_until = now + PAUSE_SECONDS
         if now - self._warned_at >= WARNING_SECONDS:
@@ -98,7 +98,7 @@ class HotPathRedis:
 
 
 class RedisScript:
-    """One Lua script, called by its hash."""
+    """A Lua script, called by its SHA-1."""
 
     def __init__(self, hot_path: HotPathRedis, source: str) -> None:
         self._hot_path = hot_path
@@ -106,7 +106,7 @@ class RedisScript:
         self._sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
 
     def __call__(self, keys: list[str], arguments: list[Any]) -> Any:
-        """Run it; raises RedisUnavailable when Redis does not answer in time."""
+        """Run the script; raises RedisUnavailable if Redis does not answer in time."""
         try:
             return self._hot_path.command("EVALSHA", self._sha, len(keys), *keys, *arguments)
         except redis.exceptions.NoScriptError:
@@ -114,12 +114,12 @@ class RedisScript:
 
 
 def limiter_uri(url: str) -> str:
-    """The address as the limits library spells it."""
+    """Translate a Redis URL for the limits library, which has its own scheme for Unix sockets."""
     if url.startswith("unix://"):
         return "redis+unix://" + url.removeprefix("unix://")
     return url
 
 
 def configure(app: Flask, settings: Settings) -> None:
-    """Give the application its hot_path to Redis; it connects when first needed."""
+    """Add the hot path's Redis access to the application; it connects on demand."""
     app.extensions["hot_path_redis"] = HotPathRedis(settings.redis_url)

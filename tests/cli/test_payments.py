@@ -149,10 +149,10 @@ def findings(shop: Shop, app_factory: AppFactory, **values: Any) -> list[tuple[s
 @pytest.mark.parametrize(
     ("values", "level", "part"),
     [
-        ({}, "ok", "Stripe lets us in"),
-        ({}, "ok", "BTCPay lets us in"),
+        ({}, "ok", "Stripe accepts our key"),
+        ({}, "ok", "BTCPay accepts our key"),
         ({}, "warning", "starter costs $0.50"),
-        ({}, "warning", "do worker and beat run"),
+        ({}, "warning", "are worker and beat running"),
         ({"stripe_secret_key": Secret("sk_test_other")}, "error", "Stripe refuses our key (401)"),
         ({"btcpay_api_key": Secret("other")}, "error", "BTCPay refuses our key"),
         ({"btcpay_url": "http://127.0.0.1:1"}, "error", "BTCPay does not answer"),
@@ -186,7 +186,7 @@ def test_doctor_tells_what_waits(shop: Shop) -> None:
     answer(shop.app, "payments", "reconcile")
     found = answer(shop.app, "doctor", code=1)["findings"]
     told = [item["message"] for item in found if item["check"] == "Payments"]
-    assert any("1 cases wait" in text for text in told)
+    assert any("1 cases need your decision" in text for text in told)
     assert any("1 webhook events are parked" in text for text in told)
     assert not any("worker and beat" in text for text in told)
 

@@ -24,7 +24,7 @@ FOR = "X-Forwarded-For"
         (1, ["1.2.3.4"], ["ok"], "carry 1"),
         # Clients may write addresses of their own before those of the proxies.
         (1, ["1.2.3.4", "1.1.1.1, 1.2.3.4"], ["ok"], "carry 1"),
-        (1, [None], ["warning"], "came around your proxies"),
+        (1, [None], ["warning"], "bypassed your proxies"),
         (1, [None, "1.2.3.4"], ["warning"], "carried 0 forwarded"),
         (1, ["1.1.1.1, 1.2.3.4"], ["warning"], "more than TRUSTED_PROXY_HOPS=1"),
         (2, ["1.2.3.4", "1.1.1.1, 2.2.2.2, 3.3.3.3"], ["warning", "warning"], "fewer than"),

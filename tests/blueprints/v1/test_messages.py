@@ -278,7 +278,7 @@ def test_an_error_in_mid_stream(
         "type": "error",
         "error": {
             "type": "api_error",
-            "message": "The model server failed while it answered.",
+            "message": "The model server failed while answering.",
             "details": {"error_code": "upstream_error"},
         },
     }
