@@ -1,7 +1,7 @@
-# One image for the web processes, the Celery worker and beat; docker-compose.yml says which it is.
+# One image for the web processes, the Celery worker and beat; docker-compose.yml sets the command.
 FROM python:3.12-slim AS packages
 
-# For gunicorn's fast parser, which has no wheel; the compiler stays behind in this stage.
+# gunicorn's C parser has no wheel; the compiler stays in this stage.
 RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev
 
 COPY requirements-production.txt .

@@ -1,15 +1,15 @@
-# Everything a newcomer needs is Python 3.11 to 3.14 and make. `make help` lists the commands.
+# Requires only Python 3.11 to 3.14 and make. `make help` lists the commands.
 
 .DEFAULT_GOAL := help
 
-# Whatever the locale says.
+# Independent of the locale.
 export PYTHONUTF8 := 1
 
-# In CI a test that is skipped has failed (tests/plugins/tools.py).
+# In CI a skipped test fails (tests/plugins/tools.py).
 TESTS := .venv/bin/python -m tests.run
 EXPORT := uv export --frozen --quiet --no-hashes --no-header --no-annotate
 
-# Only with the environment's own first does npm find node.
+# npm finds node only if the environment's own bin comes first in PATH.
 NODE_CLIENTS := tests/conformance/node
 NPM := PATH="$(CURDIR)/.venv-clients/bin:$$PATH" npm --prefix $(NODE_CLIENTS)
 
@@ -18,25 +18,25 @@ NPM := PATH="$(CURDIR)/.venv-clients/bin:$$PATH" npm --prefix $(NODE_CLIENTS)
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-venv: ## Make the virtual environment that `make run` uses
+venv: ## Create the virtual environment for `make run`
 	@scripts/environment.sh .venv requirements.txt
 
-dev: ## Make the virtual environment with all that developers need
+dev: ## Create the virtual environment with all development dependencies
 	@scripts/environment.sh .venv requirements.txt requirements-dev.txt
 
 run: venv ## Run the whole product on http://127.0.0.1:8503 (GATEWAY_PORT=...)
 	@exec .venv/bin/python -m sandbox.run
 
-test: dev ## Run the tests that need nothing but Python (ARGS="-k NAME")
+test: dev ## Run the tests that need only Python (ARGS="-k NAME")
 	@$(TESTS) $(ARGS)
 
-check: lint migrations clients ## What CI runs: lint, types, imports, migrations, every test
+check: lint migrations clients ## Run what CI runs: lint, types, imports, migrations, every test
 	@$(TESTS) --all $(ARGS)
 
-check-all: lint migrations clients ## The same, with all exhaustive variants
+check-all: lint migrations clients ## Run the same with all exhaustive variants
 	@$(TESTS) --exhaustive $(ARGS)
 
-clients: $(NODE_CLIENTS)/node_modules/.ready ## Install the clients under test that are not in .venv (Node, LlamaIndex)
+clients: $(NODE_CLIENTS)/node_modules/.ready ## Install the tested clients that are not in .venv (Node, LlamaIndex)
 	@scripts/environment.sh .venv-clients tests/conformance/requirements.txt
 
 lint: dev ## Check format, lint, types and the direction of imports
@@ -45,17 +45,17 @@ lint: dev ## Check format, lint, types and the direction of imports
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
-migrations: dev ## Check that the migrations lead to the models' schema
+migrations: dev ## Check that the migrations produce the models' schema
 	.venv/bin/python -m scripts.check_migrations
 
 bench: dev ## Measure the gateway next to nginx (ARGS=--quick; needs nginx, two cores)
 	.venv/bin/python -m bench $(ARGS)
 
-screenshots: dev ## Take pictures of every page (ARGS="FOLDER --only dashboard"; needs Chromium)
+screenshots: dev ## Photograph every page (ARGS="FOLDER --only dashboard"; needs Chromium)
 	.venv/bin/python -m tests.browser.screenshots $(ARGS)
 
-# The Docker image does without the sandbox.
-requirements: ## Lock anew and export requirements*.txt (needs uv)
+# The Docker image excludes the sandbox.
+requirements: ## Update uv.lock and export requirements*.txt (needs uv)
 	uv lock
 	$(EXPORT) --no-default-groups --group fast -o requirements-production.txt
 	$(EXPORT) --only-group fast -o requirements-fast.txt
