@@ -1,4 +1,4 @@
-"""One shop for the tests of purchases and webhooks, cleared before each of them."""
+"""One shop for the tests of purchases and webhooks, cleared before each test."""
 
 from collections.abc import Iterator
 

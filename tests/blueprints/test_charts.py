@@ -1,4 +1,4 @@
-"""Bars and their figures."""
+"""Bar charts and their tables."""
 
 from datetime import date, timedelta
 
@@ -23,7 +23,7 @@ def test_bars_stand_on_each_other_and_stay_inside() -> None:
     assert below.y + below.height == chart.height
     assert above.y + above.height == pytest.approx(below.y)
     assert above.y >= 0 and below.height / above.height == pytest.approx(300 / 90, rel=0.01)
-    # A little is a visible line.
+    # A small value is still a visible line.
     assert low.segments[0].height >= 1
     assert chart.top == 400
     assert (chart.busy_days, first.total, high.total) == ([low, high], 301, 390)
@@ -68,7 +68,7 @@ def test_the_drawing_and_its_table(worker_app: Flask) -> None:
         page = render_template_string(source, chart=chart)
     assert "Money &lt;in&gt;" in page and "A &amp; B" in page and "all of it" in page
     assert page.count("<rect") == 3 and "$2.50" in page and "$4.00" in page
-    # The table has the days with figures only.
+    # The table lists only days with figures.
     assert (
         '<th scope="row">2026-11-02</th>' in page and '<th scope="row">2026-11-01</th>' not in page
     )

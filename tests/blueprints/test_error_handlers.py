@@ -147,7 +147,7 @@ def test_how_long_to_wait(seconds: int | None, words: str | None) -> None:
 
 
 def test_no_path_becomes_a_link(failing: FlaskClient) -> None:
-    """What a visitor typed leads nowhere: `//host` would be a link to another site."""
+    """A typed path must never become a link: `//host` would lead to another site."""
     answer = failing.get("//evil.example/%22%3E%3Cscript%3E")
     assert answer.status_code == 404
     assert "evil" not in answer.get_data(as_text=True)

@@ -1,4 +1,4 @@
-"""The two webhooks: what is stored, what is refused, and that nothing else happens there."""
+"""The two webhook routes: they store or refuse an event and do nothing else."""
 
 from collections.abc import Callable
 from functools import partial
@@ -60,7 +60,7 @@ def test_events_are_stored_and_queued_once(shop: Flask, redis_url: str) -> None:
     ]
     with redis.Redis.from_url(redis_url) as client:
         assert client.llen("payments") == 3
-    # Nothing but ids is kept of what an event says.
+    # Only ids of an event's content are kept.
     assert "amount_total" not in everything_in_redis(redis_url)
 
 
@@ -200,7 +200,7 @@ def test_without_a_secret_there_is_no_route(app_factory: AppFactory, missing: st
     app = app_factory(**{**CONFIGURED, missing: empty})
     send = to_stripe if missing.startswith("stripe") else to_btcpay
     event = snapshot() if missing.startswith("stripe") else invoice_event()
-    # An empty secret signs like any other: it must not be accepted.
+    # An empty secret yields valid signatures too: it must not be accepted.
     for secret in ("", STRIPE_SECRET, BTCPAY_SECRET):
         assert send(app, event, secret=secret).status_code == 404
     assert stored(app) == []

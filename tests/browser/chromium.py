@@ -18,7 +18,7 @@ def chromium() -> Iterator[Browser]:
                 "--no-sandbox",
                 "--disable-gpu",
                 "--disable-background-networking",
-                "--disable-dev-shm-usage",  # a container may have next to none
+                "--disable-dev-shm-usage",  # /dev/shm may be tiny in a container
             ],
         )
         yield started

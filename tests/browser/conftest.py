@@ -1,4 +1,4 @@
-"""The product under `make run`, once for all tests here, and a real browser."""
+"""The product under `make run`, started once for all tests here, and a real browser."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +10,7 @@ from tests.browser.chromium import chromium
 from tests.browser.customer import Customer
 from tests.browser.site import Site, running_site
 
-# What is expected is there at once as a rule; on a machine with other work it may take a while.
+# Expectations usually hold at once, but take longer on a busy machine.
 expect.set_options(timeout=20_000)
 
 
@@ -29,13 +29,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @pytest.fixture
 def scripts() -> bool:
-    """Whether the customer's browser runs scripts; a test that says so tries both."""
+    """Whether the customer's browser runs scripts; tests override it to try both."""
     return False
 
 
 @pytest.fixture
 def visitor(site: Site, browser: Browser, scripts: bool) -> Iterator[Customer]:
-    """Somebody who has no account yet; his browser must have nothing to complain of."""
+    """A visitor without an account; teardown checks that their browser reported no problem."""
     someone = Customer(site, browser, scripts=scripts)
     yield someone
     someone.close()
@@ -44,7 +44,7 @@ def visitor(site: Site, browser: Browser, scripts: bool) -> Iterator[Customer]:
 
 @pytest.fixture
 def customer(visitor: Customer) -> Customer:
-    """Somebody new with the tokens of a trial, signed in."""
+    """A new customer with trial tokens, signed in."""
     for provider in ("stripe", "btcpay"):
         visitor.site.switch(provider, "rules/clear")
     visitor.open_account(trial_tokens=100_000)

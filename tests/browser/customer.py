@@ -1,4 +1,4 @@
-"""Somebody with an account, or on the way to one, and his browser."""
+"""A customer, with or without an account yet, and their browser."""
 
 import itertools
 import re
@@ -14,7 +14,7 @@ _numbers = itertools.count(1)
 
 
 class Customer:
-    """One account and one browser, which runs scripts or does not; `watch` has its complaints."""
+    """One account and one browser, with or without scripts; `watch` collects its problems."""
 
     def __init__(self, site: Site, browser: Browser, *, scripts: bool = False) -> None:
         self.site = site
@@ -27,11 +27,11 @@ class Customer:
         self.page.set_default_timeout(15_000)
 
     def close(self) -> None:
-        """Close the browser's windows."""
+        """Close the browser context."""
         self._context.close()
 
     def register(self) -> None:
-        """Fill in the form on the way from the landing page, and take the key from the mail."""
+        """Register from the landing page, and take the key from the mail."""
         page = self.page
         page.goto(self.site.url)
         page.get_by_role("main").get_by_role("link", name="Create an account").first.click()
@@ -41,7 +41,7 @@ class Customer:
         self.key = self.site.wait_for_key(self.address)
 
     def sign_in(self) -> None:
-        """Enter the key on the landing page; the dashboard is shown then."""
+        """Sign in with the key on the landing page and wait for the dashboard."""
         page = self.page
         page.goto(self.site.url)
         page.get_by_label("API key", exact=True).fill(self.key)
@@ -49,12 +49,12 @@ class Customer:
         page.wait_for_url(f"{self.site.url}/dashboard")
 
     def open_account(self, **balance: int) -> None:
-        """Have an account without the way through the mail, and be signed in."""
+        """Create an account directly in the database, and sign in."""
         self.address, self.key = self.site.open_account(self.address, **balance)
         self.sign_in()
 
     def go_to_pay(self, pack: str, button: str) -> str:
-        """Press a pack's button on the dashboard; the provider's page is shown then."""
+        """Press a pack's button on the dashboard; return the URL of the provider's page."""
         self.page.goto(f"{self.site.url}/dashboard")
         self.page.click(f".packs li:has-text('{pack}') >> text={button}")
         assert not self.page.url.startswith(self.site.url)
@@ -68,17 +68,17 @@ class Customer:
         shown.click(f"button:has-text('{button}')")
 
     def stranger(self) -> Page:
-        """A page of another browser, which is not signed in."""
+        """Open a page in another browser context, not signed in and without scripts."""
         context = self._browser.new_context(java_script_enabled=False)
         return context.new_page()
 
     def balance(self) -> str:
-        """What the dashboard says is available."""
+        """Return the available tokens as the dashboard shows them."""
         self.page.goto(f"{self.site.url}/dashboard")
         return self.page.inner_text(".figure.main .number")
 
     def history(self) -> list[list[str]]:
-        """State, tokens, pack and way of each purchase on the dashboard, newest first."""
+        """Return state, tokens, pack and method of each purchase on the dashboard, newest first."""
         self.page.goto(f"{self.site.url}/dashboard")
         rows = self.page.locator("section:has(#purchases-title) tbody tr").all()
         texts = [[" ".join(cell.split()) for cell in row.locator("td").all_inner_texts()]
@@ -86,5 +86,5 @@ class Customer:
         return [[row[0], row[1], row[2], row[4]] for row in texts]
 
     def receipts(self) -> list[str]:
-        """The texts of the receipts that have come."""
+        """Return the texts of the receipts received so far."""
         return [text_of(mail) for mail in self.site.mails(self.address, "Your promptly purchase")]

@@ -1,4 +1,4 @@
-"""Every page of the site, and how one gets to see it: what is checked, and photographed."""
+"""Every page of the site and the way to reach it, for the checks and the screenshots."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -15,7 +15,7 @@ from tests.browser import ways
 from tests.browser.site import Site
 from tests.browser.ways import World
 
-# A phone and a desk.
+# A phone and a desktop.
 WIDTHS = (360, 1440)
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 DOCS = Path(__file__).parents[2] / "docs"
@@ -23,12 +23,12 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 @dataclass(frozen=True)
 class Shown:
-    """One page. `path` may name what the past has: `{ada_id}`, or `{paid}` for the number
+    """One page. `path` may contain fields of the past: `{ada_id}`, or `{paid}` for the number
     of ada's purchase in that state.
 
-    `who` opens it: `stranger`, `ada` (a customer with a past), `newcomer`, `operator`. `act` leads
-    on from the path, mostly by a form; the answer that then is shown has the `status`. Meanwhile
-    the site is `within` a disturbance.
+    `who` opens it: `stranger`, `ada` (a customer with a past), `newcomer`, `operator`. `act`
+    continues from the path, mostly by a form; `status` is that of the page shown last. The site
+    is in the disturbance `within` during all of this.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Shown:
     within: Callable[[Site], AbstractContextManager[None]] = ways.undisturbed
 
     def open(self, page: Page, world: World) -> int:
-        """Show it in a browser's window; returns the status of what is shown then."""
+        """Open it in a browser page; return the status of the last document shown."""
         statuses: list[int] = []
 
         def note(response: object) -> None:
@@ -57,7 +57,7 @@ class Shown:
 
 
 class Visitors:
-    """One browser for each of those who open pages; they sign in once."""
+    """Browser contexts for each kind of visitor, who signs in only once."""
 
     def __init__(self, browser: Browser, world: World) -> None:
         self._browser = browser
@@ -65,7 +65,7 @@ class Visitors:
         self._cookies: dict[str, object] = {}
 
     def context(self, who: str, **options: object) -> BrowserContext:
-        """A fresh browser, signed in; `options` are a context's own."""
+        """Open a new context, signed in as `who`; `options` are those of `new_context`."""
         if who != "stranger":
             options["storage_state"] = self._signed_in(who)
         return self._browser.new_context(**options)  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
-"""`make screenshots`: a picture of every page, on a phone and at a desk, light and dark.
+"""`make screenshots`: screenshots of every page, on a phone and a desktop, light and dark.
 
-Starts the product in a temporary folder and gives it a past. Takes the folder for the pictures, and
-with `--only TEXT` just the pages whose name contains it.
+Starts the product in a temporary folder and seeds it with a past. Takes the output folder, and
+with `--only TEXT` only the pages whose name contains it.
 """
 
 import argparse
@@ -21,7 +21,7 @@ HEIGHT = 900
 
 
 def main() -> int:
-    """Take the pictures; returns the exit code."""
+    """Take the screenshots; return the exit code."""
     parser = argparse.ArgumentParser(prog="screenshots", description="Pictures of every page.")
     parser.add_argument("folder", nargs="?", type=Path, default=Path(".promptly/screenshots"))
     parser.add_argument("--only", default="", metavar="TEXT", help="pages with this in their name")
@@ -43,7 +43,7 @@ def main() -> int:
 
 
 def take(wanted: list[Shown], folder: Path, browser: Browser, world: World) -> list[str]:
-    """Take the pictures of these pages; returns those that answered with another status."""
+    """Take the screenshots; return a line for each page that answered with another status."""
     visitors = Visitors(browser, world)
     wrong = []
     for shown in wanted:

@@ -1,6 +1,6 @@
-"""A site with a past: accounts, a month of requests, purchases and what went wrong with some.
+"""A site with a past: accounts, a month of requests, purchases and their failures.
 
-Always the same, counted back from now, so that pictures of it can be compared.
+Always the same data, dated back from now, so that screenshots can be compared.
 """
 
 import random
@@ -34,7 +34,7 @@ CHAT, SMALL = "qwen3-coder-30b-a3b-instruct-q4_k_m", "gemma-3-4b-it"
 OUTCOMES = (
     ["completed"] * 36 + ["client_disconnected"] * 3 + ["balance_exhausted", "upstream_error"]
 )
-# The others were ordered at Stripe.
+# The other states are orders at Stripe.
 AT_BTCPAY = {"open", "processing", "attention", "invalid"}
 PRICES = {"starter": (5_000_000, 50), "standard": (25_000_000, 200), "pro": (100_000_000, 600)}
 
@@ -48,7 +48,7 @@ HOUSES = ("example.com", "lab.example.org", "a-company-with-a-long-name.example"
 
 @dataclass
 class Past:
-    """What was made, as far as a page needs to be asked for it."""
+    """Ids and keys of the seeded data that pages' paths need."""
 
     ada: str = ""
     ada_key: str = ""
@@ -64,7 +64,7 @@ class Past:
 
 
 class Seeder:
-    """Fills one site's database."""
+    """Seed one site's database."""
 
     def __init__(self, site: Site) -> None:
         self.site = site
@@ -73,7 +73,7 @@ class Seeder:
         self.now = datetime.now(UTC)
 
     def fill(self) -> Past:
-        """Make everything; the roll-ups then are as a day-old site has them."""
+        """Seed everything and roll it up, as on a site that has run for days."""
         self.past.ada, self.past.ada_key = self.site.open_account("ada@example.com")
         _, self.past.newcomer_key = self.site.open_account(
             "newcomer@example.com", trial_tokens=100_000
@@ -85,7 +85,7 @@ class Seeder:
                 self._mails()
                 self._events()
                 self._acts()
-                # As if none had run: it would believe that the past is rolled up already.
+                # As if no roll-up had run: otherwise it would take the past as rolled up already.
                 db.session.execute(delete(SweepState).where(SweepState.name == rollups.SWEEP_NAME))
             with transaction():
                 statistics.refresh(rollups.roll_up())
@@ -110,7 +110,7 @@ class Seeder:
                 self._order(user.id, "starter", provider, state, 11 - days)
 
     def _requests(self, user_id: int, a_day: int) -> None:
-        """A month with quiet weekends, all paid."""
+        """Add a month of requests with quiet weekends, charged to paid tokens."""
         for ago in range(DAYS, -1, -1):
             busy = (
                 a_day * (0.25 if self._ago(ago).weekday() > 4 else 1) * self.dice.uniform(0.5, 1.4)
@@ -141,7 +141,7 @@ class Seeder:
         )
         row.pack, row.livemode = pack, True
         row.created_at = row.updated_at = self._ago(days_ago)
-        # The reconciliation, which knows nothing of these pages, looks at them another day.
+        # No provider has these checkouts: keep the reconciliation away until tomorrow.
         row.checked_at = self.now + timedelta(days=1)
         self.past.orders.setdefault(state, row.number)
         if state in {"paid", "partly_refunded", "refunded", "disputed", "charged_back", "invalid"}:
@@ -279,5 +279,5 @@ class Seeder:
 
 
 def fill(site: Site) -> Past:
-    """Give a site its past."""
+    """Seed a site with its past."""
     return Seeder(site).fill()

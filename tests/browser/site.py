@@ -1,4 +1,4 @@
-"""The site that the browsers visit: the product as `make run` starts it."""
+"""The site under test: the product as `make run` starts it."""
 
 import email
 import email.policy
@@ -24,7 +24,7 @@ KEY = re.compile(r"sk-[0-9A-Za-z]{46}")
 
 
 class Site:
-    """A running product: its mails, its database, its command line, its providers' switches."""
+    """A running product: its mails, database, command line, and its providers' controls."""
 
     def __init__(self, project: ToyProject) -> None:
         self.project = project
@@ -42,11 +42,11 @@ class Site:
 
     @property
     def admin_key(self) -> str:
-        """The key of the administration, which the announcement shows too."""
+        """The admin key, which `make run` also prints."""
         return self.runtime["ADMIN_KEY"] or ""
 
     def open_account(self, address: str, **balance: int) -> tuple[str, str]:
-        """An account with this balance (`paid_tokens`, `trial_tokens`): its address and its key."""
+        """Create an account with `paid_tokens`, `trial_tokens`; return its address and its key."""
         with self.books.app.app_context(), transaction():
             user = factories.user(address, **balance)  # type: ignore[arg-type]
             raw = factories.api_key(user.id)[1]
@@ -54,7 +54,7 @@ class Site:
             return user.email, raw
 
     def ask(self, key: str, text: str = "hello [[sim tokens=12]]") -> dict[str, Any]:
-        """One chat completion; the answer."""
+        """Send one chat completion; return the answer and its `request_id`."""
         asked = urllib.request.Request(
             f"{self.url}/v1/chat/completions",
             json.dumps({"messages": [{"role": "user", "content": text}]}).encode(),
@@ -65,7 +65,7 @@ class Site:
             return {**found, "request_id": answer.headers["x-promptly-request-id"]}
 
     def mails(self, address: str, subject: str) -> list[EmailMessage]:
-        """What somebody was mailed under a subject."""
+        """Return the mails to an address with a subject, oldest first."""
         parsed = [
             email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
             for path in sorted(self._mail.glob("*.eml"))
@@ -73,25 +73,25 @@ class Site:
         return [mail for mail in parsed if mail["To"] == address and mail["Subject"] == subject]
 
     def wait_for_mail(self, address: str, subject: str) -> str:
-        """The text of the newest mail under a subject, once one is there."""
+        """Wait for a mail with a subject; return the text of the newest."""
         wait_until(lambda: self.mails(address, subject), 30, f"the mail {subject!r}")
         return text_of(self.mails(address, subject)[-1])
 
     def wait_for_key(self, address: str) -> str:
-        """The key that somebody was mailed."""
+        """Wait for the mail with a new key; return the key."""
         found = KEY.search(self.wait_for_mail(address, "Your promptly API key"))
         assert found is not None
         return found.group()
 
     def switch(self, provider: str, name: str, **values: object) -> None:
-        """Use a switch of a simulated provider."""
+        """Call a control endpoint of a simulated provider."""
         url = f"{self._providers[provider]}/__sim/{name}"
         asked = urllib.request.Request(url, json.dumps(values).encode(), method="POST")
         urllib.request.urlopen(asked, timeout=10).read()
 
 
 def text_of(mail: EmailMessage) -> str:
-    """The text part of a mail."""
+    """Return the text part of a mail."""
     part = mail.get_body(("plain",))
     assert part is not None
     return str(part.get_content())
@@ -99,9 +99,9 @@ def text_of(mail: EmailMessage) -> str:
 
 @contextmanager
 def running_site(folder: Path, **variables: str) -> Iterator[Site]:
-    """The product in a folder of its own, stopped at the end as Ctrl-C would stop it.
+    """Run the product in a folder of its own, and stop it at the end like Ctrl-C.
 
-    The pepper is the tests' own, so that keys that a test writes into the database are good.
+    It uses the tests' pepper, so that keys written to the database by a test are valid.
     """
     project = real_project(folder)
     own = {"KEY_PEPPER": VARIABLES["KEY_PEPPER"], "REGISTRATION_RATE_LIMIT": "1000"}

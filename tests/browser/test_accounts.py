@@ -1,4 +1,4 @@
-"""An account from its registration to its end, by clicking: with scripts and without."""
+"""An account from registration to deletion, in a browser with and without scripts."""
 
 import csv
 import re
@@ -17,12 +17,12 @@ CONFIRMATION = "Do you want to delete your promptly account?"
 
 
 def row(page: Page, table: str, text: str | re.Pattern[str]) -> Page:
-    """The row with this text in the table of a region."""
+    """Return the row with this text in a region's table."""
     return page.get_by_role("region", name=table).get_by_role("row").filter(has_text=text)  # type: ignore[return-value]
 
 
 def figure(page: Page, name: str) -> str:
-    """What stands under a name in a list of figures, in one line."""
+    """Return the text of a named entry in a list of figures, in one line."""
     shown = page.locator("dl div").filter(has=page.locator("dt", has_text=re.compile(f"^{name}$")))
     return " ".join(shown.locator("dd").first.inner_text().split())
 
@@ -38,7 +38,7 @@ def test_from_registration_to_the_first_receipt(visitor: Customer, scripts: bool
     answer = visitor.site.ask(visitor.key)
     if not scripts:
         page.reload()
-    # With scripts the open page follows by itself.
+    # With scripts the open page refreshes itself.
     receipts = page.get_by_role("region", name="Recent requests").get_by_role("row")
     expect(receipts).to_have_count(2, timeout=40_000)
     spent = answer["usage"]["total_tokens"]
@@ -66,7 +66,7 @@ def test_a_key_is_made_used_and_revoked(customer: Customer) -> None:
 
     page.get_by_role("link", name="Back to the dashboard").click()
     expect(page.get_by_role("heading", name="Dashboard")).to_be_visible()
-    # It was shown this once.
+    # The key is shown only once.
     assert key not in page.content() and key[:12] in page.content()
     row(page, "Keys", "build server").get_by_role("link", name="Revoke").click()
     page.get_by_role("button", name="Revoke the key").click()
@@ -133,7 +133,7 @@ def test_an_account_goes_when_its_owner_has_confirmed_it_by_mail(customer: Custo
     expect(page.get_by_role("heading", name="Check your mail")).to_be_visible()
     link = re.search(rf"{site.url}\S+", site.wait_for_mail(customer.address, CONFIRMATION))
     assert link is not None
-    # Nothing has happened so far, not even by following the link.
+    # Neither the mail nor following its link deletes anything.
     page.goto(link.group())
     site.ask(customer.key)
     page.get_by_role("button", name="Delete the account").click()
@@ -142,7 +142,7 @@ def test_an_account_goes_when_its_owner_has_confirmed_it_by_mail(customer: Custo
     assert page.url == f"{site.url}/"
     assert site.books.rows("SELECT 1 FROM users WHERE email = :a", a=customer.address) == []
 
-    # The same mailbox gets an account again, and no second trial.
+    # The same address can register again, but gets no second trial.
     customer.watch.allow(401)
     customer.register()
     customer.sign_in()

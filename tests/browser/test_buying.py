@@ -1,4 +1,4 @@
-"""Buying by clicking: from the dashboard over the provider's page and back, without scripts."""
+"""Purchases in a browser without scripts: dashboard, provider's page, and back."""
 
 import time
 
@@ -9,7 +9,7 @@ from tests.browser.customer import Customer
 
 pytestmark = pytest.mark.browser
 
-# After paying: balance, history and receipt.
+# From payment to balance, history and receipt.
 WITHIN_SECONDS = 5.0
 
 PURCHASES = [
@@ -30,7 +30,7 @@ def test_what_is_paid_follows_within_seconds(customer: Customer) -> None:
         paid_at = time.monotonic()
         customer.pay(pay)
         assert customer.page.url.startswith(f"{customer.site.url}/checkout/P-")
-        # The page looks again by itself until the word is here.
+        # The page reloads itself until the payment is credited.
         customer.page.wait_for_selector("h1:has-text('Paid, and credited')")
         available += tokens
         assert f"now {available:,} tokens" in " ".join(customer.page.inner_text("main").split())
@@ -46,7 +46,7 @@ def test_what_is_paid_follows_within_seconds(customer: Customer) -> None:
 
 @pytest.mark.slow
 def test_what_is_paid_while_webhooks_are_lost(customer: Customer) -> None:
-    """Paid in another browser, so that nobody comes back and asks: reconciliation credits it."""
+    """Pay in another browser, whose return triggers no check: reconciliation credits it."""
     for pack, button, pay, _, _, _ in PURCHASES:
         customer.site.switch(
             "stripe" if button == "Pay by card" else "btcpay", "rules", action="drop"
@@ -98,7 +98,7 @@ def test_a_page_that_waits_follows_by_itself(customer: Customer) -> None:
     page = customer.page
     page.wait_for_selector("h1:has-text('Your payment is on its way')")
     page.evaluate("() => { window.isTheSamePage = true; }")
-    # The simulated network confirms it after ten seconds.
+    # The simulated network confirms the payment after ten seconds.
     page.wait_for_selector("h1:has-text('Paid, and credited')", timeout=60_000)
     assert page.title().startswith("Paid, and credited")
     assert page.evaluate("() => window.isTheSamePage")

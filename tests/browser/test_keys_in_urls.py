@@ -1,4 +1,4 @@
-"""A key in an address, which is documented, goes no further: no history, no Referer."""
+"""A key in a URL, a documented feature, leaks neither to the history nor to Referer."""
 
 from urllib.parse import urlsplit
 
@@ -35,7 +35,7 @@ def test_a_browser_is_led_to_a_clean_address(
     assert answer is not None and answer.ok
     assert page.url == f"{site.url}{entrance}"
 
-    # What was asked for with the key was answered by a redirect, and nothing else carries it.
+    # Only one request carried the key, and it was answered by a redirect.
     with_key = [request for request in asked if key in request.url]
     assert len(with_key) == 1
     redirect = with_key[0].response()
@@ -51,7 +51,7 @@ def test_a_browser_is_led_to_a_clean_address(
     page.get_by_role("link", name=onwards, exact=True).click()
     expect(page).not_to_have_url(f"{site.url}{entrance}")
     assert page.evaluate("document.referrer") == f"{site.url}{entrance}"
-    # The history has the clean address alone: back, and once more back to where one came from.
+    # The history has only the clean URL: back leads to it, and again back to the page before.
     page.go_back()
     assert page.url == f"{site.url}{entrance}"
     page.go_back()
@@ -66,7 +66,7 @@ def test_a_browser_is_led_to_a_clean_address(
 def test_a_page_that_keeps_the_key_in_its_address_gives_it_to_nobody(
     site: Site, browser: Browser, entrance: str
 ) -> None:
-    """A browser that is too old to say so gets the page itself; what that loads is not told."""
+    """Old browsers, without navigation headers, get the page itself: it must not leak its URL."""
     _, users_key = site.open_account(f"old-browser{entrance.replace('/', '-')}@example.com")
     key = site.admin_key if entrance == "/admin" else users_key
     context = browser.new_context()

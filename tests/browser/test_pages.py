@@ -1,4 +1,4 @@
-"""Every page, as its readers have it: light and dark, phone and desk, by eye, ear and keyboard."""
+"""Accessibility of every page: light and dark, phone and desktop, screen reader and keyboard."""
 
 import json
 from collections.abc import Iterator
@@ -16,17 +16,17 @@ from tests.browser.ways import World
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 MOST_BYTES = 150_000
-# WCAG 2.2 at level AA, all that came before it, and what axe's authors advise besides.
+# WCAG 2.2 at level AA, the versions before it, and axe's best practices.
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 AXE = Axe()
 AXE_OPTIONS = {
     "resultTypes": ["violations"],
     "runOnly": {"type": "tag", "values": RULES},
-    # It would fetch stylesheets once more, for rules about orientation that have no use here.
+    # Preloading would fetch stylesheets again, for orientation rules that do not apply here.
     "preload": False,
 }
 
-# What holds up the first picture: scripts that are not deferred.
+# Scripts that are not deferred block the first paint.
 BLOCKING_SCRIPTS = """
 () => [
   ...[...document.scripts].filter((s) => !s.defer && !s.async && s.type !== "module")
@@ -36,7 +36,7 @@ BLOCKING_SCRIPTS = """
     .map((e) => e.name),
 ]
 """
-# All that the page consists of, unpacked.
+# The decoded size of the page and its resources.
 BYTES = """
 () => ["navigation", "resource"].flatMap((kind) => performance.getEntriesByType(kind))
   .reduce((sum, entry) => sum + entry.decodedBodySize, 0)
@@ -48,8 +48,8 @@ TOO_WIDE = """
       .map((e) => e.outerHTML.slice(0, 120))
   : []
 """
-# Tables whose end one has to scroll to, but for those that are opened for all figures, and those of
-# documents: they may be as wide as they have to be.
+# Tables that need horizontal scrolling, except those in <details> and in documents, which may be
+# as wide as they need.
 CUT_OFF = """
 () => [...document.querySelectorAll(".scroll:not(details .scroll, .prose .scroll)")]
   .filter((e) => e.scrollWidth > e.clientWidth + 1)
@@ -64,7 +64,7 @@ MOVING = """
     || style.scrollBehavior === "smooth";
 }).map((e) => e.outerHTML.slice(0, 120))
 """
-# Everything that can be used, numbered; of a group of radio buttons the keyboard stops at one.
+# Number all controls except radio buttons: Tab reaches only one of a group.
 NUMBER_CONTROLS = """
 () => {
   const all = [...document.querySelectorAll(
@@ -108,16 +108,16 @@ def shown(request: pytest.FixtureRequest) -> Shown:
     return found
 
 
-# Once for all that is tried on it.
+# Opened once for all tests of a page.
 @pytest.fixture(scope="module")
 def page(shown: Shown, visitors: Visitors, world: World) -> Iterator[Page]:
-    """The page, opened on a phone; the browser has nothing to complain of."""
+    """The page, opened at a phone's width without a problem in the browser."""
     context = visitors.context(shown.who, viewport={"width": WIDTHS[0], "height": 800})
     watch = Watch(context, world.site.url)
     watch.allow(shown.status)
     opened = context.new_page()
     assert shown.open(opened, world) == shown.status
-    # Before axe, which tries styles of its own on the page: the policy refuses them.
+    # Before axe runs: it adds inline styles, which the CSP refuses.
     watch.check()
     yield opened
     context.close()
@@ -126,7 +126,7 @@ def page(shown: Shown, visitors: Visitors, world: World) -> Iterator[Page]:
 def test_nobody_is_kept_out(page: Page) -> None:
     assert page.evaluate(BLOCKING_SCRIPTS) == []
     assert page.evaluate(BYTES) < MOST_BYTES
-    # Colours that are on their way from one scheme to the other would not be what is meant.
+    # Without transitions: axe must not measure colours in between two schemes.
     page.emulate_media(reduced_motion="reduce")
     page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
     assert page.evaluate(MOVING) == []
@@ -141,7 +141,7 @@ def test_nobody_is_kept_out(page: Page) -> None:
 
 
 def complaints(violations: list[dict[str, object]]) -> list[str]:
-    """The violations as a reader of a failed test wants them."""
+    """Format axe's violations for the output of a failed test."""
     return [
         f"{rule['id']}: {node['html']} {json.dumps(node['failureSummary'])}"
         for rule in violations
@@ -153,7 +153,7 @@ def test_the_keyboard_reaches_all(page: Page) -> None:
     page.set_viewport_size({"width": WIDTHS[1], "height": 800})
     missed = set(range(page.evaluate(NUMBER_CONTROLS)))
     assert missed
-    # Round about, for a page may begin with a field of its form.
+    # Up to two rounds, because a page may start with the focus on a form's field.
     for _ in range(2 * len(missed) + 20):
         page.keyboard.press("Tab")
         focused = page.evaluate(FOCUSED)
@@ -167,5 +167,5 @@ def test_the_keyboard_reaches_all(page: Page) -> None:
 
 
 def shown_of(page: Page, number: int) -> str:
-    """The markup of a numbered control."""
+    """Return the markup of a numbered control."""
     return str(page.locator(f"[data-number='{number}']").evaluate("e => e.outerHTML"))

@@ -1,4 +1,4 @@
-"""What an operator does, by clicking: with scripts and without, and all of it in the audit log."""
+"""The operator's tasks in a browser with and without scripts, and their audit log entries."""
 
 import re
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ BOTH = pytest.mark.parametrize("scripts", [False, True], ids=["plain", "scripts"
 
 
 class Operator:
-    """A browser that was opened by the printed link."""
+    """A browser opened with the printed link."""
 
     def __init__(self, site: Site, browser: Browser, *, scripts: bool) -> None:
         self.site = site
@@ -33,7 +33,7 @@ class Operator:
         self._context.close()
 
     def open_account(self, address: str) -> Page:
-        """Find an account and open its page."""
+        """Search for an account and open its page."""
         page = self.page
         page.get_by_role("link", name="Users", exact=True).click()
         page.get_by_label("Part of an address").fill(address)
@@ -43,14 +43,14 @@ class Operator:
         return page
 
     def acts(self) -> list[str]:
-        """The rows of the audit log, newest first, each in one line."""
+        """Return the rows of the audit log, newest first, each in one line."""
         self.page.get_by_role("link", name="Audit", exact=True).click()
         rows = self.page.get_by_role("region", name="Acts").get_by_role("row").all()[1:]
         return [" ".join(row.inner_text().split()) for row in rows]
 
 
 def printed_link(site: Site) -> str:
-    """The address that `make run` prints."""
+    """Return the panel's link that `make run` prints."""
     found = re.search(r"http\S+/admin\?key=\S+", site.project.printed)
     assert found is not None
     return found.group()
@@ -66,13 +66,13 @@ def operator(site: Site, browser: Browser, scripts: bool) -> Iterator[Operator]:
 
 @pytest.fixture
 def account(site: Site, request: pytest.FixtureRequest) -> tuple[str, str]:
-    """An account with some paid tokens: its address and its key."""
+    """Address and key of an account with 5,000 paid tokens."""
     name = re.sub(r"\W+", "-", request.node.name).strip("-")
     return site.open_account(f"{name}@example.com", paid_tokens=5_000)
 
 
 def figure(page: Page, name: str) -> Locator:
-    """What stands under a name in a list of figures."""
+    """Return the named entry of a list of figures."""
     return page.locator("dl div").filter(has=page.locator("dt", has_text=re.compile(f"^{name}$")))
 
 
@@ -80,7 +80,7 @@ def test_the_printed_link_leaves_no_key_behind(operator: Operator, site: Site) -
     assert operator.page.url == f"{site.url}/admin"
     expect(operator.page.get_by_role("heading", name="Overview")).to_be_visible()
     assert site.admin_key not in operator.page.content()
-    # The way back leads to no address with the key in it.
+    # Going back must not reach a URL with the key.
     operator.page.go_back()
     assert operator.page.url == "about:blank"
 
@@ -96,7 +96,7 @@ def test_signing_in_and_out(site: Site, browser: Browser) -> None:
     expect(page.get_by_role("alert")).to_be_visible()
     page.get_by_label("Admin key").fill(site.admin_key)
     page.get_by_role("button", name="Sign in").click()
-    # It goes on where one wanted to go.
+    # Signing in leads to the page requested first.
     expect(page.get_by_role("heading", name="Users")).to_be_visible()
     page.get_by_role("button", name="Sign out").click()
     page.goto(f"{site.url}/admin/users")
@@ -141,7 +141,7 @@ def test_adjusting_a_balance(operator: Operator, account: tuple[str, str]) -> No
     page = operator.open_account(account[0])
     page.get_by_label("Tokens").first.fill("1000")
     page.get_by_role("button", name="Adjust").click()
-    # It is said what will happen to whom, before it does.
+    # The confirmation names the account before anything happens.
     expect(page.get_by_role("main")).to_contain_text(account[0])
     page.get_by_role("button", name="Add 1,000 tokens").click()
     expect(page.get_by_role("status")).to_be_visible()
@@ -197,7 +197,7 @@ def test_deleting_an_account(operator: Operator, site: Site, account: tuple[str,
     )
     assert refused.status_code == 401
     newest = operator.acts()[0]
-    # Who was deleted is not written down once more.
+    # The audit entry does not record the deleted address.
     assert "delete" in newest and address not in newest
 
 

@@ -1,8 +1,8 @@
-"""What a browser complains of while it shows our pages: all of it fails a test."""
+"""Problems that a browser reports while it shows our pages; each fails the test."""
 
 from playwright.sync_api import BrowserContext, ConsoleMessage, Request, Response, WebError
 
-# The policy's reports go to the console by themselves; this also tells which directive it was.
+# The browser logs CSP violations anyway; this adds the violated directive.
 REPORT_VIOLATIONS = """
 document.addEventListener("securitypolicyviolation", (event) => {
   console.error(`policy: ${event.violatedDirective} ${event.blockedURI} ${event.sourceFile}`);
@@ -11,10 +11,10 @@ document.addEventListener("securitypolicyviolation", (event) => {
 
 
 class Watch:
-    """The complaints of all windows of a browser context, about pages of `origin`.
+    """Collect the problems of all windows of a browser context with pages of `origin`.
 
-    Console errors and warnings, exceptions, violations of the policy, requests that failed. Pages
-    of other origins, such as a payment provider's, are not ours to mend.
+    These are console errors and warnings, exceptions, CSP violations and failed requests. Pages of
+    other origins, such as a payment provider's, are ignored.
     """
 
     def __init__(self, context: BrowserContext, origin: str) -> None:
@@ -28,11 +28,11 @@ class Watch:
         context.on("response", self._note_response)
 
     def allow(self, *statuses: int) -> None:
-        """From now on answers of these statuses are no complaint; Chromium notes every one."""
+        """Accept responses with these statuses from now on; Chromium logs each one as an error."""
         self._allowed |= set(statuses)
 
     def check(self) -> None:
-        """Fail with what there is to complain of."""
+        """Fail with all problems so far."""
         assert not self.problems, "\n".join(self.problems)
 
     def _note_message(self, message: ConsoleMessage) -> None:
@@ -48,7 +48,7 @@ class Watch:
             self.problems.append(f"exception: {error.error.message}")
 
     def _note_failure(self, request: Request) -> None:
-        # Leaving a page ends what it was still loading; a download ends the navigation to it.
+        # Leaving a page aborts its pending requests; a download aborts the navigation to it.
         if request.url.startswith(self._origin) and request.failure != "net::ERR_ABORTED":
             self.problems.append(f"failed: {request.method} {request.url} {request.failure}")
 

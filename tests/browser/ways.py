@@ -1,4 +1,4 @@
-"""The ways to pages that no address leads to: forms, mails, and a site in trouble."""
+"""Ways to pages that have no URL of their own: forms, mails, and a failing site."""
 
 import itertools
 import re
@@ -20,7 +20,7 @@ from tests.browser.site import Site
 from tests.support import factories
 
 DELETION = "Do you want to delete your promptly account?"
-# A request id whose time, the first part of it, is long ago.
+# A request id whose timestamp, its first part, is long ago.
 DEAD_REQUEST = uuid.UUID("019a9e3c-7f10-7c6e-9f6e-2b7f3b1d9a01")
 REISSUE = "Do you want a new promptly API key?"
 
@@ -36,11 +36,11 @@ class World:
 
 
 def nothing(page: Page, world: World) -> None:
-    """The page at the path is the one that is meant."""
+    """Stay on the page at the path."""
 
 
 def undisturbed(_: Site) -> AbstractContextManager[None]:
-    """The site is in order."""
+    """Leave the site undisturbed."""
     return nullcontext()
 
 
@@ -109,7 +109,7 @@ def delete_an_account(page: Page, world: World) -> None:
 
 
 def _leave(page: Page, world: World) -> str:
-    """Somebody new asks for the deletion of his account; returns his address."""
+    """Request the deletion of a new account; return its address."""
     address, key = world.site.open_account(f"leaver{next(_numbers)}@example.com")
     page.goto(f"{world.site.url}/dashboard?key={key}")
     page.goto(f"{world.site.url}/dashboard/delete")
@@ -119,7 +119,7 @@ def _leave(page: Page, world: World) -> str:
 
 
 def follow_a_reissue_link(page: Page, world: World) -> None:
-    """As if KEY_REISSUE_CONFIRM were set."""
+    """Follow a reissue link, as if KEY_REISSUE_CONFIRM were set."""
     books = world.site.books
     address, _ = world.site.open_account(f"loser{next(_numbers)}@example.com")
     with books.app.app_context(), transaction():
@@ -133,7 +133,7 @@ def reissue(page: Page, world: World) -> None:
 
 
 def _link_to(world: World, address: str, subject: str) -> str:
-    """The link in a mail to somebody."""
+    """Return the link in a mail to an address."""
     found = re.search(rf"{world.site.url}\S+", world.site.wait_for_mail(address, subject))
     assert found is not None
     return found.group()
@@ -141,7 +141,7 @@ def _link_to(world: World, address: str, subject: str) -> str:
 
 @contextmanager
 def stripe_fails(site: Site) -> Iterator[None]:
-    """Nothing can be paid by card."""
+    """Make Stripe fail to create checkouts."""
     site.switch("stripe", "faults", route="POST /v1/checkout/sessions", status=500)
     yield
     site.switch("stripe", "faults/clear")
@@ -149,7 +149,7 @@ def stripe_fails(site: Site) -> Iterator[None]:
 
 @contextmanager
 def a_bug(site: Site) -> Iterator[None]:
-    """A table is not where every page expects it."""
+    """Rename a table that every page needs."""
     site.books.rows("ALTER TABLE orders RENAME TO orders_elsewhere")
     yield
     site.books.rows("ALTER TABLE orders_elsewhere RENAME TO orders")
@@ -157,7 +157,7 @@ def a_bug(site: Site) -> Iterator[None]:
 
 @contextmanager
 def no_answer(site: Site) -> Iterator[None]:
-    """The database does not answer in time."""
+    """Lock a table, so that the database does not answer in time."""
     connection = psycopg2.connect(site.runtime["DATABASE_URL"])
     connection.cursor().execute("LOCK TABLE orders IN ACCESS EXCLUSIVE MODE")
     yield
@@ -166,7 +166,7 @@ def no_answer(site: Site) -> Iterator[None]:
 
 @contextmanager
 def a_silent_process(site: Site) -> Iterator[None]:
-    """One request runs, and the process of another has died; the sweep leaves both alone."""
+    """Add a running request and one of a dead process; the sweep leaves both alone."""
     site.books.rows("UPDATE sweep_states SET grace_until = now() + interval '1 hour'")
     now = datetime.now(UTC)
     with site.books.app.app_context(), transaction():

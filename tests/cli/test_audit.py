@@ -1,4 +1,4 @@
-"""What is done by command is in the audit log, and the log is to be read by command."""
+"""Commands write to the audit log, and a command lists it."""
 
 import getpass
 

@@ -1,4 +1,4 @@
-"""What the doctor says of the administration."""
+"""The doctor's checks of the panel's configuration."""
 
 from importlib.machinery import ModuleSpec
 from ipaddress import ip_network

@@ -121,7 +121,7 @@ def test_trials_and_holds(app: Flask) -> None:
     assert [row["email"] for row in answer(app, "trials", "list")] == ["ada@example.com"]
     (hold,) = answer(app, "holds", "list")
     assert (hold["email"], hold["held_trial"]) == ("ada@example.com", 4)
-    # Its process lives.
+    # The hold's process is alive.
     flask(app, "holds", "recover", hold["request_id"], code=1)
     with app.app_context(), transaction() as session:
         session.execute(text("UPDATE holds SET checkpoint_at = now() - interval '1 minute'"))
@@ -153,7 +153,7 @@ def test_outbox(mail_app: Flask, mail_catcher: MailCatcher) -> None:
 
 def test_doctor_finds_what_is_wrong(app_factory: AppFactory, mail_catcher: MailCatcher) -> None:
     app = app_factory(smtp_host=mail_catcher.host, smtp_port=mail_catcher.port)
-    found = answer(app, "doctor", code=1)  # there is no llama-server
+    found = answer(app, "doctor", code=1)  # no llama-server runs
     levels = {item["check"]: item["level"] for item in found["findings"]}
     assert levels["PostgreSQL"] == levels["Redis"] == levels["Migrations"] == levels["Mail"] == "ok"
     assert levels["Upstream 127.0.0.1:1"] == "error"

@@ -1,4 +1,4 @@
-"""The operator's commands about payments, on one shop."""
+"""The operator's payment commands, on one shop."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ TOKENS = 25_000_000
 def shop(
     app_factory: AppFactory, stripe_server: SimulatedStripe, btcpay_server: SimulatedBTCPay
 ) -> Shop:
-    """A shop without webhooks: `payments reconcile` does it all."""
+    """A shop without webhooks: `payments reconcile` does all the work."""
     app = app_factory(**configuration(stripe_server, btcpay_server))
     shop = Shop(app, "", stripe_server, btcpay_server)
     shop.open()
@@ -51,7 +51,7 @@ def test_a_purchase_from_order_to_refund(shop: Shop) -> None:
     assert answer(shop.app, "payments", "list", "--state", "open") == []
     assert len(answer(shop.app, "payments", "list", "--user-id", str(user_id))) == 1
     assert answer(shop.app, "ledger", "verify")["clean"] is True
-    # For people, too.
+    # The output for humans.
     assert number in flask(shop.app, "payments", "list").stdout
     assert "succeeded" in flask(shop.app, "payments", "show", number).stdout
     assert "complete" in flask(shop.app, "payments", "reconcile").stdout
@@ -71,7 +71,7 @@ def test_a_refund_asks_first_and_names_what_is_wrong(shop: Shop) -> None:
     flask(shop.app, "payments", "refund", number, "--amount", "1", "--full", "--yes", code=2)
     flask(shop.app, "payments", "refund", "P-none", "--yes", code=1)
     flask(shop.app, "payments", "show", "P-none", code=1)
-    # Stripe refuses: told, and the exit code says so.
+    # Stripe's refusal is reported and sets the exit code.
     shop.stripe.open_dispute(shop.stripe.charge_of(shop.orders()[0]["checkout_id"]))
     done = answer(shop.app, "payments", "refund", number, "--full", "--yes", code=1)
     assert done["refund_state"] == "failed" and "charged back" in done["refund_error"]
@@ -98,7 +98,7 @@ def test_a_case_is_listed_and_resolved(shop: Shop) -> None:
     [case] = answer(shop.app, "payments", "attention")
     assert (case["kind"], case["choices"]) == ("paid_late", "credit, refund, dismiss")
     arguments = ("payments", "resolve", str(case["case"]), "--choice")
-    flask(shop.app, *arguments, "credit", code=1)  # it asks first
+    flask(shop.app, *arguments, "credit", code=1)  # needs a confirmation
     flask(shop.app, *arguments, "take_back", "--yes", code=1)
     done = answer(shop.app, *arguments, "refund", "--note", "as asked by mail", "--yes")
     assert done["resolution"] == "refund" and done["link"].startswith(shop.btcpay.url)
@@ -142,7 +142,7 @@ def test_reconcile_says_when_it_could_not(shop: Shop) -> None:
 
 def findings(shop: Shop, app_factory: AppFactory, **values: Any) -> list[tuple[str, str]]:
     app = app_factory(**{**configuration(shop.stripe, shop.btcpay), **values})
-    found = answer(app, "doctor", code=1)["findings"]  # there is no llama-server
+    found = answer(app, "doctor", code=1)["findings"]  # no llama-server runs
     return [(item["level"], item["message"]) for item in found if item["check"] == "Payments"]
 
 
@@ -162,7 +162,7 @@ def findings(shop: Shop, app_factory: AppFactory, **values: Any) -> list[tuple[s
         ({"stripe_webhook_secret": (Secret("x"),)}, "error", "begin with whsec_"),
         ({"stripe_secret_key": Secret("pk_live_1")}, "error", "begin with sk_"),
         ({"base_url": "https://llm.example.com"}, "warning", "test mode"),
-        # A name of this machine that does not look like one.
+        # An unusual spelling of a loopback address.
         ({"btcpay_url": "http://127.1:1"}, "warning", "BASE_URL is local"),
         ({"stripe_secret_key": Secret("sk_live_1")}, "error", "not https"),
     ],

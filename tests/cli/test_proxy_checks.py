@@ -1,4 +1,4 @@
-"""The doctor compares the forwarded addresses that requests carry with TRUSTED_PROXY_HOPS."""
+"""The doctor compares the requests' number of forwarded addresses with TRUSTED_PROXY_HOPS."""
 
 import time
 
@@ -22,7 +22,7 @@ FOR = "X-Forwarded-For"
         (0, ["1.2.3.4"], ["warning"], "set it to the number of your proxies"),
         (0, [None, "1.2.3.4, 5.6.7.8"], ["warning"], "carried 2 forwarded"),
         (1, ["1.2.3.4"], ["ok"], "carry 1"),
-        # Clients may write addresses of their own before those of the proxies.
+        # Clients may put addresses of their own before those of the proxies.
         (1, ["1.2.3.4", "1.1.1.1, 1.2.3.4"], ["ok"], "carry 1"),
         (1, [None], ["warning"], "bypassed your proxies"),
         (1, [None, "1.2.3.4"], ["warning"], "carried 0 forwarded"),

@@ -51,7 +51,7 @@ def read_all(stream: LlamaStream) -> bytes:
 
 @pytest.fixture
 def serve() -> Iterator[Callable[[Answer], LlamaClient]]:
-    """A server that accepts one connection, reads its request and does as it is told."""
+    """Factory of clients of a server that accepts one connection and passes it to `answer`."""
     listeners: list[socket.socket] = []
 
     def start(answer: Answer) -> LlamaClient:
@@ -108,7 +108,7 @@ def test_a_call_whose_answer_is_no_json(serve: Callable[[Answer], LlamaClient]) 
 
 
 def test_a_kept_connection_that_is_just_being_closed() -> None:
-    """As it was for a server that keeps connections for five seconds, asked every five seconds."""
+    """Reproduce a server with a keep-alive of five seconds that was asked every five seconds."""
     good = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
     with socket.create_server(("127.0.0.1", 0)) as listener:
         client = LlamaClient(f"http://127.0.0.1:{listener.getsockname()[1]}", Secret(""), 5)
@@ -119,13 +119,13 @@ def test_a_kept_connection_that_is_just_being_closed() -> None:
                 with connection:
                     connection.recv(65536)
                     connection.sendall(good)
-                    # It reads the next request, and is gone before it answers.
+                    # Read the next request, and close without an answer.
                     connection.recv(65536)
 
         server = threading.Thread(target=serve, daemon=True)
         server.start()
         assert [client.call("GET", "/props") for _ in range(2)] == [(200, {})] * 2
-        # Asked twice at most: that nobody takes the third connection is its end.
+        # The client tries at most twice: nothing accepts the third connection.
         with pytest.raises(LlamaError):
             client.call("GET", "/props", timeout_seconds=0.2)
         server.join(10)
@@ -207,7 +207,7 @@ def test_cancelling_stops_upstream_and_keeps_what_was_sent(
     started = time.monotonic()
     stream.cancel()
     stream.cancel()
-    # The simulator breaks off, as the real server does.
+    # The simulator breaks off like the real server.
     with suppress(LlamaError):
         while (part := stream.read()) is not None:
             data += part

@@ -1,5 +1,5 @@
 import pytest
 
-# So that a failed check there says what differed.
+# Rewrite asserts in these helpers too, so that a failure shows the difference.
 for _name in ("backends", "outside", "strict"):
     pytest.register_assert_rewrite(f"{__name__}.{_name}")

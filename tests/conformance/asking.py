@@ -1,7 +1,7 @@
-"""What all clients ask for: small requests that both backends answer alike.
+"""Requests shared by all clients: small ones that both backends answer alike.
 
-The simulator is steered by words in the last message, which the real model only reads. The tiny
-model says random words, so its answers get a limit, or a seed with which they end by themselves.
+Directives in the last message steer the simulator; the real model just reads them. The tiny model
+generates random words, so its answers need a limit, or a seed with which they end by themselves.
 """
 
 from enum import StrEnum
@@ -19,7 +19,7 @@ only_simulator = pytest.mark.parametrize("backend", ["simulator"], indirect=True
 HELLO: Any = sim("tokens=12", text="hello world")
 SHORT_TOKENS = 10
 THINKING: Json = {"chat_template_kwargs": {"enable_thinking": True}}
-# Tokens of the tiny model by their ids: 263 begins a call, 4 ends an answer.
+# Token ids of the tiny model: 263 starts a tool call, 4 ends an answer.
 NO_END: Json = {"logit_bias": {"4": -100}}
 ONE_CALL: Json = {"logit_bias": {"263": 25, "4": 30}, "parallel_tool_calls": False}
 CALL_TOKENS = 300
@@ -59,5 +59,5 @@ TOOL: Any = {
 
 
 def saying(directives: str) -> Any:
-    """The messages of a request that steers the simulator."""
+    """Return messages whose directives steer the simulator."""
     return sim(directives)

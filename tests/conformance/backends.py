@@ -1,4 +1,4 @@
-"""What stands behind the gateway that a client is tried on, and what it says it has counted."""
+"""Backends for the clients under test: a gateway, its upstream, and upstream's own counts."""
 
 import re
 import uuid
@@ -18,28 +18,28 @@ from tests.support.servers import Gateway
 FUNDS_TOKENS = 1_000_000
 
 Event = dict[str, Any]
-Counts = tuple[int, int]  # tokens of the prompt, tokens of the completion
+Counts = tuple[int, int]  # prompt tokens, completion tokens
 
 
 def total(rows: list[Counts]) -> Counts:
-    """The sums of both."""
+    """Return the sums of both counts."""
     prompts, completions = zip(*rows, strict=True) if rows else ((), ())
     return sum(prompts), sum(completions)
 
 
 class Upstream(Protocol):
-    """A model server, and its own count of what it did."""
+    """A model server and its own token counts."""
 
     def begin(self) -> None:
-        """Count from here."""
+        """Start counting."""
 
     def check(self, events: list[Event]) -> None:
-        """Fails unless these usage events hold exactly what was counted since `begin`."""
+        """Fail unless these usage events match exactly the counts since `begin`."""
 
 
 @dataclass(frozen=True)
 class Backend:
-    """A gateway before a model server; `name` is "simulator" or "real"."""
+    """A gateway in front of a model server; `name` is "simulator" or "real"."""
 
     name: str
     gateway: Gateway
@@ -48,15 +48,15 @@ class Backend:
 
     @property
     def base_url(self) -> str:
-        """What a client is given, `/v1` included."""
+        """The base URL for clients, including `/v1`."""
         return f"{self.gateway.url}/v1"
 
     def account(self) -> Account:
-        """A new account with ample funds."""
+        """Create an account with ample funds."""
         return self.books.account(paid_tokens=FUNDS_TOKENS)
 
     def reckon(self, account: Account) -> None:
-        """Fails unless the account was charged what upstream counted since `begin`.
+        """Fail unless the account was charged upstream's counts since `begin`.
 
         The account's usage events, their receipts, the daily totals and the balance must agree.
         """
@@ -80,9 +80,9 @@ class Backend:
 
 
 class SimulatedUpstream:
-    """The simulator keeps a record of each generation."""
+    """The simulator, which records each generation."""
 
-    # Here one request, and so one event, may be several to upstream.
+    # At these paths one request, hence one event, may be several requests to upstream.
     _SUMMED = {"/v1/completions": "completions", "/v1/embeddings": "embeddings"}
 
     def __init__(self, server: SimulatedLlama) -> None:
@@ -92,7 +92,7 @@ class SimulatedUpstream:
         self.server.clear()
 
     def check(self, events: list[Event]) -> None:
-        """One event for each generation that said anything, with exactly its counts."""
+        """Fail unless each generation with output has one event with exactly its counts."""
         wait_for(
             lambda: all(record["ended_at"] for record in self.server.requests()), "idle simulator"
         )
@@ -114,7 +114,7 @@ class SimulatedUpstream:
 
 
 class RealUpstream:
-    """llama-server only keeps totals, so it must serve nobody else meanwhile."""
+    """A llama-server, which keeps only totals and so must not serve other tests concurrently."""
 
     _PROMPT = ("prompt_tokens_total", "prompt_tokens_cached_total")
     _COMPLETION = "tokens_predicted_total"
@@ -127,7 +127,7 @@ class RealUpstream:
         self._before = self._totals()
 
     def check(self, events: list[Event]) -> None:
-        """The events add up to the servers' own totals."""
+        """Fail unless the events add up to the servers' own totals."""
         prompt, completion = self._totals()
         counted = (prompt - self._before[0], completion - self._before[1])
         assert (

@@ -1,8 +1,8 @@
-"""Clients that people use, whole and unchanged, on a running gateway.
+"""Popular clients, complete and unmodified, on a running gateway.
 
-`backend` is one gateway before the simulator and one before a real llama-server with a tiny model.
-Each test has an account of its own and ends with a reckoning: what was charged is what upstream
-counted. A folder holds the tests of one client.
+`backend` is one gateway in front of the simulator and one in front of a real llama-server with a
+tiny model. Each test has its own account, whose charges are compared with upstream's counts at the
+end. Each folder holds the tests of one client.
 """
 
 from collections.abc import Iterator
@@ -64,7 +64,7 @@ def real_backend(
         folder / "embedder",
         api_key=UPSTREAM_KEY,
         alias="embedder",
-        # Without one cache for all slots a text's vector would depend on what is embedded with it.
+        # Without a unified KV cache a text's vector would depend on the rest of its batch.
         arguments=("--embeddings", "--pooling", "mean", "--kv-unified"),
     )
     server.start()
@@ -97,18 +97,18 @@ def _gateway(
     ).start()
 
 
-# A session's fixtures that are asked for by name, and not a session's parameter: whatever the order
-# of the tests, each backend is started once.
+# Session fixtures requested by name, instead of a session-scoped parameter: each backend starts
+# only once, whatever the order of the tests.
 @pytest.fixture(params=["simulator", pytest.param("real", marks=pytest.mark.real_llama)])
 def backend(request: pytest.FixtureRequest) -> Backend:
-    """A gateway, and what stands behind it."""
+    """A gateway and its upstream."""
     found: Backend = request.getfixturevalue(f"{request.param}_backend")
     return found
 
 
 @pytest.fixture
 def account(backend: Backend) -> Iterator[Account]:
-    """An account with ample funds, whose charges are compared with upstream's counts in the end."""
+    """An account with ample funds; teardown compares its charges with upstream's counts."""
     backend.upstream.begin()
     found = backend.account()
     yield found
@@ -117,6 +117,6 @@ def account(backend: Backend) -> Iterator[Account]:
 
 @pytest.fixture
 def simulator(backend: Backend, account: Account) -> SimulatedLlama:
-    """The simulator, to be told to fail; for tests that are marked `only_simulator`."""
+    """The simulator, for injecting faults; only for tests marked `only_simulator`."""
     assert isinstance(backend.upstream, SimulatedUpstream)
     return backend.upstream.server

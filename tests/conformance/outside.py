@@ -1,7 +1,7 @@
-"""Suites that run in an interpreter of their own, and report each test in JUnit's XML.
+"""Runner for suites in their own interpreter, which report each test as JUnit XML.
 
-Node and the packages that cannot live beside the development environment's are in `.venv-clients`,
-which `make clients` makes.
+`make clients` installs Node, and the packages that conflict with the development environment, into
+`.venv-clients`.
 """
 
 import os
@@ -24,21 +24,21 @@ TIMEOUT_SECONDS = 100
 
 @dataclass(frozen=True)
 class Result:
-    """One test of a suite; `problem` is empty when it passed."""
+    """The result of one test of a suite; `problem` is empty if it passed."""
 
     name: str
     problem: str
 
 
 def installed(pattern: str) -> Path:
-    """Resolve a pattern of `make clients`, below the project's folder."""
+    """Return the path that `make clients` installed for a pattern below the project's folder."""
     return next(PROJECT.glob(pattern))
 
 
 def variables(backend: Backend, account: Account) -> dict[str, str]:
-    """The environment of a suite: where the gateway is, and keys.
+    """Return a suite's environment variables: the gateway's URL, and keys.
 
-    SIMULATOR_URL is there when the simulator stands behind the gateway, to be told to fail.
+    SIMULATOR_URL is set only if the upstream is the simulator; it is for injecting faults.
     """
     found = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     found |= {
@@ -54,9 +54,9 @@ def variables(backend: Backend, account: Account) -> dict[str, str]:
 def run(
     command: list[str | Path], *, folder: Path, environment: dict[str, str], report: Path
 ) -> list[Result]:
-    """Run a suite in `folder`, which writes `report`; returns all its tests.
+    """Run a suite in `folder` that writes `report`; return the results of all its tests.
 
-    Fails with what it has printed when there is no report, or when it failed beyond its tests.
+    Fail with its output if it wrote no report, or failed although all its tests passed.
     """
     ended = subprocess.run(
         command,
@@ -76,7 +76,7 @@ def run(
 
 
 def read(report: Path) -> Iterator[Result]:
-    """The tests of a report; one that was skipped has not passed."""
+    """Yield the results in a report; a skipped test counts as not passed."""
     for case in ElementTree.parse(report).iter("testcase"):
         problems = [
             "\n".join(filter(None, (child.get("message"), child.text)))
@@ -87,7 +87,7 @@ def read(report: Path) -> Iterator[Result]:
 
 
 def surface(results: list[Result], subtests: pytest.Subtests) -> None:
-    """Show each test of a suite as a subtest of this one."""
+    """Report each test of a suite as a subtest of the current test."""
     for result in results:
         with subtests.test(msg=result.name):
             if result.problem:

@@ -1,8 +1,8 @@
-"""Objects of the OpenAI and Anthropic SDKs, checked against what they declare.
+"""Strict validation of the OpenAI and Anthropic SDKs' objects.
 
-The SDKs build their objects without validation: a missing field, a text where a number belongs or
-a field that nobody knows goes unnoticed until somebody reads it. Here pydantic looks at each value
-in its strict mode, and no field may be unknown but those that a test names.
+The SDKs build their objects without validation: a missing field, a string instead of a number or
+an unknown field goes unnoticed until it is read. Here pydantic validates each value in strict mode,
+and only unknown fields that a test names are allowed.
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,17 +12,17 @@ from pydantic import BaseModel
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
-# llama.cpp's number of each token; it tells equal texts apart, so it is passed on.
+# llama.cpp's token ids, passed on because they distinguish tokens with equal text.
 TOKEN_IDS = {"choices.logprobs.content.id", "choices.logprobs.content.top_logprobs.id"}
-# llama.cpp's name for thoughts, for which OpenAI's chat has none.
+# llama.cpp's field for reasoning, which OpenAI's chat completions lack.
 THOUGHTS = {"choices.message.reasoning_content"}
 THOUGHT_DELTAS = {"choices.delta.reasoning_content"}
 
 
 def strictly(found: ModelT, besides: Iterable[str] = ()) -> ModelT:
-    """Return the object; fails unless it is what its class declares, and `besides`.
+    """Return the object; fail unless it matches its class, apart from the fields in `besides`.
 
-    `besides` are unknown fields that are meant, as paths without indices.
+    `besides` are the expected unknown fields, as paths without indices.
     """
     assert set(unknown_fields(found)) <= set(besides)
     sent = found.model_dump(mode="json", by_alias=True, exclude_unset=True)
@@ -31,7 +31,7 @@ def strictly(found: ModelT, besides: Iterable[str] = ()) -> ModelT:
 
 
 def unknown_fields(value: object, path: str = "") -> Iterator[str]:
-    """The paths of all fields of a value that its classes do not declare."""
+    """Yield the paths of all fields of a value that its classes do not declare."""
     if isinstance(value, BaseModel):
         for name in value.model_extra or {}:
             yield f"{path}{name}"

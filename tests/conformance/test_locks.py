@@ -1,4 +1,4 @@
-"""What the clients' environments are installed from: every version fixed, no place named."""
+"""The lock files of the clients' environments: every version pinned, no registry URL."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The runner of other interpreters' suites: what did not pass is not passed over."""
+"""The runner for suites in other interpreters must not miss a test that did not pass."""
 
 import sys
 from pathlib import Path

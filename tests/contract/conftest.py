@@ -1,4 +1,4 @@
-"""A gateway of these tests' own, in front of a simulated llama-server that answers shortly."""
+"""A dedicated gateway in front of a simulated llama-server with short answers."""
 
 import json
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from tests.support.servers import Gateway, WorkerRedis
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each generated test its operation's name, without which xdist takes all for one."""
+    """Add the operation to each generated test's id; xdist would take equal ids for one test."""
     for item in items:
         label = getattr(item, "operation_label", None)
         if label and item.parent is not None:
@@ -64,7 +64,7 @@ def gateway(
 
 @pytest.fixture(scope="module")
 def account(books: BooksReader) -> Account:
-    """An account whose balance no test can spend."""
+    """An account with a balance that no test can exhaust."""
     return books.account(paid_tokens=10**15)
 
 
@@ -75,5 +75,5 @@ def client(gateway: Gateway, account: Account) -> Client:
 
 @pytest.fixture(scope="module")
 def contract(client: Client) -> Contract:
-    """The document as the gateway gives it away."""
+    """The document as the gateway serves it."""
     return Contract(json.loads(client.get("/openapi.json").body))

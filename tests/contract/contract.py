@@ -1,4 +1,4 @@
-"""The document of a running gateway, held against what the gateway answers."""
+"""Checks of a running gateway's answers against its OpenAPI document."""
 
 import copy
 import json
@@ -13,15 +13,15 @@ REF = "#/components/schemas/"
 
 
 class Contract:
-    """Checks answers against the document, more strictly than it asks for: see `closed`."""
+    """Check answers against the document, more strictly than it requires: see `closed`."""
 
     def __init__(self, document: Json) -> None:
         self.document = closed(document)
 
     def check(self, method: str, path: str, answer: Answer) -> None:
-        """Fail unless the answer is one that the operation documents.
+        """Fail unless the operation documents this answer.
 
-        `path` is the document's, with its parameters by name.
+        `path` is the document's path template, with parameter names.
         """
         operation = self.document["paths"][path][method.lower()]
         where = f"{method} {path} {answer.status}"
@@ -40,7 +40,7 @@ class Contract:
             self.validate(answer.body.decode(), schema, where)
 
     def check_events(self, parts: list[str], schema: Json, where: str) -> None:
-        """Fail unless every event, and the JSON in its data, is as documented."""
+        """Fail unless every event, and the JSON in its data, matches the document."""
         for part in parts:
             if part.startswith(":"):
                 continue
@@ -53,7 +53,7 @@ class Contract:
             self.validate(json.loads(event["data"]), content, where)
 
     def validate(self, value: Any, schema: Json, where: str) -> None:
-        """Fail unless the value satisfies a schema of the document."""
+        """Fail unless the value is valid under a schema of the document."""
         root = {"allOf": [schema], "components": self.document["components"]}
         validator = Draft202012Validator(root, format_checker=Draft202012Validator.FORMAT_CHECKER)
         problems = [f"{error.json_path}: {error.message}" for error in validator.iter_errors(value)]
@@ -70,10 +70,10 @@ class Contract:
 
 
 def closed(document: Json) -> Json:
-    """A copy in which no object of an answer may have a field that is not declared.
+    """Return a copy of the document that allows no undeclared field in an answer.
 
-    The document itself is open, for fields may be added later; but here nothing must slip through
-    that upstream says and nobody has declared.
+    The document itself allows more fields, because later versions may add some; the tests must not
+    let an undeclared field of upstream's slip through.
     """
     copied = copy.deepcopy(document)
     schemas = copied["components"]["schemas"]
@@ -96,7 +96,7 @@ def closed(document: Json) -> Json:
 
 
 def _named(value: Any) -> list[str]:
-    """The names of all schemas that a part of the document refers to."""
+    """Return the names of all schemas that a part of the document refers to."""
     if isinstance(value, dict):
         return [name for item in value.values() for name in _named(item)]
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""What the running gateway answers is what its document says, to the last field."""
+"""The running gateway's answers match its document in every field."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def name_of(operation: Operation) -> str:
 
 
 def path_of(operation: Operation) -> str:
-    """The operation's path with an example for each of its parameters."""
+    """Return the operation's path with an example for each parameter."""
     return operation.path.format(name="sim-model")
 
 

@@ -1,9 +1,9 @@
-"""Ten thousand generated requests, or a sample: none fails, every answer is as the document says.
+"""Ten thousand generated requests, or a sample: none fails, every answer matches the document.
 
-Schemathesis makes them of the document itself: boundary values, fields that are wrong one by one,
-other methods, random bodies. Nothing is drawn at random anew, so each run sends the same requests.
-All its checks are on but one, `positive_data_acceptance`: there are rules that no schema can say,
-and what may break them is listed here instead of passing every 400.
+Schemathesis generates them from the document: boundary values, one wrong field at a time, other
+methods, random bodies. Generation is deterministic, so each run sends the same requests. All of its
+checks are enabled but one, `positive_data_acceptance`: a schema cannot express every rule, and a
+list of the fields concerned is stricter than accepting every 400.
 """
 
 import copy
@@ -31,10 +31,10 @@ from tests.support.servers import Gateway
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-# All of them: boundary values, of which a large body has some hundreds, and random ones on top.
+# Exhaustive: boundary values, some hundreds for a large body, plus random requests.
 CASES, RANDOM_REQUESTS, RANDOM_STREAMS = (10_000, 320, 350) if EXHAUSTIVE else (600, 45, 45)
 
-# Fields whose rules concern others too, so that a body may be right by its schema and refused.
+# Fields whose rules involve other fields: a body valid under its schema may still be refused.
 EXCUSED = {
     "createChatCompletion": (
         r"messages\[\d+\]\.(content|tool_calls\[\d+\]\.function\.arguments)"
@@ -52,12 +52,12 @@ EXCUSED["countMessageTokens"] = EXCUSED["createMessage"]
 
 
 def settings(modes: str, examples: int, *, with_auth: bool = False) -> SchemathesisConfig:
-    # What the gateway answers must not steer what is sent next: it holds ids and times.
+    # Answers contain ids and times, so they must not influence later requests.
     alone = {"extra-data-sources": {"responses": False}}
     return SchemathesisConfig.from_dict(
         {
             "warnings": False,
-            # To their end; it would leave after twenty.
+            # Read streams to their end; the default stops after twenty events.
             "max-stream-events": 1_000_000,
             "generation": {
                 "mode": modes,
@@ -73,7 +73,7 @@ def settings(modes: str, examples: int, *, with_auth: bool = False) -> Schemathe
             },
             "checks": {
                 "positive_data_acceptance": {"enabled": False},
-                # Two requests more for each case, so a few cases of each route have to do.
+                # Costs two more requests per case, so only a few cases of each route use it.
                 "ignored_auth": {"enabled": with_auth},
             },
         }
@@ -81,7 +81,7 @@ def settings(modes: str, examples: int, *, with_auth: bool = False) -> Schemathe
 
 
 def streaming(whole: dict[str, Any]) -> dict[str, Any]:
-    """The document of the routes that can stream, whose bodies ask for it."""
+    """Return the document reduced to routes that can stream, with bodies that require it."""
     described = copy.deepcopy(whole)
     paths = [each.path for each in OPERATIONS if each.event is not None]
     described["paths"] = {path: described["paths"][path] for path in paths}
@@ -105,7 +105,7 @@ guarded = schemathesis.openapi.from_dict(
 ).include(path_regex="^/v1/")
 
 
-# What is added to all that upstream generates for.
+# The gateway adds these fields to every generation request to upstream.
 ADDED = {
     "stream": True,
     "stream_options": {"include_usage": True},
@@ -114,7 +114,7 @@ ADDED = {
 }
 
 
-# What upstream may get besides, by its own routes.
+# Types of the bodies that upstream may get, apart from ADDED.
 class SentChat(Forwarded, kw_only=True, forbid_unknown_fields=True):
     max_tokens: Count | None = None
     thinking_budget_tokens: Count | None = None
@@ -139,7 +139,7 @@ SENT: dict[str, tuple[type, dict[str, Any]]] = {
 
 
 class Sender:
-    """Sends cases on a kept connection, checks the answers and counts them."""
+    """Send cases on a keep-alive connection, check the answers and count them."""
 
     def __init__(self, url: str, account: Account) -> None:
         self.statuses: Counter[int] = Counter()
@@ -150,7 +150,7 @@ class Sender:
         self._headers = account.headers
 
     def send(self, case: schemathesis.Case) -> None:
-        """Send one case; fails with what is wrong about its answer."""
+        """Send one case; fail if its answer violates the document."""
         response = case.call_and_validate(
             base_url=self._url,
             session=self.session,
@@ -162,14 +162,14 @@ class Sender:
 
 
 def takes_what_is_valid(ctx: CheckContext, response: Any, case: schemathesis.Case) -> None:
-    """Fail if a request that the document allows is refused, but for a rule that it cannot say."""
+    """Fail if a request valid under the document is refused, except for a rule in `EXCUSED`."""
     if case.meta is None or case.meta.generation.mode.name != "POSITIVE":
         return
     if response.status_code == 200:
         return
     operation = case.operation
     error = response.json()["error"]
-    # Anthropic's shape has the field's path at the beginning of the message.
+    # In Anthropic's error shape the message starts with the field's path.
     param = error.get("param", error["message"].partition(":")[0]) or ""
     rules = EXCUSED.get(operation.definition.raw["operationId"], "")
     if not re.fullmatch(rules, param):
@@ -216,6 +216,6 @@ def test_the_books_are_clean(sender: Sender, books: BooksReader) -> None:
 
 
 def test_there_were_enough(sender: Sender) -> None:
-    """Counts what the tests above have sent, so it is right only after all of them."""
+    """Check the count of requests sent; meaningful only after all tests above."""
     assert sum(sender.statuses.values()) >= CASES
     assert set(sender.statuses) <= {200, 400, 401, 404, 405, 413}

@@ -1,4 +1,4 @@
-"""A gateway before a simulated llama-server, for the documents' examples to speak to."""
+"""A gateway in front of a simulated llama-server, for the examples in the documents."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -50,7 +50,7 @@ def gateway(
 
 @pytest.fixture
 def account(books: BooksReader) -> Account:
-    """An account with ample funds; and one that operators' examples change, or delete."""
+    """An account with ample funds; also creates the one that operators' examples modify."""
     settings = books.app.extensions["settings"]
     with books.app.app_context(), suppress(InvalidRequest), transaction():
         accounts.create("user@example.com", settings)

@@ -1,6 +1,6 @@
-"""The fenced blocks of the documents, found by the parser that the site renders them with.
+"""The fenced blocks of the documents, found by the parser that also renders the site.
 
-A block is run by the tests if its first line says so: ```` ```bash run ````.
+The tests run a block if its info string says so: ```` ```bash run ````.
 """
 
 import json
@@ -16,7 +16,7 @@ PROJECT = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class Snippet:
-    """One fenced block and where it stands."""
+    """One fenced block and its location."""
 
     document: str
     line: int
@@ -28,7 +28,7 @@ class Snippet:
         return f"{self.document}:{self.line}"
 
     def check(self) -> None:
-        """Raise if it is data and no parser takes it."""
+        """Raise if the block is JSON or YAML and cannot be parsed."""
         if self.language == "json":
             json.loads(self.text)
         elif self.language == "yaml":
@@ -36,7 +36,7 @@ class Snippet:
 
 
 def snippets_of(document: str, markdown: str) -> Iterator[Snippet]:
-    """The fenced blocks of a document."""
+    """Yield the fenced blocks of a document."""
     for token in MarkdownIt().parse(markdown):
         if token.type == "fence" and token.map is not None:
             language, *words = token.info.split() or [""]
@@ -44,7 +44,7 @@ def snippets_of(document: str, markdown: str) -> Iterator[Snippet]:
 
 
 def all_snippets() -> list[Snippet]:
-    """Those of the README and of everything below docs/."""
+    """Return the blocks of the README and of all documents below docs/."""
     documents = [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]
     return [
         snippet

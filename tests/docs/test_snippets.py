@@ -1,4 +1,4 @@
-"""What the documents tell to paste does what they say."""
+"""The documents' snippets work as described."""
 
 import html
 import os
@@ -23,7 +23,7 @@ SNIPPETS = all_snippets()
 
 
 def marks(snippet: Snippet) -> tuple[pytest.MarkDecorator, ...]:
-    """What a snippet needs besides Python; `make clients` installs it."""
+    """Return marks for a snippet's needs beyond Python, which `make clients` installs."""
     if snippet.language == "javascript":
         return (pytest.mark.node,)
     return (pytest.mark.llama_index,) if "llama_index" in snippet.text else ()
@@ -35,14 +35,14 @@ RUN = [
     if snippet.is_run
 ]
 
-# An answer that is an error fails the snippet, which curl alone would not.
+# An HTTP error must fail the snippet; curl alone would exit with 0.
 STRICT_CURL = 'set -euo pipefail\ncurl() { command curl -sS --fail-with-body "$@"; }\n'
 
 
 def run(snippet: Snippet, gateway: Gateway, account: Account, folder: Path) -> str:
-    """Run a snippet against the gateway with the account's key; returns what it printed."""
+    """Run a snippet against the gateway with the account's key; return its output."""
     text = snippet.text.replace(EXAMPLE_URL, gateway.url)
-    # Where `make run` leaves the mail that the README takes the key from.
+    # `make run` stores mail here, and the README takes the key from it.
     mail = folder / ".promptly" / "mail" / "1.eml"
     mail.parent.mkdir(parents=True, exist_ok=True)
     mail.write_text(f"Your key: {account.key}\n")
@@ -95,7 +95,7 @@ def test_its_data_can_be_read(snippet: Snippet) -> None:
 def test_every_client_has_something_to_paste() -> None:
     pages = {path.relative_to(PROJECT).as_posix() for path in PROJECT.glob("docs/clients/*.md")}
     with_snippets = {snippet.document for snippet in SNIPPETS}
-    by_hand = {"docs/clients/cline.md", "docs/clients/n8n.md"}  # forms to fill in
+    by_hand = {"docs/clients/cline.md", "docs/clients/n8n.md"}  # only settings forms
     assert pages - with_snippets == by_hand
 
 
@@ -110,7 +110,7 @@ def test_what_the_landing_page_offers_runs(
     found = re.search(f'<pre[^>]* id="code-{language}"><code>(.*?)</code></pre>', page, re.DOTALL)
     assert found is not None
     text = html.unescape(found[1]).replace("sk-…", account.key)
-    # It names this installation's own address, so nothing is left to be put in its place.
+    # The page shows this installation's BASE_URL: here the default, not the listening address.
     text = text.replace(EXAMPLE_URL, gateway.url)
     kind = {"curl": "bash", "langchain": "python"}.get(language, language)
     assert run(Snippet("/", 1, kind, True, text), gateway, account, tmp_path).strip()

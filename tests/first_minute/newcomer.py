@@ -1,4 +1,4 @@
-"""A newcomer: lays the project into a folder, types `make run`, and pastes the README's lines."""
+"""A newcomer, who unpacks the project into a folder, runs `make run` and pastes the README."""
 
 import os
 import re
@@ -17,12 +17,12 @@ from sandbox.process import wait_until
 from tests.docs.snippets import PROJECT, Snippet, snippets_of
 from tests.sandbox.toy_project import wait_until_gone
 
-# Not part of an archive of the project.
+# Paths that an archive of the project does not contain.
 NOT_IN_AN_ARCHIVE = shutil.ignore_patterns(
     ".git", ".venv*", ".promptly", ".env", "node_modules", "__pycache__", "results", ".*_cache",
     ".hypothesis", "screenshots",
 )  # fmt: skip
-# Of the surroundings only what leads to the package index and the tools.
+# Environment variables to keep: only those needed to reach the package index and the tools.
 KEPT = re.compile(r"PATH|PIP_\w+|SSL_\w+|\w+_(proxy|PROXY)")
 INSTALL_AND_START_SECONDS = 600
 STOP_SECONDS = 60
@@ -31,7 +31,7 @@ README_URL = "http://127.0.0.1:8503"
 
 @dataclass(frozen=True)
 class Person:
-    """Who types: an account of the machine, with the mask of the files they make."""
+    """The system user who types, with their umask."""
 
     uid: int = field(default_factory=os.geteuid)
     gid: int = field(default_factory=os.getegid)
@@ -39,12 +39,12 @@ class Person:
 
     @property
     def is_somebody_else(self) -> bool:
-        """Whether root has to become this person."""
+        """Whether the tests, as root, must switch to this user."""
         return self.uid != os.geteuid()
 
 
 class Newcomer:
-    """One copy of the project, and what is run in it; `wrapper` goes before each command."""
+    """One copy of the project and the processes run in it; `wrapper` precedes each command."""
 
     def __init__(
         self,
@@ -80,11 +80,11 @@ class Newcomer:
         return self.output.read_text(errors="replace") if self.output.exists() else ""
 
     def install(self) -> None:
-        """Install all that takes the network, the SDK of the README's third block included."""
+        """Install whatever needs the network, including the SDK of the README's third block."""
         self.run("bash", f"make venv; .venv/bin/python -m pip install --quiet {pinned('openai')}")
 
     def make_run(self) -> None:
-        """`make run`; returns when it says that it is ready."""
+        """Start `make run` and wait until it reports that it is ready."""
         process = self.start()
         wait_until(
             lambda: "promptly is ready" in self.printed or process.poll() is not None,
@@ -94,13 +94,13 @@ class Newcomer:
         assert process.poll() is None, self.printed
 
     def start(self) -> subprocess.Popen[bytes]:
-        """`make run`, without waiting for anything."""
+        """Start `make run` without waiting for it."""
         with self.output.open("wb") as output:
             self._process = self._popen(["make", "run"], stdout=output)
         return self._process
 
     def paste_readme(self) -> list[str]:
-        """Run the first screen's blocks in one terminal each; returns what they printed."""
+        """Run each block of the first screen in its own shell; return their outputs."""
         key = ""
         printed = []
         mail = self.folder / ".promptly" / "mail"
@@ -123,7 +123,7 @@ class Newcomer:
         timeout_seconds: float = INSTALL_AND_START_SECONDS,
         **variables: str,
     ) -> str:
-        """Run a script in the folder; returns what it printed."""
+        """Run a script in the folder; return its output."""
         if language == "python":
             command: list[str | Path] = [".venv/bin/python", "-c", text]
         else:
@@ -134,7 +134,7 @@ class Newcomer:
         return printed
 
     def stop(self) -> None:
-        """Ctrl-C: it says that it stops, and leaves nothing behind."""
+        """Stop with Ctrl-C; check that `make run` reports it and leaves no process behind."""
         assert self._process is not None
         family = psutil.Process(self._process.pid).children(recursive=True)
         os.killpg(self._process.pid, signal.SIGINT)
@@ -143,7 +143,7 @@ class Newcomer:
         assert "stopping" in self.printed
 
     def clean(self) -> None:
-        """End what is still there; idempotent."""
+        """End a process still running and remove the output; idempotent."""
         if self._process is not None and self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGTERM)
             self._process.wait(STOP_SECONDS)
@@ -169,19 +169,19 @@ class Newcomer:
 
 
 def first_screen() -> Iterator[Snippet]:
-    """The blocks of the README before its first heading that are to be run."""
+    """Yield the runnable blocks of the README before its first section."""
     text = (PROJECT / "README.md").read_text().partition("\n## ")[0]
     return (snippet for snippet in snippets_of("README.md", text) if snippet.is_run)
 
 
 def pinned(name: str) -> str:
-    """The version of a package that the project's other tests use."""
+    """Return a package's pinned requirement from requirements-dev.txt."""
     lines = (PROJECT / "requirements-dev.txt").read_text().splitlines()
     return next(line for line in lines if line.startswith(f"{name}=="))
 
 
 def pip_cache(person: Person) -> Path:
-    """A cache of downloads that all tests of a person share; pip takes none of somebody else's."""
+    """Return the download cache shared by a user's tests; pip ignores another user's cache."""
     root = Path(tempfile.gettempdir()) if person.is_somebody_else else Path.home() / ".cache"
     folder = root / "promptly-pip" / str(person.uid)
     folder.mkdir(parents=True, exist_ok=True)

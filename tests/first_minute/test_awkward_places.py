@@ -1,4 +1,4 @@
-"""The first minute in the places and on the machines where newcomers are (`make check-all`)."""
+"""The first minute in unusual folders and on unusual machines (`make check-all`)."""
 
 import os
 import pwd
@@ -22,17 +22,17 @@ pytestmark = [
 
 Arrive = Callable[..., Newcomer]
 
-# Neither a compiler, nor servers, nor what would stand in for Python's own tools.
+# No compiler, no servers, and no substitutes for Python's own tools.
 MISSING = {"cc", "gcc", "g++", "c++", "clang", "redis-server", "postgres", "git", "uv", "node"}
-# A user that every Linux has, and that has a name.
+# A named user that exists on every Linux.
 SOMEBODY = "games"
 
 
 @pytest.fixture
 def arrive() -> Iterator[Arrive]:
-    """Lets a newcomer lay the project into a folder below one that all may enter."""
+    """Factory of newcomers, each with a copy of the project below a world-accessible folder."""
     arrived: list[Newcomer] = []
-    # pytest's own folders are closed to others.
+    # pytest's own temporary folders are closed to other users.
     top = Path("/var/tmp") / f"promptly-{os.getpid()}"
 
     def newcomer(
@@ -66,7 +66,7 @@ def somebody() -> Person:
 
 
 def first_minute(newcomer: Newcomer) -> str:
-    """Start, paste, stop, start again: the account is still there. Returns what was printed."""
+    """Start, paste, stop, start again: the account persists. Return the first start's output."""
     newcomer.make_run()
     printed = newcomer.printed
     registered, chat, streamed = newcomer.paste_readme()
@@ -82,7 +82,7 @@ def first_minute(newcomer: Newcomer) -> str:
 
 
 def bare_path(folder: Path) -> str:
-    """A PATH with what a bare machine has, and nothing of MISSING."""
+    """Return a PATH with a bare machine's programs, without those in MISSING."""
     folder.mkdir()
     for directory in ("/usr/bin", "/bin"):
         for program in Path(directory).iterdir():
@@ -149,7 +149,7 @@ def test_hardly_any_shared_memory(arrive: Arrive) -> None:
 @pytest.mark.network_namespaces
 def test_a_machine_without_ipv6(arrive: Arrive) -> None:
     newcomer = arrive()
-    newcomer.install()  # there is no way out of the namespace
+    newcomer.install()  # the namespace has no network access
     name = f"promptly-{os.getpid()}"
     newcomer.wrapper = ("ip", "netns", "exec", name)
     subprocess.run(["ip", "netns", "add", name], check=True)

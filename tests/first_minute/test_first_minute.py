@@ -7,7 +7,7 @@ import pytest
 
 from tests.first_minute.newcomer import Newcomer
 
-# Another test's `make run` would only slow it down, and it loads the machine itself.
+# Concurrent tests with `make run` would slow it down, and it loads the machine itself.
 pytestmark = [pytest.mark.network, pytest.mark.slow, pytest.mark.timeout(900)]
 
 

@@ -1,4 +1,4 @@
-"""An application whose way to PostgreSQL can be cut, and model servers."""
+"""An application with an interruptible connection to PostgreSQL, and model servers."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from tests.support.tcp_proxy import TcpProxy, before_postgres
 
 @dataclass
 class Cuttable:
-    """`meter` always reaches the database, `app` and `database` only while `proxy` is open."""
+    """`meter` always reaches the database; `app` and `database` only while `proxy` is open."""
 
     proxy: TcpProxy
     app: Flask
@@ -31,7 +31,7 @@ MakeLlama = Callable[..., SimulatedLlama]
 
 @pytest.fixture
 def make_llama(tmp_path: Path) -> Iterator[MakeLlama]:
-    """Starts simulated llama-servers of a test's own."""
+    """Factory of simulated llama-servers for one test."""
     made: list[SimulatedLlama] = []
 
     def make(**options: object) -> SimulatedLlama:

@@ -1,4 +1,4 @@
-"""Malformed bodies of a chat completion, and the field that each answer has to name."""
+"""Malformed chat completion bodies, and the field that each error must name."""
 
 import json
 import typing
@@ -22,12 +22,12 @@ def message(**fields: Any) -> bytes:
 
 
 def _wrong(kind: Any) -> Any:
-    """A value that no branch of a declared type takes."""
+    """Return a value that no branch of a declared type accepts."""
     told = str(kind)
     return 5 if "int" not in told and "float" not in told else {"not": "a number"}
 
 
-# Every known field, given what it cannot be.
+# Every known field with a value of a wrong type.
 WRONG_TYPES = {
     name: body(**{name: _wrong(kind)})
     for name, kind in typing.get_type_hints(ChatBody, include_extras=True).items()
@@ -38,7 +38,7 @@ NESTED = b"[" * 200_000 + b"]" * 200_000
 
 
 def called(arguments: str) -> Json:
-    """An earlier call of a tool."""
+    """Return an earlier tool call."""
     return {"id": "1", "type": "function", "function": {"name": "f", "arguments": arguments}}
 
 
@@ -46,7 +46,7 @@ def tool(parameters: Json) -> Json:
     return {"type": "function", "function": {"name": "f", "parameters": parameters}}
 
 
-# What the answer's `param` has to be; None where no field is to blame.
+# Body and expected `param` of the error; None if no field is at fault.
 MALFORMED: dict[str, tuple[bytes, str | None]] = {
     "empty": (b"", None),
     "no JSON": (b"{'messages': []}", None),
@@ -150,7 +150,7 @@ MALFORMED: dict[str, tuple[bytes, str | None]] = {
             "in words": "Paris",
             "NaN": '{"x": NaN}',
             "beyond every number": '{"x": 1e999}',
-            # At which llama-server's process ends.
+            # This input crashes llama-server.
             "nested arrays": NESTED.decode(),
         }.items()
     },

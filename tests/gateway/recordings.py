@@ -1,6 +1,6 @@
-"""Streams of a real llama-server, byte for byte, and what they add up to.
+"""Streams recorded byte for byte from a real llama-server, and their counts.
 
-Each was asked for with timings, progress and (but for `no_usage`) usage.
+Each was requested with timings, progress and (except `no_usage`) usage.
 """
 
 import json
@@ -16,13 +16,13 @@ def recording(name: str) -> bytes:
 
 
 def events(data: bytes) -> list[Any]:
-    """The events of a stream, parsed; comments left out, "[DONE]" stays a text."""
+    """Parse a stream's events without comments; "[DONE]" stays a string."""
     parts = [part for part in data.decode().split("\n\n") if part.startswith("data: ")]
     texts = [part.removeprefix("data: ") for part in parts]
     return [text if text == "[DONE]" else json.loads(text) for text in texts]
 
 
 def counts(name: str) -> tuple[int, int]:
-    """Prompt and completion tokens as upstream counted them in the end."""
+    """Return upstream's final counts of prompt and completion tokens."""
     last = [event for event in events(recording(name)) if "timings" in event][-1]["timings"]
     return last["cache_n"] + last["prompt_n"], last["predicted_n"]

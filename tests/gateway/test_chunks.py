@@ -1,4 +1,4 @@
-"""Upstream's chunks on their way to the client, from recordings of a real server."""
+"""Relaying of upstream's chunks to the client, from a real server's recordings."""
 
 import itertools
 import json
@@ -19,7 +19,7 @@ Splits = st.lists(st.integers(0, 30_000), max_size=40)
 
 
 def blocks(data: bytes, cuts: list[int]) -> list[bytes]:
-    """Whole events, grouped as the cuts of the byte stream happen to group them."""
+    """Return whole events, grouped by the cuts of the byte stream."""
     buffer = EventBuffer()
     places = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     fed = [buffer.feed(data[a:b]) for a, b in itertools.pairwise(places)]
@@ -31,7 +31,7 @@ def one_by_one(data: bytes) -> list[bytes]:
 
 
 def expected(name: str, *, include_usage: bool) -> list[Any]:
-    """What a client may see of a recording, written down the long way."""
+    """Return the events that a client may see, by a straightforward reference implementation."""
     seen = []
     for event in events(recording(name)):
         if event == "[DONE]" or "prompt_progress" in event:
@@ -99,7 +99,7 @@ def test_reading_stops_at_each_limit_and_goes_on_without_loss(
         while reader.limit_reached:
             assert reader.limit is not None
             assert reader.completion_tokens >= reader.limit
-            # Not an event further than the one that reached it.
+            # Nothing after the event that reached the limit is sent.
             sent = events(b"".join(out))
             assert sent[-1]["choices"][0]["finish_reason"] is None
             higher = [limit for limit in ahead if limit > reader.completion_tokens]

@@ -1,4 +1,4 @@
-"""What goes on beside running requests: checkpoints, pending_adjustments for more, time limits."""
+"""Background work for running requests: checkpoints, hold adjustments, time limits."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,7 +18,7 @@ from tests.support.books import wait_for
 
 
 class Keeper(HoldRefresher):
-    """A hold_refresher, and requests for it."""
+    """A hold refresher that also creates the requests in its care."""
 
     def __init__(self, cuttable: Cuttable, settings: Settings) -> None:
         super().__init__(settings, cuttable.database)

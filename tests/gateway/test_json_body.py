@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from promptly.errors import InvalidRequest
 from promptly.gateway import json_body
 
-# Halves of surrogate pairs are no text that UTF-8 could carry.
+# UTF-8 cannot encode halves of surrogate pairs.
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 values = st.recursive(
     st.none()
@@ -32,7 +32,7 @@ def test_what_is_json_is_read_and_written_unchanged(value: dict[str, Any]) -> No
 
 @given(st.binary(max_size=200))
 def test_bytes_are_an_object_or_refused(body: bytes) -> None:
-    # Nothing but a refusal may be raised.
+    # InvalidRequest is the only exception allowed.
     with suppress(InvalidRequest):
         assert isinstance(json_body.decode_object(body), dict)
 

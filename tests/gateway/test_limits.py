@@ -1,4 +1,4 @@
-"""Sliding windows in Redis and in the process: the same answers, exact also in a race."""
+"""Sliding windows in Redis and in the process: same answers, exact even in a race."""
 
 import multiprocessing
 import threading
@@ -71,7 +71,7 @@ def test_the_address_limit_comes_first(url: str) -> None:
 def test_a_refused_request_counts_nowhere(url: str) -> None:
     windows = RequestLimits(HotPathRedis(url), 5, 2)
     assert admitted(windows, 10) == 2
-    # The key was the limit: three places of the address are left.
+    # The key's limit refused: three requests of the address are left.
     assert admitted(windows, 10, key=b"other" * 7) == 2
     assert admitted(windows, 10, key=b"third" * 7) == 1
 
@@ -84,7 +84,7 @@ def test_the_window_slides(url: str, short_window: int) -> None:
     windows.admit("a", KEY)
     with pytest.raises(LimitExceeded) as refusal:
         windows.admit("a", KEY)
-    # What is told is when the oldest leaves, and then there is one place, not two.
+    # `reset_ms` is when the oldest request leaves, which frees one place, not two.
     assert 0 < refusal.value.allowance.reset_ms <= 200
     pause.wait(refusal.value.allowance.reset_ms / 1000 + 0.005)
     assert admitted(windows, 5) == 1
@@ -109,7 +109,7 @@ def test_windows_in_redis_expire(redis_url: str) -> None:
         names = client.keys("promptly:rate:*")
         assert len(names) == 2
         assert all(0 < client.pttl(name) <= limits.WINDOW_MS for name in names)
-        # Of a key only part of its hash is there.
+        # Redis holds only part of a key's hash.
         assert not any(KEY in name for name in names)
 
 

@@ -1,4 +1,4 @@
-"""Settlements that must not be lost while PostgreSQL is away."""
+"""Settlements must not be lost while PostgreSQL is unavailable."""
 
 import threading
 import uuid
@@ -11,7 +11,7 @@ from tests.support.books import wait_for
 
 
 class Told:
-    """Counts how often it is told that a request is settled."""
+    """A `settled` callback that counts its calls."""
 
     def __init__(self) -> None:
         self.times = 0
@@ -21,7 +21,7 @@ class Told:
 
 
 def placed(cuttable: Cuttable, prompt: int = 100) -> metering.Settlement:
-    """A settlement whose hold is open."""
+    """Place a hold and return a settlement for it."""
     hold = cuttable.meter.place(cuttable.account, 200, max_open_holds=1000)
     return cuttable.meter.settlement(cuttable.account, hold.request_id, prompt, 20)
 
@@ -48,7 +48,7 @@ def test_what_postgres_misses_is_settled_when_it_is_back(cuttable: Cuttable) -> 
     assert cuttable.meter.figures(cuttable.account) == (10_000 - 20 * 120, 0, 0, 0, 0)
     assert len(cuttable.meter.books.events(cuttable.account)) == 20
     assert cuttable.meter.differences() == []
-    # A later one finds everything as before.
+    # A later settlement succeeds at once, as before.
     assert settler.settle(placed(cuttable), Told()) is not None
 
 
@@ -74,7 +74,7 @@ def test_a_settlement_whose_answer_was_lost_is_not_made_twice(cuttable: Cuttable
 
 
 def test_cut_in_the_middle_again_and_again(cuttable: Cuttable) -> None:
-    """Whether a step took effect is unknown each time; each request is charged once."""
+    """Each cut leaves unknown whether a step took effect; each request is charged once."""
     settler = Settler(cuttable.app, cuttable.database)
     settlements = [placed(cuttable) for _ in range(40)]
     told = [Told() for _ in settlements]

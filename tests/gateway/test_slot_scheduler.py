@@ -1,4 +1,4 @@
-"""Slots across processes: never more than there are, fairly, and freed when a process dies."""
+"""Slots across processes: never oversubscribed, fairly shared, freed when a process dies."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -32,7 +32,7 @@ def three_slots(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimulatedL
 
 @pytest.fixture
 def make_scheduler(three_slots: SimulatedLlama, redis_url: str) -> Iterator[MakeScheduler]:
-    """Brokers as several processes would have them, on one Redis."""
+    """Factory of schedulers, like those of several processes, on one Redis."""
     made: list[SlotScheduler] = []
     settings: Settings = make_settings(llama_base_url=(three_slots.url,))
 
@@ -42,7 +42,7 @@ def make_scheduler(three_slots: SimulatedLlama, redis_url: str) -> Iterator[Make
 
     yield make
     for scheduler in made:
-        # Its thread lives on, and must not renew anything under the next test.
+        # The scheduler's thread lives on and must not renew anything during the next test.
         for slot_request in [*scheduler._held.values(), *scheduler._waiting.values()]:
             scheduler.release(slot_request)
     wait_for(
@@ -55,7 +55,7 @@ def running(*slot_requests: SlotRequest) -> list[bool]:
 
 
 def wait_in_line(scheduler: SlotScheduler, account: int, name: str) -> SlotRequest:
-    """A slot_request that is known to Redis, so that those after it come later."""
+    """Request a slot and wait until it is queued in Redis, so that later requests follow it."""
     slot_request = scheduler.request(account, name)
     wait_for(lambda: slot_request.queued, f"{name} in the queue")
     return slot_request
@@ -156,7 +156,7 @@ def test_who_leaves_the_queue_is_passed_over(make_scheduler: MakeScheduler) -> N
 def two_kinds(
     make_llama: MakeLlama, redis_url: str
 ) -> tuple[SlotScheduler, SimulatedLlama, SimulatedLlama]:
-    """A scheduler, its server for text with one slot, and its server for embeddings with one."""
+    """A scheduler, its text server and its embedding server, each with one slot."""
     texts, vectors = make_llama(slots=1), make_llama(slots=1, embeddings=True)
     settings = make_settings(llama_base_url=(texts.url,), llama_embeddings_base_url=(vectors.url,))
     pool = UpstreamPool(settings)
@@ -182,7 +182,7 @@ def test_who_waits_for_one_kind_of_server_keeps_nobody_from_the_other(
     scheduler.release(batch)
     wait_for(lambda: all(running(*batches)), "the second batch")
     assert sum(running(*chats)) == 1
-    # Both lines are left as they were found.
+    # Both queues end up empty again.
     for slot_request in (*chats, *batches):
         scheduler.release(slot_request)
     with redis.Redis.from_url(redis_url) as client:
@@ -201,7 +201,7 @@ def test_a_request_may_ask_again_as_soon_as_it_has_given_back(
         scheduler.release(slot_request)
         slot_request = scheduler.request(1, "again")
         if waiting.upstream is None:
-            # It is the other's turn.
+            # It is the other request's turn.
             assert granted(waiting, 10) is not None
             other.release(others.pop())
         assert granted(slot_request, 10) is not None
@@ -221,7 +221,7 @@ def test_a_full_queue_is_refused(make_scheduler: MakeScheduler) -> None:
 
 @pytest.fixture
 def short_lives(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is not renewed for half a second expires."""
+    """Let entries expire that are not renewed for half a second."""
     monkeypatch.setattr(slot_scheduler, "TTL_MS", 500)
     monkeypatch.setattr(slot_scheduler, "RENEW_SECONDS", 0.1)
 

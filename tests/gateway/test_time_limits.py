@@ -1,4 +1,4 @@
-"""Which limit a request has run into, and what its client is told."""
+"""The limit that a request has exceeded, and its error message."""
 
 import time
 from dataclasses import replace
@@ -13,7 +13,7 @@ from promptly.request_ids import new_request_id
 from promptly.services.metering import Hold
 from tests.support.servers import make_settings
 
-# Of a stream that is not there.
+# Stands for an open stream.
 STREAM = object()
 LONG = 1000
 
@@ -46,9 +46,9 @@ def request(now: float, state: dict[str, Any]) -> InFlightRequest:
             "stopped sending for 5 s",
         ),
         ("upstream_idle_timeout_seconds", {"writing": True}, "client_disconnected", None),
-        # In the queue neither of upstream's limits counts.
+        # Neither of upstream's limits applies in the queue.
         ("upstream_first_byte_timeout_seconds", {}, None, None),
-        # Before the first token the limit is the longer one.
+        # Before the first token the longer limit applies.
         ("upstream_idle_timeout_seconds", {"stream": STREAM}, None, None),
         ("upstream_first_byte_timeout_seconds", {"stream": STREAM, "completion": 5}, None, None),
     ],

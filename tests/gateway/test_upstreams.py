@@ -1,4 +1,4 @@
-"""Which llama-servers can take a request."""
+"""The selection of llama-servers that can take a request."""
 
 import time
 
@@ -67,12 +67,12 @@ def test_when_all_failed_the_next_request_looks_again(
     llama = make_llama()
     pool = pool_of(llama)
     [upstream] = pool.ready()
-    # Time stands still: a request's own misfortune costs the ones after it nothing.
+    # Frozen time: after one request's failure the next request probes again at once.
     now = time.monotonic()
     monkeypatch.setattr(module.time, "monotonic", lambda: now)
     pool.failed(upstream)
     assert pool.ready() == [upstream]
-    # Once looking has failed as well, it rests; the failures of others do not wake it.
+    # After a failed probe the upstream is left alone for a second, whatever else fails.
     llama.set_faults(loading=True)
     pool.failed(upstream)
     assert pool.ready() == []
@@ -89,7 +89,7 @@ def test_what_was_seen_last_is_told_without_waiting(
     monkeypatch.setattr(module, "PROBE_SECONDS", 0.1)
     llama = make_llama()
     pool = pool_of(llama)
-    # The first look is a real one; later ones only make somebody look.
+    # Only the first call probes synchronously; later ones trigger a probe in the background.
     assert [up.name for up in pool.seen()] == [llama.url]
     llama.kill()
     wait_for(lambda: pool.seen() == [], "it is away")
@@ -106,7 +106,7 @@ def test_a_server_is_not_asked_for_what_it_lacks(
     pool.lacks(pool.upstreams[0], EMBEDDINGS_PATH)
     assert [up.name for up in pool.ready(EMBEDDINGS_PATH)] == [second.url]
     assert names(pool) == [first.url, second.url]
-    # The other one may serve it again when it is back.
+    # The second server may serve it again once it is back.
     second.kill()
     pool.failed(pool.upstreams[1])
     assert pool.ready(EMBEDDINGS_PATH) == []
@@ -130,7 +130,7 @@ def test_another_server_may_serve_what_the_one_before_lacked(
     assert not upstream.serves(EMBEDDINGS_PATH)
     llama.stop()
     if not options:
-        # A restart of the same is only seen when it was noticed that it was away.
+        # A restart of an identical server is noticed only if its absence was.
         pool.failed(upstream)
     other = SimulatedLlama(port=llama.port, **options).start()  # type: ignore[arg-type]
     try:

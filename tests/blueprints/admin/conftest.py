@@ -1,4 +1,4 @@
-"""Operators: applications with an admin key, and ways in."""
+"""Fixtures of the panel: applications with an admin key, and signed-in clients."""
 
 from collections.abc import Callable, Iterator
 
@@ -27,13 +27,13 @@ def admin_app(app_factory: AppFactory) -> Flask:
 
 @pytest.fixture
 def script(admin_app: Flask) -> FlaskClient:
-    """A client without a session, as curl is."""
+    """A client without a session, like curl."""
     return admin_app.test_client()
 
 
 @pytest.fixture
 def panel(admin_app: Flask) -> FlaskClient:
-    """A browser that has signed in."""
+    """A signed-in client."""
     client = admin_app.test_client()
     answer = client.post("/admin/session", data={"key": ADMIN_KEY})
     assert answer.status_code == 303, answer.text
@@ -41,13 +41,13 @@ def panel(admin_app: Flask) -> FlaskClient:
 
 
 def token_of(page: str) -> str:
-    """The form token of a page."""
+    """Return the CSRF token of a page's form."""
     return page.split('name="csrf_token" value="')[1].split('"')[0]
 
 
 @pytest.fixture
 def pages(admin_app: Flask, panel: FlaskClient) -> Panel:
-    """The panel as a person uses it: pages read, questions answered."""
+    """The panel as an operator uses it: read pages, submit confirmations."""
     return Panel(admin_app, panel)
 
 
@@ -55,7 +55,7 @@ def pages(admin_app: Flask, panel: FlaskClient) -> Panel:
 def shop(
     app_factory: AppFactory, stripe_server: SimulatedStripe, btcpay_server: SimulatedBTCPay
 ) -> Iterator[Shop]:
-    """A shop with both providers, which deliver nothing by themselves; its books must balance."""
+    """A shop with both providers but without webhook delivery; teardown verifies its books."""
     settings = configuration(stripe_server, btcpay_server)
     shop = Shop(
         app_factory(admin_key=Secret(ADMIN_KEY), **settings), "", stripe_server, btcpay_server
@@ -67,7 +67,7 @@ def shop(
 
 @pytest.fixture
 def shop_pages(shop: Shop) -> Panel:
-    """The panel of that shop."""
+    """The panel of `shop`, signed in."""
     client = shop.app.test_client()
     assert client.post("/admin/session", data={"key": ADMIN_KEY}).status_code == 303
     return Panel(shop.app, client)

@@ -1,4 +1,4 @@
-"""Cases: listed with what can be decided, asked about, decided once."""
+"""Payment cases: listed with their choices, confirmed, decided once."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ from tests.support.shop import Shop
 
 
 def raised(pages: Panel, kind: str = "amount", **values: Any) -> tuple[int, str]:
-    """A case about a new purchase: its account's id, the purchase's number."""
+    """Raise a case about a new purchase; return the account's id and the purchase's number."""
     with pages.app.app_context(), transaction():
         user = factories.user()
         order = make_order(user.id, state="attention")
@@ -63,7 +63,7 @@ def test_a_case_is_credited_with_a_note(pages: Panel) -> None:
     ]  # fmt: skip
     assert "Nothing to decide." in pages.words("/admin/cases")
     assert "credited" in pages.words("/admin/cases?show=all")
-    # Decided once.
+    # A case is decided only once.
     pages.page("/admin/cases/1?choice=dismiss", 400)
     fields = {"csrf_token": pages.token(), "user_id": str(user_id), "choice": "dismiss"}
     assert "decided already" in pages.post("/admin/cases/1", fields, 400)

@@ -1,4 +1,4 @@
-"""The form API as it is documented: scripts with the key, every row of it."""
+"""The documented form API, called by scripts with the admin key."""
 
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -55,7 +55,7 @@ def test_adjust(admin_app: Flask, script: FlaskClient, user_id: int) -> None:
         "applied_delta": 500,
     }
     assert answer.headers["Cache-Control"] == "no-store" and "Set-Cookie" not in answer.headers
-    # A deduction stops at zero and says what it took.
+    # A deduction stops at zero and reports the amount it took.
     answer = post(script, "adjust", user_id=user_id, delta="-9000")
     assert (answer.json["paid_tokens"], answer.json["applied_delta"]) == (0, -1500)
     assert post(script, "adjust", user_id=user_id, delta="-1").json["applied_delta"] == 0
@@ -194,7 +194,7 @@ def test_other_content_types(script: FlaskClient, user_id: int) -> None:
 
 
 def test_a_key_post_ignores_the_cookie(panel: FlaskClient, user_id: int) -> None:
-    # A wrong key beside a good session is a wrong key, and a right one needs no token.
+    # A posted key decides alone: a session does not excuse a wrong one, a right one needs no token.
     wrong = panel.post("/admin/adjust", data={"key": "x", "user_id": user_id, "delta": 1})
     assert wrong.status_code == 403 and "error" in wrong.json
     right = post(panel, "adjust", user_id=user_id, delta=1)

@@ -1,4 +1,4 @@
-"""The two layers, on every route there is."""
+"""Both layers of the guard, address and key, on every route."""
 
 from collections.abc import Iterator
 from ipaddress import ip_network
@@ -19,7 +19,7 @@ PRIVATE = (ip_network("100.64.0.0/10"), ip_network("127.0.0.1/32"), ip_network("
 
 
 def routes(app: Flask) -> Iterator[tuple[str, str]]:
-    """Every method and path of the administration, with 1 for each argument."""
+    """Yield every method and path of the panel, with 1 for each path argument."""
     for rule in app.url_map.iter_rules():
         if rule.endpoint.startswith("admin."):
             path = app.url_map.bind("localhost").build(
@@ -32,10 +32,10 @@ def routes(app: Flask) -> Iterator[tuple[str, str]]:
 
 
 def statuses(app: Flask, *, address: str = "127.0.0.1", **options: object) -> set[int]:
-    """The statuses with which all routes answer these requests."""
+    """Return the set of statuses that all routes answer to this kind of request."""
     found = set()
     for method, path in routes(app):
-        # A client for each: none has a cookie of another.
+        # A fresh client per route, so that no cookie carries over.
         client = app.test_client()
         given = dict(options)
         if method == "POST" and "key" in given:
@@ -77,13 +77,13 @@ def test_a_session_does_not_help_from_outside(admin_app: Flask, panel: FlaskClie
 
 
 ADDRESSES: list[tuple[int, str, str | None, int]] = [
-    # No proxy: the peer decides, whatever it writes.
+    # No proxy: the peer's address decides, whatever X-Forwarded-For says.
     (0, TAILNET, None, 200),
     (0, OUTSIDE, None, 403),
     (0, OUTSIDE, "127.0.0.1", 403),
     (0, OUTSIDE, f"{TAILNET}, 127.0.0.1", 403),
     (0, TAILNET, OUTSIDE, 200),
-    # One: the last address is the one that the proxy saw.
+    # One proxy: the last address is the one that the proxy saw.
     (1, "127.0.0.1", TAILNET, 200),
     (1, "127.0.0.1", f"{OUTSIDE}, {TAILNET}", 200),
     (1, "127.0.0.1", OUTSIDE, 403),
@@ -92,18 +92,18 @@ ADDRESSES: list[tuple[int, str, str | None, int]] = [
     (1, "127.0.0.1", None, 403),
     (1, TAILNET, "", 403),
     (1, TAILNET, " , ", 403),
-    # Two: the last but one.
+    # Two proxies: the last address but one.
     (2, "127.0.0.1", f"{TAILNET}, 10.0.0.1", 200),
     (2, "127.0.0.1", f"{OUTSIDE}, {TAILNET}, 10.0.0.1", 200),
     (2, "127.0.0.1", f"{OUTSIDE}, 10.0.0.1", 403),
     (2, "127.0.0.1", f"127.0.0.1, {OUTSIDE}, 10.0.0.1", 403),
     (2, "127.0.0.1", TAILNET, 403),
     (2, "127.0.0.1", None, 403),
-    # What is no address is nobody's.
+    # Invalid addresses are refused.
     (1, "127.0.0.1", "unknown", 403),
     (1, "127.0.0.1", f"{TAILNET}:4711", 403),
     (1, "127.0.0.1", "127.0.0.1\x00", 403),
-    # IPv6, and IPv4 in its clothes.
+    # IPv6 and IPv4-mapped IPv6.
     (0, "::1", None, 200),
     (0, "2001:db8::1", None, 403),
     (0, f"::ffff:{TAILNET}", None, 200),
@@ -175,7 +175,7 @@ def test_wrong_keys_are_throttled_and_so_is_the_right_one(
     answer = script.post("/admin/adjust", data={"key": "wrong"})
     assert answer.status_code == 429 and 0 < int(answer.headers["retry-after"]) <= 300
     assert answer.json["error"]["code"] == "rate_limit_exceeded"
-    # Guessing on would otherwise find it.
+    # Otherwise further guesses would still find the key.
     assert script.get(f"/admin?key={ADMIN_KEY}").status_code == 429
     elsewhere = {"REMOTE_ADDR": TAILNET}
     assert script.get(f"/admin?key={ADMIN_KEY}", environ_overrides=elsewhere).status_code == 200
@@ -242,7 +242,7 @@ def test_wrong_keys(script: FlaskClient, subtests: pytest.Subtests) -> None:
 def test_a_key_in_base64_need_not_be_encoded(app_factory: AppFactory) -> None:
     key = "+ab/cd+EFGHIJKLMNOPQRSTUVWXYZ0123456789++=="
     client = app_factory(admin_key=Secret(key)).test_client()
-    # As curl -d and a link put together by hand send it: unquoted.
+    # Not percent-encoded, as `curl -d` and a hand-written link send it.
     form = {"data": f"key={key}", "content_type": "application/x-www-form-urlencoded"}
     assert client.post("/admin/adjust", **form).status_code == 400
     assert client.get(f"/admin?key={key}").status_code == 200

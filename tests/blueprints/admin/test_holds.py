@@ -1,4 +1,4 @@
-"""Open holds: who runs what, since when, and settling what a dead process has left."""
+"""Open holds: the list, and settling those that a dead process left."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -14,7 +14,7 @@ from tests.support import factories
 
 
 def running(pages: Panel, email: str | None = None, silent_seconds: int = 0, **values: str) -> str:
-    """An open hold of a new account; its request's public id."""
+    """Create an open hold of a new account; return its request's public id."""
     with pages.app.app_context(), transaction():
         user = factories.user(email, paid_tokens=1000)
         hold = factories.hold(user.id, held_paid=300)

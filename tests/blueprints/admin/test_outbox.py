@@ -1,4 +1,4 @@
-"""Mail in the panel: the list, one mail without what it says, sent again or stopped."""
+"""Mail in the panel: the list, one mail without its content, resending and cancelling."""
 
 import pytest
 from sqlalchemy import text
@@ -12,7 +12,7 @@ from tests.support import factories
 
 
 def written(pages: Panel, count: int = 1, kind: str = "new_key", **values: object) -> int:
-    """New mails of a new account; the account's id."""
+    """Create mails of a new account; return the account's id."""
     with pages.app.app_context(), transaction():
         user = factories.user("ann@example.com" if count == 1 else None)
         for _ in range(count):

@@ -1,4 +1,4 @@
-"""The panel's first page: figures of the roll-up, what runs now, what waits."""
+"""The overview page: figures of the roll-up, running requests, pending work."""
 
 import re
 from collections.abc import Iterator
@@ -48,7 +48,7 @@ def test_a_new_service(pages: Panel) -> None:
     assert "The Celery worker or its beat does not run" in words
     assert "No mail server is configured" in words and "No provider is configured" in words
     assert "http://127.0.0.1:1 away" in words
-    # No figures, so no table of them.
+    # Without figures there are no tables.
     assert "Figures per day" not in words and "Outcome of requests" not in words
 
 
@@ -77,7 +77,7 @@ def test_figures_are_the_roll_ups(pages: Panel) -> None:
     assert "Sign-ups 2 in 30 days" in words
     # Four requests of half a day each.
     assert f"{datetime.now(UTC):%Y-%m-%d}: 2 requests at a time" in words
-    # What is no known outcome counts as a failure, and is named as it is.
+    # An unknown outcome counts as a failure and appears under its own name.
     assert "Outcomes 50.00% failed" in words
     assert "completed 2 50.00 %" in words and "model server failed 1 25.00 %" in words
     assert "a new one 1 25.00 %" in words

@@ -1,4 +1,4 @@
-"""Purchases in the panel: listed, filtered, one with all about it, its provider asked."""
+"""Purchases in the panel: list, filters, detail page, and a check with the provider."""
 
 from datetime import UTC, datetime
 
@@ -18,7 +18,7 @@ from tests.support.shop import Shop
 
 
 def make(pages: Panel, count: int = 1, email: str | None = None, **values: str) -> list[str]:
-    """New purchases of a new account; their numbers, oldest first."""
+    """Create purchases of a new account; return their numbers, oldest first."""
     with pages.app.app_context(), transaction():
         user = factories.user(email)
         return [make_order(user.id, **values).number for _ in range(count)]  # type: ignore[arg-type]
@@ -159,7 +159,7 @@ def test_asking_the_provider_applies_what_it_says(shop: Shop, shop_pages: Panel)
     assert shop_pages.audited() == [
         ("payment.check", user_id, number, {"state": "open"}, {"state": "paid"})
     ]
-    # The sentence belongs to this purchase only.
+    # The message appears on this purchase's page only.
     newest = shop.order_of(shop.order(user_id))["number"]
     act = location.rpartition("=")[2]
     assert "The provider was asked" not in shop_pages.words(f"/admin/purchases/{newest}?act={act}")

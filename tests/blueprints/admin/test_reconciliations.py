@@ -1,4 +1,4 @@
-"""Comparisons with the providers: their reports, and a new one on demand."""
+"""Reconciliations with the providers: their reports, and starting one on demand."""
 
 import redis
 from flask import Flask

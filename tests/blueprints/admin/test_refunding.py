@@ -1,4 +1,4 @@
-"""A refund: asked about with what it takes, made once, written down with who asked for it."""
+"""Refunds: confirmed with the tokens they take, made once, audited with their actor."""
 
 import pytest
 from sqlalchemy import text
@@ -13,7 +13,7 @@ TOKENS = 25_000_000
 
 
 def bought(shop: Shop, spent: int = 0) -> tuple[int, str]:
-    """An account that has bought a standard pack for $2.00 and spent a part; the number."""
+    """Buy a standard pack for $2.00, spend `spent` tokens; return account id and order number."""
     user_id = shop.account()
     page = shop.buy(user_id)
     shop.reconcile()

@@ -1,4 +1,4 @@
-"""The admin key is in no table, in no log and not in Redis, and neither is a wrong one."""
+"""Neither the admin key nor a mistyped one appears in a table, a log or Redis."""
 
 import logging
 

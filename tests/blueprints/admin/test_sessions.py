@@ -1,4 +1,4 @@
-"""Sessions of the panel: how they begin, what their cookie is, when they end."""
+"""Sessions of the panel: sign-in, cookie attributes, renewal and end."""
 
 from dataclasses import replace
 from http.cookies import Morsel, SimpleCookie
@@ -27,7 +27,7 @@ def cookie_of(answer: TestResponse) -> "Morsel[str]":
 
 
 def carry(client: FlaskClient, session: PanelSession) -> None:
-    """Give a client a cookie of our own making."""
+    """Give a client the cookie of an arbitrary session."""
     with client.application.test_request_context():
         answer = client.application.response_class()
         sessions.write(answer, session)
@@ -36,7 +36,7 @@ def carry(client: FlaskClient, session: PanelSession) -> None:
 
 
 def status_with(client: FlaskClient, **changes: int) -> int:
-    """How the panel answers a session with these moments changed, in seconds from now."""
+    """Return the panel's status for a session with its timestamps shifted by seconds."""
     with client.application.test_request_context():
         fresh = sessions.start()
     moments = {name: getattr(fresh, name) + seconds for name, seconds in changes.items()}
@@ -61,7 +61,7 @@ def test_what_else_the_url_says_is_kept(script: FlaskClient) -> None:
 
 
 def test_a_browser_without_the_newer_headers(script: FlaskClient) -> None:
-    # Over plain http to another machine browsers do not tell their mode.
+    # Browsers send no Sec-Fetch-* headers over plain HTTP to another host.
     headers = {"Upgrade-Insecure-Requests": "1"}
     assert script.get(f"/admin?key={ADMIN_KEY}", headers=headers).status_code == 303
 
@@ -105,7 +105,7 @@ def test_the_cookie(script: FlaskClient, scheme: str) -> None:
     assert cookie["path"] == "/admin" and cookie["samesite"] == "Strict"
     assert cookie["httponly"] and bool(cookie["secure"]) is (scheme == "https")
     assert 0 < int(cookie["max-age"]) <= 30 * 60
-    # It works by the way it came, and is sent nowhere but to the panel.
+    # The cookie works over the scheme that set it.
     assert script.get("/admin/users", base_url=base_url).status_code == 200
     assert ADMIN_KEY not in cookie.value
 
@@ -175,7 +175,7 @@ def test_forged_cookies(script: FlaskClient, value: str) -> None:
 
 
 def test_a_link_on_another_site_gets_through(panel: FlaskClient, script: FlaskClient) -> None:
-    # The browser keeps a strict cookie back at first; asked again by us, it sends it.
+    # Browsers withhold a SameSite=Strict cookie here; a refresh from our own page sends it.
     from_mail = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Site": "cross-site"}
     assert script.get("/admin/users", headers=from_mail).headers["Refresh"] == "0"
     own = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Site": "same-origin"}

@@ -1,4 +1,4 @@
-"""The list of accounts, the page of one, and what can be done there."""
+"""The list of accounts, an account's page, and its actions."""
 
 import re
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ def user_id(admin_app: Flask) -> int:
 
 
 def walk(client: FlaskClient, path: str, rel: str = "next") -> Iterator[list[str]]:
-    """The addresses on each page, following its links."""
+    """Yield the email addresses of each page, following its links."""
     while True:
         page = client.get(path).text
         yield re.findall(r'class="address"[^>]*>([^<]+)<', page)
@@ -54,7 +54,7 @@ def test_the_list(panel: FlaskClient, user_id: int) -> None:
         assert word in page, word
     assert panel.get("/admin/users?q=ADA%40").text.count(">ada@example.com<") == 1
     assert "No address contains" in panel.get("/admin/users?q=nobody").text
-    # What has a meaning to LIKE has none here.
+    # LIKE's special characters match literally.
     for part in ("%", "_", "!", "\\", "%25", "a_a"):
         assert "No address contains" in panel.get("/admin/users", query_string={"q": part}).text
     for odd in ("\x00", "\x00ada", "é", "𝒶", "a" * 3000):
@@ -71,7 +71,7 @@ def test_pages_hold_every_account_once_with_equal_values(
 ) -> None:
     with admin_app.app_context(), transaction() as session:
         for number in range(125):
-            # Many alike: only their numbers tell them apart.
+            # Many equal sort values: only the ids order them.
             user = factories.user(f"u{number % 7}-{number}@example.com", paid_tokens=number % 3)
             if number % 2:
                 session.add(AccountActivity(user_id=user.id, tokens=number % 4, requests=1))
@@ -83,7 +83,7 @@ def test_pages_hold_every_account_once_with_equal_values(
         assert len(set(forwards)) == 125
         with admin_app.app_context(), transaction() as session:
             assert forwards == sorted_by_database(session, sort, direction)
-    # And back again: from the middle one comes to the beginning.
+    # Backwards: from the second page to the first.
     first = panel.get(f"/admin/users?sort={sort}").text
     link = re.search(r'href="([^"]+)" rel="next"', first)
     assert link is not None
@@ -147,7 +147,7 @@ def test_what_others_wrote_is_only_text(admin_app: Flask, panel: FlaskClient) ->
     with admin_app.app_context(), transaction() as session:
         for number, vector in enumerate(VECTORS):
             user = factories.user(f"x{number}@example.com", paid_tokens=10)
-            # No form takes such an address; a database that was restored may hold anything.
+            # No form accepts such an address, but a restored database may hold anything.
             session.execute(
                 text("UPDATE users SET email = :email WHERE id = :id"),
                 {"email": f"{vector}@example.com", "id": user.id},
@@ -186,7 +186,7 @@ def test_adjusting_asks_first(admin_app: Flask, panel: FlaskClient, user_id: int
 
 
 def submit(client: FlaskClient, page: str, *, times: int = 1) -> str:
-    """Press the button of a page that asks; returns the page that follows."""
+    """Submit the form of a confirmation page; return the page that follows."""
     form = next(
         form for form in re.findall(r"<form.*?</form>", page, re.DOTALL) if "user_id" in form
     )

@@ -1,4 +1,4 @@
-"""Webhook events: the list, one event, and handling it again."""
+"""Webhook events in the panel: the list, one event, and its replay."""
 
 import pytest
 from sqlalchemy import text
@@ -90,7 +90,7 @@ def test_replay_applies_what_was_parked(shop: Shop, shop_pages: Panel) -> None:
     shop.work()
     assert shop.paid_tokens(user_id) == 25_000_000
     assert "State handled" in shop_pages.words(path)
-    # Once more credits nothing.
+    # A second replay credits nothing.
     shop_pages.post(f"{path}/replay", fields)
     shop.work()
     assert shop.paid_tokens(user_id) == 25_000_000

@@ -24,7 +24,7 @@ def library(app: Flask) -> Library:
 
 
 class Links(HTMLParser):
-    """All targets and all ids of a page."""
+    """Collect all link targets and ids of a page."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ def test_every_link_of_every_page_leads_somewhere(client: FlaskClient, library: 
             if path.startswith(("http://", "https://")):
                 continue
             with client.get(path) as answer:
-                # Nothing is behind the gateway here, and its status says so.
+                # No upstream runs here, so readiness answers 503.
                 right = {503} if target == "/health/ready" else {200, 303}
                 assert answer.status_code in right, f"{url}: {target}"
             if anchor:
@@ -89,7 +89,7 @@ def test_examples_have_this_installations_url(client: FlaskClient) -> None:
     page = client.get("/docs/clients/curl").get_data(as_text=True)
     assert f"curl {BASE_URL}/v1/chat/completions" in page
     assert "127.0.0.1" not in page
-    # A default is no example.
+    # Operators' documents keep the default address; only those for users show this URL.
     assert "http://127.0.0.1:8503" in client.get("/docs/operating").get_data(as_text=True)
 
 

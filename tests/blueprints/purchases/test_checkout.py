@@ -1,4 +1,4 @@
-"""The form that leads to the provider's page, and the way back."""
+"""The form that redirects to the provider's checkout, and the return from it."""
 
 import re
 
@@ -35,7 +35,7 @@ def signed_in(app: Flask, email: str = "ada@example.com") -> FlaskClient:
 
 
 def token(client: FlaskClient) -> str:
-    """The token of a form on a page."""
+    """Return the CSRF token of the dashboard's forms."""
     with client.session_transaction() as session:
         assert "key_id" in session
     found = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', client.get("/dashboard").text)
@@ -59,7 +59,7 @@ def test_a_form_leads_to_the_providers_page(
     assert (answer.status_code, answer.location) == (303, order.checkout_url)
     provider = stripe_server if method == "stripe" else btcpay_server
     assert str(answer.location).startswith(provider.url)
-    # A browser follows the redirect of a form only where the page's policy lets it.
+    # A browser follows a form's redirect only if the page's CSP allows the target.
     policy = client.get("/dashboard").headers["Content-Security-Policy"]
     assert provider.url in policy.partition("form-action")[2]
 

@@ -1,4 +1,4 @@
-"""The packs on the dashboard, the pages of a purchase, and who sees them."""
+"""The packs on the dashboard, the pages of a purchase, and access to them."""
 
 import re
 from datetime import timedelta
@@ -25,7 +25,7 @@ REFRESH = re.compile(r'http-equiv="refresh" content="(\d+); url=(/checkout/[-0-9
 
 
 class Buyer:
-    """An account whose browser is signed in, and its orders."""
+    """An account with a signed-in client, and its orders."""
 
     def __init__(self, app: Flask, **balance: int) -> None:
         self.app = app
@@ -36,7 +36,7 @@ class Buyer:
         self.client.post("/session", data={"key": raw})
 
     def order(self, **values: Any) -> str:
-        """An order with these columns; its number."""
+        """Create an order with these columns; return its number."""
         ordinary = {name: values.pop(name) for name in ("state", "provider") if name in values}
         with self.app.app_context(), transaction():
             order = factories.order(self.id, **ordinary)
@@ -50,7 +50,7 @@ class Buyer:
         return answer.text
 
     def purchase(self, path: str) -> str:
-        """A purchase's page without its markup."""
+        """Return the text of a purchase's page."""
         return words(self.page(f"/checkout/{path}"))
 
     def buy(self, **form: str) -> Any:
@@ -116,7 +116,7 @@ def test_without_providers_nothing_can_be_bought(app: Flask) -> None:
 
 @pytest.mark.parametrize("method", ["stripe", "btcpay"])
 def test_a_provider_that_is_away(buyer: Buyer, method: str) -> None:
-    # Nobody listens where both are configured to be.
+    # Neither provider's configured address has a listener.
     for _ in range(2):
         answer = buyer.buy(pack="standard", method=method)
         said = words(answer.text)
@@ -178,7 +178,7 @@ def test_the_page_looks_again_a_bounded_time(buyer: Buyer, redis_url: str) -> No
         assert path.endswith(f"look={look + 1}")
     assert 180 < seconds < 1800 and look == len(WAITS["open"])
     assert "Look again" in buyer.purchase(f"{number}?look={look}")
-    # Asked for at the first look only: nobody has asked for longer than that since.
+    # Only the first look queued a check: `checked_at` is still too recent for another.
     assert queued(redis_url) == 1
     with buyer.app.app_context(), transaction() as session:
         session.execute(text("UPDATE orders SET checked_at = now() - interval '9 seconds'"))

@@ -1,4 +1,4 @@
-"""Somebody with an account, signed in."""
+"""Accounts with a signed-in client."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ from tests.support import factories
 
 @dataclass
 class Visitor:
-    """An account and a client that is signed in to it; forms are sent with their token."""
+    """An account and a client signed in to it; forms are sent with their CSRF token."""
 
     client: FlaskClient
     user_id: int
@@ -26,7 +26,7 @@ class Visitor:
         return self.client.get(path, **options)
 
     def post(self, path: str, page: str = "/dashboard", **form: str) -> TestResponse:
-        """Send a form that stands on a page."""
+        """Send a form of `page` with its CSRF token."""
         text = self.client.get(page).text
         token = text.split('name="csrf_token" value="')[1].split('"')[0]
         return self.client.post(path, data={"csrf_token": token, **form})
@@ -44,11 +44,11 @@ def sign_up(app: Flask, email: str, **balance: Any) -> Visitor:
 
 @pytest.fixture
 def visitor(app: Flask) -> Visitor:
-    """Somebody with 1,000 paid tokens."""
+    """An account with 1,000 paid tokens."""
     return sign_up(app, "ada@example.com", paid_tokens=1000)
 
 
 @pytest.fixture
 def other(app: Flask) -> Visitor:
-    """Somebody else."""
+    """A second account."""
     return sign_up(app, "eve@example.com", paid_tokens=1000)

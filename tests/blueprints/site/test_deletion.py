@@ -1,4 +1,4 @@
-"""An account is deleted by its owner: asked for, confirmed by mail, gone."""
+"""Deletion of an account by its owner: requested, confirmed by mail, carried out."""
 
 import re
 
@@ -26,7 +26,7 @@ def ask(visitor: Visitor) -> None:
 
 
 def newest_link(app: Flask) -> str:
-    """The path of the link in the newest mail."""
+    """Return the path of the link in the newest mail."""
     with app.app_context():
         row = db.session.query(OutboxMail).order_by(OutboxMail.id.desc()).first()
         assert row is not None and row.kind == "confirm_deletion"

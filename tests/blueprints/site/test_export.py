@@ -1,4 +1,4 @@
-"""The statement as CSV."""
+"""The account statement as CSV."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""What holds for every form: bounds, origins, titles, labels."""
+"""Properties of every form and page: size bounds, titles, labels, caching, keys in URLs."""
 
 import re
 
@@ -59,6 +59,6 @@ def test_a_key_in_the_url_leaves_it_on_every_page(app: Flask, visitor: Visitor) 
         assert (answer.status_code, answer.location) == (303, path)
     path = f"/dashboard/requests?before=req_{'0' * 32}&key={visitor.key}"
     assert "key=" not in str(client.get(path, headers=navigation).location)
-    # Somebody who posts with a key in the URL is a script, and gets no session.
+    # A POST with a key in the URL comes from a script and gets no session.
     answer = app.test_client().post(f"/dashboard/keys?key={visitor.key}", data={"name": "script"})
     assert answer.status_code == 200 and "Set-Cookie" not in answer.headers

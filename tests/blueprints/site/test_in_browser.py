@@ -1,4 +1,4 @@
-"""The pages in a real browser: nothing blocked, nothing too wide, forms that work."""
+"""The pages in a real browser: nothing blocked, nothing too wide, working forms."""
 
 import threading
 from collections.abc import Iterator

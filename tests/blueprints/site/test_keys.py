@@ -1,4 +1,4 @@
-"""Keys on the dashboard: made, shown once, revoked."""
+"""Keys on the dashboard: created, shown once, revoked."""
 
 import re
 from datetime import UTC, datetime
@@ -69,7 +69,7 @@ def test_names_in_any_script(app: Flask, visitor: Visitor) -> None:
 def test_there_is_a_bound(app: Flask, visitor: Visitor) -> None:
     for _ in range(keys.MOST_KEYS - 1):
         add(app, visitor)
-    # The form is not there any more; a page that was left open still has it.
+    # The form is gone, but a page left open still has it.
     assert 'action="/dashboard/keys"' not in visitor.get("/dashboard").text
     assert visitor.post("/dashboard/keys", name="more").status_code == 400
     assert len(names(app, visitor)) == keys.MOST_KEYS

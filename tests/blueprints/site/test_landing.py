@@ -1,4 +1,4 @@
-"""The landing page: what is on, and the first lines to paste."""
+"""The landing page: the loaded models, and the first snippets to paste."""
 
 from flask import Flask
 from flask.testing import FlaskClient
@@ -25,7 +25,7 @@ def test_the_live_model_and_its_name(app_factory: AppFactory) -> None:
         assert "Online" in page and "<b>a" not in page
         assert (
             page.count("&lt;b&gt;a &amp; &#39;b&#39;&lt;/b&gt;") == 5
-        )  # the sign, and each snippet
+        )  # the status line and each snippet
         with app.app_context():
             assert current_gateway().pool.upstreams[0].model == name
     finally:

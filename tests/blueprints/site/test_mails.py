@@ -1,4 +1,4 @@
-"""The form on the dashboard that says which mails its owner wants."""
+"""The dashboard's form for mail preferences."""
 
 import pytest
 from flask import Flask

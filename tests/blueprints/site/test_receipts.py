@@ -1,4 +1,4 @@
-"""Requests and their receipts, as pages."""
+"""The pages of requests and their receipts."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -13,7 +13,7 @@ from tests.support import factories
 
 
 def make(app: Flask, visitor: Visitor, count: int, **values: object) -> list[str]:
-    """Requests, oldest first, pairs of them at the same moment."""
+    """Create requests, each pair with the same timestamp; return their ids, oldest first."""
     with app.app_context(), transaction():
         events = [
             factories.usage_event(

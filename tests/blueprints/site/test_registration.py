@@ -147,7 +147,7 @@ def test_a_confirmed_reissue(app_factory: AppFactory, mail_catcher: MailCatcher)
     found = re.search(r"/register/confirm\?token=\S+", part.get_content())
     assert found is not None
     link = found.group()
-    for _ in range(2):  # a mail scanner follows the link; nothing happens
+    for _ in range(2):  # a mail scanner following the link changes nothing
         assert client.get(link).status_code == 200
     with app.app_context():
         assert keys.find(raw, app.extensions["settings"].key_pepper) is not None

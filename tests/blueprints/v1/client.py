@@ -1,4 +1,4 @@
-"""A client of /v1 close to the bytes, and a socket that can leave at will."""
+"""A low-level client of /v1, and a raw socket that can disconnect at any time."""
 
 import http.client
 import io
@@ -14,13 +14,13 @@ CHAT = "/v1/chat/completions"
 
 
 def sim(directives: str = "", text: str = "hello") -> list[Json]:
-    """The messages of a request that steers the simulator."""
+    """Return messages whose directives steer the simulator."""
     return [{"role": "user", "content": f"{text} [[sim {directives}]]" if directives else text}]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One whole answer; header names in lower case."""
+    """One complete response; header names in lower case."""
 
     status: int
     headers: dict[str, str]
@@ -32,7 +32,7 @@ class Answer:
 
     @property
     def error(self) -> Json:
-        """The error object, whose shape is checked here for every test."""
+        """The error object, after a check of its shape."""
         error: Json = self.json["error"]
         assert set(self.json) == {"error"}
         assert set(error) == {"message", "type", "param", "code"}
@@ -45,26 +45,26 @@ class Answer:
 
     @property
     def parts(self) -> list[str]:
-        """The events and comments of a stream, which must be whole."""
+        """The events and comments of a stream that ends with a complete event."""
         text = self.body.decode()
         assert text.endswith("\n\n")
         return text.removesuffix("\n\n").split("\n\n")
 
     @property
     def events(self) -> list[Json]:
-        """The events of a stream, parsed; it must have ended with [DONE]."""
+        """The parsed events of a stream, which must end with [DONE]."""
         data = [part.removeprefix("data: ") for part in self.parts if not part.startswith(":")]
         assert data.pop() == "[DONE]"
         return [json.loads(text) for text in data]
 
     def text(self, name: str = "content") -> str:
-        """All deltas of one kind, joined."""
+        """Join all deltas of one kind."""
         choices = [event["choices"][0] for event in self.events if event["choices"]]
         return "".join(choice["delta"].get(name) or "" for choice in choices)
 
 
 class Client:
-    """Speaks /v1 with a key, one connection for each request."""
+    """A client of /v1 with a key; each request has its own connection."""
 
     def __init__(self, url: str, key: str) -> None:
         self.url = url
@@ -73,7 +73,7 @@ class Client:
     def call(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
     ) -> Answer:
-        """One request; bytes are sent as they are, anything else as JSON."""
+        """Send one request; a bytes body unchanged, any other as JSON."""
         connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=30)
         try:
             data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
@@ -89,26 +89,26 @@ class Client:
         return self.call("GET", path)
 
     def chat(self, **body: Any) -> Answer:
-        """A chat completion; what is not given stays out of the body."""
+        """Send a chat completion; fields not given stay out of the body."""
         return self.call("POST", CHAT, {"messages": sim(), **body})
 
     def stream(self, **body: Any) -> Answer:
-        """A streamed chat completion, read to its end."""
+        """Send a streamed chat completion and read it to its end."""
         return self.chat(stream=True, **body)
 
     def open(self, path: str = CHAT, **body: Any) -> "OpenStream":
-        """A streamed chat completion, or another route's answer, that is still running."""
+        """Start a streamed request, by default a chat completion, and leave it running."""
         data = json.dumps({"messages": sim(), "stream": True, **body}).encode()
         head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {self.key}\r\n"
         return self.raw(f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data)
 
     def raw(self, data: bytes) -> "OpenStream":
-        """Bytes as they are, on a connection of their own."""
+        """Send raw bytes on a new connection."""
         return OpenStream(self.url, data)
 
 
 class OpenStream:
-    """A request on a bare socket."""
+    """A request on a raw socket."""
 
     def __init__(self, url: str, data: bytes) -> None:
         parts = urlsplit(url)
@@ -125,7 +125,7 @@ class OpenStream:
         self.close()
 
     def read_until(self, mark: bytes) -> "OpenStream":
-        """Read until the mark has come; it fails if the answer ends before."""
+        """Read until `mark` arrives; fail if the response ends before."""
         while mark not in self.received:
             data = self.socket.recv(65536)
             assert data, self.received[-500:]
@@ -133,7 +133,7 @@ class OpenStream:
         return self
 
     def read_bytes(self, count: int) -> "OpenStream":
-        """Read until so many bytes have come, or the answer has ended."""
+        """Read until `count` bytes have arrived or the response has ended."""
         while len(self.received) < count and (data := self.socket.recv(65536)):
             self.received += data
         return self
@@ -145,7 +145,7 @@ class OpenStream:
         return self.received
 
     def answer(self) -> Answer:
-        """The answer to a request that was sent with `Connection: close` or has broken off."""
+        """Parse the response to a request sent with `Connection: close` or cut off."""
         response = http.client.HTTPResponse(_Replay(self.read_to_end()))  # type: ignore[arg-type]
         response.begin()
         names = {name.lower(): value for name, value in response.getheaders()}
@@ -156,7 +156,7 @@ class OpenStream:
 
 
 class _Replay:
-    """Bytes that have been read already, as a socket for `HTTPResponse`."""
+    """Present bytes already read as a socket for `HTTPResponse`."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data

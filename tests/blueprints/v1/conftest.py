@@ -1,4 +1,4 @@
-"""One gateway under gunicorn for the whole run, in front of a simulated llama-server."""
+"""One gateway under gunicorn per session, in front of a simulated llama-server."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -64,13 +64,13 @@ def running_gateway(
 
 @pytest.fixture
 def gateway(running_gateway: Gateway, llama: SimulatedLlama) -> Gateway:
-    """The gateway everybody shares; `llama` behind it is as new."""
+    """The shared gateway; the `llama` behind it is reset."""
     return running_gateway
 
 
 @pytest.fixture
 def make_gateway(v1_database: str, redis_url: str, tmp_path: Path) -> Iterator[MakeGateway]:
-    """Starts gateways of a test's own, on the shared database and an empty Redis."""
+    """Factory of gateways for one test, on the shared database and an empty Redis."""
     made: list[Gateway] = []
 
     def make(*llama_urls: str, workers: int = 1, **variables: object) -> Gateway:
@@ -111,7 +111,7 @@ def growing_gateway(
 
 @pytest.fixture
 def make_llama(tmp_path: Path) -> Iterator[MakeLlama]:
-    """Starts simulated llama-servers of a test's own."""
+    """Factory of simulated llama-servers for one test."""
     made: list[SimulatedLlama] = []
 
     def make(**options: object) -> SimulatedLlama:
@@ -126,11 +126,11 @@ def make_llama(tmp_path: Path) -> Iterator[MakeLlama]:
 
 @pytest.fixture
 def account(books: BooksReader) -> Account:
-    """An account with ample balance."""
+    """An account with an ample balance."""
     return books.account()
 
 
 @pytest.fixture
 def client(gateway: Gateway, account: Account) -> Client:
-    """Speaks to the shared gateway with the account's key."""
+    """A client of the shared gateway with the account's key."""
     return Client(gateway.url, account.key)

@@ -112,7 +112,7 @@ def test_a_tool_and_its_result(
 
 
 def test_the_tool_runner(sdk: anthropic.Anthropic) -> None:
-    # It asks for a kept conversation first, and is told to send all of it.
+    # The runner first tries a stored `thread`; our refusal makes it send the whole conversation.
     asked = []
 
     @anthropic.beta_tool

@@ -1,4 +1,4 @@
-"""A balance that runs out in mid-answer is spent to the last token."""
+"""A balance that runs out mid-answer is spent to the last token."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from tests.support.servers import Gateway
 
 
 def prompt_tokens(gateway: Gateway, books: BooksReader, directives: str) -> int:
-    """The size of the prompt that the tests below send."""
+    """Return the size in tokens of the prompt that the tests below send."""
     client = Client(gateway.url, books.account().key)
     usage = client.chat(messages=sim(directives), max_tokens=1).json["usage"]
     return int(usage["prompt_tokens"])
@@ -22,7 +22,7 @@ def growing(growing_gateway: Gateway, llama: SimulatedLlama) -> Gateway:
 
 
 def check_end(client: Client, books: BooksReader, account: Account, output: int) -> None:
-    """All is spent, on so many tokens of output, and no more is to be had."""
+    """Check that `output` completion tokens used up the balance and a new request gets 402."""
     [event] = books.wait_for_events(account, 1)
     assert event["completion_tokens"] == output
     assert event["uncharged_tokens"] == 0
@@ -112,7 +112,7 @@ def test_two_answers_that_share_the_last_tokens(
         second.read_until(b"data: [DONE]")
     events = books.wait_for_events(account, 2)
     assert sum(event["charged_tokens"] for event in events) == 2 * prompt + 200
-    # The last character shown may have been more than one token.
+    # The last character shown may have taken more than one token.
     assert all(event["uncharged_tokens"] <= 2 for event in events)
     assert books.balance(account)["available_tokens"] == 0
 

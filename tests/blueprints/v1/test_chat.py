@@ -1,4 +1,4 @@
-"""Answers to requests that are in order: what comes, and that every count agrees with it."""
+"""Answers to valid chat completions, and the agreement of all counts with them."""
 
 import json
 from typing import Any
@@ -48,7 +48,7 @@ def test_an_answer_in_one_piece(
     left = 1_000_000 - usage["total_tokens"]
     assert answer.headers["x-promptly-balance-tokens"] == str(left)
     assert answer.headers["x-promptly-request-id"] == answer.headers["x-request-id"]
-    # Also for a client that does not stream, upstream does.
+    # Upstream streams even if the client does not.
     assert record["stream"] is True
 
 
@@ -86,7 +86,7 @@ def test_streamed_and_not_say_the_same(client: Client) -> None:
     whole = client.chat(messages=messages)
     message = whole.json["choices"][0]["message"]
     for split in ("", " split=utf8", " split=line", " split=random"):
-        # Only what the answer is made from matters, and the directive is part of the prompt.
+        # The directive is part of the prompt that the answer derives from: compare per directive.
         streamed = client.stream(messages=sim("tokens=60 think=5" + split, text="something longer"))
         again = client.chat(messages=sim("tokens=60 think=5" + split, text="something longer"))
         assert streamed.text() == again.json["choices"][0]["message"]["content"]

@@ -1,4 +1,4 @@
-"""Plain text, one prompt or several: what comes, and that one charge is the sum of all counts."""
+"""Text completions of one prompt or several; the one charge is the sum of all counts."""
 
 import itertools
 import json
@@ -20,7 +20,7 @@ Record = dict[str, Any]
 
 
 def sim(directives: str, text: str = "Once upon a time") -> str:
-    """A prompt that steers the simulator."""
+    """Return a prompt whose directives steer the simulator."""
     return f"{text} [[sim {directives}]]"
 
 
@@ -29,19 +29,19 @@ def complete(client: Client, prompt: str | list[str], **fields: Any) -> Answer:
 
 
 def open_stream(client: Client, prompt: list[str], **fields: Any) -> OpenStream:
-    """A request that is still running."""
+    """Start a streamed request and leave it running."""
     data = json.dumps({"prompt": prompt, "stream": True, **fields}).encode()
     head = f"POST {TEXT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {client.key}\r\n"
     return client.raw(f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data)
 
 
 def counts(*records: Record) -> tuple[int, int]:
-    """Prompt and completion tokens of these records together."""
+    """Return the sums of these records' prompt and completion tokens."""
     return sum(r["prompt_tokens"] for r in records), sum(r["completion_tokens"] for r in records)
 
 
 def charged(event: dict[str, Any]) -> tuple[int, int]:
-    """What an event says, whose charge is its sum."""
+    """Return an event's prompt and completion tokens after checking that it charges their sum."""
     assert event["charged_tokens"] == event["prompt_tokens"] + event["completion_tokens"]
     assert event["uncharged_tokens"] == 0
     return event["prompt_tokens"], event["completion_tokens"]
@@ -90,7 +90,7 @@ def test_several_prompts_are_one_request(
     assert charged(event) == counts(*records)
     assert answer.headers["x-promptly-charged-tokens"] == str(sum(counts(*records)))
     assert books.balance(account)["available_tokens"] == 1_000_000 - sum(counts(*records))
-    # One after the other.
+    # The prompts run one after the other.
     for before, after in itertools.pairwise(records):
         assert before["ended_at"] <= after["slot_at"]
 
@@ -170,7 +170,7 @@ def test_errors_have_their_classes(sdk: openai.OpenAI, llama: SimulatedLlama) ->
 
 
 def sizes(gateway: Gateway, books: BooksReader, prompts: list[str]) -> list[int]:
-    """The sizes of prompts, in tokens."""
+    """Return the sizes of prompts in tokens."""
     client = Client(gateway.url, books.account().key)
     answers = [complete(client, prompt, max_tokens=1).json["usage"] for prompt in prompts]
     return [usage["prompt_tokens"] for usage in answers]
@@ -193,7 +193,7 @@ def test_the_balance_ends_at_the_second_prompt(
         **({"stream_options": {"include_usage": True}} if streamed else {}),
     )
     ended = check_choices(answer, streamed, 4)
-    # What is reserved for the last two is theirs until the second has ended, and then free.
+    # The last two prompts keep their reservation until the second ends, then it is released.
     check_account(answer, books, account, ended, needed[:2], 51, left=sum(needed[2:]))
     assert len(llama.requests()) == 2
 
@@ -205,8 +205,8 @@ def test_the_balance_ends_while_a_hold_grows(
     prompts = [sim("tokens=1500", text="word " * 200) for _ in range(3)]
     needed = sizes(growing_gateway, books, prompts)
     llama.clear()
-    # Ample for what the bytes could be, not for the output: the bounds of the prompts that are to
-    # come must not be kept from the first one to the last.
+    # Covers the byte bounds of all prompts, but not all output: the bounds of pending prompts must
+    # not stay reserved from the first prompt to the last.
     account_tokens = len("".join(prompts)) + 200
     account = books.account(paid_tokens=account_tokens)
     answer = complete(
@@ -224,7 +224,7 @@ def test_the_balance_ends_while_a_hold_grows(
 
 
 def check_choices(answer: Answer, streamed: bool, number: int) -> dict[str, Any]:
-    """Two choices have a text, the others none; returns the usage."""
+    """Check that only the first two choices have text; return the usage."""
     assert answer.status == 200
     if streamed:
         *events, last = answer.events
@@ -252,7 +252,7 @@ def check_account(
     output: int,
     left: int,
 ) -> None:
-    """Usage, event and balance say the same."""
+    """Check that usage, event and balance agree."""
     before = books.balance(account)["available_tokens"]
     [event] = books.wait_for_events(account, 1)
     assert event["outcome"] == "balance_exhausted"
@@ -354,7 +354,7 @@ def test_prompts_that_do_not_fit_are_refused_before_any_is_answered(
 ) -> None:
     llama = make_llama(ctx=300)
     client = Client(make_gateway(llama.url).url, account.key)
-    # As bytes it might not fit either, but it does.
+    # The byte bound exceeds the context, but the exact token count fits.
     assert complete(client, ["short", "word " * 100]).status == 200
     llama.clear()
     answer = complete(client, ["short", "word " * 100, "word " * 400])
@@ -408,7 +408,7 @@ def test_an_upstream_without_the_endpoint(
     without.set_faults(status=404)
     for _ in range(3):
         assert complete(client, sim("tokens=3")).status == 200
-    # Asked once, and then not again.
+    # After one 404 this upstream is not asked again.
     assert [record["path"] for record in without.requests()] == [TEXT]
     with_it.set_faults(status=501)
     for _ in range(2):

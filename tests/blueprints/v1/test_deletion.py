@@ -1,4 +1,4 @@
-"""An account is deleted while it streams: upstream stops, the client hears why, all is settled."""
+"""Deletion of a streaming account: upstream stops, the client gets an error, all is settled."""
 
 import itertools
 import json
@@ -33,7 +33,7 @@ def delete(books: BooksReader, account: Account) -> bool:
 
 
 def logged(gateway: Gateway, account: Account) -> list[dict[str, Any]]:
-    """The lines with which the account's requests ended."""
+    """Return the log lines that record the end of the account's requests."""
     lines = [json.loads(x) for x in gateway.log.read_text().splitlines() if x.startswith("{")]
     return [x for x in lines if x.get("user_id") == account.user_id and "outcome" in x]
 
@@ -83,7 +83,7 @@ def test_several_requests_in_every_state_end_with_it(
     wait_for(lambda: len(logged(gateway, account)) == 3, "all three in the log")
     lines = logged(gateway, account)
     assert {line["outcome"] for line in lines} == {"account_deleted"}
-    # Charged before the account went: a settlement that finds none has no charge.
+    # Charged before the account was deleted: a settlement without an account has no charge.
     assert all(line["charged_tokens"] is not None for line in lines)
     assert rows_of(books, account) == {}
     assert books.differences() == []

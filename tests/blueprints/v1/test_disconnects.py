@@ -1,4 +1,4 @@
-"""Clients that vanish: upstream stops, the slot is free, the charge is what upstream had sent."""
+"""Disconnecting clients: upstream stops, the slot is freed, upstream's counts are charged."""
 
 import itertools
 import random
@@ -20,7 +20,7 @@ tags = (f"cut{number}" for number in itertools.count())
 
 
 def check_charge(record: dict[str, Any], event: dict[str, Any]) -> None:
-    """The charge is the record's last counts."""
+    """Check that the charge equals the record's last counts."""
     assert record["outcome"] == "client_closed"
     assert event["outcome"] == "client_disconnected"
     assert event["prompt_tokens"] == record["processed_prompt_tokens"]
@@ -31,7 +31,7 @@ def check_charge(record: dict[str, Any], event: dict[str, Any]) -> None:
 
 @pytest.fixture
 def idle(llama: SimulatedLlama) -> Iterator[None]:
-    """In the end no slot is taken."""
+    """Check at teardown that no slot is taken."""
     yield
     wait_for(lambda: llama.totals()["processing"] == 0, "all slots free", 2.0)
 
@@ -112,7 +112,7 @@ def test_in_the_queue(
             wait_for(lambda: books.open_holds(account) == 2, "the second hold")
             if streamed:
                 second.read_until(b": keep-alive")
-        # The place in the queue and the hold are given up while the first still runs.
+        # The queue place and the hold are released while the first request still runs.
         wait_for(lambda: len(books.events(account)) == 1, "the second one's event")
         [event] = books.events(account)
         assert (event["outcome"], event["charged_tokens"]) == ("client_disconnected", 0)
@@ -141,7 +141,7 @@ def test_while_the_hold_waits_for_postgres(
         ) as stream:
             stream.read_until(b"content")
             proxy.shut()
-            # Upstream goes on far beyond what is held, and the client gets no more.
+            # Upstream generates far beyond the hold while the client gets nothing more.
             wait_for(lambda: llama.requests(tag)[0]["completion_tokens"] > 300, "more tokens")
         record = llama.wait_for_end(tag)
         proxy.open()
@@ -157,7 +157,7 @@ def test_a_client_that_reads_no_more_is_given_up(
 ) -> None:
     gateway = make_gateway(llama.url, UPSTREAM_IDLE_TIMEOUT_SECONDS=2)
     tag = next(tags)
-    # More than all buffers on the way can take.
+    # More than all buffers on the way can hold.
     fields = {"messages": sim(f"tokens=30000 tag={tag}"), "logprobs": True, "top_logprobs": 20}
     with Client(gateway.url, account.key).open(**fields) as stream:
         stream.read_until(b"content")

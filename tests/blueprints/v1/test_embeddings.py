@@ -1,4 +1,4 @@
-"""Texts as vectors, charged by upstream's own counts; a 404 where no server makes them."""
+"""Embeddings: charged by upstream's own counts; a 404 if no server supports them."""
 
 import json
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from tests.support.books import Account, BooksReader, wait_for
 from tests.support.servers import Gateway, WorkerRedis
 
 EMBEDDINGS = "/v1/embeddings"
-# One more than two batches.
+# One more than two full batches.
 MANY = [f"text {'x' * number}" for number in range(65)]
 
 
@@ -40,7 +40,7 @@ def running_gateway(
     running_embedder: SimulatedLlama,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Gateway]:
-    """A gateway before a server that generates and one that embeds."""
+    """A gateway in front of one generating and one embedding server."""
     gateway = Gateway(
         tmp_path_factory.mktemp("gateway"),
         database_url=v1_database,
@@ -69,7 +69,7 @@ def tokens(*records: dict[str, Any]) -> int:
 
 
 def expected(text: str) -> list[float]:
-    """The simulated vector of a text."""
+    """Return the simulator's vector of a text."""
     return [((len(text) * 31 + place) % 100) / 100.0 for place in range(SIZE)]
 
 
@@ -117,7 +117,7 @@ def test_many_texts_keep_their_order_and_are_one_charge(
 
 def test_the_official_sdk(gateway: Gateway, books: BooksReader, account: Account) -> None:
     with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=account.key) as sdk:
-        # Without a format the SDK asks for base64, and unpacks it.
+        # Without `encoding_format` the SDK requests base64 and decodes it.
         packed = sdk.embeddings.create(model="any", input=MANY[:3])
         plain = sdk.embeddings.create(model="any", input=MANY[:3], encoding_format="float")
         with pytest.raises(openai.BadRequestError, match="check_embedding_ctx_length") as refusal:
@@ -226,7 +226,7 @@ def test_without_a_server_that_embeds(
     for _ in range(3):
         answer = embed(client, "hello")
         assert (answer.status, answer.error["code"]) == (404, "unsupported_endpoint")
-    # It was asked once.
+    # Upstream was asked only once.
     assert len(llama.requests()) == 1
     assert client.chat().status == 200
     assert books.balance(account)["reserved_tokens"] == 0
@@ -245,7 +245,7 @@ def test_a_server_that_embeds_among_others_is_found(
     assert [len(server.requests()) for server in servers] == [1, 1, 4]
     servers[2].kill()
     answer = embed(client, "hello")
-    # It may come back: that is no 404.
+    # The embedding server may come back, hence 503 and not 404.
     assert (answer.status, answer.error["code"]) == (503, "upstream_unavailable")
     assert client.chat().status == 200
 

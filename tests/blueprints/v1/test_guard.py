@@ -1,4 +1,4 @@
-"""Who is let in, and the errors and headers that every route of /v1 shares."""
+"""Authentication, limits, and the errors and headers shared by all routes of /v1."""
 
 import pytest
 
@@ -42,7 +42,7 @@ def test_a_revoked_key_is_refused_at_once(
     client = Client(gateway.url, account.key)
     assert client.get("/v1/balance").status == 200
     books.rows("UPDATE api_keys SET revoked_at = now() WHERE id = :id", id=account.key_id)
-    # Several times, to meet both workers.
+    # Repeated to reach both workers.
     assert {client.get("/v1/balance").status for _ in range(10)} == {401}
     assert client.chat().status == 401
 

@@ -1,4 +1,4 @@
-"""Malformed bodies: a 4xx in OpenAI's shape that names the field, and upstream never sees it."""
+"""Malformed bodies: a 4xx in OpenAI's shape names the field, and nothing reaches upstream."""
 
 import json
 import socket
@@ -109,7 +109,7 @@ def test_a_chunked_body_of_33_megabytes_is_read_no_further(
     client: Client, llama: SimulatedLlama
 ) -> None:
     part = b"%x\r\n%b\r\n" % (1024 * 1024, b" " * 1024 * 1024)
-    # Kept alive, so that the server does not reset the connection under what is still coming.
+    # Keep-alive, so that the server does not reset the connection while we still send.
     kept = head(client, "Transfer-Encoding: chunked").replace(b"Connection: close\r\n", b"")
     with client.raw(kept) as stream:
         for _ in range(33):

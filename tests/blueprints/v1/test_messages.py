@@ -1,4 +1,4 @@
-"""Anthropic's Messages on a running gateway, close to the bytes."""
+"""Anthropic's Messages API on a running gateway, at the HTTP level."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ def send(client: Client, path: str = MESSAGES, **body: Any) -> Answer:
 
 
 def answered(answer: Answer) -> Json:
-    """The message of a good answer, streamed or not, which the SDK's types accept."""
+    """Return the message of a successful answer, streamed or not, validated by the SDK's types."""
     assert answer.status == 200, answer.body
     streamed = answer.headers["content-type"].startswith("text/event-stream")
     found: Json = message(events(answer.body)) if streamed else answer.json
@@ -37,7 +37,7 @@ def answered(answer: Answer) -> Json:
 
 
 def error(answer: Answer) -> Json:
-    """The error object, whose shape is checked here for every test."""
+    """Return the error object after a check of its shape."""
     assert set(answer.json) == {"type", "error", "request_id"}
     assert answer.json["type"] == "error"
     assert set(answer.json["error"]) - {"details"} == {"type", "message"}
@@ -92,7 +92,7 @@ def test_what_has_no_effect_is_named(client: Client) -> None:
 
 
 def test_what_a_coding_agent_sends(client: Client, llama: SimulatedLlama) -> None:
-    """As Claude Code does, turn after turn: upstream gets the same beginning every time."""
+    """Send turns like Claude Code: upstream must get the same prefix every time."""
     cached = {"cache_control": {"type": "ephemeral"}}
     messages: list[Json] = []
     sent = []

@@ -1,4 +1,4 @@
-"""The official SDK against a running gateway."""
+"""OpenAI's official SDK against a running gateway."""
 
 from collections.abc import Iterator
 from typing import Any, cast

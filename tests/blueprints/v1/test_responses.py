@@ -1,4 +1,4 @@
-"""/v1/responses on a running gateway: what comes, and that every count agrees with it."""
+"""/v1/responses on a running gateway: the answers, and the agreement of all counts."""
 
 import asyncio
 import json
@@ -30,7 +30,7 @@ STREAMED = pytest.mark.parametrize("streamed", [True, False])
 
 
 def sim(directives: str, text: str = "hello") -> str:
-    """An input that steers the simulator."""
+    """Return an input whose directives steer the simulator."""
     return f"{text} [[sim {directives}]]"
 
 
@@ -39,7 +39,7 @@ def respond(client: Client, directives: str = "tokens=12", **body: Any) -> Answe
 
 
 def final(answer: Answer) -> Json:
-    """The response that an answer ends with, all of it checked against the SDK's types."""
+    """Return the final response of an answer, checked as a whole against the SDK's types."""
     assert answer.status == 200
     if answer.headers["content-type"] == "application/json":
         response: Json = answer.json
@@ -51,14 +51,14 @@ def final(answer: Answer) -> Json:
 
 
 def open_stream(client: Client, directives: str, **body: Any) -> OpenStream:
-    """A response that is still running."""
+    """Start a streamed response and leave it running."""
     data = json.dumps({"input": sim(directives), "stream": True, **body}).encode()
     head = f"POST {RESPONSES} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {client.key}\r\n"
     return client.raw(f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data)
 
 
 def check_charge(event: Json, response: Json) -> None:
-    """The one charge is the response's usage."""
+    """Check that the one charge equals the response's usage."""
     usage = response["usage"]
     assert event["endpoint"] == "responses"
     assert event["prompt_tokens"] == usage["input_tokens"]
@@ -95,7 +95,7 @@ def test_an_answer_its_charge_and_its_receipt(
         assert private not in answer.body
     [event] = books.wait_for_events(account, 1)
     check_charge(event, response)
-    # The receipt is found by the digits of the response's id.
+    # The response's id and its receipt's request id share their digits.
     digits = response["id"].removeprefix("resp_")
     assert answer.headers["x-promptly-request-id"] == f"req_{digits}"
     receipt = client.get(f"/v1/usage?request_id=req_{digits}").json
@@ -271,8 +271,8 @@ def test_a_failure_after_a_comment_is_a_failed_response(
 def test_a_time_limit_while_much_is_on_its_way(
     make_gateway: MakeGateway, make_llama: MakeLlama, books: BooksReader, account: Account
 ) -> None:
-    # As fast as upstream can, and without end, so that the stop finds chunks not yet read. The
-    # hold is for everything: what waits for its extension does not read what upstream has sent.
+    # Upstream sends endlessly at full speed, so that the stop finds unread chunks. The hold covers
+    # everything: a request waiting for its hold to grow would not read.
     llama = make_llama(ctx=500_000)
     gateway = make_gateway(llama.url, REQUEST_TIMEOUT_SECONDS=1, HOLD_QUANTUM_TOKENS=500_000)
     directives = "tokens=400000 prefill_ms=900"
@@ -349,7 +349,7 @@ def test_the_sdk(sdk: openai.OpenAI, books: BooksReader, account: Account) -> No
     assert answer.status == "completed"
     assert answer.output_text
     assert answer.usage is not None
-    # An answer goes back as it came.
+    # The output is sent back unchanged.
     turns: Any = [*answer.output, {"role": "user", "content": sim("tokens=3")}]
     again = sdk.responses.create(model="any", input=turns)
     assert again.status == "completed"

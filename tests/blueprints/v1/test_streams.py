@@ -1,4 +1,4 @@
-"""The life of a stream: comments while it is silent, errors after its first byte, failover."""
+"""Streams: comments while silent, errors after the first byte, failover."""
 
 import json
 
@@ -59,7 +59,7 @@ def test_an_error_after_the_first_byte(
     [event] = books.wait_for_events(account, 1)
     assert event["outcome"] == "upstream_error"
     record = llama.request(fault[:5])
-    # Tokens that show nothing are not reported one by one.
+    # Tokens without visible text are not reported one by one.
     assert 2 <= event["completion_tokens"] == record["completion_tokens"] <= 5
     assert event["charged_tokens"] == record["prompt_tokens"] + record["completion_tokens"]
 

@@ -1,4 +1,4 @@
-"""Every time limit ends in a clear error, a freed slot and an exact charge."""
+"""Each time limit ends in a clear error, a freed slot and an exact charge."""
 
 import json
 import socket
@@ -15,7 +15,7 @@ from tests.support.books import Account, BooksReader
 
 @dataclass(frozen=True)
 class Limit:
-    """One limit, what makes a request run into it, and what the client is told."""
+    """A limit's settings, the directives that exceed it, and the expected error message."""
 
     variables: dict[str, int]
     directives: str
@@ -63,7 +63,7 @@ def test_upstream_takes_too_long(
         error = streamed.error
         assert streamed.status == 504
     assert limit.message in error["message"]
-    # The one slot is free again.
+    # The only slot is free again.
     assert client.chat(messages=sim("tokens=3")).status == 200
 
     for tag, event in zip(("whole", "streamed"), books.wait_for_events(account, 3), strict=False):
@@ -76,7 +76,7 @@ def test_upstream_takes_too_long(
 
 @pytest.fixture
 def deaf_port() -> Iterator[int]:
-    """A port that takes no connection: its queue is full and nobody accepts."""
+    """A port that accepts no connection: its backlog is full."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)

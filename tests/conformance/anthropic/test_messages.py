@@ -65,7 +65,7 @@ def test_the_helper(sdk: anthropic.Anthropic) -> None:
     assert final.usage.output_tokens > 0
 
 
-# Nothing in a message makes the tiny model think or call at once.
+# The Messages API has no field that makes the tiny model think or call a tool at once.
 @only_simulator
 @pytest.mark.parametrize("streamed", [False, True])
 def test_thoughts(sdk: anthropic.Anthropic, streamed: bool) -> None:

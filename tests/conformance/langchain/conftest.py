@@ -1,4 +1,4 @@
-"""LangChain, without its tracing: that would speak to a service on the internet."""
+"""LangChain without its tracing, which would call a service on the internet."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -22,10 +22,10 @@ def untraced(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def make_model(backend: Backend, account: Account) -> Iterator[MakeModel]:
-    """Builds chat models on the gateway; options are `ChatOpenAI`'s.
+    """Factory of chat models on the gateway; options are `ChatOpenAI`'s.
 
-    LangChain would keep its connections until the process ends. A test that awaits has to bring
-    an `http_async_client` of its own, and to close it.
+    LangChain itself would keep its connections until the process ends. An async test must pass and
+    close an `http_async_client` of its own.
     """
     with openai.DefaultHttpxClient() as http:
 

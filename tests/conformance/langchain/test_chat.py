@@ -98,7 +98,7 @@ def test_a_streamed_tool_call(make_model: MakeModel) -> None:
     assert call["args"]["city"] in ("Paris", "Rome")
 
 
-# The first makes a response_format of the class, the second a function that must be called.
+# The first turns the class into a response_format, the second into a function with a forced call.
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")  # LangChain's own, in streams
 @pytest.mark.parametrize("method", ["json_schema", "function_calling"])
 @pytest.mark.parametrize("streamed", [False, True])

@@ -44,7 +44,7 @@ def test_with_await(make_model: MakeModel) -> None:
     assert answer == streamed
 
 
-# Older and newer forms in which LangChain keeps an answer, and sends it back.
+# LangChain's older and newer formats for storing an answer and sending it back.
 @pytest.mark.parametrize("output_version", ["v0", "responses/v1", "v1"])
 def test_a_conversation(make_model: MakeModel, output_version: str) -> None:
     model = make_model(**MODE, output_version=output_version)

@@ -1,4 +1,4 @@
-"""`OpenAI` on completions and `OpenAIEmbeddings`, as the documentation says to set them up."""
+"""`OpenAI` on completions and `OpenAIEmbeddings`, configured as documented."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ TEXT: str = HELLO[0]["content"]
 
 @pytest.fixture
 def given(backend: Backend, account: Account) -> Any:
-    """Where the gateway is, for any model of LangChain's."""
+    """Options that connect any LangChain model to the gateway."""
     with openai.DefaultHttpxClient() as http:
         yield {
             "model": "any",

@@ -125,7 +125,7 @@ def test_nothing_speaks_to_the_internet() -> None:
         socket.create_connection(("192.0.2.1", 80), timeout=0.1)
 
 
-# A real model does not obey the simulator's words.
+# A real model ignores the simulator's directives.
 if "SIMULATOR_URL" in os.environ:
 
     def test_an_error_in_mid_stream(make_model: MakeModel) -> None:

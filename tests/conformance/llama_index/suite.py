@@ -28,7 +28,7 @@ def pytest_configure() -> None:
 
 @pytest.fixture
 def make_model() -> MakeModel:
-    """Builds models on the gateway; `fields` go into the request's body as they are."""
+    """Factory of models on the gateway; `fields` go unchanged into the request's body."""
 
     def make(
         key: str = os.environ["API_KEY"], fields: dict[str, Any] | None = None, **options: Any

@@ -1,4 +1,4 @@
-"""LlamaIndex, which wants an older `openai` than everybody else and so runs by itself."""
+"""LlamaIndex, in its own environment because it needs an older `openai`."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-// Vercel's AI SDK, through its OpenAI provider and through the one for whatever is compatible.
+// Vercel's AI SDK, through its OpenAI provider and its OpenAI-compatible provider.
 
 import assert from 'node:assert/strict';
 import test from 'node:test';
@@ -48,7 +48,7 @@ const providers = {
         includeUsage: true,
         supportsStructuredOutputs: true,
       }).chatModel('any'),
-    // What this provider does not know it passes on under the name it is given.
+    // This provider passes unknown options on under their given names.
     options: (logit_bias, { parallelToolCalls, ...more } = {}) => ({
       promptly: { logit_bias, parallel_tool_calls: parallelToolCalls, ...more },
     }),
@@ -129,7 +129,7 @@ for (const [name, { model, options }] of Object.entries(providers)) {
       tools: {
         get_weather: tool({
           inputSchema: cityOf,
-          // The last message is now the result, so that it says how to go on.
+          // The result becomes the last message, so it carries the next directives.
           execute: ({ city }) => saying('tool=0 tokens=9', `sunny in ${city}`),
         }),
       },
@@ -177,7 +177,7 @@ for (const [name, { model, options }] of Object.entries(providers)) {
   });
 }
 
-// The retries are those of the SDK's core, whatever the provider.
+// The SDK's core retries, independently of the provider.
 simulated('a failure is tried again', async () => {
   await setFaults({ status: 500, times: 1 });
   const { text } = await generateText({ model: providers.openai.model(), prompt: hello });

@@ -1,4 +1,4 @@
-// Vercel's AI SDK through its OpenAI provider, which speaks Responses unless told otherwise.
+// Vercel's AI SDK through its OpenAI provider, which uses the Responses API by default.
 
 import assert from 'node:assert/strict';
 import test from 'node:test';
@@ -58,7 +58,7 @@ test('responses: an empty balance', async () => {
   });
 });
 
-// This provider shows summaries of thoughts, of which there are none, and not the thoughts.
+// This provider shows only summaries of reasoning, which we do not send, not the reasoning itself.
 simulated('responses: thoughts stay out of the text', async () => {
   const { text, usage } = await generateText({ ...asked, prompt: saying('tokens=20 think=5') });
   assert.ok(text);

@@ -1,4 +1,4 @@
-// What both clients ask for; tests/conformance/asking.py says why it is asked like this.
+// Requests shared by both clients; tests/conformance/asking.py explains them.
 
 import assert from 'node:assert/strict';
 import net from 'node:net';
@@ -12,7 +12,7 @@ export const poorKey = process.env.POOR_API_KEY;
 
 const simulator = process.env.SIMULATOR_URL;
 
-// Nothing here speaks to the internet, telemetry least of all.
+// Block connections to the internet, above all telemetry.
 const connect = net.Socket.prototype.connect;
 net.Socket.prototype.connect = function (...options) {
   const [target] = options.flat();
@@ -21,7 +21,7 @@ net.Socket.prototype.connect = function (...options) {
   return connect.apply(this, options);
 };
 
-// Tests that steer the simulator; a real model does not obey.
+// Tests that steer the simulator; a real model ignores directives.
 export const simulated = (name, run) => simulator && test(name, run);
 
 export const setFaults = async (faults) => {
@@ -36,11 +36,11 @@ export const saying = (directives, text = 'hello') => `${text} [[sim ${directive
 export const hello = saying('tokens=12', 'hello world');
 export const shortTokens = 10;
 export const thinking = { chat_template_kwargs: { enable_thinking: true } };
-// Tokens of the tiny model by their ids: 263 begins a call, 4 ends an answer.
+// Token ids of the tiny model: 263 starts a tool call, 4 ends an answer.
 export const noEnd = { 4: -100 };
 export const oneCall = { 263: 25, 4: 30 };
 export const callTokens = 300;
-// With it the tiny model says a few words and ends by itself.
+// With this seed the tiny model answers a few words and ends by itself.
 export const seed = 2;
 
 export const cities = ['Paris', 'Rome'];

@@ -133,7 +133,7 @@ simulated('tools that are run by the SDK', async () => {
           name: 'get_weather',
           parameters: { type: 'object', properties: { city: { type: 'string' } } },
           parse: JSON.parse,
-          // The last message is now the result, so that it says how to go on.
+          // The result becomes the last message, so it carries the next directives.
           function: ({ city }) => saying('tool=0 tokens=9', `sunny in ${city}`),
         },
       },

@@ -9,7 +9,7 @@ import { zodTextFormat } from 'openai/helpers/zod';
 import { apiKey, baseURL, hello, saying, seed, simulated, weather } from './asking.mjs';
 
 const client = new OpenAI({ baseURL, apiKey });
-// It ends by itself, and says something.
+// With this seed the answer is not empty and ends by itself.
 const asked = { model: 'any', input: hello, seed };
 
 const collect = async (stream) => {

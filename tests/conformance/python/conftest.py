@@ -17,5 +17,5 @@ def sdk(backend: Backend, account: Account) -> Iterator[openai.OpenAI]:
 
 @pytest.fixture
 def async_sdk(backend: Backend, account: Account) -> openai.AsyncOpenAI:
-    """To be closed in the loop that uses it: `async with`."""
+    """An async client, which its user must close in the same event loop: `async with`."""
     return openai.AsyncOpenAI(base_url=backend.base_url, api_key=account.key)

@@ -1,4 +1,4 @@
-"""Chat completions in one piece."""
+"""Chat completions without streaming."""
 
 import asyncio
 from typing import Any

@@ -1,4 +1,4 @@
-"""Completions of plain text."""
+"""Text completions."""
 
 from typing import Any
 
@@ -45,7 +45,7 @@ def test_a_stream(sdk: openai.OpenAI, prompt: Any, include_usage: bool) -> None:
     reasons = [choice.finish_reason for choice in choices if choice.finish_reason]
     assert reasons == ["length"] * count
     for choice in choices:
-        # OpenAI's own chunks have null until the last one; only the SDK's type does not say so.
+        # OpenAI's own chunks have null before the last one too, but the SDK's type forbids it.
         choice.finish_reason = choice.finish_reason or "stop"
     for chunk in chunks:
         strictly(chunk)

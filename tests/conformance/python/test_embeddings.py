@@ -10,7 +10,7 @@ from tests.conformance.strict import strictly
 TEXTS = ["hello world", "a small boat", "hello world"]
 
 
-# Unless it is told, the SDK asks for base64 and decodes it.
+# By default the SDK requests base64 and decodes it.
 @pytest.mark.parametrize("form", [{}, {"encoding_format": "float"}], ids=["base64", "float"])
 def test_vectors(sdk: openai.OpenAI, form: Any) -> None:
     raw = sdk.embeddings.with_raw_response.create(model="any", input=TEXTS, **form)

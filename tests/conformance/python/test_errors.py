@@ -1,4 +1,4 @@
-"""Errors become the SDK's own classes; what may help is tried again, what does not is not."""
+"""Errors become the SDK's classes, and the SDK retries only where a retry may help."""
 
 import asyncio
 import time
@@ -31,13 +31,13 @@ BAD: list[Any] = [
 
 @pytest.fixture
 def answered() -> list[int]:
-    """The statuses of all answers, those that were not the last included."""
+    """The statuses of all responses, including those before a retry."""
     return []
 
 
 @pytest.fixture
 def make_client(backend: Backend, answered: list[int]) -> Iterator[MakeClient]:
-    """Makes clients that note each answer's status; `url` and `key` as they are given."""
+    """Factory of clients that record each response's status in `answered`."""
     with ExitStack() as stack:
 
         def make(key: str, url: str = backend.base_url, **options: Any) -> openai.OpenAI:
@@ -52,12 +52,12 @@ def make_client(backend: Backend, answered: list[int]) -> Iterator[MakeClient]:
 
 @pytest.fixture
 def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """How long the SDK wanted to wait before each further try; it waits a second at most."""
+    """Delays in seconds that the SDK chose before retries; the actual sleep is capped at 1.1 s."""
     asked: list[float] = []
     sleep = time.sleep
 
     def nap(seconds: float) -> None:
-        if seconds > 0.1:  # shorter ones are not the SDK's
+        if seconds > 0.1:  # shorter sleeps are not the SDK's
             asked.append(seconds)
         sleep(min(seconds, 1.1))
 
@@ -134,7 +134,7 @@ def test_too_many_at_a_time(
             hurried.chat.completions.create(model="any", messages=HELLO)
     assert refusal.value.code == "rate_limit_exceeded"
     assert refusal.value.response.headers["retry-after"] == "2"
-    # By the time the SDK tries again the others have ended.
+    # The other streams have ended by the time of the SDK's retry.
     answer = sdk.chat.completions.create(model="any", messages=HELLO)
     assert answer.choices[0].message.content
     assert answered[:5] == [200] * 4 + [429]
@@ -238,7 +238,7 @@ def test_a_client_that_is_out_of_patience(
     sdk = make_client(account.key, timeout=0.5, max_retries=0)
     with pytest.raises(openai.APITimeoutError):
         sdk.chat.completions.create(model="any", messages=saying("tokens=5000 delay_ms=5 tag=late"))
-    # It has left, so upstream has stopped; what it had said is charged.
+    # The client disconnected: upstream stops, and its output so far is charged.
     assert simulator.wait_for_end("late")["outcome"] == "client_closed"
     [event] = backend.books.wait_for_events(account, 1)
     assert event["outcome"] == "client_disconnected"

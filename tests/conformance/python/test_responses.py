@@ -1,4 +1,4 @@
-"""Responses: whole, streamed, through the SDK's helpers, into classes."""
+"""Responses: without streaming, streamed, through the SDK's helpers, parsed into classes."""
 
 import asyncio
 from typing import Any
@@ -12,9 +12,9 @@ from tests.conformance.asking import HELLO, SEED, Weather, only_simulator, sayin
 from tests.conformance.strict import strictly
 
 TEXT: str = HELLO[0]["content"]
-# It ends by itself, and says something.
+# With this seed the answer is not empty and ends by itself.
 ASKED: Any = {"model": "any", "input": TEXT, "extra_body": {"seed": SEED}}
-# What the SDK's types of deltas leave out, and its own service sends.
+# Fields missing from the SDK's delta types, although OpenAI's service sends them.
 BYTES = {"logprobs.bytes", "logprobs.top_logprobs.bytes"}
 
 

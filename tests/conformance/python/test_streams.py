@@ -1,6 +1,6 @@
 """Streamed chat completions, event by event and through the SDK's helpers.
 
-The helpers raise when an answer was cut at its limit, so those that they read have none.
+The helpers raise if a limit cut the answer, so requests through them have no limit.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Structured outputs: answers that are JSON, and classes made of them."""
+"""Structured outputs: JSON answers, and answers parsed into classes."""
 
 import asyncio
 import json
@@ -48,7 +48,7 @@ def test_cut_before_its_end(sdk: openai.OpenAI) -> None:
     assert problem.value.completion.choices[0].finish_reason == "length"
 
 
-# Without a schema the random model would write JSON without end.
+# Without a schema the random model would generate endless JSON.
 @only_simulator
 def test_any_object(sdk: openai.OpenAI) -> None:
     answer = sdk.chat.completions.create(**ASKED, response_format={"type": "json_object"})

@@ -1,4 +1,4 @@
-"""Tool calls: asked for, streamed, parsed, answered."""
+"""Tool calls: requested, streamed, parsed, answered."""
 
 import json
 from typing import Any, Literal
@@ -50,7 +50,7 @@ def test_a_call(sdk: openai.OpenAI, choice: Any) -> None:
     assert json.loads(call.function.arguments)["city"] in ("Paris", "Rome")
 
 
-# The forms in which people send a message back, with all that the SDK has added to it.
+# The usual forms of sending a message back, including the fields that the SDK added.
 @pytest.mark.parametrize(
     "again", [lambda message: message, BaseModel.model_dump], ids=["object", "all fields"]
 )

@@ -1,4 +1,4 @@
-"""What is small enough for llama-server's grammars, and what is not."""
+"""The size limit of schemas, which protects llama-server's grammars."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ def with_properties(count: int) -> dict[str, Any]:
     [
         {},
         [{}] * MAX_TOOLS,
-        # As many tools as a busy coding agent has.
+        # The number of tools of a busy coding agent.
         [with_properties(12)] * 300,
         with_properties(500),
         {"enum": [str(number) for number in range(1000)]},

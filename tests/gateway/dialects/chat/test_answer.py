@@ -1,4 +1,4 @@
-"""Streams put together into one object."""
+"""Chat streams assembled into one object."""
 
 import itertools
 from typing import Any

@@ -1,4 +1,4 @@
-"""What becomes of a chat completion's body: refused, forwarded, or left out and named."""
+"""Translation of chat completion bodies: fields refused, forwarded, or ignored and named."""
 
 import json
 from typing import Any
@@ -22,7 +22,7 @@ TOOL = {
     },
 }
 
-# A good value for every field that upstream gets as it is.
+# A valid value for every field that goes to upstream unchanged.
 FORWARDED: dict[str, Any] = {
     "temperature": 0.7,
     "top_p": 0.9,
@@ -190,7 +190,7 @@ def test_the_clients_own_streaming_fields_do_not_reach_upstream() -> None:
     assert not chat.include_usage
     assert chat.ignored == ("timings_per_token", "return_progress")
     assert upstream(chat) == upstream(parse_chat(body()))
-    # Not a key of it stands twice.
+    # No key appears twice.
     assert chat.upstream_body(5).count(b'"stream"') == 1
 
 
@@ -246,7 +246,7 @@ def test_unknown_fields_inside_messages_are_left_out() -> None:
 )
 def test_the_bound_is_no_less_than_the_prompt(messages: list[Any]) -> None:
     chat = parse_chat(json.dumps({"messages": messages, "tools": [TOOL]}).encode())
-    # As many tokens as bytes would be the worst of all tokenizers.
+    # The worst possible tokenizer makes one token per byte.
     assert chat.prompt_bound >= len(
         prompt.template({"messages": messages, "tools": [TOOL]}).encode()
     )

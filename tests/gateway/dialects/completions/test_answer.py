@@ -1,4 +1,4 @@
-"""Upstream's streams of several prompts, put together into one answer."""
+"""Upstream's streams for several prompts, combined into one answer."""
 
 import json
 from typing import Any
@@ -13,7 +13,7 @@ NAME = "cmpl-1"
 
 
 def chunk(text: str = "", reason: str | None = None, **fields: Any) -> dict[str, Any]:
-    """A chunk as upstream sends it."""
+    """Return a chunk as upstream sends it."""
     choice = {"text": text, "index": 0, "logprobs": fields.pop("logprobs", None)}
     return {
         "choices": [{**choice, "finish_reason": reason}],

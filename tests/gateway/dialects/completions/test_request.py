@@ -1,4 +1,4 @@
-"""What becomes of a text completion's body: refused, forwarded, or left out and named."""
+"""Translation of text completion bodies: fields refused, forwarded, or ignored and named."""
 
 import json
 import typing
@@ -37,7 +37,7 @@ def upstream(asked: TextRequest, number: int = 0, max_tokens: int | None = None)
 
 
 def _wrong(kind: Any) -> Any:
-    """A value that no branch of a declared type takes."""
+    """Return a value that no branch of a declared type accepts."""
     told = str(kind)
     return 5 if "int" not in told and "float" not in told else {"not": "a number"}
 
@@ -155,7 +155,7 @@ def test_what_could_defeat_metering_is_left_out_and_named(name: str) -> None:
 @pytest.mark.parametrize("prompt", ["a", "🌍" * 5000, '"\\\n' * 1000, "\u0000"])
 def test_the_bound_is_no_less_than_the_prompt(prompt: str) -> None:
     [made] = parse_completion(body(prompt=prompt)).prompts
-    # As many tokens as bytes would be the worst of all tokenizers, and two mark its ends.
+    # The worst possible tokenizer makes one token per byte, plus one at each end.
     assert made.prompt_bound >= len(prompt.encode()) + 2
 
 

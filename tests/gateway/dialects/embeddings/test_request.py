@@ -1,4 +1,4 @@
-"""What becomes of an embeddings request's body."""
+"""Translation of embeddings bodies."""
 
 import json
 from typing import Any
@@ -72,7 +72,7 @@ def test_counting_adds_the_special_tokens_of_every_input() -> None:
 
     def call(path: str, data: bytes) -> Any:
         content = json.loads(data)["content"]
-        # Three tokens for three words, and one that marks the beginning.
+        # Three tokens for the text, and one that marks the beginning.
         return {"tokens": [0] * (4 if content else 1)}
 
     assert asked.count(call) == 3 * 2

@@ -1,4 +1,4 @@
-"""Reading Anthropic's events, and putting them together as its SDKs do."""
+"""Parse Anthropic's stream events and accumulate them like its SDKs."""
 
 import json
 from typing import Any
@@ -7,7 +7,7 @@ Json = dict[str, Any]
 
 
 def events(data: bytes) -> list[Json]:
-    """The events of a whole stream, comments left out; each is named as its type."""
+    """Return a complete stream's events without comments; each must be named after its type."""
     assert data == b"" or data.endswith(b"\n\n")
     found = []
     for part in data.decode().split("\n\n"):
@@ -21,7 +21,7 @@ def events(data: bytes) -> list[Json]:
 
 
 def message(found: list[Json]) -> Json:
-    """The message that good events add up to; checks their order."""
+    """Accumulate the events of a successful stream into a message, checking their order."""
     start, *middle, delta, stop = found
     assert start["type"] == "message_start"
     assert start["message"]["stop_reason"] is None

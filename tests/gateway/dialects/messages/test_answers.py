@@ -1,4 +1,4 @@
-"""Both forms of an answer, from recordings of a real server and from streams made up."""
+"""Both forms of an answer, from a real server's recordings and from synthetic streams."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_
 
 
 def streamed(*data: bytes, begun: str = "") -> bytes:
-    """The events of upstream's blocks."""
+    """Return the events translated from upstream's blocks."""
     stream = MessageStream(begun)
     reader = ChunkReader(include_usage=True, sink=stream.sink)
     return b"".join(reader.read(block) for block in data) + stream.end()
@@ -37,13 +37,13 @@ def whole(data: bytes, begun: str = "") -> Json:
 
 
 def text_of(name: str, field: str) -> str:
-    """All deltas of one kind in a recording."""
+    """Join all deltas of one kind in a recording."""
     found = [chunk for chunk in chunks(recording(name)) if chunk != "[DONE]" and chunk["choices"]]
     return "".join(chunk["choices"][0]["delta"].get(field) or "" for chunk in found)
 
 
 def made_up(*choices: Json, usage: Json | None = None) -> bytes:
-    """A stream of these choices; the count goes up by one with each."""
+    """Build a stream of these choices; each raises the completion count by one."""
     found: list[Json] = [
         {
             "id": "chatcmpl-1",
@@ -104,7 +104,7 @@ def test_the_events_add_up_to_the_whole_answer(name: str) -> None:
     assert message(found) == whole(recording(name))
     start = found[0]["message"]["usage"]
     final = found[-2]["usage"]
-    # The prompt is known from the first event on.
+    # The prompt's size is known from the first event on.
     assert {**start, "output_tokens": 0} == {**final, "output_tokens": 0}
     assert start["output_tokens"] <= final["output_tokens"]
 
@@ -163,7 +163,7 @@ def test_an_answer_without_a_word() -> None:
         (["Well", " then", " I know"], " I know"),
         (["We", "ll then I", " know"], " I know"),
         (["Well then"], ""),
-        # A server that does not repeat it.
+        # A server that does not repeat the client's text.
         ([" I", " know"], " I know"),
         (["Well", " I know"], "Well I know"),
     ],
@@ -186,7 +186,7 @@ def test_arguments_that_are_no_object_make_an_empty_input(arguments: str) -> Non
     [block] = whole(data)["content"]
     assert block == {"type": "tool_use", "id": "x", "name": "f", "input": {}}
     assert whole(data)["stop_reason"] == "max_tokens"
-    # Streamed, the client gets what there was.
+    # Streamed, the client gets the arguments as generated.
     deltas = [e["delta"] for e in events(streamed(data)) if e["type"] == "content_block_delta"]
     assert "".join(delta["partial_json"] for delta in deltas) == arguments
 

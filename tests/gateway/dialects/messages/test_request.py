@@ -1,4 +1,4 @@
-"""What becomes of a message's body: refused, written as a chat's, or left out and named."""
+"""Translation of Messages bodies: fields refused, mapped to chat's, or ignored and named."""
 
 import json
 import typing
@@ -51,7 +51,7 @@ def parsed(**fields: Any) -> ChatRequest:
 
 
 def upstream(chat: ChatRequest) -> Json:
-    """What upstream is asked to count: the fields without limits and streaming."""
+    """Return the body for counting: upstream's fields without limits and streaming."""
     sent: Json = json.loads(chat.counting_body())
     return sent
 
@@ -244,9 +244,9 @@ def test_an_answer_that_the_client_has_begun() -> None:
     assert begun == "Well"
     sent = upstream(chat)
     assert sent["messages"] == [*HELLO, {"role": "assistant", "content": "Well"}]
-    # Neither here nor at Anthropic is it thought about.
+    # A prefilled answer is continued without thinking, as at Anthropic.
     assert sent["chat_template_kwargs"] == {"enable_thinking": False}
-    # A system turn without a word does not end it.
+    # An empty system turn does not end the prefilled answer.
     silent = turns(("assistant", "We"), ("system", ""), ("assistant", "ll"), ("system", []))
     assert parse_messages(body(messages=[*HELLO, *silent]))[1] == "Well"
     sent = upstream(parsed(messages=messages, thinking={"type": "adaptive"}))
@@ -293,7 +293,7 @@ def test_what_has_no_effect_is_named() -> None:
 
 
 def block(**fields: Any) -> bytes:
-    """A body whose second block of the first message is this."""
+    """Return a body with this as the second block of the first message."""
     return body(messages=turns(("user", [TEXT, fields])))
 
 

@@ -1,4 +1,4 @@
-"""Responses and their events held against the SDK's types, with nothing unknown in them."""
+"""Validation of responses and their events against the SDK's types, without unknown fields."""
 
 import json
 import typing
@@ -19,19 +19,19 @@ _UNION = typing.get_args(typing.get_args(ResponseStreamEvent)[0])
 EVENTS: dict[str, type[pydantic.BaseModel]] = {
     typing.get_args(kind.model_fields["type"].annotation)[0]: kind for kind in _UNION
 }
-# The SDK's type of a delta's logprobs leaves out the bytes, which OpenAI and we send.
+# The SDK's type of a delta's logprobs lacks the bytes, which OpenAI and we send.
 _EXTRA = {"bytes"}
 
 
 def check_response(response: Json) -> Response:
-    """The response as the SDK's object; fails for a wrong type or an unknown field."""
+    """Return the response as the SDK's object; fail on a wrong type or an unknown field."""
     made = Response.model_validate(response, strict=True)
     _nothing_unknown(made)
     return made
 
 
 def check_event(event: Json) -> pydantic.BaseModel:
-    """The event as the SDK's object; fails for a wrong type or an unknown field."""
+    """Return the event as the SDK's object; fail on a wrong type or an unknown field."""
     made = EVENTS[event["type"]].model_validate(event, strict=True)
     _nothing_unknown(made)
     return made
@@ -50,7 +50,7 @@ def _nothing_unknown(value: Any, loose: bool = False) -> None:
 
 
 def parse(data: bytes) -> list[Json]:
-    """The events of a stream, comments left out; each must be named by its type."""
+    """Return a stream's events without comments; each must be named after its type."""
     text = data.decode()
     assert not text or text.endswith("\n\n")
     found = []
@@ -64,7 +64,7 @@ def parse(data: bytes) -> list[Json]:
 
 
 def check_sequence(events: list[Json]) -> Json:
-    """Check every event and their order; return the response of the last one.
+    """Check all events and their order; return the response of the last one.
 
     The order of https://platform.openai.com/docs/api-reference/responses-streaming.
     """
@@ -89,7 +89,7 @@ def check_sequence(events: list[Json]) -> Json:
 
 
 def _items(events: list[Json]) -> list[Json]:
-    """The items that these events add up to; each must be whole before the next begins."""
+    """Accumulate the events into items; each must be complete before the next starts."""
     found: list[Json] = []
     rest = deque(events)
     while rest:
@@ -128,7 +128,7 @@ def _item(rest: deque[Json], index: int) -> Json:
 
 
 def text_of(response: Json) -> str:
-    """All that was answered."""
+    """Join the text of all messages."""
     return "".join(
         part["text"]
         for item in response["output"]
@@ -138,7 +138,7 @@ def text_of(response: Json) -> str:
 
 
 def thoughts_of(response: Json) -> str:
-    """All that was thought."""
+    """Join the text of all reasoning items."""
     return "".join(
         part["text"]
         for item in response["output"]

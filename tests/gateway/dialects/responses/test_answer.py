@@ -1,4 +1,4 @@
-"""Responses built from recordings of a real server and from streams of our own, in both forms."""
+"""Responses in both forms, from a real server's recordings and from synthetic streams."""
 
 import itertools
 import json
@@ -45,7 +45,7 @@ def echo(**fields: Any) -> Echo:
 def streamed(
     *blocks: bytes, limit: int | None = None, problem: PromptlyError | None = None, **fields: Any
 ) -> bytes:
-    """All that a client gets of upstream's blocks."""
+    """Return the bytes that a client gets for upstream's blocks."""
     answer = ResponsesStream(REQUEST_ID, "loaded", echo(**fields))
     reader = ChunkReader(include_usage=True, sink=answer.sink)
     reader.limit = limit
@@ -59,7 +59,7 @@ def streamed(
 
 
 def whole(data: bytes, **fields: Any) -> Json:
-    """The response object, as its JSON says it."""
+    """Return the response object, decoded from its JSON."""
     answer = ResponsesAnswer(REQUEST_ID, "loaded", echo(**fields))
     reader = ChunkReader(include_usage=True, sink=answer.add)
     assert reader.read(data) == b""
@@ -69,7 +69,7 @@ def whole(data: bytes, **fields: Any) -> Json:
 
 
 def last(data: bytes) -> Json:
-    """The last response of a stream, all of which is checked."""
+    """Check a whole stream and return its last response."""
     return check_sequence(parse(data))
 
 
@@ -117,7 +117,7 @@ def test_recorded_streams(name: str) -> None:
     assert usage["input_tokens"] == prompt
     assert usage["output_tokens"] == completion
     assert usage["total_tokens"] == prompt + completion
-    # All of them were cut by a limit of their own.
+    # Each recording was cut by a token limit.
     assert response["status"] == "incomplete"
     assert response["incomplete_details"] == {"reason": "max_output_tokens"}
     assert [item["status"] for item in response["output"]][-1] == "incomplete"
@@ -207,7 +207,7 @@ def test_the_thoughts_end_before_the_message_begins() -> None:
         "input_tokens": 5,
         "input_tokens_details": {"cached_tokens": 2, "cache_write_tokens": 0},
         "output_tokens": 5,
-        # The count at the last of the thoughts; what closed them shows nothing.
+        # The count at the last reasoning chunk; the tokens that close the reasoning show no text.
         "output_tokens_details": {"reasoning_tokens": 2},
         "total_tokens": 10,
     }
@@ -286,7 +286,7 @@ def test_counts_alone_leave_the_events_as_they_are() -> None:
     assert reader.read(say("c", 3) + think("d", 4) + chunk({}, "stop", predicted=5)) == b""
     response = last(out + answer.failed(UpstreamTimeout()))
     assert text_of(response) == "ab"
-    # What was generated and not sent is charged, and counted here too.
+    # Tokens generated but not sent are charged, so the usage includes them.
     assert response["usage"]["output_tokens"] == reader.completion_tokens == 5
 
 

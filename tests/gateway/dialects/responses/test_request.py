@@ -1,4 +1,4 @@
-"""What becomes of a Responses body, field by field: mapped, left out and named, or refused."""
+"""Translation of Responses bodies: fields mapped, ignored and named, or refused."""
 
 import json
 import typing
@@ -29,7 +29,7 @@ def parse(**fields: Any) -> ChatRequest:
 
 
 def upstream(**fields: Any) -> Json:
-    """What upstream is asked, without what every request has."""
+    """Return the body for counting: upstream's fields without those of every request."""
     sent: Json = json.loads(parse(**fields).counting_body())
     return sent
 
