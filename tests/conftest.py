@@ -1,7 +1,7 @@
-"""Fixtures for all tests: real PostgreSQL and Redis, and no other network.
+"""Fixtures for all tests: real PostgreSQL and Redis, and no other network access.
 
-app_context, session   the worker's database inside one transaction that is rolled back
-fresh_database         a database of its own, for commits, threads and processes
+app_context, session       the xdist worker's database, inside a transaction that is rolled back
+fresh_database             a database for this test only, for commits, threads and processes
 app_factory, app, client   applications on the fresh database
 """
 
@@ -37,11 +37,12 @@ AppFactory = Callable[..., Flask]
 
 _servers: Servers | None = None
 
-# How long one example takes says nothing on a machine with other work; a whole test has its limit.
+# No deadline per example: timings mean nothing on a busy machine, and each test has its timeout.
 hypothesis.settings.register_profile("promptly", deadline=None)
 hypothesis.settings.load_profile("promptly")
 
-# What a developer's shell or .env names must not reach the tests, apart from the two servers.
+# Tests connect only to these hosts and those of DATABASE_URL and REDIS_URL, never to another server
+# that a developer's shell or .env names.
 _LOCAL_HOSTS = {"127.0.0.1", "::1", "localhost"}
 
 
@@ -54,7 +55,7 @@ def _refuse_other_hosts(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # Everything is on this machine, which a proxy for the outside world cannot reach.
+    # Every server runs on this machine, which an outbound HTTP proxy cannot reach.
     for name in ("http_proxy", "https_proxy", "all_proxy"):
         os.environ.pop(name, None)
         os.environ.pop(name.upper(), None)
@@ -66,14 +67,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests come first: a file stays in one worker, and must not be the last."""
+    """Run files with slow tests first: a file stays in one worker, and must not be started last."""
     slow = {item.path for item in items if item.get_closest_marker("slow") is not None}
     items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """With xdist the servers are started once, here in the controller."""
+    """Start the servers once, in the xdist controller, and pass their addresses to the workers."""
     servers = _start_servers()
     node.workerinput["server_url"] = servers.databases.server_url
     node.workerinput["template"] = servers.template
@@ -95,14 +96,14 @@ def _start_servers() -> Servers:
 
 @pytest.fixture(scope="session")
 def databases(request: pytest.FixtureRequest) -> Databases:
-    """The PostgreSQL server of this run."""
+    """The PostgreSQL server of this test run."""
     given = getattr(request.config, "workerinput", None)
     return Databases(given["server_url"]) if given else _start_servers().databases
 
 
 @pytest.fixture(scope="session")
 def template_database(request: pytest.FixtureRequest, databases: Databases) -> str:
-    """The name of the migrated database from which all others are copied."""
+    """Name of the migrated database from which all others are copied."""
     given = getattr(request.config, "workerinput", None)
     return str(given["template"]) if given else _start_servers().template
 
@@ -120,7 +121,7 @@ def redis_server(
 
 @pytest.fixture
 def redis_url(redis_server: WorkerRedis) -> str:
-    """An empty Redis."""
+    """URL of the worker's Redis, emptied."""
     with redis.Redis.from_url(redis_server.url) as client:
         client.flushdb()
     return redis_server.url
@@ -139,7 +140,7 @@ def worker_app(
 
 @pytest.fixture
 def app_context(worker_app: Flask) -> Iterator[Flask]:
-    """An application context whose database work, commits included, is rolled back."""
+    """An application context whose database changes, commits included, are rolled back."""
     with worker_app.app_context():
         engine = db.engines[None]
         connection = engine.connect()
@@ -173,14 +174,14 @@ def _fresh_database(databases: Databases, template_database: str) -> Iterator[Fr
 
 @pytest.fixture
 def fresh_database(databases: Databases, _fresh_database: FreshDatabase) -> Iterator[str]:
-    """The URL of a migrated, empty database of the test's own."""
+    """URL of a migrated, empty database that no other test uses."""
     yield databases.url(_fresh_database.take())
     _fresh_database.give_back()
 
 
 @pytest.fixture
 def settings(fresh_database: str, redis_url: str) -> SettingsFactory:
-    """Builds settings on the fresh database; fields are given by name."""
+    """Factory for settings on the fresh database; overrides are fields by name."""
 
     def build(**values: object) -> Settings:
         return make_settings(**{"database_url": fresh_database, "redis_url": redis_url, **values})
@@ -190,7 +191,7 @@ def settings(fresh_database: str, redis_url: str) -> SettingsFactory:
 
 @pytest.fixture
 def app_factory(settings: SettingsFactory) -> Iterator[AppFactory]:
-    """Builds applications on the fresh database."""
+    """Factory for applications on the fresh database."""
     made: list[Flask] = []
 
     def build(**values: object) -> Flask:
@@ -205,13 +206,12 @@ def app_factory(settings: SettingsFactory) -> Iterator[AppFactory]:
 
 @pytest.fixture
 def app(app_factory: AppFactory) -> Flask:
-    """One application on the fresh database."""
+    """An application on the fresh database."""
     return app_factory()
 
 
 @pytest.fixture
 def client(app: Flask) -> FlaskClient:
-    """A client of `app`."""
     return app.test_client()
 
 
@@ -224,7 +224,7 @@ def _mail_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MailCatch
 
 @pytest.fixture
 def mail_catcher(_mail_server: MailCatcher) -> MailCatcher:
-    """A mail server that holds no mail yet; `smtp_host` and `smtp_port` of settings name it."""
+    """An empty mail server; set `smtp_host` and `smtp_port` to its host and port."""
     _mail_server.clear()
     return _mail_server
 
@@ -237,7 +237,7 @@ def mail_app(app_factory: AppFactory, mail_catcher: MailCatcher) -> Flask:
 
 @pytest.fixture(scope="session")
 def stripe_server() -> Iterator[SimulatedStripe]:
-    """The simulated Stripe of this run; whoever uses it resets it and sets its endpoint."""
+    """The simulated Stripe of this test run; users reset it and set its webhook endpoint."""
     server = SimulatedStripe(retry_seconds=(0.05, 0.1)).start()
     yield server
     server.stop()
@@ -245,7 +245,7 @@ def stripe_server() -> Iterator[SimulatedStripe]:
 
 @pytest.fixture(scope="session")
 def btcpay_server() -> Iterator[SimulatedBTCPay]:
-    """The simulated BTCPay Server of this run, likewise."""
+    """The simulated BTCPay Server of this test run; users reset it and set its webhook."""
     server = SimulatedBTCPay(retry_seconds=(0.05, 0.1)).start()
     yield server
     server.stop()
@@ -253,19 +253,19 @@ def btcpay_server() -> Iterator[SimulatedBTCPay]:
 
 @pytest.fixture
 def project() -> Path:
-    """The project's folder."""
+    """The repository root."""
     return Path(__file__).parent.parent
 
 
 def dispose(app: Flask) -> None:
-    """Close what an application has opened."""
+    """Close an application's connections and reset the process-wide state bound to it."""
     with app.app_context():
         for engine in db.engines.values():
             engine.dispose()
     app.extensions["hot_path_database"].dispose()
     app.extensions["hot_path_redis"].client.close()
-    # All applications of a process share one limiter; the next one's Redis is there.
+    # All applications of a process share one limiter; the next application's Redis is reachable.
     limiter._storage_dead = False
-    # The next application may name another broker; what Celery keeps is bound to this one.
+    # The next application may use another broker; Celery's cached connections belong to this one.
     kombu.pools.reset()
     celery._after_fork()

@@ -1,8 +1,8 @@
-"""`make test` and `make check`: the suite in parallel, then what needs the machine to itself.
+"""`make test` and `make check`: run the suite in parallel, then the tests that must run alone.
 
-Tests of a file share servers, so a file stays in one worker; slow files are begun first
-(conftest.py), so that none is waited for at the end. What measures, or kills under load, runs
-alone and last. Further arguments are pytest's.
+Tests of a file share servers, so a file stays in one worker. Slow files are started first
+(conftest.py), so that none delays the end. Tests that measure, or kill under load, run alone and
+last. Further arguments are passed to pytest.
 """
 
 import os
@@ -10,11 +10,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-# Whether tests that generate their cases are to make all of them, not a sample.
+# Whether tests that generate their cases run all of them instead of a sample.
 EXHAUSTIVE = "PROMPTLY_EXHAUSTIVE_TESTS" in os.environ
 
 NEED_TOOLS = ("real_llama", "browser", "nginx", "node", "llama_index", "network")
-# Tests wait for processes and clocks as often as they work; each worker has servers of its own.
+# More workers than cores: tests wait as much as they compute, and each worker has its own servers.
 WORKERS = min(8, max(2, (os.cpu_count() or 2) * 3 // 2))
 # pytest's exit codes.
 INTERRUPTED = 2
@@ -32,12 +32,15 @@ TESTS = Path(__file__).parent
 
 
 def files_with(mark: str) -> list[str]:
-    """The test files in which a mark occurs: to collect all others takes half a minute."""
+    """Return the test files that contain a mark; collecting all the others takes half a minute."""
     return [str(path) for path in TESTS.rglob("test_*.py") if f"mark.{mark}" in path.read_text()]
 
 
 def main(arguments: list[str]) -> int:
-    """Run the phases, all of them even if one fails; returns the first failure's exit code."""
+    """Run all phases, even if one fails, and return the first failure's exit code.
+
+    An interrupt ends the run at once.
+    """
     options = {"--all", "--exhaustive"} & set(arguments)
     given = [argument for argument in arguments if argument not in options]
     everything = "--exhaustive" in options

@@ -1,4 +1,4 @@
-"""`scripts/environment.sh` finds a Python or says, in one line, what to do."""
+"""`scripts/environment.sh` finds a Python, or says in one line what to do."""
 
 import os
 import shutil
@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 SCRIPT = "scripts/environment.sh"
-# Called by the script itself.
+# Programs that the script itself calls.
 TOOLS = ("sh", "dirname", "basename", "cat", "cksum", "cmp", "rm", "printf")
 
 
 class Machine:
-    """A copy of the script in a project, and a PATH with nothing but what a test puts there."""
+    """A project with a copy of the script, and a PATH with only TOOLS and what a test installs."""
 
     def __init__(self, project: Path, folder: Path) -> None:
         self.folder = folder
@@ -29,13 +29,13 @@ class Machine:
         (folder / "wanted.txt").write_text("")
 
     def install(self, name: str, script: str) -> None:
-        """Put a program onto the PATH."""
+        """Install a shell script as a program on the PATH."""
         program = self.programs / name
         program.write_text(f"#!/bin/sh\n{script}\n")
         program.chmod(0o755)
 
     def install_python(self, name: str, version: str) -> None:
-        """One that only says which version it is, and that it has no module venv."""
+        """Install a fake Python that only reports its version, and that it lacks ensurepip."""
         minor = tuple(map(int, version.split(".")[:2]))
         self.install(
             name,
@@ -47,7 +47,7 @@ class Machine:
         )
 
     def run(self, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Make an environment with nothing in it."""
+        """Run the script: it makes `.venv` from the empty wanted.txt."""
         return subprocess.run(
             [self.folder / SCRIPT, ".venv", "wanted.txt"],
             env={"PATH": str(self.programs), **variables},

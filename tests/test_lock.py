@@ -1,4 +1,4 @@
-"""The lock is in step with pyproject.toml and has wheels for every supported machine."""
+"""uv.lock matches pyproject.toml and has wheels for every supported machine."""
 
 import tomllib
 from pathlib import Path
@@ -13,7 +13,7 @@ from sandbox import redis_program
 
 PROJECT = Path(__file__).parent.parent
 
-# Each exported file, and the dependency groups it holds besides what the product needs.
+# Each exported file, and the dependency groups it contains in addition to the product's own.
 REQUIREMENTS = {
     "requirements-production.txt": ("fast",),
     "requirements.txt": ("sandbox",),
@@ -23,7 +23,7 @@ REQUIREMENTS = {
 
 PYTHONS = ((3, 11), (3, 12), (3, 13), (3, 14))
 LINUX = {
-    # PostgreSQL's wheel asks for glibc 2.28 (Debian 10, Ubuntu 20.04, RHEL 8).
+    # PostgreSQL's wheel requires glibc 2.28 (Debian 10, Ubuntu 20.04, RHEL 8).
     machine: [
         *(f"manylinux_2_{minor}_{machine}" for minor in range(28, 4, -1)),
         *(f"manylinux{alias}_{machine}" for alias in ("2014", "2010", "1")),
@@ -79,7 +79,7 @@ def locked_requirements(entries: list[dict[str, str]]) -> dict[str, Any]:
 
 
 def members(groups: dict[str, Any], name: str) -> list[str]:
-    """The requirements of a group, those of included groups too."""
+    """Return the requirements of a group, including those of included groups."""
     found = []
     for entry in groups[name]:
         found += [entry] if isinstance(entry, str) else members(groups, entry["include-group"])
@@ -87,7 +87,7 @@ def members(groups: dict[str, Any], name: str) -> list[str]:
 
 
 def closure(lock: dict[str, Any], groups: tuple[str, ...]) -> set[tuple[str, str]]:
-    """Name and version of all that the product and these groups need, on any platform."""
+    """Return name and version of all packages the product and these groups need on any platform."""
     packages: dict[str, list[dict[str, Any]]] = {}
     for item in lock["package"]:
         packages.setdefault(item["name"], []).append(item)
@@ -99,7 +99,7 @@ def closure(lock: dict[str, Any], groups: tuple[str, ...]) -> set[tuple[str, str
     while wanted:
         entry = wanted.pop()
         for package in packages[entry["name"]]:
-            # An entry names a version only where the lock has several.
+            # An entry names a version only if the lock has several.
             if entry.get("version", package["version"]) != package["version"]:
                 continue
             if (package["name"], package["version"]) not in found:
@@ -111,7 +111,7 @@ def closure(lock: dict[str, Any], groups: tuple[str, ...]) -> set[tuple[str, str
 
 
 def supported_tags(python: tuple[int, int], platforms: list[str]) -> set[Tag]:
-    """The tags of wheels that such a machine takes."""
+    """Return the wheel tags that a machine with these platforms accepts."""
     interpreter = f"cp{python[0]}{python[1]}"
     return {
         *cpython_tags(python, platforms=platforms),

@@ -58,7 +58,7 @@ def test_startup_names_a_price_that_stripe_would_refuse() -> None:
     assert {text.split()[0] for text in problem.value.problems} == {"PACKS", "LOG_LEVEL"}
     with pytest.raises(SettingsError, match="SEK"):
         built(PACKS_CURRENCY="sek", STRIPE_SECRET_KEY="sk_test_1")
-    # Without cards there is no such minimum.
+    # Without card payments, no minimum price applies.
     assert built(PACKS="tiny:10:49").packs[0].amount_minor == 49
 
 

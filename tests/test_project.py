@@ -1,4 +1,4 @@
-"""The project around the code: what its files promise of one another."""
+"""Consistency of the files around the code: Compose, image, Makefile and documents."""
 
 import os
 import re
@@ -18,14 +18,14 @@ from promptly.settings import Settings
 
 PROJECT = Path(__file__).parent.parent
 
-# What tools and runs leave behind.
+# Folders that tools and runs leave behind.
 _NOT_OURS = re.compile(r"\.(?!ci$).*|__pycache__|results|node_modules")
 
 
 def project_files() -> Iterator[Path]:
     for folder, folders, names in os.walk(PROJECT):
         folders[:] = [name for name in folders if not _NOT_OURS.fullmatch(name)]
-        # In a second work tree of a clone `.git` is a file.
+        # In a linked git worktree, `.git` is a file.
         yield from (Path(folder) / name for name in names if name not in {".env", ".git"})
 
 
@@ -70,7 +70,7 @@ def test_the_image_leaves_the_sandbox_out() -> None:
 
 
 def test_make_knows_its_commands() -> None:
-    # Run by `make test`, it would take that one's options for its own.
+    # Under `make test`, MAKEFLAGS would pass that make's options on to this one.
     environment = {name: value for name, value in os.environ.items() if name != "MAKEFLAGS"}
     shown = subprocess.run(
         ["make", "--no-print-directory", "help"],

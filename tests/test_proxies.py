@@ -13,7 +13,7 @@ PEER = "10.0.0.9"
         (None, 0, PEER),
         ("1.1.1.1", 0, PEER),
         ("1.1.1.1", 1, "1.1.1.1"),
-        # The left part was written by the client.
+        # The client wrote the left part itself.
         ("6.6.6.6, 1.1.1.1", 1, "1.1.1.1"),
         ("6.6.6.6, 1.1.1.1, 2.2.2.2", 2, "1.1.1.1"),
         (" , 1.1.1.1 ,", 1, "1.1.1.1"),
@@ -39,7 +39,7 @@ def test_the_address_of_a_request(app_factory: AppFactory) -> None:
     direct, proxied = app_factory(), app_factory(trusted_proxy_hops=1)
     assert seen(direct, "1.1.1.1")[0] == PEER
     assert seen(proxied, "6.6.6.6, 1.1.1.1")[0] == "1.1.1.1"
-    # A proxy that told nothing counts itself.
+    # If the proxy forwards no address, its own counts.
     assert seen(proxied)[0] == PEER
 
 

@@ -1,4 +1,4 @@
-"""Settings from variables: complete, typed, and every problem named at once."""
+"""Settings from variables: complete, typed, and with all problems reported at once."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -118,5 +118,5 @@ def test_the_sources_by_their_strength(tmp_path: Path, monkeypatch: pytest.Monke
     settings = from_environment(tmp_path)
     assert (settings.trial_tokens, settings.trial_expiry_days) == (3, 2)
     assert settings.gateway_port == 1001
-    # Nothing in a value is taken for another variable.
+    # `$B` in a value is not expanded as a variable.
     assert settings.smtp_password.reveal() == "a$B#c"

@@ -1,6 +1,6 @@
-"""The plans of every page on a service of some size: none reads usage events from end to end.
+"""Query plans of every page on a realistic data set: none scans a usage_events partition in full.
 
-How long pages take says nothing on a busy machine; `python -m bench.pages` measures that.
+Timings mean nothing on a busy machine; `python -m bench.pages` measures those.
 """
 
 import re
@@ -38,7 +38,7 @@ def test_no_page_reads_all_usage_events(seeded: Flask) -> None:
     with seeded.app_context():
         results = measure(seeded, pages(), rounds=1)
         assert {result.page.name: result.scans for result in results if result.scans} == {}
-        # Pages ask a bounded number of questions, however many rows they show.
+        # The number of statements per page is bounded, however many rows it shows.
         assert max(len(result.statements) for result in results) < 25
         lines = report(results)
     assert len(lines) >= len(results) + 1

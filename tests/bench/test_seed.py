@@ -1,4 +1,4 @@
-"""A made-up service in a database: consistent, and never on top of a real one."""
+"""Seeded benchmark data is consistent, and seeding refuses a database that is in use."""
 
 from collections.abc import Iterator
 

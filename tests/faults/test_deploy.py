@@ -14,7 +14,7 @@ from tests.support.process_stack import ProcessStack, ready, running, say, until
 pytestmark = [pytest.mark.alone, pytest.mark.timeout(360)]
 
 GRACEFUL_SECONDS = 12
-# Of those, the last ten are kept for ending and settling what still runs.
+# The last ten of those seconds are reserved for ending and settling running streams.
 DRAIN_SECONDS = 2
 SHORT = "tokens=30 delay_ms=30"
 LONG = "tokens=2000 delay_ms=30"
@@ -41,7 +41,7 @@ def test_a_deploy_loses_no_charge(tmp_path: Path) -> None:
             taken = time.monotonic() - terminated_at
             wait_until(lambda: not old.is_running, GRACEFUL_SECONDS + 5, "the old one's end")
             stopped = time.monotonic() - terminated_at
-            # Everything was settled before the old process was gone.
+            # Everything was settled before the old process exited.
             ended = [reply.request_id for reply in [*long, *short]]
             events = stack.events()
             assert [events[request_id]["outcome"] for request_id in ended] == (
@@ -59,13 +59,13 @@ def test_a_deploy_loses_no_charge(tmp_path: Path) -> None:
         for reply in short:
             assert (reply.end, reply.finish_reason) == ("done", "stop")
         until(lambda: stack.books.open_holds() == 0, "no open hold", 10)
-        # Nobody was cut: who came too early for the new process was refused a connection.
+        # No stream was cut; requests before the new process listened were refused a connection.
         assert {reply.end for reply in replies} <= {"done", "error", "refused"}
         stack.check_charges([reply for reply in replies if reply.request_id], exact=False)
         records = stack.records()
         for reply in long:
             record, event = records[reply.tag], stack.events()[reply.request_id]
-            # What upstream had on the way when it was told to stop is not lost either.
+            # Tokens in flight when upstream was stopped are charged too.
             assert event["charged_tokens"] == record["prompt_tokens"] + record["completion_tokens"]
         stack.check_books()
         refused = [reply for reply in replies if reply.end == "refused"]
@@ -77,7 +77,7 @@ def test_a_deploy_loses_no_charge(tmp_path: Path) -> None:
 
 
 def test_whoever_waits_to_be_accepted_is_answered(tmp_path: Path) -> None:
-    """A worker that is frozen when it is told to go finds a queue: all of it is connected."""
+    """Workers frozen at SIGTERM still answer every connection in the accept queue."""
     with running(ProcessStack(tmp_path / "stack")) as stack:
         gateway = stack.gateway(workers=2)
         account = stack.books.account()
@@ -92,7 +92,7 @@ def test_whoever_waits_to_be_accepted_is_answered(tmp_path: Path) -> None:
                 wait_until(lambda: _queued(gateway.port) == 20, 20, "connections in the queue")
                 gateway.terminate()
                 wait_until(lambda: all(map(_told_to_go, workers)), 20, "SIGTERM")
-                # A worker looks once a second whether it is to go; now that is due at once.
+                # A worker checks once a second whether to stop; after 1.5 s that check is overdue.
                 wait_until(lambda: time.monotonic() - frozen_at > 1.5, 10, "a second")
                 for worker in workers:
                     worker.resume()
@@ -106,8 +106,8 @@ def test_whoever_waits_to_be_accepted_is_answered(tmp_path: Path) -> None:
 
 
 def _queued(port: int) -> int:
-    """How many connections to the port are established and wait to be accepted."""
-    # A listening socket's receive queue, in the fifth column; 0A is its state.
+    """Return how many established connections to the port wait to be accepted."""
+    # State 0A is LISTEN; the fifth column holds the length of its accept queue (rx_queue).
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         fields = line.split()
         if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:
@@ -116,7 +116,7 @@ def _queued(port: int) -> int:
 
 
 def _told_to_go(worker: psutil.Process) -> bool:
-    """Whether SIGTERM has reached a process that is too frozen to act on it."""
+    """Return whether SIGTERM is pending for a suspended process."""
     status = Path(f"/proc/{worker.pid}/status").read_text()
     [pending] = [line for line in status.splitlines() if line.startswith("ShdPnd")]
     return bool(int(pending.split()[1], 16) & 1 << signal.SIGTERM - 1)

@@ -1,4 +1,4 @@
-"""Workers killed under load: what they held is settled at its last checkpoint, never above."""
+"""Workers killed under load: their holds are settled at the last checkpoint, never above it."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ KILLS = 20 if EXHAUSTIVE else 8
 WORKERS = 4
 STREAMS = 12
 TOKENS_PER_SECOND = 20
-# A checkpoint every 3 s, looked at once a second; a busy machine is a little late.
+# A checkpoint every 3 s, checked once a second, plus slack for a busy machine.
 UNCHARGED_SECONDS = 5.5
 
 
@@ -36,7 +36,7 @@ def test_workers_killed_again_and_again(tmp_path: Path) -> None:
             for number in range(STREAMS):
                 load.repeat(gateway.port, accounts[number % len(accounts)].key, directives)
             for _ in range(KILLS):
-                # A worker that has just been started has no streams to lose yet.
+                # A worker that has just started has no streams to lose yet.
                 wait_until(lambda: _busiest(stack, gateway)[1] >= 2, 30, "a worker with streams")
                 victim, _ = _busiest(stack, gateway)
                 before = len(load.sent("cut"))
@@ -79,7 +79,7 @@ def test_workers_killed_again_and_again(tmp_path: Path) -> None:
 
 
 def _busiest(stack: ProcessStack, gateway: Gateway) -> tuple[int, int]:
-    """The worker with most streams, and how many it has."""
+    """Return the pid of the worker with the most streams, and its number of streams."""
     streams = {pid: stack.streams_of(pid) for pid in gateway.worker_pids()}
     return max(streams.items(), key=lambda item: item[1])
 

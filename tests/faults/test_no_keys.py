@@ -1,4 +1,4 @@
-"""After a full round a key is in its mail and nowhere else: no log, no Redis, no PostgreSQL."""
+"""After a full round trip a key is only in its mail: in no log, no Redis and no PostgreSQL."""
 
 import re
 from pathlib import Path
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 KEY = re.compile(r"sk-[0-9A-Za-z]{46}")
 EMAIL = "newcomer@example.com"
 ADMIN_KEY = "admin-key-of-this-test-0123456789"
-# Only this much of a key is ever shown again.
+# Length of the prefix, the only part of a key that is shown again.
 PREFIX_LENGTH = 12
 
 
@@ -62,7 +62,7 @@ def test_keys_are_nowhere(tmp_path: Path) -> None:
                     "GET", gateway.url + path, headers=headers, redirect=False, retries=False
                 )
                 assert answer.status < 500, path
-                # Neither the redirect's target nor a cookie has it.
+                # Neither the redirect target nor a cookie contains the key.
                 for secret in (key, old, wrong, ADMIN_KEY):
                     assert secret not in repr(answer.headers), path
         for given in (key, old, wrong, key + key, f" {key}\n"):
@@ -87,7 +87,7 @@ def test_keys_are_nowhere(tmp_path: Path) -> None:
                 )
                 assert answer.status < 500, path
                 assert given not in repr(answer.headers), path
-        # Bodies and headers in the wrong place.
+        # Keys in malformed bodies and in the wrong fields.
         for method, path, sent in (
             ("POST", "/v1/chat/completions", f'{{"messages": "{key}"'.encode()),
             ("POST", "/v1/chat/completions", f'{{"model": 1, "{key}": 2}}'.encode()),
@@ -99,7 +99,7 @@ def test_keys_are_nowhere(tmp_path: Path) -> None:
                 "Content-Type": "application/x-www-form-urlencoded",
             }
             urllib3.request(method, gateway.url + path, body=sent, headers=headers, retries=False)
-        # PostgreSQL away: errors quote what could not be done.
+        # PostgreSQL and Redis restart: error messages quote what failed.
         stack.postgres.restart()
         ask(gateway.port, key)
         urllib3.request("GET", f"{gateway.url}/dashboard?key={key}", retries=False)
@@ -119,14 +119,14 @@ def test_keys_are_nowhere(tmp_path: Path) -> None:
             **files_below(stack.postgres.data),
             **files_below(stack.redis.directory),
         }
-        # The search looks where there is something to find.
+        # Prove that the search covers each place.
         assert EMAIL in places["postgres"]
         assert "promptly" in places["redis"]
         assert '"endpoint":"chat.completions"' in places["gateway1/gateway.log"]
         assert '"mail sent"' in places["celery/worker.log"]
         assert key[:PREFIX_LENGTH] in places["postgres"]
         for secret in (key, old, wrong, ADMIN_KEY):
-            # Whole, or without its beginning, or in the spelling of a URL.
+            # The whole key, or parts beyond the public prefix: a URL escape may split the key.
             for part in (secret, secret[PREFIX_LENGTH:], secret[-24:], secret[PREFIX_LENGTH:][:20]):
                 found = [name for name, text in places.items() if part in text]
                 assert found == [], (part, found)
@@ -135,7 +135,7 @@ def test_keys_are_nowhere(tmp_path: Path) -> None:
 
 
 def everything_in_redis(url: str) -> str:
-    """All keys and values, as text."""
+    """Return all keys and values as text."""
     found: list[object] = []
     with redis.Redis.from_url(url) as client:
         for name in client.scan_iter("*"):
@@ -155,7 +155,7 @@ def everything_in_redis(url: str) -> str:
 
 
 def everything_in_postgres(url: str) -> str:
-    """All rows of all tables, and the statements that the server remembers, as text."""
+    """Return all rows of all tables and the statements in pg_stat_activity, as text."""
     connection = psycopg2.connect(url)
     found = []
     with connection.cursor() as cursor:
@@ -173,7 +173,7 @@ def everything_in_postgres(url: str) -> str:
 
 
 def files_below(directory: Path) -> dict[str, str]:
-    """All files as they lie on disk: WAL and deleted rows are in there too."""
+    """Return all files by path, as stored on disk: including WAL and deleted rows."""
     return {
         str(path): path.read_bytes().decode("latin-1")
         for path in directory.rglob("*")

@@ -1,4 +1,4 @@
-"""Many requests on a balance for few: never below zero, and nothing is lost on the way."""
+"""Many concurrent requests on a balance for few: never below zero, and no token is lost."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +18,7 @@ CREDIT = 7
 BALANCE = """
 SELECT paid_tokens, trial_tokens, held_paid, held_trial FROM balances WHERE user_id = %(user_id)s
 """
-# The documented one, by id.
+# The documented statement, with the account selected by id.
 OPERATOR_CREDIT = f"""
 UPDATE token_purchases SET paid_tokens = paid_tokens + {CREDIT}
 WHERE user_id = (SELECT id FROM users WHERE id = %(user_id)s)
@@ -37,7 +37,7 @@ def test_200_requests_on_a_balance_for_ten(tmp_path: Path) -> None:
         account = stack.books.account(paid_tokens=given)
 
         def insist(number: int) -> Reply:
-            # As an SDK does: again while tokens are only reserved, until answered or refused.
+            # Retry 429 as an SDK does, until the request is answered or finally refused.
             deadline = time.monotonic() + 90
             while True:
                 reply = ask(
@@ -62,7 +62,7 @@ def test_200_requests_on_a_balance_for_ten(tmp_path: Path) -> None:
         ):
             replies = list(pool.map(insist, range(REQUESTS)))
 
-        # The credits have ended: what came in after the last refusal is spent the same way.
+        # The operator's credits have stopped: spend those that came after the last refusal.
         while (last := ask(gateway.port, account.key, directives, stream=False)).status == 200:
             replies.append(last)
         assert (last.status, last.code) == (402, "insufficient_quota")
@@ -83,8 +83,8 @@ def test_200_requests_on_a_balance_for_ten(tmp_path: Path) -> None:
             charged, uncharged = event["charged_tokens"], event["uncharged_tokens"]
             assert reply.usage is not None
             assert charged + uncharged == reply.usage["total_tokens"]
-            # The last chunk that a balance pays for may be a character of several tokens, or be
-            # followed by upstream's own end, which is a token too.
+            # The last chunk within the balance may be a character of several tokens, or be
+            # followed by upstream's end-of-sequence token, which counts too.
             assert uncharged == 0 or (uncharged <= 2 and event["balance_tokens"] == 0)
 
         [credits] = stack.books.rows(

@@ -1,4 +1,4 @@
-"""Payments through the whole product: gunicorn, Celery, and what stands still meanwhile."""
+"""Payments through the whole product, gunicorn and Celery, while other parts are unavailable."""
 
 import re
 import threading
@@ -22,7 +22,7 @@ TOKENS = 25_000_000
 
 
 class Customer:
-    """A browser that is signed in."""
+    """A signed-in browser session."""
 
     def __init__(self, gateway: Gateway, account: Account) -> None:
         self.url = gateway.url
@@ -30,7 +30,7 @@ class Customer:
         self.session.post(f"{self.url}/session", data={"key": account.key}, timeout=20)
 
     def order(self, method: str, pack: str = "standard") -> requests.Response:
-        """Press one of the pack's two buttons."""
+        """Submit the dashboard's checkout form for a pack."""
         page = self.session.get(f"{self.url}/dashboard", timeout=20).text
         found = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', page)
         assert found is not None
@@ -41,7 +41,7 @@ class Customer:
 
 
 class Market:
-    """The product and its two providers."""
+    """The product and its two simulated payment providers."""
 
     def __init__(
         self, stack: ProcessStack, stripe: SimulatedStripe, btcpay: SimulatedBTCPay
@@ -57,12 +57,12 @@ class Market:
         return account, Customer(self.gateway, account)
 
     def wait_for_worker(self) -> None:
-        """Until the worker has begun: its first reconciliation, which looks at all, is over."""
+        """Wait until the worker has finished its first reconciliation, which checks every order."""
         finished = "SELECT 1 FROM payment_reconciliations WHERE finished_at IS NOT NULL"
         wait_for(lambda: bool(self.stack.books.rows(finished)), "the first reconciliation", 60)
 
     def pay(self, method: str) -> None:
-        """Pay the newest page."""
+        """Pay the newest checkout page of a provider."""
         [row] = self.stack.books.rows(
             "SELECT checkout_id FROM orders WHERE provider = :p ORDER BY id DESC LIMIT 1", p=method
         )
@@ -110,7 +110,7 @@ def test_a_pack_is_bought_and_the_receipt_follows_within_seconds(
 
 @pytest.mark.alone
 def test_a_provider_that_hangs_holds_up_nobody_else(market: Market) -> None:
-    """One gunicorn worker: its customer waits ten seconds at most, everybody else not at all."""
+    """With one gunicorn worker, the customer waits ten seconds at most, other requests do not."""
     account, customer = market.customer()
     market.stripe.pause()
     answers: list[tuple[int, float]] = []
@@ -134,7 +134,7 @@ def test_a_provider_that_hangs_holds_up_nobody_else(market: Market) -> None:
     [(status, seconds)] = answers
     assert status == 503 and 5 < seconds < 20
     assert slowest < 3
-    # The same click again, with Stripe back: the one order, and one page.
+    # Clicking again once Stripe is back reuses the order and creates one page.
     assert customer.order("stripe").status_code == 303
     assert len(market.stack.books.rows("SELECT 1 FROM orders")) == 1
     assert len(market.stripe.truth()) == 1

@@ -1,4 +1,4 @@
-"""PostgreSQL stopped, and killed, under load: new requests wait, running ones settle later."""
+"""PostgreSQL stopped or killed under load: new requests get 503, running ones settle later."""
 
 import time
 from collections.abc import Callable
@@ -43,7 +43,7 @@ def test_postgres_goes_under_load(goes: Callable[[ProcessStack], None], tmp_path
             before = {reply.tag: reply.chunks for reply in streams}
             wait_until(lambda: len(load.sent("error")) > 10, 30, "refused requests")
             assert ready(gateway.url) == 503
-            # Streams do not wait for PostgreSQL; some are over by now if stopping it took long.
+            # Streams do not wait for PostgreSQL; some have ended by now if stopping it took long.
             wait_until(
                 lambda: all(
                     reply.chunks > before[reply.tag] + 40 or reply.end == "done"
@@ -84,7 +84,7 @@ def test_a_hold_that_postgres_lost_is_charged_all_the_same(tmp_path: Path) -> No
         gateway = stack.gateway()
         account = stack.books.account(paid_tokens=100_000)
         stack.books.rows("CHECKPOINT")
-        # Without its writer nothing that was committed asynchronously reaches the disk.
+        # Without the WAL writer, asynchronous commits do not reach the disk.
         _child(stack, "walwriter").suspend()
         with Load(1) as load:
             reply = load.start(gateway.port, account.key, "tokens=160 delay_ms=50")
@@ -94,7 +94,7 @@ def test_a_hold_that_postgres_lost_is_charged_all_the_same(tmp_path: Path) -> No
             stack.postgres.kill()
             stack.postgres.start()
             lost = stack.books.rows("SELECT 1 FROM holds") == []
-            # It is held again, so that other requests do not spend what this one is using.
+            # The hold is placed again so that no other request can spend these tokens.
             wait_until(lambda: stack.books.open_holds() == 1, 20, "the hold, placed again")
             load.finish()
 
@@ -132,7 +132,7 @@ def test_a_restart_without_traffic_costs_a_worker_one_request(tmp_path: Path) ->
         stack.postgres.restart()
         later = [ask(gateway.port, account.key, SHORT) for _ in range(20)]
 
-        # It finds out, and then no connection from before is tried again.
+        # At most the first request fails; it discards every connection from before the restart.
         assert [reply.status for reply in later[1:]] == [200] * 19
         stack.check_charges([*first, *later])
         stack.check_books()

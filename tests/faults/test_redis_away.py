@@ -1,4 +1,4 @@
-"""Redis stopped, and frozen, under load: requests go on, limits hold, mail waits and catches up."""
+"""Redis killed or frozen under load: requests go on, limits hold, and mail catches up later."""
 
 import json
 import statistics
@@ -17,8 +17,8 @@ pytestmark = pytest.mark.timeout(480)
 WORKERS = 2
 KEY_LIMIT = 30
 SHORT = "tokens=20 delay_ms=5"
-# Looking for Redis costs a request at most a connection and an answer that do not come (half a
-# second each), once for its limits and once for its slot.
+# An unavailable Redis costs a request at most a connect and a read timeout (0.5 s each), once for
+# its limits and once for its slot.
 SLOWER_SECONDS = 2.0
 MAIL_SECONDS = 60.0
 
@@ -48,7 +48,7 @@ def test_redis_goes_under_load(
     with running(stack):
         stack.start_background()
         gateway = stack.gateway(workers=WORKERS)
-        # Enough keys that the load stays below the limit; one more that does not.
+        # Enough keys to keep the load below the limit per key, and one more that exceeds it.
         accounts = [stack.books.account(paid_tokens=100_000) for _ in range(40)]
         greedy = stack.books.account(paid_tokens=100_000)
         with Load(12) as load:
@@ -58,7 +58,7 @@ def test_redis_goes_under_load(
             ]
             usual = [ask(gateway.port, accounts[1].key, SHORT) for _ in range(20)]
             assert {reply.status for reply in usual} == {200}
-            # The first mail shows that the worker works.
+            # The first mail proves that the Celery worker is running.
             assert register(gateway.url, "before@example.com") == 200
             stack.mail.wait_for("before@example.com", 60)
 
@@ -147,7 +147,7 @@ def test_the_worker_outlives_redis_whatever_it_is_doing(tmp_path: Path) -> None:
         stack.start_background()
         gateway = stack.gateway()
         for number, away_seconds in enumerate((0.5, 3.0, 0.5, 3.0)):
-            # The first mail's task is under way, or just being acknowledged, when Redis goes.
+            # The first mail's task is running, or being acknowledged, when Redis is killed.
             assert register(gateway.url, f"first{number}@example.com") == 200
             if number:
                 stack.mail.wait_for(f"first{number - 1}@example.com", MAIL_SECONDS)

@@ -1,4 +1,4 @@
-"""A reissue kills the old key in every worker at once."""
+"""A reissue revokes the old key in every worker at once."""
 
 import threading
 import time
@@ -17,7 +17,7 @@ WORKERS = 4
 CONNECTIONS = 24
 ROUNDS = 3
 
-# When a request was sent, when it was answered, and with which status.
+# Times at which a request was sent and answered, and its status.
 Knock = tuple[float, float, int]
 
 
@@ -46,7 +46,7 @@ def test_the_old_key_is_refused_everywhere_from_the_answer_on(tmp_path: Path) ->
             for thread in threads:
                 thread.join()
 
-            # In between it may be either: the key ends while the POST is being answered.
+            # In between, either is allowed: the key is revoked while the POST is in progress.
             before = {status for _, ended_at, status in seen if ended_at < registered_at}
             after = [status for sent_at, _, status in seen if sent_at > answered_at]
             assert before == {200}
@@ -54,7 +54,7 @@ def test_the_old_key_is_refused_everywhere_from_the_answer_on(tmp_path: Path) ->
 
 
 def _knock(url: str, headers: dict[str, str], seen: list[Knock], over: threading.Event) -> None:
-    """Ask again and again: a kept connection stays with its worker, each thread's is another."""
+    """Send requests until `over`, on a persistent connection that stays with its worker."""
     with urllib3.PoolManager(maxsize=1, retries=False) as http:
         while not over.is_set():
             sent_at = time.monotonic()

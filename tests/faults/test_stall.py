@@ -1,7 +1,7 @@
-"""A worker that is stopped and goes on later: charged once, whoever was first.
+"""Streams of a stopped worker are charged once, whether the sweep or the worker settles first.
 
-One run with three workers stopped at the same time, because each has to wait for real: one goes
-on once the sweep has settled its stream, one after two minutes, and one is left to gunicorn, which
+All three workers are stopped in the same run, because each has to wait in real time: one continues
+once the sweep has settled its stream, one after two minutes, and one is killed by gunicorn, which
 kills a worker that is silent for a minute.
 """
 
@@ -27,7 +27,10 @@ STOPPED_SECONDS = 120
 
 @dataclass
 class Stall:
-    """One stream of a stopped worker, and its usage event at the moments that matter."""
+    """One stream of a stopped worker: its reply, upstream's record, and its usage event.
+
+    `recovered` is the event after the sweep, `final` the event at the end.
+    """
 
     reply: Reply
     recovered: dict[str, Any]
@@ -37,7 +40,7 @@ class Stall:
 
 @pytest.fixture(scope="module")
 def stalls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Stall]]:
-    # A recovered hold grows no more, so the first quantum has to cover the stream.
+    # A recovered hold no longer grows, so the first quantum has to cover the stream.
     stack = ProcessStack(tmp_path_factory.mktemp("stall") / "stack", HOLD_QUANTUM_TOKENS=TOKENS)
     with running(stack):
         stack.start_background()
@@ -86,7 +89,7 @@ def stalls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Stall
             "the late settlements",
         )
         events, records = stack.events(), stack.records()
-        # Nothing moves any more, however often the sweep runs.
+        # Further sweeps change nothing.
         stack.check_books()
         charged = sum(event["charged_tokens"] for event in events.values())
         assert stack.books.balance(account)["available_tokens"] == 10_000 - charged

@@ -1,4 +1,4 @@
-"""Rules about the code itself."""
+"""Rules that the source code and the routes must satisfy."""
 
 import ast
 import re
@@ -55,7 +55,7 @@ def test_every_webhook_is_signed(worker_app: Flask) -> None:
     rules = [rule for rule in worker_app.url_map.iter_rules() if "webhooks." in rule.endpoint]
     assert len(rules) == 2
     for rule in rules:
-        # No provider is configured here, so there is no secret that could sign.
+        # No provider is configured here, so no secret exists to verify a signature.
         assert client.post(rule.rule).status_code == 404, rule.rule
 
 
@@ -72,7 +72,7 @@ def test_every_page_of_purchases_is_guarded(worker_app: Flask) -> None:
                 assert (answer.status_code, answer.location) == (303, "/"), rule.rule
 
 
-@pytest.mark.usefixtures("redis_url")  # with all limits as new
+@pytest.mark.usefixtures("redis_url")  # empty, so no rate limit is used up
 def test_every_v1_route_refuses_who_has_no_key(worker_app: Flask) -> None:
     client = worker_app.test_client()
     for rule in worker_app.url_map.iter_rules():
@@ -86,5 +86,5 @@ def test_every_v1_route_refuses_who_has_no_key(worker_app: Flask) -> None:
 @pytest.mark.parametrize("pattern", [r"\bstyle=", r"<script(?![^>]*\bsrc=)", r"\bon[a-z]+="])
 def test_pages_have_nothing_inline(project: Path, pattern: str) -> None:
     for path in (project / "templates").rglob("*.html"):
-        if path.parent.name != "mail":  # mail programs know no stylesheets
+        if path.parent.name != "mail":  # mail clients ignore external stylesheets
             assert not re.search(pattern, path.read_text()), path

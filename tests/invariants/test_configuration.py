@@ -1,4 +1,4 @@
-"""The template lists every variable, with the default that the code has."""
+""".env.template lists every variable with the default in the code."""
 
 import re
 from dataclasses import MISSING, fields

@@ -1,4 +1,4 @@
-"""A raw key is in the mail, and nowhere else: not in the database, in Redis, or in a log."""
+"""A raw key is only in its mail: not in the database, not in Redis, not in a log."""
 
 import logging
 
@@ -15,7 +15,7 @@ from tests.tasks.test_mail import KEY
 
 
 def everything_in(database_url: str) -> str:
-    """Every value of every table, as text."""
+    """Return every row of every table as text."""
     with psycopg2.connect(database_url) as connection, connection.cursor() as cursor:
         cursor.execute(
             "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') "
@@ -30,7 +30,7 @@ def everything_in(database_url: str) -> str:
 
 
 def everything_in_redis(url: str) -> str:
-    """Every key with its value, as text."""
+    """Return every key with its value as text."""
     readers = {
         "list": lambda client, key: client.lrange(key, 0, -1),
         "hash": lambda client, key: client.hgetall(key),

@@ -1,4 +1,4 @@
-"""What beat and enqueue() name exists, and somebody listens where it is sent."""
+"""Tasks named by beat and by enqueue() are registered and routed to a queue that exists."""
 
 import ast
 import importlib
@@ -25,7 +25,7 @@ def registered(app: Flask) -> set[str]:
 
 
 def enqueued(project: Path) -> dict[str, str]:
-    """Names given to enqueue(), and where."""
+    """Return task names passed to enqueue() or send_task(), with the file that does so."""
     found = {}
     for path in (project / "promptly").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):

@@ -1,4 +1,4 @@
-"""The document is valid, whole, and the same as the routes."""
+"""The OpenAPI document is valid, complete, and matches the routes."""
 
 import json
 import re
@@ -13,9 +13,9 @@ from promptly import errors
 from promptly.openapi import OPERATIONS, document
 from promptly.openapi.schemas import Schemas
 
-# Blueprints whose routes are for programs, so that each of them is described.
+# Blueprints whose routes are for programs; each route must be described.
 DESCRIBED = {"v1", "ops"}
-# What no described route answers: unknown URLs, and what belongs to pages.
+# Errors that no described route raises: those of unknown URLs and of pages.
 ELSEWHERE = {errors.Forbidden, errors.PaymentRefused, errors.PaymentUnavailable}
 
 
@@ -62,7 +62,7 @@ def test_every_error_is_told_somewhere() -> None:
         if isinstance(kind, type)
         and issubclass(kind, errors.PromptlyError)
         and kind not in ELSEWHERE
-        and kind is not errors.Unavailable  # only its kinds are raised
+        and kind is not errors.Unavailable  # only its subclasses are raised
     }
     assert raised <= told
 

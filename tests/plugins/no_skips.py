@@ -1,4 +1,4 @@
-"""Loaded where CI is true: a test or module that skips has failed, with its reason."""
+"""pytest plugin, loaded where CI is true: fail skipped tests and modules, with their reason."""
 
 from collections.abc import Generator
 
@@ -6,7 +6,7 @@ import pytest
 
 
 def _refuse(report: pytest.TestReport | pytest.CollectReport) -> None:
-    # An expected failure is reported as skipped too, and is none.
+    # pytest reports expected failures (xfail) as skipped too; leave those alone.
     if report.skipped and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr

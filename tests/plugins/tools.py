@@ -1,6 +1,6 @@
-"""Skips a test whose marker names a tool that is not here, saying how to install it.
+"""pytest plugin: skip tests whose marker names a missing tool, and say how to install it.
 
-With CI=true a skipped test has failed (no_skips.py), so that CI cannot quietly test less.
+With CI=true a skipped test fails (no_skips.py), so that CI cannot silently test less.
 """
 
 import os
@@ -22,7 +22,7 @@ NODE_MODULES = "tests/conformance/node/node_modules"
 
 @dataclass(frozen=True)
 class Tool:
-    """A marker's tool, and the command that installs it (Debian's names)."""
+    """The tool that a marker requires, and the command that installs it (Debian package names)."""
 
     name: str
     is_there: Callable[[], bool]
@@ -30,29 +30,29 @@ class Tool:
 
 
 def chromium() -> str | None:
-    """The browser of the tests."""
+    """Return the path of Chromium or Chrome, or None."""
     return shutil.which("chromium") or shutil.which("google-chrome")
 
 
 def nginx() -> str | None:
-    """The proxy of the tests, which may lie outside a user's PATH."""
+    """Return the path of nginx, or None; Debian installs it outside a user's PATH."""
     return shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
 
 
 def newer_python() -> Path | None:
-    """A Python for which some of our packages have no wheel; pyenv's count too."""
+    """Return a Python, perhaps pyenv's, for which some of our packages have no wheel, or None."""
     found = [shutil.which(name) for name in ("python3.14", "python3.13")]
     versions = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser() / "versions"
     found += [str(path) for path in versions.glob("3.1[34].*/bin/python")]
     for path in filter(None, found):
-        # A shim of pyenv's may be there for a version that is not.
+        # A pyenv shim can exist for a version that is not installed.
         if subprocess.run([path, "-c", ""], capture_output=True, check=False).returncode == 0:
             return Path(path)
     return None
 
 
 def installed(*patterns: str) -> bool:
-    """Whether each pattern, below the project's folder, is met."""
+    """Return whether each glob pattern, relative to the repository root, matches a file."""
     return all(next(PROJECT.glob(pattern), None) for pattern in patterns)
 
 

@@ -1,4 +1,4 @@
-"""Gateways of these tests' own, behind real proxies."""
+"""Fixtures for gateways behind real nginx proxies."""
 
 from collections.abc import Callable, Iterator
 
@@ -33,7 +33,7 @@ def books(database: str, redis_server: WorkerRedis) -> Iterator[BooksReader]:
 def make_gateway(
     database: str, redis_server: WorkerRedis, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[MakeGateway]:
-    """Starts gateways; each has an ADMIN_KEY unless it is given another."""
+    """Factory for started gateways; ADMIN_KEY is set unless overridden."""
     made: list[Gateway] = []
 
     def make(**variables: object) -> Gateway:
@@ -54,7 +54,7 @@ def make_gateway(
 
 @pytest.fixture(scope="module")
 def make_proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeProxy]:
-    """Starts proxies before the port of something."""
+    """Factory for started proxies in front of an upstream port."""
     made: list[Nginx] = []
 
     def make(upstream_port: int, **options: object) -> Nginx:

@@ -1,4 +1,4 @@
-"""nginx as docs/operating.md configures it, with the names of a test put in."""
+"""nginx with the configuration of docs/operating.md, its names replaced by a test's."""
 
 import os
 import subprocess
@@ -32,7 +32,7 @@ scgi_temp_path {folder}/scgi;
 
 
 def documented() -> str:
-    """The one configuration in the document."""
+    """Return the only nginx configuration in the document."""
     [found] = [
         snippet.text
         for snippet in snippets_of(DOCUMENT, (PROJECT / DOCUMENT).read_text())
@@ -42,7 +42,7 @@ def documented() -> str:
 
 
 class Certificate:
-    """A certificate for 127.0.0.1 that nobody has signed but itself."""
+    """A self-signed certificate for 127.0.0.1."""
 
     def __init__(self, folder: Path) -> None:
         self.file, self.key = folder / "certificate.pem", folder / "certificate.key"
@@ -55,7 +55,10 @@ class Certificate:
 
 
 class Nginx:
-    """One proxy. `behind_another` is not the first to see the client; with a certificate: https."""
+    """A running nginx proxy.
+
+    It serves https if given a certificate. With `behind_another`, another proxy is in front of it.
+    """
 
     def __init__(
         self,
@@ -96,11 +99,10 @@ class Nginx:
         process.wait_until(self._answers, 20, "nginx")
 
     def stop(self) -> None:
-        """End it."""
         process.stop(self._process)
 
     def log_texts(self) -> dict[str, str]:
-        """All that it has logged, by file."""
+        """Return the contents of its log files, by file name."""
         return {
             path.name: path.read_text(errors="replace")
             for path in sorted(self.folder.glob("*.log"))
@@ -109,7 +111,7 @@ class Nginx:
     def _answers(self) -> bool:
         assert self._process.poll() is None, process.tail(self.folder / "start.log")
         try:
-            # Over https this is refused, with an answer.
+            # An https port answers this plain request with an error.
             urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=2).read()
         except urllib.error.HTTPError:
             return True

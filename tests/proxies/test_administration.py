@@ -1,7 +1,7 @@
-"""Who may administer behind no proxy, one and two: told by address and key together.
+"""Access to the admin panel behind no, one and two proxies needs both the address and the key.
 
-All of 127.0.0.0/8 is this machine, and only 127.0.0.1 may administer: a client that binds another
-address of it comes from outside.
+All of 127.0.0.0/8 is this machine, but only 127.0.0.1 is allowed: a client that binds another
+address of that network counts as outside.
 """
 
 import http.client
@@ -19,7 +19,7 @@ RIGHT = f"/admin?key={ADMIN_KEY}"
 
 @dataclass(frozen=True)
 class Way:
-    """Ports that lead to one gateway: past all of its proxies first, then past one less each."""
+    """Ports to one gateway: through all its proxies first, each next through one fewer."""
 
     hops: int
     ports: tuple[int, ...]
@@ -30,14 +30,14 @@ def way(request: pytest.FixtureRequest, make_gateway: MakeGateway, make_proxy: M
     gateway = make_gateway(TRUSTED_PROXY_HOPS=request.param, ADMIN_ALLOWED_CIDRS=f"{INSIDE}/32")
     ports = [gateway.port]
     for number in range(request.param):
-        # The last one made is the outermost: it is the first to see a client.
+        # The last proxy started is the outermost, the one that clients connect to.
         outermost = number == request.param - 1
         ports.insert(0, make_proxy(ports[0], behind_another=not outermost).port)
     return Way(request.param, tuple(ports))
 
 
 def status(port: int, path: str, source: str = INSIDE, forwarded: str | None = None) -> int:
-    """What a client that comes from this address is answered."""
+    """Return the status for a client that connects from the address `source`."""
     connection = http.client.HTTPConnection(INSIDE, port, timeout=20, source_address=(source, 0))
     headers = {} if forwarded is None else {"X-Forwarded-For": forwarded}
     connection.request("GET", path, headers=headers)
@@ -48,7 +48,7 @@ def status(port: int, path: str, source: str = INSIDE, forwarded: str | None = N
 
 def test_the_right_address_with_the_key(way: Way) -> None:
     assert status(way.ports[0], RIGHT) == 200
-    # What a client says of itself does not keep it out either.
+    # An X-Forwarded-For of the client's own does not lock it out either.
     assert status(way.ports[0], RIGHT, forwarded="203.0.113.9") == 200
 
 
@@ -71,7 +71,7 @@ def test_another_address_that_claims_to_be_the_right_one(way: Way, forwarded: st
 
 
 def test_coming_around_a_proxy(way: Way) -> None:
-    """Fewer addresses than proxies: nobody vouches for this one, even if it is the right one."""
+    """With fewer addresses than proxies, no address is trusted, not even the allowed one."""
     for port in way.ports[1:]:
         assert status(port, RIGHT) == 403
         assert status(port, RIGHT, OUTSIDE) == 403

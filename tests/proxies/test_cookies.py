@@ -22,7 +22,7 @@ def https(
     make_proxy: MakeProxy,
     certificate: Certificate,
 ) -> str:
-    """The address of a site behind one or two proxies, of which the first speaks https."""
+    """URL of a site behind one or two proxies, the outermost of which serves https."""
     gateway = make_gateway(TRUSTED_PROXY_HOPS=request.param)
     port = gateway.port
     if request.param == 2:
@@ -37,14 +37,14 @@ def plain(make_gateway: MakeGateway) -> Gateway:
 
 
 def sign_in_and_out(url: str, key: str, session: requests.Session) -> requests.Response:
-    """Sign in by the form, use the session's own forms; returns the answer that set the cookie."""
+    """Sign in, create a key and sign out by form; return the response that set the cookie."""
     entered = session.post(f"{url}/session", {"key": key}, allow_redirects=False, timeout=20)
     assert (entered.status_code, entered.headers["Location"]) == (303, "/dashboard")
     page = session.get(f"{url}/dashboard", timeout=20)
     assert page.url == f"{url}/dashboard"
     token = CSRF.search(page.text)
     assert token is not None
-    # Over https the form's token alone is not enough: it has to come from a page of this site.
+    # Over https the CSRF token alone is not enough: the Referer has to be a page of this site.
     form = {"csrf_token": token.group(1), "name": "second"}
     headers = {"Referer": f"{url}/dashboard", "Origin": url}
     made = session.post(f"{url}/dashboard/keys", form, headers=headers, timeout=20)
@@ -57,13 +57,13 @@ def sign_in_and_out(url: str, key: str, session: requests.Session) -> requests.R
 
 
 def trust(session: requests.Session, certificate: Certificate) -> None:
-    """Let a client believe this certificate, and no variable of the environment instead."""
+    """Make a client trust this certificate, and ignore environment variables such as proxies."""
     session.trust_env = False
     session.verify = str(certificate.file)
 
 
 def attributes(answer: requests.Response) -> set[str]:
-    """What stands in an answer's only Set-Cookie besides the value."""
+    """Return the flags and SameSite attribute of the response's only Set-Cookie."""
     _, *others = answer.headers["Set-Cookie"].split("; ")
     return {item for item in others if "=" not in item or item.startswith("SameSite")}
 

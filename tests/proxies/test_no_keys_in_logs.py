@@ -1,4 +1,4 @@
-"""A key in a URL ends in no log: not the gateway's, not nginx's as it is documented."""
+"""A key in a URL reaches no log: neither the gateway's nor nginx's, configured as documented."""
 
 from urllib.parse import quote
 
@@ -10,7 +10,7 @@ from tests.support.books import BooksReader
 
 pytestmark = [pytest.mark.nginx, pytest.mark.slow]
 
-# Of a user's key so much is public.
+# Length of the public part of a user's key.
 PREFIX_LENGTH = 12
 BROWSER = {"Sec-Fetch-Mode": "navigate"}
 
@@ -33,7 +33,7 @@ def test_keys_in_urls(make_gateway: MakeGateway, make_proxy: MakeProxy, books: B
                     assert answer.status_code < 500, path
                     assert secret not in answer.headers.get("Location", "")
                     assert secret not in repr(answer.headers)
-    # nginx's error log quotes whole requests.
+    # With the gateway away, nginx writes to its error log, which quotes whole requests.
     gateway.kill()
     assert requests.get(f"{proxy.url}/dashboard?key={key}", timeout=20).status_code == 502
     texts = {"gateway.log": gateway.log_text(), **proxy.log_texts()}

@@ -1,4 +1,4 @@
-"""The gateway before a real llama-server with two slots."""
+"""Fixtures for the gateway in front of a real llama-server with two slots."""
 
 from collections.abc import Iterator
 
@@ -47,7 +47,7 @@ def gateway(
 
 @pytest.fixture
 def account(books: BooksReader) -> Account:
-    """An account with ample balance."""
+    """An account with an ample balance (1,000,000 paid tokens)."""
     return books.account()
 
 

@@ -1,4 +1,4 @@
-"""The gateway before one real llama-server."""
+"""The gateway in front of one real llama-server."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ API_KEY = "upstream-key"
 def running_gateway(
     folders: pytest.TempPathFactory, database: str, redis_server: WorkerRedis, llama: RealLlama
 ) -> Iterator[Gateway]:
-    """Two workers, which send comments after a second."""
+    """Run a gateway with two workers that send keep-alive comments every second."""
     gateway = Gateway(
         folders.mktemp("gateway"),
         database_url=database,

@@ -29,7 +29,7 @@ TOOL = {
     },
 }
 USAGE = {"stream_options": {"include_usage": True}}
-# By its id in the tiny model: so a long answer does not end before its time.
+# Suppress the tiny model's end-of-sequence token (id 4), so that a long answer does not end early.
 NO_END = {"logit_bias": {"4": -100}}
 
 
@@ -41,7 +41,7 @@ def upstream(llama: RealLlama, path: str) -> bytes:
 
 
 def metric(llama: RealLlama, name: str) -> int:
-    """One of the server's own counters."""
+    """Return one of the server's own counters, from /metrics."""
     found = re.search(
         rf"^llamacpp:{name} (\d+)", upstream(llama, "/metrics").decode(), re.MULTILINE
     )
@@ -54,7 +54,7 @@ def busy_slots(llama: RealLlama) -> int:
 
 
 def most_decoded(llama: RealLlama) -> int:
-    """The tokens of the request that is furthest now."""
+    """Return the number of tokens generated so far for the request that is furthest along."""
     slots = json.loads(upstream(llama, "/slots"))
     busy = [slot["next_token"][0]["n_decoded"] for slot in slots if slot["is_processing"]]
     return max(busy, default=0)
@@ -95,7 +95,7 @@ def test_streamed(
 
 @pytest.mark.parametrize("streamed", [True, False])
 def test_a_tool_call(client: Client, streamed: bool) -> None:
-    # The bias makes the random model begin the call at once.
+    # The bias makes the random model start the call at once.
     fields = {
         "messages": HELLO,
         "tools": [TOOL],
@@ -145,7 +145,8 @@ def test_logprobs(client: Client) -> None:
 def test_a_prompt_beyond_the_context(
     gateway: Gateway, books: BooksReader, streamed: bool, paid_tokens: int
 ) -> None:
-    # With less than the bound of the prompt it is counted first, and refused before a slot.
+    # If the balance is below the prompt's upper bound, the prompt is counted and refused before a
+    # slot is taken.
     account = books.account(paid_tokens=paid_tokens)
     client = Client(gateway.url, account.key)
     messages = [{"role": "user", "content": "hello world " * 5000}]
@@ -166,7 +167,7 @@ def test_a_third_request_waits_for_two_slots(
         with client.open(messages=HELLO, max_tokens=5, **NO_END) as third:
             third.read_until(b": keep-alive\n\n")
             assert b"data:" not in third.received
-            # It waits in the gateway, not inside upstream.
+            # The request waits in the gateway, not in llama-server.
             assert metric(llama, "requests_deferred") == 0
             first.close()
             third.read_until(b"data: [DONE]")

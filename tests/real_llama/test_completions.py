@@ -1,4 +1,4 @@
-"""Plain text through the gateway from a real llama-server with a tiny random model."""
+"""Text completions through the gateway from a real llama-server with a tiny random model."""
 
 import json
 from typing import Any
@@ -26,7 +26,7 @@ def complete(client: Client, prompt: str | list[str], **fields: Any) -> Answer:
 
 
 def tokens(llama: RealLlama, prompt: str) -> int:
-    """The size of a prompt as the server counts it beforehand."""
+    """Return the size of a prompt in tokens, as the server counts it beforehand."""
 
     def ask(path: str, body: bytes) -> Any:
         status, _, data = call(
@@ -84,7 +84,7 @@ def test_logprobs(client: Client, logprobs: int) -> None:
         found["tokens"], found["token_logprobs"], found["top_logprobs"], strict=True
     ):
         assert top[token] == chosen < 0
-        # Special tokens show no text, and so share a place.
+        # Special tokens have no text, and so share one key.
         assert 1 <= len(top) <= logprobs + 1
     for token, offset in zip(found["tokens"], found["text_offset"], strict=True):
         assert choice["text"][offset:].startswith(token)

@@ -1,4 +1,4 @@
-"""Embeddings through a gateway before two real llama-servers, one of them for embeddings."""
+"""Embeddings through a gateway in front of two real llama-servers, one of them for embeddings."""
 
 import json
 import math
@@ -33,7 +33,7 @@ def embedder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealLlama]:
         slots=4,
         alias="embedder",
         api_key="upstream-key",
-        # Separate caches would cut texts of unequal length, and pool only the rest of them.
+        # Separate caches would split texts of unequal length, and pool only the rest of each.
         arguments=("--embeddings", "--pooling", "mean", "--kv-unified"),
     )
     server.start()
@@ -62,7 +62,7 @@ def gateway(
 
 
 def counted(embedder: RealLlama, texts: list[str]) -> int:
-    """The tokens of all texts, as the server counts them beforehand."""
+    """Return the number of tokens in all texts, as the server counts them beforehand."""
 
     def ask(path: str, body: bytes) -> Any:
         headers = {"Authorization": f"Bearer {embedder.api_key}"}
@@ -83,7 +83,7 @@ def test_many_texts(
     assert answer.json["model"] == "embedder"
     data = answer.json["data"]
     assert [item["index"] for item in data] == list(range(len(TEXTS)))
-    # In their order: each repetition of a text has the same vector, and no other text has it.
+    # In input order: repetitions of a text have equal vectors, different texts different ones.
     vectors = [item["embedding"] for item in data]
     for place, vector in enumerate(vectors):
         assert math.dist(vector, vectors[place % 5]) < 1e-3
@@ -133,7 +133,7 @@ def test_a_client_that_leaves_pays_what_was_done(
         wait_for(lambda: books.open_holds(account) == 1, "the hold")
     [event] = books.wait_for_events(account, 1)
     assert event["outcome"] == "client_disconnected"
-    # Whole batches, and not all of them.
+    # Some of the batches, each of them whole.
     batches, rest = divmod(event["prompt_tokens"], 32 * 301)
     assert rest == 0
     assert batches < 64
@@ -143,7 +143,7 @@ def test_a_client_that_leaves_pays_what_was_done(
 def test_a_server_that_makes_no_vectors_of_texts(
     client: Client, llama: RealLlama, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """What the gateway learns "not here" from, as the real server says it."""
+    """Pin the real server's errors by which the gateway detects that a server has no embeddings."""
     status, _, data = call(
         llama.url,
         "POST",

@@ -45,7 +45,7 @@ def sdk(gateway: Gateway, account: Account) -> Iterator[anthropic.Anthropic]:
 
 
 def send(client: Client, **body: Any) -> Json:
-    """The message, which the SDK's types accept, from its events if `stream` is asked for."""
+    """Return the message, assembled from events if `stream` is set, after the SDK validated it."""
     answer = client.call("POST", MESSAGES, {"messages": HELLO, "max_tokens": 30, **body})
     assert answer.status == 200, answer.body
     for private in (b"timings", b"prompt_progress"):
@@ -56,7 +56,7 @@ def send(client: Client, **body: Any) -> Json:
 
 
 def say(client: Client, **body: Any) -> Json:
-    """As `send`, a message with content: the random model may end before its first word."""
+    """Repeat `send` until the message has content: the random model may generate nothing."""
     for _ in range(20):
         found = send(client, **body)
         if found["content"]:
@@ -75,7 +75,7 @@ def test_an_answer_and_its_charge(
     assert found["stop_reason"] in ("end_turn", "max_tokens")
     assert found["usage"]["output_tokens"] <= 30
     again = send(client, stream=streamed)
-    # The server knows the prompt by now; it costs the same.
+    # The server has cached the prompt by now; its tokens cost the same.
     assert again["usage"]["cache_read_input_tokens"] > 0
     charged = [event["charged_tokens"] for event in books.wait_for_events(account, 2)]
     assert charged == [total(found["usage"]), total(again["usage"])]
@@ -108,7 +108,7 @@ def test_thoughts_and_their_budget(client: Client, streamed: bool) -> None:
     found = say(client, thinking=THOUGHTS, max_tokens=60, stream=streamed)
     thoughts = found["content"][0]
     assert thoughts["type"] == "thinking"
-    # About one word a token.
+    # Roughly one word per token.
     assert 0 < len(thoughts["thinking"].split()) <= 20
     off = say(client, thinking={"type": "disabled"}, stream=streamed)
     assert [block["type"] for block in off["content"]] == ["text"]
@@ -135,7 +135,7 @@ def test_an_answer_that_the_client_has_begun(client: Client, streamed: bool) -> 
 
 
 def test_a_stop_sequence_is_an_end(client: Client, streamed: bool) -> None:
-    # Sooner or later the random model says one of them.
+    # Within 200 tokens the random model almost certainly generates one of them.
     found = send(client, stop_sequences=list("aeiou"), max_tokens=200, stream=streamed)
     assert (found["stop_reason"], found["stop_sequence"]) == ("end_turn", None)
     assert not any(vowel in block["text"] for vowel in "aeiou" for block in found["content"])

@@ -24,7 +24,7 @@ STREAMED = pytest.mark.parametrize("streamed", [True, False])
 
 
 def respond(client: Client, **body: Any) -> Json:
-    """The response in the end; everything that came is held against the SDK's types."""
+    """Return the final response, after validating it and all events against the SDK's types."""
     answer = client.call("POST", "/v1/responses", {"input": "hello world", **body})
     assert answer.status == 200
     if body.get("stream"):

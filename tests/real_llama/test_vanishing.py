@@ -1,7 +1,7 @@
-"""Clients that vanish from a real llama-server: its slot is free at once, and the charge is close.
+"""Clients that disconnect from a real llama-server: the slot is freed at once, the charge is close.
 
-The model is as slow as one of use, a few milliseconds a token: the usual tiny one generates some
-more of its thousands of tokens a second before any close can reach it.
+The model is as slow as a useful one, a few milliseconds per token. The usual tiny model generates
+thousands of tokens per second, so more of them before a close can reach it.
 """
 
 import json
@@ -18,7 +18,7 @@ from tests.real_llama.test_completions import PROMPTS, TEXT
 from tests.support.books import Account, BooksReader, wait_for
 from tests.support.servers import Gateway, WorkerRedis
 
-# To themselves: a server that waits for a core has generated more than it could send.
+# Alone: a server that waits for a CPU core has generated more than it could send.
 pytestmark = [pytest.mark.real_llama, pytest.mark.alone]
 
 LAYERS = 48

@@ -1,4 +1,4 @@
-"""Batches: one at a time, nobody forgotten, each result to whom it belongs."""
+"""Batches run one at a time, no item is lost, and each caller gets its own result."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +9,7 @@ from promptly.runtime.batching import MAX_ITEMS, BatchCut, Batcher
 
 
 class Work:
-    """Doubles its items; keeps the first batch until it is let go."""
+    """A batch function that doubles its items, and blocks until `go` is set."""
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []

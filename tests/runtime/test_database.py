@@ -1,4 +1,4 @@
-"""The fast database: single statements in autocommit, and what it says when PostgreSQL is away."""
+"""HotPathDatabase: single statements in autocommit, and its errors when PostgreSQL is away."""
 
 import time
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Which connections a worker that is told to go closes: those that rest, not those that begin."""
+"""A worker that drains closes idle connections, not those whose wait has just started."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +22,7 @@ def test_a_wait_that_has_just_begun_is_not_cut(monkeypatch: pytest.MonkeyPatch) 
     waiting = gevent.spawn(connection)
     gevent.sleep(0)
     [wait] = worker.idle_timeouts
-    # Its request is on the way: whoever sent it would see a connection that breaks off.
+    # Its request may be in transit, and its client would see a reset connection.
     now += IDLE_SECONDS / 2
     wait.cut()
     gevent.sleep(0)

@@ -73,7 +73,7 @@ def test_what_is_cut_out(line: str, redacted: str) -> None:
 
 @pytest.fixture
 def root() -> Iterator[logging.Logger]:
-    """The root logger, as it was in the end."""
+    """The root logger, restored after the test."""
     found = logging.getLogger()
     handlers, level = list(found.handlers), found.level
     yield found

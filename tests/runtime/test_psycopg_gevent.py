@@ -1,4 +1,4 @@
-"""psycopg2 under gevent, in a process of its own: patching cannot be undone."""
+"""psycopg2 under gevent, in a separate process because monkey patching cannot be undone."""
 
 import subprocess
 import sys

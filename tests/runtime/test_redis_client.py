@@ -1,4 +1,4 @@
-"""The hot_path to Redis: short waits, a breaker, and no answer given to the wrong question."""
+"""HotPathRedis: short timeouts, a circuit breaker, and no reply matched to the wrong command."""
 
 import logging
 import time
@@ -16,7 +16,7 @@ from sandbox.redis_server import EmbeddedRedis
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[EmbeddedRedis]:
-    """A Redis that a test may stop."""
+    """A Redis that the test may stop or kill."""
     made = EmbeddedRedis(tmp_path / "redis")
     made.start()
     yield made
@@ -24,7 +24,7 @@ def server(tmp_path: Path) -> Iterator[EmbeddedRedis]:
 
 
 class Clock:
-    """The hot_path's clock, which moves only when a test says so."""
+    """The clock of the redis_client module, advanced only by the test."""
 
     def __init__(self) -> None:
         self.now = time.monotonic()
@@ -33,7 +33,7 @@ class Clock:
         return self.now
 
     def pass_the_pause(self) -> None:
-        """Let the time be over in which Redis is not asked."""
+        """Advance past the pause in which Redis is not tried after a failure."""
         self.now += redis_client.PAUSE_SECONDS + 0.001
 
 
@@ -52,7 +52,7 @@ def hot_path(server: EmbeddedRedis) -> HotPathRedis:
 def test_commands_and_scripts(hot_path: HotPathRedis) -> None:
     assert hot_path.command("SET", "a", "1") == b"OK"
     script = hot_path.script("return {KEYS[1], ARGV[1], ARGV[2]}")
-    # The first call loads it, the second calls it by its hash.
+    # The first call loads the script, the second calls it by its hash.
     assert [script(["k"], [1, "x"]) for _ in range(2)] == [[b"k", b"1", b"x"]] * 2
     hot_path.command("SCRIPT", "FLUSH")
     assert script(["k"], [2, "y"]) == [b"k", b"2", b"y"]
@@ -86,7 +86,7 @@ def test_a_restart_is_noticed_by_nobody(hot_path: HotPathRedis, server: Embedded
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: hot_path.command("PING"), range(20)))
     server.restart()
-    # All kept connections are stale now.
+    # All idle connections are stale now.
     assert hot_path.command("PING") == b"PONG"
 
 
@@ -118,7 +118,7 @@ def test_a_frozen_redis_costs_half_a_second_once(
         hot_path.command("ECHO", "refused")
     server.resume()
     clock.pass_the_pause()
-    # The answer that came too late is not taken for this one's.
+    # The late reply to "lost" must not be read as the reply to this command.
     assert hot_path.command("ECHO", "after") == b"after"
 
 

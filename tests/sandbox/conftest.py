@@ -1,4 +1,4 @@
-"""What the tests of both payment providers' stand-ins share."""
+"""Fixtures shared by the tests of both simulated payment providers."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""A webhook endpoint that a test owns: keeps what it gets and answers as told."""
+"""A webhook endpoint that a test owns: records requests and answers as configured."""
 
 import threading
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from sandbox.provider.http import Answer, Request, Server
 
 @dataclass
 class Receiver:
-    """``statuses`` are answered first, one each; everything else is 200."""
+    """A webhook endpoint; ``statuses`` answer the first requests, 200 all others."""
 
     statuses: list[int] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
@@ -27,7 +27,7 @@ class Receiver:
         return f"{self._server.url}/webhook"
 
     def wait_for(self, count: int) -> list[Request]:
-        """The requests, once there are so many."""
+        """Return the requests once at least ``count`` have arrived."""
         wait_until(lambda: len(self.requests) >= count, 20, f"{count} webhooks")
         return self.requests
 

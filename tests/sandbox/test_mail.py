@@ -1,4 +1,4 @@
-"""The mail catcher keeps mail and refuses when told to."""
+"""The mail catcher stores mail, and refuses it when scripted to."""
 
 import smtplib
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""An upgrade is left out only where there is nothing to upgrade."""
+"""The upgrade is skipped only if the database is at the newest migration."""
 
 from contextlib import closing
 from pathlib import Path

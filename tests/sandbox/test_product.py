@@ -1,4 +1,4 @@
-"""The product itself under `make run`: what its announcement promises is what happens."""
+"""The product itself under `make run`: the commands that it prints work as printed."""
 
 import json
 import re
@@ -24,7 +24,7 @@ def product(tmp_path: Path) -> Iterator[ToyProject]:
 
 
 def printed_curl(product: ToyProject, mark: str) -> str:
-    """The command of the announcement that holds the mark, as a user would paste it."""
+    """Return the printed command that contains `mark`, as a user would paste it."""
     joined = product.printed.replace("\\\n", " ")
     return next(line.strip() for line in joined.splitlines() if mark in line)
 

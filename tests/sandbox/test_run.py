@@ -1,4 +1,4 @@
-"""`make run` as a supervisor: one start, one stop, nothing left behind, whatever happens."""
+"""`make run` as a supervisor: one start, one stop, and no process left behind in any case."""
 
 import os
 import signal
@@ -144,7 +144,7 @@ def test_configured_services_are_used_instead(project: ToyProject, tmp_path: Pat
         assert runtime["SMTP_HOST"] == "mail.example.com"
         assert not (project.folder / ".promptly" / "mail").exists()
         assert not (project.folder / ".promptly" / "llama").exists()
-        # Nothing of a stand-in mixes with the real provider's settings.
+        # No simulator's setting is mixed with the real provider's.
         assert runtime["STRIPE_SECRET_KEY"] == "sk_test_mine"
         assert not {"STRIPE_API_BASE", "STRIPE_WEBHOOK_SECRET", "BTCPAY_API_KEY"} & set(runtime)
         assert "simulated" not in project.printed
@@ -174,7 +174,7 @@ def test_a_failing_migration_shows_its_end(project: ToyProject) -> None:
 
 @pytest.fixture
 def in_the_background() -> Iterator[None]:
-    """What is started from here ignores SIGQUIT, as what a shell starts with `&` does."""
+    """Child processes ignore SIGQUIT, as those that a shell starts with `&` do."""
     before = signal.signal(signal.SIGQUIT, signal.SIG_IGN)
     yield
     signal.signal(signal.SIGQUIT, before)
@@ -207,7 +207,7 @@ def test_a_stop_during_the_start_leaves_nothing(project: ToyProject) -> None:
 def test_a_second_signal_hastens(project: ToyProject) -> None:
     project.start_and_wait()
     family = project.family()
-    # A frozen worker never drains: only the second signal ends the wait for it.
+    # A frozen worker never drains; only the second signal ends the wait for it.
     web = [process for process in family if "gunicorn" in " ".join(process.cmdline())]
     for process in web:
         process.suspend()

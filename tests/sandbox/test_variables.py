@@ -1,4 +1,4 @@
-"""What is configured, what is made up, and how it is kept."""
+"""Configured variables, generated secrets, and how they are stored."""
 
 import stat
 from pathlib import Path

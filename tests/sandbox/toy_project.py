@@ -1,4 +1,4 @@
-"""A folder with the few files that `make run` expects of a product, and nothing behind them."""
+"""A folder with the few files that `make run` needs, and a toy application behind them."""
 
 import os
 import signal
@@ -69,7 +69,7 @@ graceful_timeout = 5
 
 
 class ToyProject:
-    """One folder in which ``make run`` is started as its users start it."""
+    """One folder in which ``make run`` is started as a user would start it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -85,7 +85,7 @@ class ToyProject:
         return self.output.read_text() if self.output.exists() else ""
 
     def start(self, **variables: str) -> None:
-        """Start, without waiting for anything."""
+        """Start without waiting until it is ready."""
         with self.output.open("w") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "sandbox.run"],
@@ -110,18 +110,18 @@ class ToyProject:
         return self.process.wait(timeout_seconds)
 
     def stop(self) -> int:
-        """Ctrl-C, and the exit code."""
+        """Send SIGINT, as Ctrl-C does, and return the exit code."""
         assert self.process is not None
         self.process.send_signal(signal.SIGINT)
         return self.wait()
 
     def family(self) -> list[psutil.Process]:
-        """All processes below the supervisor."""
+        """Return all descendants of the supervisor process."""
         assert self.process is not None
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def flask(self, *arguments: str) -> str:
-        """A flask command in the folder, with no variable set."""
+        """Run a flask command in the folder, without any variable set, and return its output."""
         answer = subprocess.run(
             [sys.executable, "-m", "flask", "--app", "wsgi", *arguments],
             cwd=self.folder,
@@ -149,7 +149,7 @@ class ToyProject:
 
 
 def real_project(folder: Path) -> ToyProject:
-    """The product itself in a folder of its own."""
+    """Return a folder of its own with symlinks to the product itself."""
     project = ToyProject(folder)
     for name in PARTS:
         (folder / name).unlink(missing_ok=True)

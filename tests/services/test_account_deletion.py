@@ -1,4 +1,4 @@
-"""Accounts are deleted in steps: closed, requests ended, removed. A cut between them heals."""
+"""Accounts are deleted in steps (closed, requests ended, removed); interruptions are recovered."""
 
 import threading
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ def account(books: BooksReader) -> Account:
 
 
 def left(books: BooksReader) -> dict[str, int]:
-    """How many rows each table that names accounts still has."""
+    """Return the row counts of the tables that name accounts, without empty tables."""
     counts = {name: books.rows(f"SELECT count(*) AS n FROM {name}")[0]["n"] for name in NAMING}
     return {name: count for name, count in counts.items() if count}
 
@@ -165,7 +165,7 @@ def test_registration_and_deletion_at_the_same_moment(app: Flask) -> None:
         together(app, register, end)
         with app.app_context(), transaction() as session:
             found = session.query(User).all()
-            # Before the deletion it asked for a key of an account that is gone; else it made one.
+            # A registration before the deletion goes with the account; one after it makes another.
             assert len(found) <= 1 and all(user.id != user_id for user in found)
             for user in found:
                 assert [m.kind for m in session.query(OutboxMail)] == ["new_key"]

@@ -1,4 +1,4 @@
-"""Accounts for tests of a running gateway, and what its database says about them."""
+"""Accounts for tests of a running gateway, and access to their records in its database."""
 
 import time
 from collections.abc import Callable
@@ -34,7 +34,7 @@ class Account:
 
 
 class BooksReader:
-    """One gateway's database, spoken to through the services; `close` gives it up."""
+    """One gateway's database, accessed through the services in an application of its own."""
 
     def __init__(self, database_url: str, redis_url: str) -> None:
         settings = make_settings(
@@ -53,7 +53,7 @@ class BooksReader:
         self.app.extensions["hot_path_redis"].client.close()
 
     def account(self, paid_tokens: int = 1_000_000, trial_tokens: int = 0) -> Account:
-        """A new account with this balance, and a key."""
+        """Create an account with this balance and one key."""
         self._made += 1
         with self.app.app_context(), transaction():
             user = accounts.create(f"account{self._made}@example.com", self._settings)
@@ -65,12 +65,12 @@ class BooksReader:
             return Account(user.id, user.email, row.id, raw)
 
     def balance(self, account: Account) -> dict[str, Any]:
-        """The balance as the API would show it."""
+        """Return the balance as the API shows it."""
         with self.app.app_context(), transaction():
             return balances.read(account.user_id)
 
     def events(self, account: Account) -> list[dict[str, Any]]:
-        """The account's usage events, oldest first; `charged_tokens` is added up."""
+        """Return the account's usage events, oldest first; `charged_tokens` is paid plus trial."""
         return self.rows(
             "SELECT *, charged_paid + charged_trial AS charged_tokens FROM usage_events"
             " WHERE user_id = :user_id ORDER BY created_at",
@@ -78,7 +78,7 @@ class BooksReader:
         )
 
     def open_holds(self, account: Account | None = None) -> int:
-        """How many holds are open: all, or those of one account."""
+        """Return the number of open holds, of one account or of all."""
         condition = "" if account is None else " AND user_id = :user_id"
         [row] = self.rows(
             f"SELECT count(*) AS open FROM holds WHERE state = 'open'{condition}",
@@ -87,18 +87,18 @@ class BooksReader:
         return int(row["open"])
 
     def rows(self, statement: str, **parameters: object) -> list[dict[str, Any]]:
-        """All rows of a statement, which is committed."""
+        """Execute and commit a statement, and return its rows."""
         with self.app.app_context(), transaction() as session:
             result = session.execute(text(statement), parameters)
             return [dict(row) for row in result.mappings()] if result.returns_rows else []
 
     def differences(self) -> list[Difference]:
-        """What `flask ledger verify` would name."""
+        """Return the differences that `flask ledger verify` would report."""
         with self.app.app_context(), transaction():
             return verification.verify()
 
     def wait_for_events(self, account: Account, count: int) -> list[dict[str, Any]]:
-        """The account's usage events once there are `count`, none of its holds open."""
+        """Wait for exactly `count` usage events and no open hold, and return the events."""
         wait_for(
             lambda: len(self.events(account)) >= count and not self.open_holds(account),
             f"{count} usage events",
@@ -111,7 +111,7 @@ class BooksReader:
 def wait_for(
     condition: Callable[[], bool], what: str, deadline_seconds: float = DEADLINE_SECONDS
 ) -> None:
-    """Look every 20 ms until the condition holds; fails naming `what` when the time is up."""
+    """Poll every 20 ms until the condition holds; fail naming `what` at the deadline."""
     deadline = time.monotonic() + deadline_seconds
     while not condition():
         assert time.monotonic() < deadline, f"not within {deadline_seconds:g} s: {what}"

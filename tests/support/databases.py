@@ -1,4 +1,4 @@
-"""Databases of tests: each gets an empty, migrated one, copied from a template or used again."""
+"""Databases for tests: empty and migrated, copied from a template or reused."""
 
 import uuid
 from contextlib import closing
@@ -7,7 +7,7 @@ import psycopg2
 from psycopg2 import sql
 from sqlalchemy import make_url
 
-# Any change of the schema adds a row to one of these, or writes one anew.
+# Every schema change inserts or rewrites a row in one of these catalogs.
 CATALOGS = ("pg_attribute", "pg_constraint", "pg_index", "pg_proc", "pg_rewrite", "pg_trigger")
 CLOSE_SESSIONS = """
 SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
@@ -24,17 +24,17 @@ WHERE schemaname NOT IN ('pg_catalog', 'information_schema') ORDER BY 1
 
 
 class Databases:
-    """Creates databases on one PostgreSQL server and removes them again."""
+    """Create and drop databases on one PostgreSQL server."""
 
     def __init__(self, url: str) -> None:
         self.server_url = url.replace("postgresql+psycopg2://", "postgresql://")
 
     def url(self, name: str) -> str:
-        """The URL of one database of this server."""
+        """Return the URL of a database on this server."""
         return make_url(self.server_url).set(database=name).render_as_string(hide_password=False)
 
     def create(self, template: str = "template1", prefix: str = "promptly_test") -> str:
-        """Make a database and return its name."""
+        """Create a database and return its name."""
         name = new_name(prefix)
         self._run(
             sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
@@ -44,14 +44,14 @@ class Databases:
         return name
 
     def rename(self, name: str) -> str:
-        """Give a database that nobody uses another name, and return that."""
+        """Rename a database that has no sessions, and return its new name."""
         renamed = new_name("promptly_test")
         statement = sql.SQL("ALTER DATABASE {} RENAME TO {}")
         self._run(statement.format(sql.Identifier(name), sql.Identifier(renamed)))
         return renamed
 
     def drop(self, name: str) -> None:
-        """Remove a database, ending the sessions that use it."""
+        """Drop a database, ending the sessions that use it."""
         self._run(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
     def _run(self, statement: sql.Composed) -> None:
@@ -62,10 +62,10 @@ class Databases:
 
 
 class FreshDatabase:
-    """One database at a time, as empty as its template: emptied after use, which costs a third.
+    """One reusable database, emptied after each use, which takes a third of creating one.
 
-    Each user gets it under a new name, so that what an earlier one left running cannot reach it.
-    One whose schema or settings were changed is dropped.
+    Each user gets it under a new name, out of reach of anything that an earlier user left running.
+    It is dropped if its schema, its settings or the migrations' rows were changed.
     """
 
     def __init__(self, databases: Databases, template: str) -> None:
@@ -77,7 +77,7 @@ class FreshDatabase:
         self._filled: list[str] = []
 
     def take(self) -> str:
-        """Return its name."""
+        """Create the database, or rename the emptied one, and return its name."""
         if self._name is not None:
             self._name = self._databases.rename(self._name)
             return self._name
@@ -86,13 +86,13 @@ class FreshDatabase:
         with closing(connection), connection.cursor() as cursor:
             cursor.execute(TABLES)
             self._tables = [row[0] for row in cursor.fetchall()]
-            # By the migrations.
+            # Filled by the migrations.
             self._filled = _not_empty(cursor, self._tables)
             self._as_new = self._state(cursor)
         return self._name
 
     def give_back(self) -> None:
-        """Empty it for the next user, or drop it if that would not make it as new."""
+        """Empty the database for its next user, or drop it if emptying cannot restore it."""
         assert self._name is not None
         with closing(psycopg2.connect(self._databases.url(self._name))) as connection:
             connection.autocommit = True
@@ -100,7 +100,7 @@ class FreshDatabase:
                 cursor.execute(CLOSE_SESSIONS)
                 try:
                     is_as_new = self._state(cursor) == self._as_new
-                except psycopg2.Error:  # a table of the migrations is gone
+                except psycopg2.Error:  # a table filled by the migrations is gone
                     is_as_new = False
                 if is_as_new:
                     others = [table for table in self._tables if table not in self._filled]
@@ -112,13 +112,12 @@ class FreshDatabase:
             self.drop()
 
     def drop(self) -> None:
-        """Remove it."""
         if self._name is not None:
             self._databases.drop(self._name)
             self._name = None
 
     def _state(self, cursor: "psycopg2.extensions.cursor") -> object:
-        """All of the schema that a test can change, and the rows that were there at first."""
+        """Return a fingerprint of the schema, the database settings and the migrations' rows."""
         asked = [f"(SELECT (count(*), max(xmin::text::bigint))::text FROM {c})" for c in CATALOGS]
         asked += ["(SELECT count(*)::text FROM pg_class)"]
         asked += ["(SELECT count(*)::text FROM pg_db_role_setting)"]

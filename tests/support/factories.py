@@ -1,4 +1,4 @@
-"""Rows for tests, made through `flush`; who needs them committed wraps the call."""
+"""Factories for rows: they only flush, so wrap calls in `transaction()` to commit."""
 
 import itertools
 from datetime import UTC, datetime, timedelta
@@ -30,7 +30,7 @@ def user(
     trial_tokens: int = 0,
     trial_expires_at: datetime | None = None,
 ) -> User:
-    """An account whose balance equals its ledger entries."""
+    """Create an account whose balance equals its ledger entries."""
     row = User(email=email or f"user{next(_numbers)}@example.com")
     db.session.add(row)
     db.session.flush()
@@ -59,7 +59,7 @@ def user(
 
 
 def api_key(user_id: int, name: str = "default") -> tuple[ApiKey, str]:
-    """A good key of an account, and the raw key."""
+    """Create a valid key of an account; return its row and the raw key."""
     raw = key_format.generate()
     pepper = make_settings().key_pepper.reveal()
     row = ApiKey(
@@ -74,7 +74,7 @@ def api_key(user_id: int, name: str = "default") -> tuple[ApiKey, str]:
 
 
 def hold(user_id: int, *, held_paid: int = 0, held_trial: int = 0) -> Hold:
-    """An open hold; the balance's held parts grow with it."""
+    """Create an open hold and add it to the balance's held parts."""
     row = Hold(
         request_id=new_request_id(),
         user_id=user_id,
@@ -93,7 +93,7 @@ def hold(user_id: int, *, held_paid: int = 0, held_trial: int = 0) -> Hold:
 
 
 def _request_id(at: datetime) -> UUID:
-    """An id as it was made then: receipts are looked for around the time in it."""
+    """Return a request id of that time: receipts are looked up around the time in the id."""
     milliseconds = int(at.timestamp() * 1000)
     return UUID(int=milliseconds << 80 | new_request_id().int & (1 << 80) - 1)
 
@@ -109,7 +109,7 @@ def usage_event(
     charged_paid: int = 0,
     charged_trial: int = 0,
 ) -> UsageEvent:
-    """A usage event; the balance is charged with it."""
+    """Create a usage event and charge the balance for it."""
     balance = db.session.get_one(Balance, user_id)
     balance.paid_tokens -= charged_paid
     balance.trial_tokens -= charged_trial
@@ -138,7 +138,7 @@ def usage_event(
 def mail(
     kind: str = "new_key", *, user_id: int | None = None, recipient: str = "a@b.example"
 ) -> OutboxMail:
-    """A mail that waits to be sent."""
+    """Create a pending mail in the outbox."""
     row = OutboxMail(kind=kind, user_id=user_id, recipient=recipient)
     db.session.add(row)
     db.session.flush()
@@ -153,7 +153,7 @@ def order(
     provider: str = "stripe",
     state: str = "open",
 ) -> Order:
-    """An order whose page waits for its customer, in test mode at Stripe."""
+    """Create an order with a checkout page; Stripe orders are in test mode."""
     number = next(_numbers)
     row = Order(
         number=orders.new_number(),

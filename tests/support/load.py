@@ -1,4 +1,4 @@
-"""Requests as a client sees them: one connection each, and everything noted that came back."""
+"""Requests as a client sees them: one connection each, and a record of everything received."""
 
 import http.client
 import itertools
@@ -17,10 +17,10 @@ _tags = itertools.count(1)
 
 @dataclass
 class Reply:
-    """One request and what became of it.
+    """One request and its outcome; times are from `time.monotonic`.
 
-    `end` is "done" (a whole answer), "error" (an error object, `code` says which), "cut" (the
-    connection broke off) or "refused" (there was no connection).
+    `end` is "done" (a complete answer), "error" (an error object with `code`), "cut" (the
+    connection broke) or "refused" (no connection was made).
     """
 
     tag: str
@@ -37,17 +37,17 @@ class Reply:
 
     @property
     def seconds(self) -> float:
-        """How long it took, to its end."""
+        """Duration from start to end, in seconds."""
         return self.ended_at - self.started_at
 
 
 def messages(tag: str, directives: str, text: str = "hello") -> list[dict[str, str]]:
-    """Messages that steer the simulator and carry a tag."""
+    """Return messages that carry directives for the simulator and a tag."""
     return [{"role": "user", "content": f"{text} [[sim tag={tag} {directives}]]"}]
 
 
 def new_tag() -> str:
-    """A tag that no other request has; all are of one length, so all prompts are as long."""
+    """Return a unique tag; all tags have the same length, so that prompts do too."""
     return f"t{next(_tags):06d}"
 
 
@@ -62,9 +62,9 @@ def ask(
     timeout_seconds: float = 90.0,
     **body: Any,
 ) -> Reply:
-    """One chat completion, read to its end. Never raises: what went wrong is in the reply.
+    """Request one chat completion and read it to its end; failures are recorded in the reply.
 
-    `reply` is filled while the answer comes; `on_chunk` is called after each chunk.
+    `reply` is filled while the answer arrives; `on_chunk` is called after each chunk.
     """
     reply = reply or Reply(new_tag())
     reply.started_at = time.monotonic()
@@ -125,7 +125,7 @@ def _read_object(answer: dict[str, Any], reply: Reply) -> None:
 
 
 class Load:
-    """Requests in threads; `replies` holds them all, in the order in which they were sent."""
+    """Requests in threads; `replies` holds all of them in the order sent."""
 
     def __init__(self, threads: int) -> None:
         self._pool = ThreadPoolExecutor(threads)
@@ -142,13 +142,13 @@ class Load:
         self._pool.shutdown()
 
     def start(self, port: int, key: str, directives: str = "", **options: Any) -> Reply:
-        """Send one request; its reply is filled while it runs."""
+        """Send one request; return its reply, which is filled while the request runs."""
         reply = self._new()
         self._submit(lambda: ask(port, key, directives, reply=reply, **options))
         return reply
 
     def repeat(self, port: int, key: str, directives: str = "", **options: Any) -> None:
-        """One client that sends request after request until `finish`."""
+        """Start a client that sends one request after another until `finish`."""
 
         def run() -> None:
             while not self._over.is_set():
@@ -159,14 +159,14 @@ class Load:
         self._submit(run)
 
     def finish(self) -> list[Reply]:
-        """Let running requests end, send no more, and return all replies."""
+        """Send no more requests, wait for running ones, and return all replies."""
         self._over.set()
         for future in self._futures:
             future.result()
         return self.replies
 
     def sent(self, end: str) -> list[Reply]:
-        """The replies so far that ended this way."""
+        """Return the replies so far that ended this way."""
         return [reply for reply in list(self.replies) if reply.ended_at and reply.end == end]
 
     def _new(self) -> Reply:

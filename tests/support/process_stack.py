@@ -1,7 +1,7 @@
-"""promptly whole, on servers of its own that a test may kill: what `make run` starts, in pieces.
+"""The whole of promptly on servers that a test may kill: the parts of `make run`, one by one.
 
-Nothing here is shared with other tests and DATABASE_URL and REDIS_URL are not looked at: these
-tests stop, freeze and kill what they run on.
+Nothing is shared with other tests, and DATABASE_URL and REDIS_URL are ignored: these tests stop,
+freeze and kill the servers they use.
 """
 
 import atexit
@@ -33,7 +33,7 @@ from tests.support.servers import Gateway, migrate
 
 
 class Background:
-    """The Celery worker and beat, as production runs them."""
+    """The Celery worker and beat, as in production."""
 
     def __init__(self, directory: Path, environment: dict[str, str]) -> None:
         self.logs = [directory / "worker.log", directory / "beat.log"]
@@ -45,7 +45,7 @@ class Background:
         ]
 
     def stop(self) -> None:
-        """End both; a worker that hangs is killed with its children."""
+        """Stop both; kill a worker that does not end within 15 s, and its remaining children."""
         for child in reversed(self._processes):
             family = _family(child.pid)
             process.stop(child, (signal.SIGTERM, 15.0))
@@ -56,7 +56,7 @@ class Background:
 
 @cache
 def migrated_data() -> Path:
-    """The data of a server that was shut down, with an empty database `promptly` at head."""
+    """Return the data directory of a stopped server with an empty, migrated database `promptly`."""
     directory = Path(tempfile.mkdtemp(prefix="promptly-stack-"))
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
     server = EmbeddedPostgres(directory)
@@ -69,16 +69,16 @@ def migrated_data() -> Path:
 
 
 def copy_migrated_data(server: EmbeddedPostgres) -> None:
-    """Give a server that never ran a copy, owner included, which takes a tenth of the making."""
+    """Copy the migrated data, owner included, to a new server: a tenth of the time to make them."""
     server.directory.mkdir(parents=True)
     subprocess.run(["cp", "-a", migrated_data(), server.directory / "data"], check=True)
 
 
 class ProcessStack:
-    """A PostgreSQL, a Redis, a simulated llama-server, a mail catcher, and what speaks to them.
+    """PostgreSQL, Redis, a simulated llama-server, a mail catcher, and promptly's processes.
 
-    `variables` are what every process gets beside the addresses; `llama` are the simulator's
-    options, `postgres` further server parameters.
+    `variables` are environment variables for every process, in addition to the addresses; `llama`
+    are options of the simulator, `postgres` further server parameters.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class ProcessStack:
         self._background: Background | None = None
 
     def start(self) -> "ProcessStack":
-        """Start the servers and make the schema."""
+        """Start the servers on a copy of the migrated data."""
         self.directory.mkdir(parents=True, exist_ok=True)
         copy_migrated_data(self.postgres)
         self.postgres.start()
@@ -111,13 +111,13 @@ class ProcessStack:
         return self
 
     def gateway(self, *, workers: int = 1, **variables: Any) -> Gateway:
-        """A further gunicorn, which answers when this returns."""
+        """Start another gunicorn and return once it answers."""
         return self.make_gateway(workers=workers, **variables).start()
 
     def make_gateway(
         self, *, workers: int = 1, successor_of: Gateway | None = None, **variables: object
     ) -> Gateway:
-        """A further gunicorn that has not been started; a successor takes over the port."""
+        """Create another gunicorn without starting it, on the port of `successor_of` if given."""
         gateway = Gateway(
             self.directory / f"gateway{len(self._gateways)}",
             database_url=self.database_url,
@@ -135,33 +135,33 @@ class ProcessStack:
         return gateway
 
     def stop_background(self) -> None:
-        """End the Celery worker and beat."""
+        """Stop the Celery worker and beat."""
         if self._background is not None:
             self._background.stop()
 
     def start_background(self) -> Background:
-        """Start the Celery worker and beat; they need seconds until they work."""
+        """Start the Celery worker and beat; they take seconds to become ready."""
         directory = self.directory / "celery"
         directory.mkdir(exist_ok=True)
         self._background = Background(directory, self.make_gateway()._environment)
         return self._background
 
     def wait_for_sweeps(self) -> None:
-        """Wait until the sweep runs, and end the grace that its first run gives living processes.
+        """Wait for the first sweep, and end the grace period that it gives living processes.
 
-        A sweep that has run all the time, as in production, gives none.
+        A sweep that runs continuously, as in production, gives none.
         """
         wait_for(lambda: bool(self.books.rows("SELECT 1 FROM sweep_states")), "a sweep", 60)
         self.books.rows("UPDATE sweep_states SET grace_until = now()")
 
     def shut_postgres_down(self) -> None:
-        """Let PostgreSQL end in order; started again it is at the same URL, as after `stop` not."""
+        """Shut PostgreSQL down in order; restarted, it keeps its URL, unlike after `stop`."""
         server = psutil.Process(self.postgres.pid)
         server.send_signal(signal.SIGINT)
         server.wait(20)
 
     def log_texts(self) -> dict[str, str]:
-        """Everything that promptly's processes have logged, by file."""
+        """Return everything that promptly's processes have logged, by file."""
         found = [gateway.log for gateway in self._gateways]
         found += self._background.logs if self._background is not None else []
         return {
@@ -171,11 +171,11 @@ class ProcessStack:
         }
 
     def records(self) -> dict[str, dict[str, Any]]:
-        """The simulator's records by tag."""
+        """Return the simulator's records by tag."""
         return {record["tag"]: record for record in self.llama.requests() if record["tag"]}
 
     def streams_of(self, worker: int) -> int:
-        """How many requests a gunicorn worker has open at the simulator."""
+        """Return how many connections to the simulator a gunicorn worker has open."""
         try:
             connections = psutil.Process(worker).net_connections("tcp")
         except psutil.NoSuchProcess:
@@ -188,7 +188,7 @@ class ProcessStack:
         )
 
     def events(self) -> dict[str, dict[str, Any]]:
-        """All usage events by public request id; each request has at most one."""
+        """Return all usage events by public request id; each request has at most one."""
         rows = self.books.rows(
             "SELECT *, charged_paid + charged_trial AS charged_tokens FROM usage_events"
         )
@@ -197,9 +197,10 @@ class ProcessStack:
         return events
 
     def check_charges(self, replies: list[Reply], *, exact: bool = True) -> None:
-        """Every request was charged what the simulator counted for it (`exact`), or less.
+        """Assert that each request was charged what the simulator counted (`exact`), or less.
 
-        A request that upstream never saw, or gave nothing for, was charged nothing.
+        A request that upstream never saw was charged nothing; one without output, at most its
+        prompt.
         """
         records, events = self.records(), self.events()
         known = set()
@@ -222,12 +223,12 @@ class ProcessStack:
         assert not [event for name, event in events.items() if name not in known]
 
     def check_books(self) -> None:
-        """No hold is open and `flask ledger verify` has nothing to say."""
+        """Assert that no hold is open and that `flask ledger verify` reports no difference."""
         assert self.books.open_holds() == 0
         assert self.books.differences() == []
 
     def stop(self) -> None:
-        """End everything."""
+        """Stop all processes, frozen ones too, and remove the directory."""
         if hasattr(self, "books"):
             self.books.close()
         for gateway in self._gateways:
@@ -242,7 +243,7 @@ class ProcessStack:
 
 @contextmanager
 def running(stack: ProcessStack) -> Iterator[ProcessStack]:
-    """The stack, started, and stopped at the end whatever happens."""
+    """Start the stack for the block, and stop it in any case."""
     try:
         yield stack.start()
     finally:
@@ -251,7 +252,7 @@ def running(stack: ProcessStack) -> Iterator[ProcessStack]:
 
 @contextmanager
 def polled(url: str, statement: str, user_id: int) -> Iterator[list[Any]]:
-    """Meanwhile run a query about one account again and again; yields all rows it has given."""
+    """Run a query about one account every 10 ms during the block; yield all its rows."""
     rows: list[Any] = []
     over = Event()
 
@@ -275,19 +276,19 @@ def polled(url: str, statement: str, user_id: int) -> Iterator[list[Any]]:
 
 
 def until(condition: Callable[[], bool], what: str, seconds: float) -> float:
-    """Wait for a condition and return how long it took; fails when the time is up."""
+    """Wait for a condition and return the seconds it took; fail after `seconds`."""
     started = time.monotonic()
     wait_for(condition, what, seconds)
     return time.monotonic() - started
 
 
 def ready(url: str) -> int:
-    """The status of /health/ready."""
+    """Return the status of /health/ready."""
     return urllib3.request("GET", f"{url}/health/ready", retries=False, timeout=15.0).status
 
 
 def register(url: str, email: str) -> int:
-    """The status of a registration."""
+    """Register an address and return the response's status."""
     answer = urllib3.request(
         "POST", f"{url}/register", fields={"email": email}, retries=False, timeout=30.0
     )
@@ -295,7 +296,7 @@ def register(url: str, email: str) -> int:
 
 
 def say(figures: str) -> None:
-    """What a test has measured; `pytest -rP` or `-s` shows it."""
+    """Print a test's measurements, which `pytest -rP` or `-s` shows."""
     sys.stdout.write(f"{figures}\n")
 
 
@@ -311,7 +312,7 @@ def _family(pid: int) -> list[psutil.Process]:
 
 
 def _continue_all(gateway: Gateway) -> None:
-    """Let what a failed test has left stopped go on, or it would outlive the test."""
+    """Resume processes that a failed test left stopped; they would outlive the test otherwise."""
     if not gateway.is_running:
         return
     for member in _family(gateway.pid):

@@ -1,4 +1,4 @@
-"""Run things at the same moment, for real: threads, each with a connection of its own."""
+"""Real concurrency: run calls at the same moment, in threads with a connection each."""
 
 import threading
 from collections.abc import Callable
@@ -11,15 +11,15 @@ R = TypeVar("R")
 
 
 def run(app: Flask, task: Any, *arguments: object) -> None:
-    """Run a Celery task here, inside this application (a worker has only one)."""
+    """Run a Celery task here, inside this application; a real worker has only one."""
     with app.app_context():
         task.run(*arguments)
 
 
 def together(app: Flask, *calls: Callable[[], R]) -> list[R]:
-    """Start all calls at once, each in an application context; their results in order.
+    """Start all calls at once, each in an application context, and return their results in order.
 
-    The first exception, if there is one, is raised again.
+    Re-raise the first exception, if any.
     """
     barrier = threading.Barrier(len(calls))
 

@@ -1,8 +1,7 @@
-"""The PostgreSQL and Redis of a test run: those the environment names, else embedded ones; and
-promptly itself under gunicorn, for tests that need it whole.
+"""Servers of a test run: PostgreSQL and Redis, from the environment or embedded, and gunicorn.
 
-Redis is emptied by the tests, so REDIS_URL must name one that holds nothing dear; with several
-xdist workers each takes a database of its own, counted up from the one in the URL.
+Tests empty Redis, so REDIS_URL must not name one with data of value. With several xdist workers,
+each uses its own database number (of 16), counted up from the one in the URL.
 """
 
 import os
@@ -31,7 +30,7 @@ from tests.support.databases import Databases
 
 PROJECT = Path(__file__).parents[2]
 
-# What every application of a test is given; whatever it needs besides is added by name.
+# Variables of every application in tests; further ones are added by name.
 VARIABLES = {
     "DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none",
     "REDIS_URL": "redis://127.0.0.1:1/0",
@@ -43,7 +42,7 @@ VARIABLES = {
 
 
 def make_settings(**values: object) -> Settings:
-    """Complete settings; `values` are fields by name, each already of its type."""
+    """Return complete settings; `values` are fields by name, each already of its type."""
     complete = Settings.from_mapping(VARIABLES)
     if "database_url" in values:
         values["database_url"] = database_url(str(values["database_url"]))
@@ -51,7 +50,7 @@ def make_settings(**values: object) -> Settings:
 
 
 class Servers:
-    """The servers of the whole run, started once, with one migrated template database."""
+    """Servers of the whole run, started once, with one migrated template database."""
 
     def __init__(self) -> None:
         self._directory = Path(tempfile.mkdtemp(prefix="promptly-tests-"))
@@ -74,7 +73,7 @@ class Servers:
 
 
 def migrate(url: str) -> None:
-    """Bring a database to the newest schema."""
+    """Migrate a database to the newest schema."""
     app = create_app(make_settings(database_url=url, log_level="warning"))
     with app.app_context():
         flask_migrate.upgrade(directory=str(PROJECT / "migrations"))
@@ -83,7 +82,7 @@ def migrate(url: str) -> None:
 
 
 class WorkerRedis:
-    """The Redis of one xdist worker: an embedded one, or a database of the given one."""
+    """The Redis of one xdist worker: an embedded server, or one database of REDIS_URL's."""
 
     def __init__(self, worker: int, directory: Path) -> None:
         self._embedded: EmbeddedRedis | None = None
@@ -109,10 +108,10 @@ def _numbered(url: str, worker: int) -> str:
 
 
 class Gateway:
-    """promptly under gunicorn on a free port of 127.0.0.1, with a database and a Redis it is given.
+    """promptly under gunicorn on a free port of 127.0.0.1, with a given database and Redis.
 
-    `variables` are environment variables by name; limits are out of the way unless they name
-    them. SIGTERM lets running streams go on for GRACEFUL_TIMEOUT_SECONDS less ten, at least one.
+    `variables` are environment variables; limits are too high to matter unless overridden.
+    After SIGTERM, running streams go on for GRACEFUL_TIMEOUT_SECONDS minus 10 s, at least 1 s.
     """
 
     def __init__(
@@ -131,7 +130,7 @@ class Gateway:
         self._directory = directory
         self._environment = {
             **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
-            # Not the working directory: a developer's .env and .promptly stay out of it.
+            # The working directory is another, so a developer's .env and .promptly are not read.
             "PYTHONPATH": str(PROJECT),
             **VARIABLES,
             "DATABASE_URL": database_url,
@@ -149,31 +148,31 @@ class Gateway:
 
     @property
     def url(self) -> str:
-        """The base URL, without a closing slash."""
+        """Base URL, without a trailing slash."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def is_running(self) -> bool:
-        """Whether gunicorn's master lives."""
+        """Whether gunicorn's master is running."""
         return self._process is not None and self._process.poll() is None
 
     @property
     def pid(self) -> int:
-        """The process id of gunicorn's master."""
+        """Process id of gunicorn's master; raises SandboxError if it was never started."""
         if self._process is None:
             raise SandboxError("the gateway was never started")
         return self._process.pid
 
     def worker_pids(self) -> list[int]:
-        """The process ids of the workers that live now."""
+        """Return the process ids of the running workers."""
         with suppress(psutil.NoSuchProcess):
             return [child.pid for child in psutil.Process(self.pid).children()]
         return []
 
     def start(self) -> "Gateway":
-        """Start gunicorn; returns once it answers with all its workers.
+        """Start gunicorn and return once it answers and has all its workers.
 
-        Raises SandboxError with the log's end if it does not come up.
+        Raises SandboxError with the end of the log if it ends, or takes more than 30 s.
         """
         self._directory.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "gunicorn", "-c", str(PROJECT / "gunicorn.conf.py")]
@@ -188,14 +187,17 @@ class Gateway:
         return self
 
     def is_ready(self) -> bool:
-        """Whether /health answers and no worker is missing."""
+        """Return whether /health answers and no worker is missing.
+
+        Raises SandboxError if gunicorn has ended.
+        """
         if not self.is_running:
             raise SandboxError("gunicorn ended")
         try:
             answer = urllib3.request(
                 "GET",
                 f"{self.url}/health",
-                # An idle connection would hold up a graceful end.
+                # An idle connection would delay a graceful shutdown.
                 headers={"Connection": "close"},
                 retries=False,
                 timeout=2.0,
@@ -209,13 +211,13 @@ class Gateway:
         os.kill(self.pid, signal.SIGTERM)
 
     def stop(self, timeout_seconds: float = 20.0) -> None:
-        """End it by SIGTERM and wait."""
+        """Stop gunicorn with SIGTERM; kill it after `timeout_seconds`."""
         if self._process is not None:
             process.stop(self._process, (signal.SIGTERM, timeout_seconds))
             self._process = None
 
     def kill(self) -> None:
-        """End the master and all workers by SIGKILL."""
+        """Kill the master and all workers with SIGKILL."""
         workers = [] if self._process is None else self.worker_pids()
         if self._process is not None:
             process.stop(self._process)
@@ -225,5 +227,5 @@ class Gateway:
                 os.kill(pid, signal.SIGKILL)
 
     def log_text(self) -> str:
-        """All that was logged so far."""
+        """Return everything logged so far."""
         return self.log.read_text(errors="replace") if self.log.exists() else ""

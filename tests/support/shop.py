@@ -1,4 +1,4 @@
-"""promptly with the simulated Stripe and BTCPay: buys, delivers, works, and looks at the books."""
+"""promptly with the simulated Stripe and BTCPay: buy, handle events, reconcile, read the books."""
 
 import threading
 from collections.abc import Callable
@@ -31,7 +31,7 @@ Json = dict[str, Any]
 
 
 def configuration(stripe: SimulatedStripe, btcpay: SimulatedBTCPay) -> Json:
-    """The fields of settings that name the two stand-ins."""
+    """Return the settings fields that point to the two simulators."""
     return {
         "stripe_secret_key": Secret(stripe.secret_key),
         "stripe_webhook_secret": (Secret(stripe.webhook_secret),),
@@ -44,7 +44,7 @@ def configuration(stripe: SimulatedStripe, btcpay: SimulatedBTCPay) -> Json:
 
 
 class Site:
-    """An application that the stand-ins reach by HTTP, a thread for each request."""
+    """An application that the simulators reach by HTTP, with a thread per request."""
 
     def __init__(self, app: Flask) -> None:
         self._server = make_server("127.0.0.1", 0, app, threaded=True)
@@ -53,14 +53,13 @@ class Site:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop serving."""
         self._server.shutdown()
         self._thread.join(10)
         self._server.server_close()
 
 
 class Shop:
-    """One application and its two providers; `work` does what the Celery worker would."""
+    """One application and its two providers; `work` stands in for the Celery worker."""
 
     def __init__(
         self, app: Flask, site_url: str, stripe: SimulatedStripe, btcpay: SimulatedBTCPay
@@ -72,7 +71,7 @@ class Shop:
         self.settings: Settings = app.extensions["settings"]
 
     def open(self) -> None:
-        """Empty both providers, and let them answer and deliver to this shop."""
+        """Reset both providers, and make them answer and deliver to this shop."""
         circuit_breaker.forget()
         for provider in (self.stripe, self.btcpay):
             provider.clear_faults()
@@ -83,22 +82,22 @@ class Shop:
         self.btcpay.set_webhook(f"{self.site_url}/btcpay/webhook" if self.site_url else "")
 
     def account(self, paid_tokens: int = 0) -> int:
-        """A new account's id."""
+        """Create an account and return its id."""
         with self.app.app_context(), transaction():
             return factories.user(paid_tokens=paid_tokens).id
 
     def start(self, user_id: int, pack: str = "standard", method: str = "stripe") -> str:
-        """Order a pack; the URL of the page to pay at."""
+        """Order a pack and return the URL of its checkout page."""
         with self.app.app_context():
             return checkout.start(user_id, pack, method, self.settings)
 
     def order(self, user_id: int, pack: str = "standard", method: str = "stripe") -> str:
-        """Order a pack; the id of the page to pay at."""
+        """Order a pack and return the id of its checkout page."""
         self.start(user_id, pack, method)
         return str(self.orders(user_id)[-1]["checkout_id"])
 
     def buy(self, user_id: int, pack: str = "standard", method: str = "stripe") -> str:
-        """Order a pack and pay it; the page's id."""
+        """Order and pay a pack, and return the id of its checkout page."""
         page = self.order(user_id, pack, method)
         if method == "stripe":
             self.stripe.pay(page)
@@ -107,7 +106,7 @@ class Shop:
         return page
 
     def work(self, workers: int = 1) -> None:
-        """Handle all webhook events that are due, or wait only for an order."""
+        """Handle all webhook events that are due, and those that only wait for an order's lease."""
         call: Callable[[], None] = self._work
         if workers > 1:
             together(self.app, *[call] * workers)
@@ -127,63 +126,63 @@ class Shop:
                     return
 
     def reconcile(self) -> Json:
-        """Run a reconciliation; its report."""
+        """Run a reconciliation and return its report."""
         with self.app.app_context():
             row = reconciliation.run(self.settings, actor="test")
             assert row is not None
             return {**row.report, "complete": row.complete}
 
     def orders(self, user_id: int | None = None) -> list[Json]:
-        """All orders, or an account's, oldest first."""
+        """Return all orders, or an account's, oldest first."""
         where = "" if user_id is None else " WHERE user_id = :user_id"
         given = {} if user_id is None else {"user_id": user_id}
         return self.rows(f"SELECT * FROM orders{where} ORDER BY id", **given)
 
     def order_of(self, page: str) -> Json:
-        """The order of a page."""
+        """Return the order of a checkout page."""
         [row] = self.rows("SELECT * FROM orders WHERE checkout_id = :page", page=page)
         return row
 
     def events(self) -> list[Json]:
-        """The inbox, oldest first."""
+        """Return the webhook inbox, oldest first."""
         return self.rows("SELECT * FROM webhook_events ORDER BY id")
 
     def cases(self) -> list[Json]:
-        """All cases, oldest first."""
+        """Return all payment cases, oldest first."""
         return self.rows("SELECT * FROM payment_cases ORDER BY id")
 
     def mails(self) -> list[str]:
-        """The kinds of all mails, oldest first."""
+        """Return the kinds of all mails, oldest first."""
         return [row["kind"] for row in self.rows("SELECT kind FROM outbox ORDER BY id")]
 
     def paid_tokens(self, user_id: int) -> int:
-        """What the account has."""
+        """Return the account's paid tokens."""
         statement = "SELECT paid_tokens FROM balances WHERE user_id = :user_id"
         [row] = self.rows(statement, user_id=user_id)
         return int(row["paid_tokens"])
 
     def spend(self, user_id: int, tokens: int) -> None:
-        """Charge the account as a request would."""
+        """Charge the account's paid tokens as a request would."""
         with self.app.app_context(), transaction():
             factories.usage_event(user_id, charged_paid=tokens)
 
     def lots(self, user_id: int) -> list[int]:
-        """What is unspent of each lot, oldest first."""
+        """Return the unspent tokens of each lot, oldest first."""
         with self.app.app_context(), transaction():
             return [lot.unspent_tokens for lot in lots.of_account(user_id)]
 
     def history(self, user_id: int) -> list[str]:
-        """The states of an account's purchases, newest first."""
+        """Return the states of an account's purchases, newest first."""
         with self.app.app_context(), transaction():
             return [order.state for order in orders.history(user_id)]
 
     def differences(self) -> list[Difference]:
-        """What `flask ledger verify` would name."""
+        """Return the differences that `flask ledger verify` would report."""
         with self.app.app_context(), transaction():
             return verification.verify()
 
     def rows(self, statement: str, **parameters: object) -> list[Json]:
-        """All rows of a statement, which is committed."""
+        """Execute and commit a statement, and return its rows."""
         with self.app.app_context(), transaction():
             result = db.session.execute(text(statement), parameters)
             return [dict(row) for row in result.mappings()] if result.returns_rows else []

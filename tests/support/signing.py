@@ -1,4 +1,4 @@
-"""Webhooks as the providers send and sign them."""
+"""Webhook events and signatures as the providers send them."""
 
 import hashlib
 import hmac
@@ -26,7 +26,7 @@ CONFIGURED: dict[str, Any] = {
 
 
 def snapshot(event_id: str = "evt_1", **values: Any) -> dict[str, Any]:
-    """A snapshot event of Stripe's about a session."""
+    """Return a Stripe snapshot event about a session."""
     return {
         "id": event_id,
         "object": "event",
@@ -38,7 +38,7 @@ def snapshot(event_id: str = "evt_1", **values: Any) -> dict[str, Any]:
 
 
 def thin(event_id: str = "evt_thin", **values: Any) -> dict[str, Any]:
-    """A thin event of Stripe's about a charge."""
+    """Return a Stripe thin event about a charge."""
     return {
         "id": event_id,
         "object": "v2.core.event",
@@ -51,7 +51,7 @@ def thin(event_id: str = "evt_thin", **values: Any) -> dict[str, Any]:
 
 
 def invoice_event(delivery_id: str = "d1", **values: Any) -> dict[str, Any]:
-    """An event of BTCPay's."""
+    """Return a BTCPay event about an invoice."""
     return {
         "deliveryId": delivery_id,
         "originalDeliveryId": delivery_id,
@@ -67,7 +67,7 @@ def invoice_event(delivery_id: str = "d1", **values: Any) -> dict[str, Any]:
 def stripe_headers(
     body: bytes, secret: str = STRIPE_SECRET, age_seconds: int = 0
 ) -> dict[str, str]:
-    """The signature as the SDK itself makes it."""
+    """Return the signature header as Stripe's SDK itself generates it."""
     header = stripe.WebhookSignature.generate_signature_header(
         body.decode("utf-8", "surrogateescape"), secret, int(time.time()) - age_seconds
     )
@@ -80,5 +80,5 @@ def btcpay_headers(body: bytes, secret: str = BTCPAY_SECRET) -> dict[str, str]:
 
 
 def encode(event: Any) -> bytes:
-    # Indented, as BTCPay sends it: whoever writes it anew breaks the signature.
+    # Indented, as BTCPay sends it, so that re-serialising would break the signature.
     return json.dumps(event, indent=2).encode()

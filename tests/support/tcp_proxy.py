@@ -1,4 +1,4 @@
-"""A door before a server that a test can close: as if the server had gone, and come back."""
+"""A TCP proxy that a test can shut and reopen, as if the server went away and came back."""
 
 import contextlib
 import selectors
@@ -9,7 +9,7 @@ from sqlalchemy import make_url
 
 
 class TcpProxy:
-    """Forwards TCP connections on 127.0.0.1 to another address while it is open.
+    """Forward TCP connections on 127.0.0.1 to another address while open.
 
     `target` is (host, port), or the path of a Unix socket.
     """
@@ -37,7 +37,7 @@ class TcpProxy:
             self._is_open = True
 
     def close(self) -> None:
-        """Give the port up."""
+        """Cut all connections and release the port."""
         self.shut()
         self._listener.close()
 
@@ -85,7 +85,7 @@ def _forward(near: socket.socket, far: socket.socket) -> None:
 
 
 def before_postgres(url: str) -> tuple[TcpProxy, str]:
-    """A proxy before the PostgreSQL of a URL, and the URL of the same database through it."""
+    """Return a proxy in front of a URL's PostgreSQL, and the URL of the database through it."""
     parts = make_url(url)
     sockets = parts.query.get("host")
     target: tuple[str, int] | str

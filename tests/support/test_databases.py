@@ -1,4 +1,4 @@
-"""A database that is used again is as empty as a new one, and out of its last user's reach."""
+"""A reused database is as empty as a new one, and out of its previous user's reach."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -27,12 +27,12 @@ def run(url: str, statement: str) -> list[tuple[object, ...]]:
 
 
 def oid(url: str) -> object:
-    """Which database it is, whatever its name."""
+    """Return the database's oid, which a new name does not change."""
     return run(url, "SELECT oid FROM pg_database WHERE datname = current_database()")[0][0]
 
 
 def add_row(url: str) -> object:
-    """A row in a table with a sequence; returns its id."""
+    """Insert a row into a table with a sequence and return its id."""
     return run(url, f"{INSERT} RETURNING id")[0][0]
 
 

@@ -75,7 +75,7 @@ def test_both_parts_carry_the_whole_key(mail_app: Flask, mail_catcher: MailCatch
     run(mail_app, mail.sweep)
     raw = mailed_key(mail_catcher)
     (path,) = mail_catcher.directory.glob("*.eml")
-    assert path.read_text().count(raw) >= 2  # nothing broke it over two lines
+    assert path.read_text().count(raw) >= 2  # not wrapped over two lines
 
 
 def test_deliver_twice_and_in_parallel_sends_once(

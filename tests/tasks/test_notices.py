@@ -1,4 +1,4 @@
-"""Warnings by mail: each once, however often and by how many it is looked."""
+"""Warning mails are sent once, however often and however concurrently the task runs."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -23,7 +23,7 @@ OLD = datetime.now(UTC) - timedelta(days=30)
 
 
 class Accounts:
-    """Accounts of one application, whose balances move, and the mails they get."""
+    """Accounts of one application: change their balances and read their mails."""
 
     def __init__(self, app: Flask) -> None:
         self.app = app
@@ -45,13 +45,13 @@ class Accounts:
             alerts.choose(user_id, Choice(tokens, trial_notice), self.settings)
 
     def sweep(self) -> None:
-        """Twice, and then by four at once: as if it had been once."""
+        """Run the task twice, then four times concurrently; it must act as if it ran once."""
         run(self.app, send)
         run(self.app, send)
         together(self.app, *[send.run] * 4)
 
     def mails(self, user_id: int) -> list[tuple[str, int]]:
-        """The kinds of an account's mails with the tokens they name."""
+        """Return the kinds of an account's mails, with the number of tokens they name."""
         with self.app.app_context():
             rows = db.session.query(OutboxMail).filter_by(user_id=user_id).order_by(OutboxMail.id)
             return [(row.kind, row.payload["tokens"]) for row in rows]
@@ -109,7 +109,7 @@ def test_each_account_has_its_own_threshold(accounts: Accounts) -> None:
         accounts.move(user_id, -200_000)
     accounts.sweep()
     assert accounts.mails(high) == [("low_balance", 800_000)]
-    # One that lies above what is left sends nothing by itself.
+    # Choosing a threshold above the balance sends no mail by itself.
     accounts.choose(high, 850_000)
     accounts.sweep()
     accounts.move(off, -800_000)
@@ -153,7 +153,7 @@ def test_a_trial_that_ends_is_told_once_a_day_before(accounts: Accounts) -> None
     assert accounts.mails(soon) == [("trial_ending", 100_000)]
     for user_id in (later, over, used_up, unwanted, fresh):
         assert accounts.mails(user_id) == []
-    # More days from the operator: what was told is no longer true.
+    # The trial is extended, so the date in the first mail is no longer true.
     with accounts.app.app_context(), transaction() as session:
         moved = "UPDATE balances SET trial_expires_at = trial_expires_at + interval '30 minutes'"
         session.execute(text(moved + " WHERE user_id = :id"), {"id": soon})

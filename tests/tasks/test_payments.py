@@ -1,4 +1,4 @@
-"""The payment tasks: thin, safe to run twice, at once, and without providers."""
+"""Payment tasks are safe to run twice, concurrently, and without providers."""
 
 from collections.abc import Iterator
 

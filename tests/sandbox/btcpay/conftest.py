@@ -1,6 +1,6 @@
-"""One simulated BTCPay Server for the tests of a module, emptied before each.
+"""Fixtures: one simulated BTCPay Server per module, emptied before each test.
 
-After each test every answer and every event it has sent is held against the schema.
+After each test, every answer and event it has sent is validated against the schema.
 """
 
 import json
@@ -26,7 +26,7 @@ NewInvoice = Callable[..., Object]
 
 
 class Greenfield:
-    """A shop's calls. Each returns the answer; ``ok`` returns its JSON and insists on 200."""
+    """A shop's API client: ``call`` returns the response, ``ok`` its JSON after asserting 200."""
 
     def __init__(self, btcpay: SimulatedBTCPay, key: str = "", store_id: str = "") -> None:
         self.invoices = f"{btcpay.url}/api/v1/stores/{store_id or btcpay.store_id}/invoices"
@@ -43,7 +43,7 @@ class Greenfield:
 
 
 def validate(btcpay: SimulatedBTCPay) -> tuple[int, int]:
-    """Hold everything that was sent against the schema; returns how much it was."""
+    """Validate everything sent against the schema; return the numbers of answers and of events."""
     answers = [item for item in btcpay.requests() if item["status"] not in (0, 500, 502, 503)]
     for item in answers:
         described = schema.of_answer(item["method"], item["path"], item["status"])
@@ -67,7 +67,7 @@ def running_btcpay() -> Iterator[SimulatedBTCPay]:
 def btcpay(running_btcpay: SimulatedBTCPay) -> Iterator[SimulatedBTCPay]:
     running_btcpay.reset()
     running_btcpay.set_webhook("")
-    # Those of the documented key, and what else the stand-in can do.
+    # The documented key's permissions, and the others that the simulator supports.
     running_btcpay.set_permissions([*PERMISSIONS, *FURTHER])
     yield running_btcpay
     validate(running_btcpay)
@@ -80,7 +80,7 @@ def api(btcpay: SimulatedBTCPay) -> Greenfield:
 
 @pytest.fixture
 def new_invoice(api: Greenfield) -> NewInvoice:
-    """Creates invoices of two dollars; checkout options are given by name."""
+    """Factory for invoices of two dollars; checkout options are keyword arguments."""
 
     def build(amount: str | None = "2.00", order: str = "order-1", **checkout: Any) -> Object:
         asked = {"amount": amount, "currency": "USD", "metadata": {"orderId": order}}

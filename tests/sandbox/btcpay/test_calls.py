@@ -1,4 +1,4 @@
-"""Who may call, what is refused, faults, refunds, and the state over a restart."""
+"""Authentication, refusals, faults, refunds, and state kept over a restart."""
 
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from tests.sandbox.btcpay.conftest import Greenfield, NewInvoice, Object, valida
 
 @pytest.fixture
 def settled(btcpay: SimulatedBTCPay, new_invoice: NewInvoice) -> Object:
-    """An invoice of two dollars, paid by Lightning."""
+    """An invoice of two dollars, paid over Lightning."""
     return btcpay.pay(new_invoice()["id"])
 
 
@@ -137,7 +137,7 @@ def test_refunds_that_are_refused_or_withdrawn(
     ]:
         answer = api.call("POST", refund, json=asked)
         assert (answer.status_code, answer.json()[0]["path"]) == (422, path)
-    # The documented key cannot make a refund that needs no further approval.
+    # The documented key cannot create a refund that needs no further approval.
     btcpay.set_permissions([*PERMISSIONS, ARCHIVE_PULL_PAYMENTS])
     made = api.ok("POST", f"/{settled['id']}/refund", json={"refundVariant": "RateThen"})
     assert made["autoApproveClaims"] is False
@@ -167,7 +167,7 @@ def test_faults(btcpay: SimulatedBTCPay, api: Greenfield) -> None:
     assert (proxy.status_code, proxy.headers["Content-Type"]) == (503, "text/html")
     btcpay.set_fault(create, status=500, when="after", times=1)
     assert api.call("POST", api.invoices, json=asked).status_code == 500
-    assert len(api.ok("GET")) == 1  # it was made all the same
+    assert len(api.ok("GET")) == 1  # the invoice was created despite the error
     btcpay.set_fault(create, cut=True, times=1)
     with pytest.raises(requests.ConnectionError):
         api.call("POST", api.invoices, json=asked)

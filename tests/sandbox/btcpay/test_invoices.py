@@ -139,7 +139,7 @@ def test_what_never_confirms_becomes_invalid(
 def test_marking_by_hand(btcpay: SimulatedBTCPay, api: Greenfield, new_invoice: NewInvoice) -> None:
     settled, marked = new_invoice()["id"], new_invoice()["id"]
     btcpay.pay(settled)
-    # What settled by itself cannot be made invalid; what was marked can be marked again.
+    # An invoice that a payment settled cannot be marked invalid; a marked one can be marked again.
     refused = api.call("POST", f"{api.invoices}/{settled}/status", json={"status": "Invalid"})
     assert (refused.status_code, refused.json()[0]["path"]) == (422, "status")
     for status in ("Settled", "Invalid", "Settled"):

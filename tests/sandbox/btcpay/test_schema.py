@@ -1,4 +1,4 @@
-"""The schema finds the slips it is there for."""
+"""The schema rejects the mistakes it exists to catch."""
 
 import copy
 import json

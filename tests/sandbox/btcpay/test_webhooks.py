@@ -1,4 +1,4 @@
-"""Events on their way: signatures over the bytes, redeliveries, and every switch."""
+"""Webhook delivery: signatures over the raw bytes, redeliveries, and every delivery rule."""
 
 import hashlib
 import hmac
@@ -28,7 +28,7 @@ def types(receiver: Receiver) -> list[str]:
 
 @pytest.fixture
 def shop(btcpay: SimulatedBTCPay, receiver: Receiver) -> Receiver:
-    """A shop's endpoint, told of everything."""
+    """A shop's endpoint, subscribed to all events."""
     btcpay.set_webhook(receiver.url)
     return receiver
 

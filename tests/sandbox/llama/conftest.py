@@ -1,4 +1,4 @@
-"""One simulated llama-server for the tests of a module, cleared before each."""
+"""Fixtures: one simulated llama-server per module, cleared before each test."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -26,7 +26,7 @@ def llama(running_llama: SimulatedLlama) -> SimulatedLlama:
 
 @pytest.fixture
 def open_stream(llama: SimulatedLlama) -> Iterator[OpenStream]:
-    """Opens a raw stream with directives; all are closed in the end."""
+    """Factory for raw streams with directives; all are closed after the test."""
     opened: list[RawStream] = []
 
     def build(directives: str, **body: Any) -> RawStream:

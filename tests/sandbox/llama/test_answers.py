@@ -1,4 +1,4 @@
-"""What the simulated model says, and that its counts agree with each other."""
+"""Answers of the simulated model, and consistency of its token counts."""
 
 import json
 

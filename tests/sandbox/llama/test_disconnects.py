@@ -1,4 +1,4 @@
-"""Who leaves is noticed at once, and the record holds exactly what was sent before."""
+"""Disconnects are noticed at once, and the record holds exactly what was sent before."""
 
 import http.client
 import random

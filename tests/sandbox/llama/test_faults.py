@@ -1,4 +1,4 @@
-"""Faults: each one on its own request, or on the next ones, and gone when cleared."""
+"""Faults apply to their own request, or to the next ones until used up or cleared."""
 
 import socket
 import time

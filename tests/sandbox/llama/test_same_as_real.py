@@ -1,4 +1,4 @@
-"""The simulator is held to a real llama-server: same statuses, same events, same keys in order."""
+"""The simulator matches a real llama-server: same statuses, same events, same keys in order."""
 
 import json
 import re
@@ -33,7 +33,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealLlama]:
 
 
 def shape(value: Any) -> Any:
-    """Key names in their order, and types; lists by their first entry."""
+    """Return keys in order with their types; a list is represented by its first entry."""
     if isinstance(value, dict):
         return [(key, shape(entry)) for key, entry in value.items()]
     if isinstance(value, list):
@@ -42,7 +42,7 @@ def shape(value: Any) -> Any:
 
 
 def kinds(stream_events: list[Any]) -> list[Any]:
-    """The shapes of a stream's events, repeated ones once."""
+    """Return the shapes of a stream's events, consecutive duplicates collapsed."""
     shapes = ["[DONE]" if event == "[DONE]" else shape(event) for event in stream_events]
     return [shape_ for shape_, _ in groupby(shapes)]
 
@@ -63,7 +63,7 @@ def kinds(stream_events: list[Any]) -> list[Any]:
 def test_streams_have_the_same_events(
     llama: SimulatedLlama, real: RealLlama, body: dict[str, Any]
 ) -> None:
-    # No end of sequence before the limit: so both answers have the same parts.
+    # Ignoring the end of sequence up to the limit gives both answers the same parts.
     body = {"messages": hello(), "max_tokens": 6, "ignore_eos": True, **body}
     assert kinds(stream(llama.url, **body)) == kinds(stream(real.url, **body))
 
@@ -72,7 +72,7 @@ def test_streamed_tool_calls_have_the_same_events(llama: SimulatedLlama, real: R
     body = {"messages": hello(), "max_tokens": 300, **TOOL, **ASK_FOR_ALL}
     expected = kinds(stream(real.url, **body))
     found = kinds(stream(llama.url, **body))
-    # The model may call once more before its limit; head and arguments alternate then.
+    # The model may start another call before its limit; head and arguments then alternate.
     assert [kind for kind in expected if kind in found] == expected
     assert all(kind in expected for kind in found)
 
@@ -98,7 +98,7 @@ def test_an_answer_that_was_begun(llama: SimulatedLlama, real: RealLlama) -> Non
     for server in (llama, real):
         found = stream(server.url, messages=messages, max_tokens=6, ignore_eos=True)
         texts = [event["choices"][0]["delta"].get("content") for event in found[:3]]
-        # It is repeated with the first token.
+        # The prefill is repeated with the first token.
         assert texts[0] is None
         assert texts[1].startswith("Well then ")
         assert not texts[2].startswith("Well then")
@@ -132,7 +132,7 @@ def test_whole_answers_have_the_same_shape(
 
 
 def called(arguments: str) -> dict[str, Any]:
-    """An earlier call of a tool."""
+    """Return an earlier tool call with these arguments."""
     return {"id": "1", "type": "function", "function": {"name": "f", "arguments": arguments}}
 
 
@@ -225,7 +225,7 @@ def test_of_several_texts_only_the_first_ones_beginning_is_marked(
 
 @pytest.fixture(scope="module")
 def embedders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
-    """The URLs of a simulated and a real server for embeddings."""
+    """URLs of a simulated and a real embeddings server."""
     simulated = SimulatedLlama(tmp_path_factory.mktemp("embeddings"), embeddings=True).start()
     genuine = RealLlama(
         tmp_path_factory.mktemp("real-embeddings"),

@@ -1,4 +1,4 @@
-"""Speaking to a llama-server, real or simulated, close to the bytes."""
+"""Low-level client for a llama-server, real or simulated."""
 
 import http.client
 import json
@@ -34,7 +34,7 @@ def sim(directives: str, text: str = "hello") -> list[Json]:
 def call(
     url: str, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
 ) -> tuple[int, dict[str, str], bytes]:
-    """One request on a connection of its own: status, headers in lower case, body."""
+    """Send one request on its own connection; return status, headers (lower-case names), body."""
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=20)
     try:
         data = body if isinstance(body, (bytes, type(None))) else json.dumps(body).encode()
@@ -52,7 +52,7 @@ def post(url: str, path: str = CHAT, **body: Any) -> tuple[int, Json]:
 
 
 def stream(url: str, path: str = CHAT, **body: Any) -> list[Any]:
-    """The events of one whole stream, parsed; "[DONE]" stays a text."""
+    """Return the parsed events of one whole stream; "[DONE]" stays a string."""
     status, headers, data = call(url, "POST", path, {"stream": True, **body})
     assert status == 200
     assert headers["content-type"] == "text/event-stream"
@@ -72,7 +72,7 @@ def content(stream_events: list[Any], name: str = "content") -> str:
 
 
 class RawStream:
-    """A streamed request on a bare socket, to see segments and to leave at will."""
+    """A streamed request on a bare socket, to see chunk framing and to disconnect at will."""
 
     def __init__(self, url: str, **body: Any) -> None:
         parts = urlsplit(url)
@@ -101,7 +101,7 @@ class RawStream:
         self.socket.close()
 
     def last_count(self) -> int:
-        """The last predicted_n of a whole event."""
+        """Return the last ``predicted_n`` in a complete event, or 0."""
         whole = self.received[: self.received.rfind(b"\n\n")]
         position = whole.rfind(b'"predicted_n":')
         return int(whole[position + 14 :].split(b",")[0]) if position >= 0 else 0

@@ -1,4 +1,4 @@
-"""One simulated Stripe for the tests of a module, emptied before each."""
+"""Fixtures: one simulated Stripe per module, emptied before each test."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,7 +15,7 @@ SUCCESS_URL = "http://shop.example/back?session={CHECKOUT_SESSION_ID}"
 
 
 def sdk(stripe: SimulatedStripe, key: str = "", timeout: float = 10, retries: int = 2) -> Any:
-    """Stripe's own SDK, speaking to the stand-in."""
+    """Return a client of Stripe's own SDK for the simulator."""
     return StripeClient(
         key or stripe.secret_key,
         base_addresses={"api": stripe.url},
@@ -25,7 +25,7 @@ def sdk(stripe: SimulatedStripe, key: str = "", timeout: float = 10, retries: in
 
 
 def parameters(amount: int = 200, **others: Any) -> dict[str, Any]:
-    """What a shop asks for when it sells one pack."""
+    """Return the parameters with which a shop creates a session for one pack."""
     price = {"currency": "usd", "product_data": {"name": "standard"}, "unit_amount": amount}
     return {
         "mode": "payment",
@@ -61,7 +61,7 @@ def client(stripe: SimulatedStripe) -> Any:
 
 @pytest.fixture
 def new_session(client: Any) -> NewSession:
-    """Creates sessions; parameters may be given by name."""
+    """Factory for sessions; parameters are keyword arguments."""
     return lambda amount=200, **others: client.checkout.sessions.create(
         parameters(amount, **others)
     )

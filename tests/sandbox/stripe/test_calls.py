@@ -1,4 +1,4 @@
-"""Authentication, idempotency keys and faults of the API, seen through Stripe's own SDK."""
+"""Authentication, idempotency keys and faults of the API, through Stripe's own SDK."""
 
 import threading
 import time
@@ -77,7 +77,7 @@ def test_refusals_by_the_checks_are_not_kept_those_by_the_business_are(
 
 def test_a_lost_answer_makes_no_second_session(stripe: SimulatedStripe, client: Any) -> None:
     stripe.set_fault(CREATE, when="after", cut=True, times=1)
-    session = client.checkout.sessions.create(parameters())  # the SDK tries again by itself
+    session = client.checkout.sessions.create(parameters())  # the SDK retries by itself
     assert sessions_of(stripe) == [session.id]
     assert [item["status"] for item in stripe.requests(CREATE)] == [0, 200]
 
@@ -89,7 +89,7 @@ def test_a_failure_that_is_kept_is_repeated_under_its_key(
     for _ in range(2):
         with pytest.raises(APIError, match="simulated failure"):
             client.checkout.sessions.create(parameters(), {"idempotency_key": "order-1:1"})
-    # The header says that trying again is no use, so the SDK does not.
+    # The response header forbids a retry, so the SDK makes none.
     assert [item["status"] for item in stripe.requests(CREATE)] == [500, 500]
     client.checkout.sessions.create(parameters(), {"idempotency_key": "order-1:2"})
     assert len(sessions_of(stripe)) == 1
@@ -113,7 +113,7 @@ def test_a_slow_call_is_done_although_nobody_waits(stripe: SimulatedStripe) -> N
     with pytest.raises(APIConnectionError):
         impatient.checkout.sessions.create(parameters(), {"idempotency_key": "a"})
     assert time.monotonic() - began < 1.4
-    # Others are served meanwhile.
+    # Other calls are served concurrently.
     assert sdk(stripe).checkout.sessions.list().data == []
     wait_until(lambda: len(sessions_of(stripe)) == 1, 10, "the late session")
 
@@ -147,7 +147,7 @@ def test_the_state_is_kept_over_a_restart(tmp_path: Any) -> None:
         assert (stripe.truth(), stripe.url) == (before, address)
         sessions = sdk(stripe).checkout.sessions
         assert sessions.retrieve(session.id).payment_status == "paid"
-        # Somebody else's port is left to them.
+        # A port in use by another process is not taken.
         other = SimulatedStripe(tmp_path / "other", persistent=True)
         (tmp_path / "other").mkdir()
         (tmp_path / "other" / "port").write_text(f"{stripe.port}\n")

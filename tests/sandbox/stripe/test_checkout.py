@@ -1,4 +1,4 @@
-"""Checkout driven by Stripe's own SDK and by a browser's requests."""
+"""Checkout, driven by Stripe's own SDK and by a browser's requests."""
 
 import re
 from typing import Any
@@ -77,7 +77,7 @@ def test_a_customer_may_cancel_be_declined_and_come_back(
     assert (declined.status_code, "declined" in declined.text) == (402, True)
     assert client.checkout.sessions.retrieve(session.id).status == "open"
     assert post(session.url, action="pay", method="card", email="a@b.example").status_code == 303
-    # Whoever presses the button twice pays once.
+    # Pressing the button twice pays once.
     assert "has been paid" in post(session.url, action="pay", method="card").text
     assert stripe.truth_of(session.id)["held"] == 200
 
@@ -147,7 +147,7 @@ def test_prices_that_stripe_does_not_take(client: Any, new_session: NewSession) 
 
 
 def test_our_parameters_are_those_of_the_sdk() -> None:
-    """What is accepted here, Stripe's SDK knows by the same name."""
+    """Stripe's SDK knows every parameter accepted here by the same name."""
     create = stripe_sdk.params.checkout.SessionCreateParams
     listing = stripe_sdk.params.checkout.SessionListParams
     pairs = [
@@ -171,7 +171,7 @@ def test_our_parameters_are_those_of_the_sdk() -> None:
 def test_objects_have_the_fields_of_the_sdk(
     stripe: SimulatedStripe, new_session: NewSession
 ) -> None:
-    """Every field is one of Stripe's; those that are absent are only shown on demand."""
+    """Every field is one of Stripe's; absent ones are those that Stripe shows only on demand."""
     session = new_session()
     stripe.pay(session.id)
     charge = stripe.charge_of(session.id)

@@ -1,4 +1,4 @@
-"""Refunds and disputes, and what the account holds after each of them."""
+"""Refunds and disputes, and the money that the account holds after each."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from tests.sandbox.stripe.conftest import NewSession
 
 @pytest.fixture
 def paid(stripe: SimulatedStripe, new_session: NewSession) -> dict[str, Any]:
-    """A session of 600 that was paid."""
+    """A paid session of 600 cents."""
     session = new_session(600)
     stripe.pay(session.id)
     return stripe.truth_of(session.id)

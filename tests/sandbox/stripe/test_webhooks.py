@@ -1,4 +1,4 @@
-"""Events on their way: signatures the SDK accepts, retries, and every switch."""
+"""Webhook delivery: signatures that the SDK accepts, retries, and every delivery rule."""
 
 import json
 import time
@@ -18,14 +18,14 @@ COMPLETED = "checkout.session.completed"
 
 
 def event_of(request: Request, secret: str) -> Any:
-    """What the SDK makes of a delivery."""
+    """Return a delivery as verified and parsed by the SDK."""
     signature = request.headers["stripe-signature"]
     return Webhook.construct_event(request.body, signature, secret)
 
 
 @pytest.fixture
 def shop(stripe: SimulatedStripe, receiver: Receiver) -> Receiver:
-    """A shop's endpoint, told of the events a shop asks for."""
+    """A shop's endpoint, subscribed to the events that a shop needs."""
     stripe.set_endpoint(receiver.url)
     return receiver
 
@@ -42,7 +42,7 @@ def test_a_snapshot_is_delivered_as_the_sdk_expects_it(
     assert event.data.object.payment_status == "paid"
     assert request.body.startswith(b'{\n  "id"')
     stripe.wait_until_quiet()
-    assert len(shop.requests) == 1  # nothing that was not asked for
+    assert len(shop.requests) == 1  # no event outside the subscription
     assert client.events.retrieve(event.id).data.object.id == session.id
 
 
@@ -64,7 +64,7 @@ def test_thin_notifications(
 def test_what_a_notification_is_about_can_be_fetched(
     stripe: SimulatedStripe, receiver: Receiver, new_session: NewSession
 ) -> None:
-    """A snapshot and a notification of the same thing, each with an id of its own."""
+    """A snapshot event and a thin notification of one payment have different ids."""
     stripe.set_endpoints([{"url": receiver.url}, {"url": receiver.url, "thin": True}])
     session = new_session()
     stripe.pay(session.id)
@@ -94,7 +94,7 @@ def test_while_a_secret_is_rolled_both_sign(
 def test_refused_deliveries_are_tried_again_until_they_run_out(
     stripe: SimulatedStripe, client: Any, shop: Receiver, new_session: NewSession
 ) -> None:
-    shop.statuses = [500, 400, 302]  # whatever is not a success
+    shop.statuses = [500, 400, 302]  # anything but a 2xx
     session = new_session()
     stripe.pay(session.id)
     shop.wait_for(4)
@@ -110,7 +110,7 @@ def test_refused_deliveries_are_tried_again_until_they_run_out(
     assert [item["state"] for item in stripe.messages(lost.id)] == ["failed"]
     [event] = client.events.list(unseen).data
     assert event.data.object.id == lost.id
-    # By hand it can still be sent; then it has been seen.
+    # A delivery by hand still works; the event then counts as delivered.
     stripe.deliver(event.id)
     assert client.events.list(unseen).data == []
 

@@ -28,7 +28,7 @@ def test_registration_makes_account_trial_and_mail(session: Session) -> None:
     accounts.register(" Ada@Example.com ", SETTINGS)
     user = accounts.find(email="Ada@example.com")
     assert mails(session, user.id) == [("new_key", "pending")]
-    assert keys.list_good(user.id) == []  # the key is made when the mail is sent
+    assert keys.list_good(user.id) == []  # the key is created when the mail is sent
 
 
 def test_a_known_address_loses_its_keys_at_once_and_keeps_its_balance(session: Session) -> None:
@@ -65,7 +65,7 @@ def test_a_reissue_may_have_to_be_confirmed(session: Session) -> None:
     assert not accounts.confirm_reissue(user.id + 1, second.id)
     assert accounts.confirm_reissue(user.id, second.id)
     assert keys.find(raw, settings.key_pepper) is None
-    assert not accounts.confirm_reissue(user.id, second.id)  # once
+    assert not accounts.confirm_reissue(user.id, second.id)  # the link works once
     assert mails(session, user.id)[-1] == ("new_key", "pending")
 
 
@@ -144,7 +144,7 @@ def test_a_reissue_beside_a_mail_that_makes_its_key_leaves_no_good_key(
             with transaction():
                 lease = outbox.claim()
             if lease is None:
-                return  # the reissue is just cancelling it
+                return  # the reissue is cancelling it
             with transaction():
                 accounts.lock(user_id)
                 mail = outbox.leased(lease)
@@ -157,8 +157,8 @@ def test_a_reissue_beside_a_mail_that_makes_its_key_leaves_no_good_key(
 
         together(app, make_key, reissue)
         with app.app_context():
-            # Either the reissue came first and its own mail was claimed and got the key, or it
-            # came second and the key is dead. Never is a key good whose mail was cancelled.
+            # If the reissue came first, its own mail was claimed and got the key; if second, the
+            # key is revoked. A key whose mail was cancelled is never good.
             stray = db.session.scalar(
                 text("""
                     SELECT count(*) FROM api_keys k JOIN outbox o ON o.id = k.outbox_id

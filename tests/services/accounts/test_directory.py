@@ -1,4 +1,4 @@
-"""Accounts in pages; more of it in the tests of the panel's list."""
+"""Pages of the account directory; the tests of the panel's user list cover more."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -56,6 +56,6 @@ def test_short_pages(session: Session) -> None:
     last = directory.page(order=JOINED, descending=False, limit=3, after=middle.after)
     assert [row.user_id for row in last.accounts] == ids[2:]
     assert last.after is None and last.before is not None
-    # Less than a page before it: the first page, whole.
+    # With less than a page before it, the first page is returned in full.
     back = directory.page(order=JOINED, descending=False, limit=3, before=last.before)
     assert [row.user_id for row in back.accounts] == ids[:3] and back.before is None

@@ -1,4 +1,4 @@
-"""When a key was used last: exact on the page, at no cost to requests."""
+"""Time of a key's last use: exact when read, at no cost to requests."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -13,7 +13,8 @@ from tests.support import factories
 
 @pytest.fixture
 def now() -> datetime:
-    # Of this test, not of the module: who looks more than ten minutes later asks the task's notes.
+    # Per test, not per module: `last_used` reads no events older than ten minutes before the task's
+    # last run, and trusts the stored time for those.
     return datetime.now(UTC)
 
 

@@ -38,7 +38,7 @@ def test_the_trial_follows_the_settings(session: Session) -> None:
     assert timedelta(days=1, hours=23) < left <= timedelta(days=2)
     none = accounts.create("b@example.com", make_settings(trial_tokens=0))
     assert session.get_one(Balance, none.id).trial_tokens == 0
-    assert trials.claim(none, make_settings())  # its claim was not used up
+    assert trials.claim(none, make_settings())  # the account's claim is still unused
 
 
 def test_expired_trials_lapse_once(session: Session) -> None:

@@ -33,7 +33,7 @@ def test_a_deduction_stops_at_what_is_held(session: Session) -> None:
     change = ledger.adjust(user.id, -1000, actor="test")
     assert (change.applied_delta, change.paid_tokens, change.trial_tokens) == (-70, 30, 50)
     assert ledger.adjust(user.id, -1, actor="test").applied_delta == 0
-    assert len(ledger.entries(user.id)) == 2  # the factory's, and one deduction
+    assert len(ledger.entries(user.id)) == 2  # the factory's entry and one deduction
     assert verification.verify() == []
 
 
@@ -60,7 +60,7 @@ def test_a_grant_does_not_revive_an_expired_trial(session: Session) -> None:
     user = factories.user(trial_tokens=100, trial_expires_at=past)
     factories.hold(user.id, held_trial=40)
     change = ledger.grant(user.id, 10, 5, actor="test")
-    assert change.trial_tokens == 50  # what is held, and the grant
+    assert change.trial_tokens == 50  # the held part and the grant
     assert [entry.kind for entry in ledger.entries(user.id)][:2] == ["grant", "trial_lapse"]
     assert verification.verify() == []
 

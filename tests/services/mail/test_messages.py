@@ -1,4 +1,4 @@
-"""Every kind of mail, finished: both parts, all facts, nothing left open."""
+"""Every kind of mail, rendered: both parts state all facts and leave no placeholder."""
 
 import re
 from datetime import UTC, datetime

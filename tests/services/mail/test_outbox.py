@@ -24,7 +24,7 @@ def test_a_lease_keeps_others_away_until_it_ends(session: Session) -> None:
     session.execute(text("UPDATE outbox SET leased_until = now() - interval '1 second'"))
     second = outbox.claim(mail.id)
     assert second is not None and second.holder != lease.holder
-    # The first attempt comes back late: what it reports no longer counts.
+    # The first attempt reports late, and its report no longer counts.
     assert outbox.leased(lease) is None
     assert not outbox.record_sent(lease)
     assert outbox.record_sent(second)
@@ -87,7 +87,7 @@ def test_many_workers_claim_each_mail_once(app: Flask) -> None:
 
     claims = together(app, *[work] * 5)
     flat = [mail_id for part in claims for mail_id in part]
-    # SKIP LOCKED may let a worker leave early; none is claimed twice and none is lost.
+    # With SKIP LOCKED a worker may stop early; no mail is claimed twice, and none is lost.
     assert len(flat) == len(set(flat))
     with app.app_context():
         assert len(flat) + len(work()) == 60

@@ -1,4 +1,4 @@
-"""One database for all tests of metering: each of them makes its own accounts."""
+"""One database for all metering tests; each test creates its own accounts."""
 
 from collections.abc import Iterator
 
@@ -20,18 +20,18 @@ def shared_meter(databases: Databases, template_database: str) -> Iterator[Meter
 
 @pytest.fixture
 def meter(shared_meter: Meter) -> Iterator[Meter]:
-    """Its books must balance after every test."""
+    """The shared meter, whose books must balance after every test."""
     yield shared_meter
     assert shared_meter.differences() == []
 
 
 @pytest.fixture
 def account(meter: Meter) -> Account:
-    """1,000 paid tokens."""
+    """An account with 1,000 paid tokens."""
     return meter.books.account(paid_tokens=1000)
 
 
 @pytest.fixture
 def trial_account(meter: Meter) -> Account:
-    """1,000 paid tokens and a trial of 300."""
+    """An account with 1,000 paid tokens and a trial of 300."""
     return meter.books.account(paid_tokens=1000, trial_tokens=300)

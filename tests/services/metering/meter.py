@@ -1,4 +1,4 @@
-"""The steps of metering on a database of their own, in the words of the tests."""
+"""The steps of metering on a test's database, with short signatures."""
 
 import uuid
 from datetime import timedelta
@@ -16,7 +16,7 @@ TOP_UP_URL = "https://example.com/dashboard"
 
 
 class Meter:
-    """Places and settles for the accounts of `books`."""
+    """Place, adjust, settle and recover holds of the accounts of `books`."""
 
     def __init__(self, books: BooksReader) -> None:
         self.books = books
@@ -84,7 +84,7 @@ class Meter:
             return recovery.recover(session, request_id)
 
     def silence(self, request_id: uuid.UUID, seconds: float) -> None:
-        """Let a hold's last checkpoint lie so far back."""
+        """Move a hold's last checkpoint `seconds` into the past."""
         self.books.rows(
             "UPDATE holds SET checkpoint_at = now() - :age WHERE request_id = :request_id",
             request_id=request_id,
@@ -92,7 +92,7 @@ class Meter:
         )
 
     def end_trial(self, account: Account) -> None:
-        """Let the account's trial have ended a second ago."""
+        """Make the account's trial end a second ago."""
         self.books.rows(
             "UPDATE balances SET trial_expires_at = now() - interval '1 second'"
             " WHERE user_id = :user_id",
@@ -100,7 +100,7 @@ class Meter:
         )
 
     def row(self, account: Account) -> dict[str, Any]:
-        """The account's row: paid, trial, held paid, held trial, open holds."""
+        """Return the account's row in `balances`, by column."""
         columns = ", ".join(column.name for column in Balance.__table__.columns)
         [row] = self.books.rows(
             f"SELECT {columns} FROM balances WHERE user_id = :user_id", user_id=account.user_id
@@ -108,7 +108,7 @@ class Meter:
         return row
 
     def figures(self, account: Account) -> tuple[int, int, int, int, int]:
-        """Paid, trial, held paid, held trial, open holds."""
+        """Return paid, trial, held paid and held trial tokens, and the number of open holds."""
         row = self.row(account)
         return (
             row["paid_tokens"],
@@ -119,7 +119,7 @@ class Meter:
         )
 
     def hold_row(self, request_id: uuid.UUID) -> dict[str, Any] | None:
-        """The hold as it is stored, or None if it is gone."""
+        """Return the hold as stored, or None if it is gone."""
         rows = self.books.rows(
             "SELECT * FROM holds WHERE request_id = :request_id", request_id=request_id
         )

@@ -1,4 +1,4 @@
-"""Placing, moving, noting and settling holds."""
+"""Holds: placed, adjusted, checkpointed and settled."""
 
 import uuid
 
@@ -99,7 +99,7 @@ def test_a_hold_grows_and_shrinks(meter: Meter, trial_account: Account) -> None:
     hold = meter.place(trial_account, 200)
     assert meter.adjust(hold.request_id, 500) == 500
     assert meter.figures(trial_account) == (1000, 300, 200, 300, 1)
-    # Paid tokens are freed before those of the trial.
+    # Paid tokens are freed before trial tokens.
     assert meter.adjust(hold.request_id, 350) == 350
     assert meter.figures(trial_account) == (1000, 300, 50, 300, 1)
     assert meter.adjust(hold.request_id, 250) == 250

@@ -1,4 +1,4 @@
-"""Many at once on one balance: nothing below zero, nothing charged twice, nothing lost."""
+"""Concurrent requests on one balance: never below zero, none charged twice, none lost."""
 
 import random
 from collections.abc import Callable
@@ -24,7 +24,7 @@ def test_fifty_requests_on_a_balance_for_ten(meter: Meter) -> None:
             try:
                 hold = meter.place(account, 100, minimum=51, max_open_holds=1000)
             except TokensReserved:
-                # What the others hold and do not use comes back: the last one knows for certain.
+                # Others free what they hold and do not use: retry until the outcome is final.
                 continue
             except InsufficientQuota:
                 return None
@@ -42,7 +42,7 @@ def test_fifty_requests_on_a_balance_for_ten(meter: Meter) -> None:
     assert row["paid_tokens"] + row["trial_tokens"] == 1000 - sum(charges) >= 0
     assert meter.figures(account)[2:] == (0, 0, 0)
     assert len(meter.books.events(account)) == len(charges)
-    # Each takes 140 at most, and none was refused while there was enough for it.
+    # Each is charged 140 at most, and none was refused while the balance sufficed.
     assert len(charges) >= 7
     assert meter.books.balance(account)["available_tokens"] <= 50
 
@@ -101,7 +101,7 @@ def test_recovery_and_settlement_at_once(meter: Meter, account: Account, round_n
     was_settled = results[0] or results[2]
     assert meter.figures(account) == (1000 - (170 if was_settled else 150), 0, 0, 0, 0)
     assert len(meter.books.events(account)) == 1
-    # Whoever was first, the settlement that comes late makes it right.
+    # Whichever was first, a late settlement corrects the charge.
     done = meter.settle_late(account, hold.request_id, 100, 70)
     assert done is not None
     assert done.charged_tokens == 170

@@ -1,4 +1,4 @@
-"""What becomes of holds whose process died, and of settlements that come late."""
+"""Recovery of holds whose process died, and late settlements."""
 
 import uuid
 
@@ -12,7 +12,7 @@ from tests.support.books import Account
 
 
 def recovered(meter: Meter, account: Account, prompt: int, completion: int) -> uuid.UUID:
-    """A hold of 400 that was checkpointed once and then recovered."""
+    """Place a hold of 400, checkpoint it once unless the counts are 0, and recover it."""
     hold = meter.place(account, 400)
     if prompt or completion:
         meter.checkpoint((hold.request_id, prompt, completion))
@@ -88,7 +88,7 @@ def test_late_after_recovery_charges_the_difference(
     assert event["outcome"] == "completed"
     assert event["charged_tokens"] == 150 + more
     assert (event["prompt_tokens"], event["completion_tokens"]) == (prompt, completion)
-    # Said again, it changes nothing.
+    # Repeating it changes nothing.
     assert meter.settle_late(account, request_id, prompt, completion) == done
     assert meter.figures(account) == (850 - more, 0, 0, 0, 0)
 
@@ -115,7 +115,7 @@ def test_late_after_recovery_beyond_the_balance(meter: Meter, account: Account) 
 
 def test_late_for_a_hold_that_was_lost(meter: Meter, trial_account: Account) -> None:
     hold = meter.place(trial_account, 100)
-    # As if PostgreSQL had crashed before the hold was on disk.
+    # As if PostgreSQL had crashed before the hold reached the disk.
     meter.books.rows("DELETE FROM holds WHERE request_id = :id", id=hold.request_id)
     meter.books.rows(
         "UPDATE balances SET held_trial = 0, open_holds = 0 WHERE user_id = :id",

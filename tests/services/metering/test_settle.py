@@ -1,4 +1,4 @@
-"""Settling: what is charged, what is freed, what nothing covers."""
+"""Settling: charged tokens, freed tokens, and tokens that no balance covers."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from tests.support.books import Account
 
 
 def charge(meter: Meter, account: Account, held: int, cost: int) -> tuple[int, int, int]:
-    """Hold and settle; charged, uncharged, left to spend."""
+    """Place a hold and settle it; return tokens charged, uncharged, and left to spend."""
     hold = meter.place(account, held)
     done = meter.settle(account, hold.request_id, cost - cost // 3, cost // 3)
     assert done is not None
@@ -87,7 +87,7 @@ def test_a_trial_that_expires_meanwhile_stays_chargeable(
     meter.end_trial(trial_account)
     done = meter.settle(trial_account, hold.request_id, 150)
     assert done is not None
-    # What is freed of it has lapsed: only paid tokens are left to spend.
+    # The freed part of the trial has lapsed: only paid tokens are left to spend.
     assert (done.charged_tokens, done.balance_tokens) == (150, 1000)
     [event] = meter.books.events(trial_account)
     assert (event["charged_trial"], event["charged_paid"]) == (150, 0)

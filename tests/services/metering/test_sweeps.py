@@ -1,4 +1,4 @@
-"""The periodic tasks: recovering dead holds, with patience after an interruption, and purging."""
+"""Periodic tasks: recover dead holds, with a grace period after an interruption, and purge."""
 
 import uuid
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from tests.support.races import together
 
 @pytest.fixture
 def own(app: Flask, fresh_database: str) -> Iterator[Meter]:
-    """A database of the test's own, swept a moment ago (and since PostgreSQL's start)."""
+    """A meter on the test's own database, swept a moment ago (and since PostgreSQL's start)."""
     meter = Meter(BooksReader(fresh_database, "redis://127.0.0.1:1/0"))
     note_sweep(meter, seconds_ago=0)
     yield meter
@@ -31,7 +31,7 @@ def spender(own: Meter) -> Account:
 
 
 def note_sweep(meter: Meter, seconds_ago: float) -> None:
-    """As if the sweep had last run then."""
+    """Store that the sweep last ran `seconds_ago`, without a grace period."""
     meter.books.rows(
         "INSERT INTO sweep_states (name, last_run_at) VALUES ('holds', now() - :age)"
         " ON CONFLICT (name) DO UPDATE SET last_run_at = now() - :age, grace_until = NULL",
@@ -45,7 +45,7 @@ def begin(app: Flask) -> bool:
 
 
 def dead_holds(meter: Meter, account: Account, count: int) -> list[uuid.UUID]:
-    """Holds with a cost of 10 each, whose process fell silent."""
+    """Place holds with a cost of 10 tokens each whose process has fallen silent."""
     ids = [meter.place(account, 20, max_open_holds=1000).request_id for _ in range(count)]
     meter.checkpoint(*((request_id, 8, 2) for request_id in ids))
     for request_id in ids:
@@ -72,7 +72,7 @@ def test_the_first_sweep_of_all_holds_still(app: Flask, own: Meter) -> None:
 def test_after_missed_sweeps_living_processes_report_first(app: Flask, own: Meter) -> None:
     note_sweep(own, seconds_ago=3 * recovery.SWEEP_SECONDS + 5)
     assert not begin(app)
-    # Sweeps that run again do not prolong the grace, and it ends.
+    # Further sweeps do not prolong the grace period, and it ends.
     assert not begin(app)
     grace = "grace_until - now()"
     [row] = own.books.rows(f"SELECT {grace} AS left FROM sweep_states")

@@ -1,4 +1,4 @@
-"""One shop for all tests here; its providers are emptied before each, its accounts are new."""
+"""One shop for all tests of the package; its providers and tables are emptied before each."""
 
 from collections.abc import Iterator
 
@@ -42,7 +42,7 @@ def _shop(
 
 @pytest.fixture
 def shop(_shop: Shop, redis_server: WorkerRedis) -> Iterator[Shop]:
-    """Both providers answer and deliver; the books must balance after every test."""
+    """The shop, with both providers answering and delivering; its books must balance at the end."""
     _shop.open()
     with redis.Redis.from_url(redis_server.url) as client:
         client.flushdb()

@@ -1,4 +1,4 @@
-"""What a provider might say about an order, as plain data."""
+"""Provider snapshots and reversals of an order, built as plain data."""
 
 from dataclasses import replace
 from typing import Any
@@ -8,7 +8,7 @@ from promptly.services.payments.snapshot import ProviderSnapshot, Reversal
 
 
 def snapshot(order: Order, status: str = "paid", **values: Any) -> ProviderSnapshot:
-    """The snapshot of an order's own page."""
+    """Return a snapshot of the order's own checkout page."""
     complete = ProviderSnapshot(
         provider=order.provider,
         checkout_id=order.checkout_id or "cs_unknown",

@@ -1,7 +1,7 @@
-"""Whatever is delivered, in whatever order and however often: the ledger equals the snapshot.
+"""Whatever events are delivered, in any order and number, the ledger agrees with the provider.
 
-The stand-ins hold the snapshot of each payment. Between the steps some of the withheld events are
-delivered, often in many copies at once, so that intermediate snapshots are applied as well.
+The simulators know the true state of each payment (`truth_of`). Between the steps some withheld
+events are delivered, often in many copies at once, so that intermediate states are applied too.
 """
 
 import random
@@ -24,7 +24,7 @@ EXAMPLES = 25 if EXHAUSTIVE else 8
 
 
 def held(shop: Shop, page: str) -> list[str]:
-    """The messages that tell of a page's payment; that the page was made tells of none."""
+    """Return the ids of the messages about a page's payment; InvoiceCreated is not about one."""
     subjects = {page}
     if page.startswith("cs_"):
         session = shop.stripe.object(page)
@@ -37,7 +37,7 @@ def held(shop: Shop, page: str) -> list[str]:
 
 
 def about(shop: Shop, payment: str | None) -> Iterator[Json]:
-    """The charge, the refunds and the disputes of a payment."""
+    """Yield the charge, the refunds and the disputes of a Stripe payment."""
     for kind in ("charge", "refund", "dispute"):
         for item in shop.stripe.act("objects", kind=kind):
             if payment is not None and item["payment_intent"] == payment:
@@ -45,7 +45,7 @@ def about(shop: Shop, payment: str | None) -> Iterator[Json]:
 
 
 def expected(shop: Shop, page: str) -> tuple[int, int]:
-    """The tokens that were credited, and those of them that are reversed, by the snapshot."""
+    """Return the tokens credited, and those reversed of them, according to the simulator."""
     if page.startswith("cs_"):
         found = shop.stripe.truth_of(page)
         reversed_minor = found["refunded"] + found["lost"] + found["withheld"]
@@ -60,7 +60,7 @@ def expected(shop: Shop, page: str) -> tuple[int, int]:
 
 
 def assert_true(shop: Shop, user_id: int, page: str, spent: int = 0) -> None:
-    """The books say what the provider's snapshot says."""
+    """Assert that our books agree with the simulator's."""
     credited, reversed_tokens = expected(shop, page)
     order = shop.order_of(page)
     taken, owed = order["tokens_taken"], order["tokens_owed"]
@@ -85,7 +85,7 @@ def test_twenty_copies_of_each_event_at_once_in_every_order(
         shop.stripe.refund(charge, 50)
         dispute = shop.stripe.open_dispute(charge, amount=150)
         shop.stripe.close_dispute(dispute["id"], "won")
-    # The three that say most: paid, and what became of it first and last.
+    # Three messages: the payment, one in the middle, and the last.
     messages = held(shop, page)
     chosen = [messages[0], messages[len(messages) // 2], messages[-1]]
     for place in order:
@@ -101,7 +101,7 @@ STRIPE_STEPS = ("refund", "refund", "fail_refund", "dispute", "win", "lose", "in
 
 
 def stripe_step(shop: Shop, page: str, step: str, dice: random.Random) -> None:
-    """One thing that may become of a payment; nothing where Stripe does not allow it."""
+    """Apply one event to a payment; do nothing if Stripe would not allow it."""
     session = shop.stripe.object(page)
     charge = shop.stripe.charge_of(page)
     parts = list(about(shop, session["payment_intent"]))
@@ -153,7 +153,7 @@ def test_cards_with_refunds_and_disputes(
         elif shop.stripe.charge_of(page) and shop.stripe.truth_of(page)["paid"]:
             stripe_step(shop, page, step, dice)
         deliver_some(shop, shop.stripe, page, dice)
-    # Of what was never delivered, reconciliation learns by itself.
+    # Reconciliation finds what was never delivered.
     shop.reconcile()
     assert_true(shop, user_id, page, spent)
 
@@ -200,13 +200,13 @@ def test_bitcoin_that_comes_late_in_parts_or_not_at_all(
     if not credited:
         assert found["status"] != "Settled" and shop.paid_tokens(user_id) == 0
     else:
-        # Once credited, an invoice that is not settled any more has lost its tokens again.
+        # A credited invoice that is no longer settled has lost its tokens again.
         assert shop.paid_tokens(user_id) == (TOKENS if found["status"] == "Settled" else 0)
     assert shop.differences() == []
 
 
 def deliver_some(shop: Shop, provider: SimulatedProvider, page: str, dice: random.Random) -> None:
-    """Deliver some of the page's messages, in any order, some of them many times at once."""
+    """Deliver some of the page's messages, in random order, some in several copies at once."""
     messages = held(shop, page)
     for message in dice.sample(messages, k=dice.randint(0, len(messages))):
         provider.deliver(message, copies=dice.choice([1, 1, 2, 5]))

@@ -1,4 +1,4 @@
-"""Truths applied to orders: what is credited, what is parked, what is taken back."""
+"""Snapshots applied to orders: what is credited, parked, and taken back."""
 
 from dataclasses import replace
 from itertools import permutations
@@ -189,7 +189,7 @@ def test_what_is_held_is_owed_until_it_is_free(session: Session, user: User, ord
     assert figures(order) == ("refunded", 300, 700)
     assert paid_tokens(session, user) == 700
     assert orders.owing_with_tokens_left(10) == []
-    # The request ends and has cost 200: the rest of the lot is free, and still the refund's.
+    # The request ends at a cost of 200: the rest of the lot is free, and goes to the refund.
     hold.state = "settled"
     balance = session.get_one(Balance, user.id)
     balance.held_paid, balance.open_holds = 0, 0
@@ -264,7 +264,7 @@ def test_a_refund_and_a_dispute_of_one_charge_take_once(
 
 
 def test_the_end_does_not_depend_on_what_became_known_when(session: Session) -> None:
-    """A dispute that was won, a refund that failed, one that did not: in any order."""
+    """A won dispute, a failed refund and a successful one, becoming known in any order."""
     ended = set()
     for steps in permutations(range(3)):
         user = factories.user()
@@ -315,7 +315,7 @@ def test_odd_bitcoin_payments_are_listed(
     applied(invoice, odd, odd)
     assert (invoice.state, cases_of(invoice)) == ("attention", [(kind, None)])
     assert paid_tokens(session, user) == 0
-    # The merchant marks it settled at BTCPay: that decides it.
+    # The merchant marks it settled in BTCPay, which decides the case.
     applied(invoice, snapshot(invoice))
     assert (invoice.state, cases_of(invoice)) == ("paid", [(kind, "superseded")])
     assert paid_tokens(session, user) == TOKENS

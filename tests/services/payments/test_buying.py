@@ -1,4 +1,4 @@
-"""From the click to the credit, with both providers and their webhooks."""
+"""A purchase from the click to the credit, with both providers and their webhooks."""
 
 import pytest
 

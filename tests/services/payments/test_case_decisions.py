@@ -1,4 +1,4 @@
-"""What the operator decides: once, by name, and with what he has decided carried out."""
+"""Operators' decisions on cases: made once, recorded with a name, and carried out."""
 
 from functools import partial
 
@@ -14,7 +14,7 @@ TOKENS, PRICE = 25_000_000, 200
 
 
 def odd_invoice(shop: Shop, kind: str) -> tuple[int, str]:
-    """An account and its invoice that a case of this kind is about."""
+    """Return an account and its invoice, for which a case of this kind is open."""
     user_id = shop.account()
     page = shop.order(user_id, method="btcpay")
     if kind == "paid_over":
@@ -46,7 +46,7 @@ def deliver(shop: Shop) -> None:
 
 
 def resolve(shop: Shop, choice: str, case_id: int | None = None, note: str = "because") -> Json:
-    """Decide a case, the newest one if none is named; the case afterwards."""
+    """Decide a case, by default the newest, execute its refund if any, and return the case."""
     if case_id is None:
         case_id = int(shop.cases()[-1]["id"])
     with shop.app.app_context():
@@ -71,7 +71,7 @@ def test_credited_all_the_same(shop: Shop, kind: str) -> None:
     [entry] = shop.rows("SELECT actor FROM ledger_entries WHERE kind = 'purchase'")
     assert entry["actor"] == "cli:ada"
     assert shop.mails() == ["receipt"]
-    # What BTCPay says of it stays as it is, and changes nothing any more.
+    # BTCPay's status stays as it is, and no longer changes the order.
     shop.reconcile()
     shop.rows("UPDATE orders SET provider_status = NULL")
     shop.reconcile()
@@ -103,7 +103,7 @@ def test_dismissed(shop: Shop, kind: str, state: str) -> None:
     assert (shop.history(user_id), shop.paid_tokens(user_id)) == ([state], 0)
     shop.reconcile()
     assert (shop.history(user_id), len(shop.cases())) == ([state], 1)
-    # The merchant thinks better of it, in BTCPay.
+    # The merchant changes their mind, in BTCPay.
     shop.btcpay.mark(page, "Settled")
     deliver(shop)
     assert (shop.history(user_id), shop.paid_tokens(user_id)) == (["paid"], TOKENS)
@@ -148,7 +148,7 @@ def test_another_amount_at_stripe(shop: Shop) -> None:
     assert (shop.cases()[0]["kind"], shop.cases()[0]["paid_minor"]) == ("amount", 150)
     resolve(shop, "credit")
     assert (shop.history(user_id), shop.paid_tokens(user_id)) == (["paid"], TOKENS)
-    # From then on it is an order like any other.
+    # From now on the order behaves like any other.
     shop.stripe.refund(shop.stripe.charge_of(page), 100)
     deliver(shop)
     assert (shop.history(user_id), shop.paid_tokens(user_id)) == (["partly_refunded"], TOKENS // 2)

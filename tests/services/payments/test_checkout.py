@@ -1,4 +1,4 @@
-"""The way to the provider's page, when all is well and when the provider is not."""
+"""Starting a checkout at a provider, also when the provider fails."""
 
 import threading
 import time
@@ -28,7 +28,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pages(shop: Shop) -> int:
-    """How many pages there are at both providers."""
+    """Return the number of checkout pages at both providers."""
     return len(shop.stripe.truth()) + len(shop.btcpay.truth())
 
 
@@ -45,7 +45,7 @@ def end_faults(shop: Shop) -> None:
 
 
 def attempt(shop: Shop, user_id: int, method: str) -> str:
-    """A click: where it leads, or the error's class."""
+    """Click to buy; return the URL it leads to, or the name of the error's class."""
     try:
         return shop.start(user_id, method=method)
     except PromptlyError as problem:
@@ -53,7 +53,7 @@ def attempt(shop: Shop, user_id: int, method: str) -> str:
 
 
 def age(shop: Shop, minutes: int = 11) -> None:
-    """Let every order have been made so long ago."""
+    """Move every order `minutes` into the past, and end its lease."""
     shop.rows(
         "UPDATE orders SET called_at = called_at - make_interval(mins => :m),"
         " created_at = created_at - make_interval(mins => :m), leased_until = NULL",
@@ -79,7 +79,7 @@ def test_what_stripe_is_told(shop: Shop) -> None:
     assert asked["headers"]["idempotency-key"] == f"{order['number']}-1"
     given = dict(parse_qsl(asked["body"]))
     assert given["payment_intent_data[metadata][promptly_order]"] == order["number"]
-    # Whom it is for is Stripe's to ask.
+    # We send no email address: Stripe asks the customer for it.
     assert "@" not in asked["body"] and "%40" not in asked["body"]
 
 
@@ -101,7 +101,7 @@ def test_a_second_click_leads_to_the_same_page(shop: Shop, method: str) -> None:
     user_id = shop.account()
     urls = {shop.start(user_id, method=method) for _ in range(3)}
     assert (len(urls), len(shop.orders()), pages(shop)) == (1, 1, 1)
-    # Another pack, or another account, is another purchase.
+    # Another pack or another account makes another purchase.
     shop.start(user_id, "pro", method)
     shop.start(shop.account(), method=method)
     assert (len(shop.orders()), pages(shop)) == (3, 3)
@@ -119,7 +119,7 @@ def test_many_clicks_at_once_make_one_page(shop: Shop, method: str) -> None:
 def test_a_click_that_is_overtaken_leads_to_the_same_page(
     shop: Shop, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It reads the order while the first click's page is being made, and leases it when it is."""
+    """It reads the order while the first click creates the page, and leases it afterwards."""
     user_id = shop.account()
     leased, read, answered = (threading.Event() for _ in range(3))
     lease, locked_by = orders.lease, orders.locked_by
@@ -171,7 +171,7 @@ def test_what_is_not_sold(shop: Shop, pack: str, method: str, param: str) -> Non
     assert shop.orders() == []
 
 
-# What may befall the call, what the customer learns, and whether the page was made all the same.
+# Name, fault, error that the customer gets, and whether the page was created despite the fault.
 FAULTS: list[tuple[str, Json, str, bool]] = [
     ("the connection breaks", {"cut": True, "times": 1}, "PaymentUnavailable", False),
     ("the answer is lost", {"cut": True, "when": "after"}, "PaymentUnavailable", True),
@@ -194,10 +194,10 @@ FAULTS: list[tuple[str, Json, str, bool]] = [
 def test_a_provider_in_trouble(
     shop: Shop, method: str, values: Json, error: str, made: bool
 ) -> None:
-    """One clear error, in time; afterwards one order that can be paid, or none."""
+    """The customer gets one clear error in time; afterwards at most one order can be paid."""
     user_id = shop.account()
     if values.get("times") and method == "stripe":
-        # The SDK tries again by itself.
+        # The SDK retries by itself.
         values = values | {"times": 3}
     fault(shop, method, **values)
     began = time.monotonic()
@@ -205,24 +205,24 @@ def test_a_provider_in_trouble(
     assert time.monotonic() - began < 5
     end_faults(shop)
     if values.get("seconds"):
-        time.sleep(1.3)  # what it is slow with is done now, heard or not
+        time.sleep(1.3)  # the slow call is finished now, whether or not we waited
     [order] = shop.orders(user_id)
     assert order["state"] == ("failed" if error == "PaymentRefused" else "created")
     assert order["last_error"]
-    # The next click: the same order, unless that is over, and at most one page for it.
+    # The next click uses the same order, unless it failed, and creates at most one page.
     again = attempt(shop, user_id, method)
     numbers = {row["number"] for row in shop.orders(user_id)}
     if error == "PaymentRefused":
         assert again.startswith("http") and len(numbers) == 2
     elif method == "btcpay" and not made and order["unanswered"]:
-        # It cannot be told whether it will still make it: no second try that soon.
+        # BTCPay may still create the invoice and has no idempotency keys: no second try that soon.
         assert again == "PaymentUnavailable" and len(numbers) == 1
     else:
         assert again.startswith("http") and len(numbers) == 1
-    # A page that nobody was ever led to may be there where an error came after the work.
+    # An error after the work can leave a page that no customer was sent to.
     told_after_work = values.get("when") == "after" and values.get("status") == 500
     assert pages(shop) <= (2 if told_after_work else 1)
-    # Whatever is left hanging, reconciliation ends it.
+    # Reconciliation resolves orders that are left in between.
     age(shop)
     shop.reconcile()
     assert {row["state"] for row in shop.orders(user_id)} <= {"open", "failed"}
@@ -260,7 +260,7 @@ def test_what_was_never_made_is_closed_after_a_while(shop: Shop, method: str) ->
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("method", METHODS)
 def test_a_page_whose_answer_got_lost_is_paid_all_the_same(shop: Shop, method: str) -> None:
-    """Nobody was led to it, but should it be paid, the webhook finds its order."""
+    """No customer was sent to the page, but if it is paid, the webhook finds its order."""
     user_id = shop.account()
     fault(shop, method, cut=True, when="after")
     attempt(shop, user_id, method)
@@ -289,7 +289,7 @@ def test_stripe_repeats_its_error_and_another_key_gets_past_it(shop: Shop) -> No
 
 
 def test_a_refusal_is_told_clearly(shop: Shop) -> None:
-    """Stripe judges its minimum after conversion: a price that we thought enough may not be."""
+    """Stripe checks its minimum after conversion, so it may refuse a price that we accept."""
     user_id = shop.account()
     fault(shop, "stripe", status=402, times=1)
     with pytest.raises(PaymentRefused) as problem:
@@ -306,7 +306,7 @@ def test_a_provider_that_is_not_configured(shop: Shop) -> None:
 
 
 def test_a_redirect_does_not_carry_our_key_elsewhere(shop: Shop) -> None:
-    """BTCPay behind http that leads to https, say: refused, so that the operator mends the URL."""
+    """For example BTCPay's http URL redirects to https: refused, so that the operator fixes it."""
     fault(shop, "btcpay", status=302, times=1)
     with pytest.raises(PaymentRefused):
         shop.start(shop.account(), method="btcpay")

@@ -1,4 +1,4 @@
-"""The computed lots against a model that keeps a purse for each and spends the oldest first."""
+"""Computed lots, compared with a model that keeps a purse per lot and spends the oldest first."""
 
 import random
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Purse:
 
 
 class Naive:
-    """One purse for each lot, and the oldest is spent first."""
+    """The model: one purse per lot, the oldest spent first."""
 
     def __init__(self) -> None:
         self.purses: list[Purse] = []
@@ -39,7 +39,7 @@ class Naive:
         purse.taken += tokens
 
     def give_back(self, purse: Purse, tokens: int) -> None:
-        """As if it had never been gone: all that was spent, spent again from the oldest on."""
+        """Restore tokens as if never taken: replay all spending from the oldest purse on."""
         spent = sum(each.size - each.taken - each.left for each in self.purses)
         purse.taken -= tokens
         for each in self.purses:
@@ -61,7 +61,7 @@ def test_lots_are_what_a_purse_for_each_would_hold(session: Session, seed: int) 
 
 
 def step(dice: random.Random, user_id: int, naive: Naive) -> None:
-    """One thing that can happen to an account, here and in the model."""
+    """Apply one random event to the account and to the model."""
     tokens = dice.randint(1, 100)
     total = sum(purse.left for purse in naive.purses)
     bought = [purse for purse in naive.purses if purse.order is not None]
@@ -143,5 +143,5 @@ def test_an_account_with_a_thousand_lots_is_one_quick_query(session: Session) ->
     plan = "\n".join(
         session.scalars(text(f"EXPLAIN SELECT * FROM lots WHERE user_id = {other.id}"))
     )
-    # The account is chosen before its lots are summed up, not out of everybody's.
+    # The filter by account lies below the window function: only this account's lots are summed.
     assert f"user_id = {other.id}" in plan.partition("WindowAgg")[2]

@@ -1,4 +1,4 @@
-"""What customers are mailed when money goes back: once for each change, whoever makes it."""
+"""Mails to customers when money goes back: one for each change, whoever makes it."""
 
 from typing import Any
 
@@ -10,14 +10,14 @@ from tests.support.shop import Shop
 
 
 def told(shop: Shop) -> list[tuple[str, str, int, str]]:
-    """Mails after the receipts: kind, event, tokens taken, and what was refunded."""
+    """Return the mails other than receipts: kind, event, tokens taken, and amount refunded."""
     rows = shop.rows("SELECT kind, payload FROM outbox WHERE kind <> 'receipt' ORDER BY id")
     names = ("event", "taken_tokens", "refunded")
     return [(row["kind"], *(row["payload"][name] for name in names)) for row in rows]  # type: ignore[misc]
 
 
 def settle(shop: Shop) -> None:
-    """All events, twice: the second time has nothing new."""
+    """Handle all events and reconcile, then handle events again, which must change nothing."""
     for provider in (shop.stripe, shop.btcpay):
         provider.wait_until_quiet()
     shop.work(workers=4)
@@ -72,14 +72,14 @@ def test_refunds_in_parts_and_one_that_fails(shop: Shop) -> None:
 def test_bitcoin_that_was_not_paid_after_all(shop: Shop) -> None:
     page = shop.buy(shop.account(), method="btcpay")
     settle(shop)
-    # A reorganised chain, or an operator of BTCPay with another opinion.
+    # As after a chain reorganisation, or when BTCPay's operator marks the invoice invalid.
     shop.btcpay.alter(page, status="Invalid", additional="Marked")
     settle(shop)
     assert told(shop) == [("dispute_notice", "invalid", 25_000_000, "$0.00")]
 
 
 def test_a_refund_of_what_bought_nothing(shop: Shop) -> None:
-    """The customer of an underpaid invoice gets the link to his money."""
+    """The customer of an underpaid invoice is mailed the link to claim the refund."""
     page = shop.order(shop.account(), method="btcpay")
     shop.btcpay.pay(page, share="0.5")
     shop.btcpay.advance(31 * 60)

@@ -1,4 +1,4 @@
-"""Lists of orders: filters, searches, and who is meant by a part of an address."""
+"""Lists of orders: filters, and searches by number or by part of an address."""
 
 from sqlalchemy.orm import Session
 
@@ -23,7 +23,7 @@ def test_filters_and_searches(session: Session) -> None:
     assert found() == [nobody.id, second.id, first.id]
     assert found(user_id=ann.id) == found(search="ANN@") == found(state="open") == [first.id]
     assert found(provider="btcpay") == found(search="b_b@example") == [second.id]
-    # An underscore stands for itself.
+    # An underscore is not a wildcard.
     assert found(search="n_n") == []
     assert found(owed=True) == found(search=f" {nobody.number.lower()} ") == [nobody.id]
     assert found(search="P-2222-2222-2222") == found(search="nobody@example.org") == []

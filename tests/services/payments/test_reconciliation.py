@@ -1,4 +1,4 @@
-"""Without any webhook: our orders and the providers' lists, compared both ways and mended."""
+"""Without webhooks: our orders and the providers' lists, compared both ways and corrected."""
 
 from functools import partial
 
@@ -17,7 +17,7 @@ TOKENS = 25_000_000
 
 @pytest.fixture
 def deaf(shop: Shop) -> Shop:
-    """A shop that no webhook reaches."""
+    """A shop whose webhooks are all dropped."""
     shop.stripe.set_rule("drop")
     shop.btcpay.set_rule("drop")
     return shop
@@ -33,7 +33,7 @@ def test_a_payment_whose_webhooks_were_lost(deaf: Shop, method: str) -> None:
     assert report["complete"] and report["problems"] == []
     assert deaf.paid_tokens(user_id) == TOKENS
     assert deaf.mails() == ["receipt"]
-    # The next one finds nothing to do.
+    # The next run finds nothing to do.
     again = deaf.reconcile()
     assert (again["orders_checked"], again["changed"], again["events_missed"]) == (0, [], 0)
 
@@ -88,7 +88,7 @@ def test_all_that_can_become_of_an_invoice(deaf: Shop) -> None:
     deaf.btcpay.advance(0)
     deaf.reconcile()
     assert deaf.history(user_id) == ["expired", "paid"]
-    # It is over here; its money comes all the same, and is found in BTCPay's list.
+    # Our order has expired; its late payment is found in BTCPay's list.
     deaf.btcpay.pay(late, method="BTC-CHAIN")
     deaf.reconcile()
     assert deaf.history(user_id) == ["attention", "paid"]
@@ -136,12 +136,12 @@ def test_a_provider_that_is_away_does_not_hold_up_the_other(
 
 
 def test_an_incomplete_run_is_looked_behind(deaf: Shop) -> None:
-    """What happened since the last complete run is what counts, not since the last one."""
+    """A run looks back to the last complete run, not merely to the last run."""
     user_id = deaf.account()
     page = deaf.buy(user_id)
     deaf.reconcile()
     deaf.rows("UPDATE payment_reconciliations SET started_at = now() - interval '3 days'")
-    # Since that run: refunded two days ago, and a run an hour ago that came to nothing.
+    # Since the complete run: a refund two days ago, and an incomplete run an hour ago.
     deaf.stripe.refund(deaf.stripe.charge_of(page))
     two_days_ago = deaf.stripe.events()[-1]["created"] - 2 * 86400
     for event in deaf.stripe.events():
@@ -243,7 +243,7 @@ def test_what_is_owed_is_collected_once_it_is_free(deaf: Shop) -> None:
 
 @pytest.mark.slow
 def test_many_orders_at_once(deaf: Shop) -> None:
-    """More than one page of each list."""
+    """The order count exceeds one page of each provider list."""
     user_id = deaf.account()
     buy = partial(deaf.order, user_id, "starter", "stripe")
     for _ in range(110):

@@ -1,4 +1,4 @@
-"""Refunds an operator asks for, and those the provider tells of; while the account spends."""
+"""Refunds requested by an operator or reported by the provider, also while the account spends."""
 
 import random
 import threading
@@ -24,7 +24,7 @@ REFUNDS = "POST /v1/refunds"
 
 
 def bought(shop: Shop, method: str = "stripe", spent: int = 0) -> tuple[int, Json]:
-    """An account that has bought a standard pack and spent a part of it, and its order."""
+    """Return an account that bought a standard pack and spent `spent` of it, and its order."""
     user_id = shop.account()
     page = shop.buy(user_id, method=method)
     shop.stripe.wait_until_quiet()
@@ -53,7 +53,7 @@ def execute_refund(shop: Shop, row_id: int) -> Outcome | None:
 
 
 def figures(shop: Shop, user_id: int) -> tuple[str, int, int, int]:
-    """The order's state, what was taken and is owed, and what the account has."""
+    """Return the order's state, its tokens taken and owed, and the account's paid tokens."""
     [order] = shop.orders(user_id)
     have = shop.paid_tokens(user_id)
     return order["state"], order["tokens_taken"], order["tokens_owed"], have
@@ -91,7 +91,7 @@ def test_a_refund_gives_money_back_and_takes_what_is_unspent(
     else:
         assert shop.btcpay.truth_of(order["checkout_id"])["promised"] == refunded
         assert row.link is not None and row.link.startswith(shop.btcpay.url)
-    # The webhooks that tell of it, and a comparison, change nothing more.
+    # The refund's webhooks and a reconciliation change nothing more.
     shop.work()
     assert shop.reconcile()["changed"] == []
     assert figures(shop, user_id) == (state, taken, owed, TOKENS - spent - taken)
@@ -152,7 +152,7 @@ def test_a_refund_that_fails_later_gives_the_tokens_back(shop: Shop) -> None:
 def test_a_refund_without_an_answer_is_gone_on_with(
     shop: Shop, monkeypatch: pytest.MonkeyPatch, method: str, values: Json, made: bool
 ) -> None:
-    """The tokens stay taken, the money goes once."""
+    """The tokens stay taken, and the money is refunded once."""
     user_id, order = bought(shop, method)
     monkeypatch.setattr("promptly.clients.stripe.READ_TIMEOUT_SECONDS", 0.4)
     monkeypatch.setattr("promptly.clients.btcpay.READ_TIMEOUT_SECONDS", 0.4)
@@ -186,7 +186,7 @@ def test_a_refund_without_an_answer_is_gone_on_with(
 def test_a_refund_that_was_made_meanwhile_is_not_made_again(
     shop: Shop, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Reconciliation reads it as asked for, and takes its lease when the panel has had it made."""
+    """Reconciliation reads it as requested, but gets the lease only after the panel has made it."""
     _, order = bought(shop, method)
     with shop.app.app_context(), transaction():
         row_id = refunds.request_refund(order["number"], amount_minor=50, actor="test").id
@@ -216,7 +216,7 @@ def test_a_refund_that_was_made_meanwhile_is_not_made_again(
 
 def test_a_refusal_gives_the_tokens_back(shop: Shop) -> None:
     user_id, order = bought(shop)
-    # Stripe refunds nothing while a dispute is open; of this one we do not know yet.
+    # Stripe refuses refunds while a dispute is open; we do not know of this dispute yet.
     shop.stripe.set_rule("drop")
     shop.stripe.open_dispute(shop.stripe.charge_of(order["checkout_id"]))
     row = refund(shop, order["number"])
@@ -237,7 +237,7 @@ def test_of_a_deleted_account_the_money_can_still_be_refunded(shop: Shop) -> Non
 
 
 def test_a_removal_and_a_payment_at_once(shop: Shop) -> None:
-    """Whoever is first: no deadlock, and the money is either credited or a case."""
+    """In either order: no deadlock, and the money is either credited or raises a case."""
     for _ in range(5):
         user_id = shop.account()
         page = shop.buy(user_id)
@@ -256,7 +256,7 @@ def test_a_removal_and_a_payment_at_once(shop: Shop) -> None:
 
 @pytest.mark.parametrize("told_by", ["operator", "webhook", "dispute"])
 def test_a_refund_while_fifty_requests_spend(shop: Shop, told_by: str) -> None:
-    """Never below zero; what was unspent is taken exactly, the rest is owed."""
+    """The balance never goes below zero; exactly the unspent tokens are taken, the rest is owed."""
     user_id, order = bought(shop, spent=TOKENS - 1000)
     page = order["checkout_id"]
     database = shop.app.extensions["hot_path_database"]
@@ -307,7 +307,7 @@ def test_a_refund_while_fifty_requests_spend(shop: Shop, told_by: str) -> None:
         return 0
 
     charged = sum(together(shop.app, reverse, *[partial(request, n) for n in range(50)]))
-    # What was held at that moment was free later, and is collected then.
+    # Tokens held during the reversal are free now; reconciliation collects them.
     shop.reconcile()
     [row] = shop.orders(user_id)
     assert 0 <= charged <= 1000
@@ -319,6 +319,6 @@ def test_a_refund_while_fifty_requests_spend(shop: Shop, told_by: str) -> None:
 
 def test_nobody_waits_for_a_provider_forever() -> None:
     assert registry.CUSTOMER_WAITS_SECONDS <= 10
-    # Three questions at 10 s each, tried again, never outlast a lease or a task.
+    # All calls of a refund together end before its leases, reconciliation before its task's limit.
     assert registry.OPERATOR_WAITS_SECONDS < orders.LEASE_SECONDS < webhook_inbox.LEASE_SECONDS
     assert celeryconfig.task_soft_time_limit > reconciliation.BUDGET_SECONDS

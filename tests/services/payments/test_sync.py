@@ -17,7 +17,7 @@ def synchronize(shop: Shop, order_id: int) -> Synced | None:
 
 
 def test_an_answer_that_comes_late_is_not_applied(shop: Shop) -> None:
-    """A worker stands still with an open dispute in its hands, while that is won."""
+    """A worker stalls after fetching an open dispute, which is won before the worker goes on."""
     shop.stripe.set_rule("drop")
     user_id = shop.account()
     page = shop.buy(user_id)
@@ -29,7 +29,7 @@ def test_an_answer_that_comes_late_is_not_applied(shop: Shop) -> None:
     thread = threading.Thread(target=lambda: late.append(synchronize(shop, order_id)))
     thread.start()
     wait_until(lambda: len(shop.stripe.requests(DISPUTES)) > asked, 10, "the question")
-    # While it holds the order's lease nobody else asks; but it is thought dead by now.
+    # The worker's lease keeps others out, until it expires as if the worker were dead.
     assert synchronize(shop, order_id) is None
     shop.rows("UPDATE orders SET leased_until = now() - interval '1 second'")
     shop.stripe.close_dispute(dispute["id"], "won")

@@ -1,4 +1,4 @@
-"""Events that should not be believed, that concern nobody, and that come while all is on fire."""
+"""Events that are forged, concern no order of ours, or arrive while a provider or we fail."""
 
 import time
 from typing import Any
@@ -23,12 +23,12 @@ def test_no_forged_event_of_stripes_credits(shop: Shop, kind: str, thin: bool) -
     user_id = shop.account()
     page = shop.order(user_id)
     sent = shop.stripe.forge(kind, session=page, thin=thin)
-    # The stand-in's thin event always has a type, if only one that nobody knows.
+    # The simulator's thin event always has a type, if only an unknown one.
     stored = kind in stripe_forgeries.FOREIGN or (kind, thin) == ("no_type", True)
     assert sent["status"] == (200 if stored else 400), sent
     shop.work()
     assert len(shop.events()) == stored
-    # Those that are signed and true to form make us look, and there is nothing to be seen.
+    # Signed, well-formed forgeries make us ask the provider, which reports no payment.
     assert {event["state"] for event in shop.events()} <= {"ignored", "parked", "handled"}
     assert all(event["reason"] or event["state"] == "handled" for event in shop.events())
     assert (shop.order_of(page)["state"], shop.paid_tokens(user_id)) == ("open", 0)
@@ -109,7 +109,7 @@ def test_money_of_another_shop_in_the_same_stripe_account_is_ignored(shop: Shop)
 
 
 def test_money_for_an_order_that_is_not_here_is_a_case(shop: Shop) -> None:
-    """As after an old backup was restored."""
+    """As after restoring an old backup."""
     page = shop.order(shop.account())
     shop.rows("DELETE FROM orders")
     shop.stripe.pay(page)
@@ -162,7 +162,7 @@ def test_events_wait_while_btcpay_is_away(shop: Shop) -> None:
 def test_a_provider_that_hangs_does_not_keep_the_workers_waiting(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Mail and the recovery of dead requests run on the same workers."""
+    """Mail and the recovery of dead requests share the Celery workers with payments."""
     monkeypatch.setattr("promptly.clients.stripe.READ_TIMEOUT_SECONDS", 0.3)
     monkeypatch.setattr(circuit_breaker, "LONG_SECONDS", 0.2)
     users = [shop.account() for _ in range(8)]
@@ -176,7 +176,7 @@ def test_a_provider_that_hangs_does_not_keep_the_workers_waiting(
     shop.work()
     took = time.monotonic() - began
     shop.stripe.resume()
-    # One has waited, the others have not; BTCPay's are handled.
+    # One event ran into the timeout, the others were postponed; BTCPay's is handled.
     attempts = [row["attempts"] for row in shop.events() if row["provider"] == "stripe"]
     assert sorted(attempts) == [0] * 7 + [1]
     assert took < 5
@@ -201,7 +201,7 @@ def test_retries_wait_longer_and_end(shop: Shop) -> None:
     assert event["state"] == "parked" and "given up after" in event["reason"]
     assert [round(wait) for wait in waits[:3]] == [10, 20, 40]
     assert max(waits) <= webhook_inbox.LONGEST_DELAY_SECONDS
-    # An operator, or reconciliation, still can.
+    # An operator's replay, or reconciliation, can still apply it.
     shop.stripe.clear_faults()
     with shop.app.app_context(), transaction():
         webhook_inbox.replay(event["id"])
@@ -246,7 +246,7 @@ def test_an_event_whose_order_is_free_again_is_handled_at_once(
             held = orders.locked_by(order["id"], lease.holder)
             assert held is not None
             orders.release(held)
-            # The event is in somebody's hands, and is not woken.
+            # The event is leased by this handler, so `wake` skips it.
             webhook_inbox.wake(order["id"])
         return found
 
@@ -279,7 +279,7 @@ def test_a_fault_of_our_own_is_tried_again_with_patience(
             webhook_handler.handle(shop.settings)
     [event] = shop.events()
     assert (event["state"], event["reason"]) == ("pending", "unexpected: KeyError")
-    # Its lease on the order runs out; then all is well.
+    # Once the failed attempt's lease on the order expires, the retry succeeds.
     shop.rows("UPDATE orders SET leased_until = now()")
     shop.rows("UPDATE webhook_events SET next_at = now()")
     shop.work()
@@ -298,5 +298,5 @@ def test_old_events_are_forgotten(app: Flask) -> None:
         session.execute(text("UPDATE webhook_events SET state = 'pending' WHERE event_id = 'e101'"))
         assert webhook_inbox.purge(90) == 2
         left = session.scalars(text("SELECT event_id FROM webhook_events ORDER BY id")).all()
-        # What was never handled stays.
+        # A pending event is never purged.
         assert left == ["e81", "e86", "e101"]

@@ -1,4 +1,4 @@
-"""A statement's lines add up to what the account owns, whatever happened to it."""
+"""The lines of a statement add up to what the account owns, whatever happened to it."""
 
 import threading
 from datetime import UTC, date, datetime, timedelta
@@ -26,7 +26,7 @@ def lines(user_id: int, first: date | None = None, last: date | None = None) -> 
 
 
 def check(found: list[Line], paid: int, trial: int) -> None:
-    """The changes add up, line by line and in the end."""
+    """Assert that the changes add up, line by line and in total."""
     assert sum(line.paid_delta for line in found) == paid
     assert sum(line.trial_delta for line in found) == trial
     running = 0
@@ -146,7 +146,7 @@ def test_pages_lose_and_repeat_nothing(app: Flask, monkeypatch: pytest.MonkeyPat
         with transaction():
             user_id = factories.user(paid_tokens=1000).id
             for number in range(20):
-                # Several at the same moment, across the pages' edges.
+                # Five events share each moment, across page boundaries.
                 moment = at + timedelta(seconds=number // 5)
                 factories.usage_event(user_id, created_at=moment, charged_paid=1 + number)
             for _ in range(9):
@@ -167,10 +167,10 @@ def test_what_is_booked_late_is_a_line_of_its_own(app: Flask) -> None:
         assert next(reading).kind == "opening"
         first = [next(reading), next(reading)]
         with transaction():
-            # A late settlement completes an event that has been written already.
+            # A late settlement is booked at a moment that the statement has already passed.
             factories.usage_event(user_id, created_at=datetime.now(UTC) - DAY, charged_paid=30)
         with transaction():
-            # This one comes after the statement's end.
+            # This event lies after the statement's end.
             factories.usage_event(user_id, charged_paid=100)
         rest = list(reading)
         assert [line.kind for line in first] == ["adjustment", "usage"]
@@ -202,7 +202,7 @@ def test_it_adds_up_while_requests_settle(app: Flask, monkeypatch: pytest.Monkey
                 found = list(statement.lines())
                 assert all(line.created_at <= statement.end for line in found)
                 check(found, found[-1].balance_tokens, 0)
-                # As of its end, as the books have it now.
+                # What was owned at the statement's end, computed from the current books.
                 assert statement._sums(account_statements._OWNED, statement.end) == (
                     found[-1].balance_tokens, 0,
                 )  # fmt: skip

@@ -14,7 +14,7 @@ from tests.support import factories
 
 
 def today() -> date:
-    # Not once for the module: a run may go on beyond midnight.
+    # Not a module constant: a test run may pass midnight.
     return datetime.now(UTC).date()
 
 
@@ -45,7 +45,7 @@ def test_days_are_exact_before_and_after_every_roll_up(session: Session) -> None
     assert rows == 6
     rollups.roll_up()
     assert daily(user.id) == expected
-    # What settles after a roll-up, also for yesterday, shows at once.
+    # Requests settled after a roll-up, yesterday's too, show at once.
     factories.usage_event(user.id, created_at=noon(1), charged_paid=5, model="another")
     assert daily(user.id)[-2] == (day(1), 2, 20)
 
@@ -56,7 +56,7 @@ def test_a_roll_up_touches_only_what_changed(session: Session) -> None:
         factories.usage_event(user_id, created_at=noon(1), charged_paid=1)
     assert sorted(rollups.roll_up().changed_accounts) == users
     assert rollups.roll_up().changed_accounts == []
-    # Whoever so much as locks a row leaves a mark on it.
+    # Even a lock on a row leaves its mark in xmax.
     touched = text("SELECT user_id FROM usage_rollups WHERE xmax <> 0 ORDER BY user_id")
     assert session.scalars(touched).all() == []
     factories.usage_event(users[0], created_at=noon(1), charged_paid=1)
@@ -75,7 +75,7 @@ def test_old_days_come_from_roll_ups(session: Session) -> None:
     session.execute(text("DELETE FROM usage_events"))
     assert daily(user.id) == [(day(10), 1, 15)]
     rollups.roll_up()
-    # Nothing stands behind the recent day any more, so its roll-up is gone as well.
+    # The recent day has no events any more, so its roll-up is gone as well.
     assert session.query(UsageRollup).count() == 1
 
 

@@ -1,4 +1,4 @@
-"""Totals against the usage events they are made of, counted again in Python."""
+"""Totals, compared with their usage events counted in Python."""
 
 from collections import defaultdict
 from datetime import UTC, date, datetime, time, timedelta
@@ -19,7 +19,7 @@ FIGURES = ("requests", "prompt_tokens", "completion_tokens", "charged_tokens", "
 
 
 def today() -> date:
-    # Not once for the module: a run may go on beyond midnight.
+    # Not a module constant: a test run may pass midnight.
     return datetime.now(UTC).date()
 
 
@@ -42,7 +42,7 @@ def event(user_id: int, days_ago: int = 0, **values: Any) -> UsageEvent:
 
 
 def counted(session: Session) -> tuple[dict[date, list[int]], dict[tuple[date, str], int]]:
-    """All days' totals and outcomes, straight from the events."""
+    """Return all days' totals and outcomes, counted from the events."""
     totals: dict[date, list[int]] = defaultdict(lambda: [0] * len(FIGURES))
     users: dict[date, set[int]] = defaultdict(set)
     outcomes: dict[tuple[date, str], int] = defaultdict(int)
@@ -80,7 +80,7 @@ def activity(session: Session) -> dict[int, tuple[int, int, datetime | None]]:
 
 
 def versions(session: Session) -> set[tuple[str, str]]:
-    """Where each row lies and who wrote it: another version of a row has another."""
+    """Return each row's table and ctid; every new version of a row has another ctid."""
     return {
         (table, str(row[0]))
         for table in ("daily_totals", "daily_outcomes", "account_activity")
@@ -90,7 +90,7 @@ def versions(session: Session) -> set[tuple[str, str]]:
 
 @pytest.fixture
 def busy(session: Session) -> list[int]:
-    """Three accounts with events on many days, of several models and outcomes."""
+    """Three accounts with events on many days, with several models and outcomes."""
     people = [factories.user(paid_tokens=100_000).id for _ in range(3)]
     outcomes = ("completed", "client_disconnected", "upstream_error", "rejected", "recovered")
     for number in range(60):
@@ -122,7 +122,7 @@ def test_again_changes_and_writes_nothing(session: Session, busy: list[int]) -> 
     assert versions(session) == before
     event(busy[0])
     roll_up()
-    # Today's totals, one outcome of today, one account.
+    # Today's totals, one of today's outcomes, and one account.
     assert len(versions(session) - before) == 3
 
 
@@ -171,7 +171,7 @@ def test_accounts_leave_the_window(session: Session) -> None:
     event(once.id, ACTIVITY_DAYS - 1)
     roll_up()
     assert activity(session) == {once.id: (1, 15, at(ACTIVITY_DAYS - 1))}
-    # A day later, and the same roll-up.
+    # The same roll-up, seen a day later.
     session.execute(text("UPDATE usage_rollups SET day = day - 1"))
     session.execute(text("UPDATE sweep_states SET last_run_at = last_run_at - interval '1 day'"))
     roll_up()
@@ -202,7 +202,7 @@ def test_a_roll_up_that_nothing_followed_is_caught_up(session: Session) -> None:
     event(two.id)
     rollups.roll_up()
     event(one.id)
-    # Another moment, as roll-ups have in transactions of their own.
+    # Give the roll-up a moment of its own, as a separate transaction would.
     session.execute(text("UPDATE sweep_states SET last_run_at = last_run_at - interval '1 second'"
                          " WHERE name = 'usage_roll_up'"))  # fmt: skip
     roll_up()
@@ -214,7 +214,7 @@ def test_only_accounts_that_changed_are_counted(session: Session) -> None:
     event(one.id, 5)
     event(two.id, 5)
     roll_up()
-    # What is no change of the roll-up stays unseen until the day is over.
+    # A change made outside the roll-up goes unnoticed until the day is over.
     session.execute(text("UPDATE usage_rollups SET requests = 7"))
     event(one.id)
     roll_up()
