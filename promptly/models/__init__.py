@@ -1,4 +1,4 @@
-"""Tables; one family a file."""
+"""Database models; one group of tables per file."""
 
 from promptly.models.accounts import ApiKey, TrialClaim, User
 from promptly.models.audit import AuditEntry

@@ -26,29 +26,29 @@ class User(Base):
 
     id: Mapped[BigId]
     email: Mapped[str] = mapped_column(Text, unique=True)
-    # The newest key's first characters: all that is ever shown of a key again.
+    # The newest key's first characters: the only part of a key that is ever shown again.
     key_prefix: Mapped[str | None] = mapped_column(Text)
-    # A mail warns when fewer tokens than this are left; none: the installation's; 0: it never does.
+    # Threshold of the low-balance mail; NULL: the installation's; 0: no mail.
     low_balance_tokens: Mapped[int | None] = mapped_column(BigInteger)
-    # There have been so many since the last warning: the next fall below is worth a mail.
+    # The balance has reached the threshold since the last mail, so the next fall sends another.
     low_balance_armed: Mapped[bool] = mapped_column(Boolean, server_default="false")
-    # Whether a mail says that a trial ends, and the end that was told last.
+    # Whether to send a mail before a trial ends, and the end that was announced last.
     trial_notice: Mapped[bool] = mapped_column(Boolean, server_default="true")
     trial_told_of: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     created_at: Mapped[Created]
-    # Its deletion has begun: keys are refused, running requests end, then the row goes.
+    # Start of its deletion: keys are refused, running requests end, then the row is removed.
     closed_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
 
     __table_args__ = (
         CheckConstraint("low_balance_tokens >= 0", name="low_balance_tokens"),
         Index("ix_users_created_at", "created_at", "id"),
-        # Nearly always empty, so asking for it at every checkpoint costs nothing.
+        # Nearly always empty, so querying it at every checkpoint costs nothing.
         Index("ix_users_closed", "id", postgresql_where=text("closed_at IS NOT NULL")),
     )
 
 
 class ApiKey(Base):
-    """A key, stored as a keyed hash; it is good while `revoked_at` is empty."""
+    """An API key, stored as a keyed hash; valid while `revoked_at` is empty."""
 
     __tablename__ = "api_keys"
 
@@ -58,10 +58,10 @@ class ApiKey(Base):
     prefix: Mapped[str] = mapped_column(Text)
     key_hash: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
     pepper_version: Mapped[int] = mapped_column(SmallInteger, server_default="1")
-    # The mail that carries this key; a mail that is sent again carries another one.
+    # The mail that carries this key; a repeated sending carries another key.
     outbox_id: Mapped[int | None] = mapped_column(BigInteger)
     created_at: Mapped[Created]
-    # As of the last roll-up; what was used since is in usage events.
+    # As of the last roll-up; later use is in usage events.
     last_used_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     revoked_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
 

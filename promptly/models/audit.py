@@ -1,4 +1,4 @@
-"""Who administered what; rows are only added."""
+"""The audit log: who administered what; append-only."""
 
 from typing import Any
 
@@ -10,18 +10,18 @@ from promptly.models.base import Base, BigId, Created
 
 
 class AuditEntry(Base):
-    """One administrative act; it names an account by number only, so it may outlive it."""
+    """One administrative act; it names the account by number only, so it may outlive it."""
 
     __tablename__ = "audit_entries"
 
     id: Mapped[BigId]
-    # `panel`, `api`, or `cli:` and a user of the machine; and the client's address, if it has one.
+    # `panel`, `api`, or `cli:` with the system user; and the client's address, if there is one.
     actor: Mapped[str] = mapped_column(Text)
     address: Mapped[str | None] = mapped_column(Text)
     # Such as `balance.adjust`.
     action: Mapped[str] = mapped_column(Text)
     user_id: Mapped[int | None] = mapped_column(BigInteger)
-    # What else it was done to: a purchase's number, a mail's or an event's id.
+    # Another object of the act: a purchase's number, a mail's or an event's id.
     subject: Mapped[str | None] = mapped_column(Text)
     before: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
     after: Mapped[dict[str, Any] | None] = mapped_column(JSONB)

@@ -1,4 +1,4 @@
-"""What an account owns, what of it is held, and every change of it."""
+"""Balances with their held parts, and the ledger of their changes."""
 
 from datetime import datetime
 
@@ -9,7 +9,7 @@ from promptly.models.base import Base, BigId, Created, Tokens
 
 
 class Balance(Base):
-    """One account's tokens; the checks below are the whole proof against overdrafts."""
+    """One account's tokens; the checks below alone rule out overdrafts."""
 
     __tablename__ = "balances"
 
@@ -21,14 +21,14 @@ class Balance(Base):
     held_paid: Mapped[Tokens]
     held_trial: Mapped[Tokens]
     trial_expires_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
-    # How many requests run or wait: counted here, under the row's lock, it is exact.
+    # Number of requests that run or wait; exact, because it is counted under the row's lock.
     open_holds: Mapped[int] = mapped_column(Integer, server_default="0")
 
     __table_args__ = (
         CheckConstraint("held_paid >= 0 AND held_paid <= paid_tokens", name="paid_covers_held"),
         CheckConstraint("held_trial >= 0 AND held_trial <= trial_tokens", name="trial_covers_held"),
         CheckConstraint("open_holds >= 0", name="open_holds_counted"),
-        # Rows are updated twice a request: room on the page keeps those updates off the index.
+        # Rows are updated twice per request: room on the page keeps those updates off the index.
         {"postgresql_with": {"fillfactor": "50"}},
     )
 
@@ -43,7 +43,7 @@ class LedgerEntry(Base):
     kind: Mapped[str] = mapped_column(Text)
     paid_delta: Mapped[int] = mapped_column(BigInteger, server_default="0")
     trial_delta: Mapped[int] = mapped_column(BigInteger, server_default="0")
-    # What the entry stands for, unique within its kind: an act credited once stays once.
+    # The cause of the entry, unique within its kind, so that no act is credited twice.
     reference: Mapped[str | None] = mapped_column(Text)
     actor: Mapped[str] = mapped_column(Text)
     created_at: Mapped[Created]

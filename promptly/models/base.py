@@ -1,4 +1,4 @@
-"""What all tables share: names of constraints, column types, the declarative base."""
+"""Shared by all tables: names of constraints, column types, the declarative base."""
 
 from datetime import datetime
 from typing import Annotated
@@ -6,7 +6,7 @@ from typing import Annotated
 from sqlalchemy import BigInteger, DateTime, Identity, MetaData, func
 from sqlalchemy.orm import DeclarativeBase, mapped_column
 
-# Named constraints: a migration can only drop what has a known name.
+# A migration can only drop constraints with known names.
 NAMING_CONVENTION = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",

@@ -1,4 +1,4 @@
-"""Mail that is to be sent, written in the same transaction as its cause."""
+"""Mails to send, stored in the same transaction as their cause."""
 
 from datetime import datetime
 from typing import Any
@@ -11,7 +11,7 @@ from promptly.models.base import Base, BigId, Created
 
 
 class OutboxMail(Base):
-    """One mail; `payload` holds what its template needs and never a key."""
+    """One mail; `payload` is the data for its template, never a key."""
 
     __tablename__ = "outbox"
 
@@ -25,7 +25,7 @@ class OutboxMail(Base):
     next_at: Mapped[Created]
     leased_by: Mapped[str | None] = mapped_column(Text)
     leased_until: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
-    # What the mail server said, cut short; never the mail itself.
+    # The mail server's answer, cut short; never the mail itself.
     last_error: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[Created]
     sent_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))

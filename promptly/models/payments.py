@@ -1,4 +1,4 @@
-"""What was ordered, what came of it, and what providers told about it.
+"""Orders, their reversals and cases, webhook events, and reconciliation runs.
 
 `lots`, the paid credits and how much of each is unspent, is a view (docs/payments.md).
 """
@@ -43,12 +43,12 @@ def _one_of(column: str, values: tuple[str, ...]) -> str:
 
 
 class Order(Base):
-    """One purchase of a pack; it outlives the account, without a name then."""
+    """One purchase of a pack; it outlives the account, then without an owner."""
 
     __tablename__ = "orders"
 
     id: Mapped[BigId]
-    # What people and providers see; it gives nothing away and cannot be guessed.
+    # The public id for people and providers; it reveals nothing and cannot be guessed.
     number: Mapped[str] = mapped_column(Text, unique=True)
     user_id: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
     pack: Mapped[str] = mapped_column(Text)
@@ -56,35 +56,35 @@ class Order(Base):
     amount_minor: Mapped[int] = mapped_column(BigInteger)
     currency: Mapped[str] = mapped_column(Text)
     provider: Mapped[str] = mapped_column(Text)
-    # False for Stripe's test mode: such money is none.
+    # False for Stripe's test mode, where no real money moves.
     livemode: Mapped[bool] = mapped_column(Boolean)
     state: Mapped[str] = mapped_column(Text, server_default="created")
-    # Counted up when the provider has answered an attempt with an error of its own.
+    # Incremented when the provider has answered an attempt with an error of its own.
     attempt: Mapped[int] = mapped_column(Integer, server_default="1")
-    # The provider was asked for a page and has not answered; it may have made one all the same.
+    # The provider was asked for a page and has not answered; it may have created one anyway.
     response_pending: Mapped[bool] = mapped_column("unanswered", Boolean, server_default="false")
     requested_at: Mapped[Created] = mapped_column("called_at")
-    # When the provider's page stops taking payments.
+    # When the provider's page stops accepting payments.
     expires_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
     # Stripe's checkout session or BTCPay's invoice, its page, and Stripe's payment.
     checkout_id: Mapped[str | None] = mapped_column(Text)
     checkout_url: Mapped[str | None] = mapped_column(Text)
     payment_id: Mapped[str | None] = mapped_column(Text)
-    # The page's status in the provider's own words, as it was last applied.
+    # The page's status in the provider's own terms, as last applied.
     provider_status: Mapped[str | None] = mapped_column(Text)
     credited_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
-    # Credited by an operator's decision, against what the provider says.
+    # Credited by an operator's decision, against the provider's report.
     approved: Mapped[bool] = mapped_column(Boolean, server_default="false")
-    # Of the credited tokens: taken back, and what could not be taken because it was spent.
+    # Credited tokens taken back, and those that could not be taken because they were spent or held.
     tokens_taken: Mapped[Tokens]
     tokens_owed: Mapped[Tokens]
     # Refunds and open or lost disputes, at most the amount; and the refunds the customer knows of.
     reversed_minor: Mapped[int] = mapped_column(BigInteger, server_default="0")
     refunded_minor: Mapped[int] = mapped_column(BigInteger, server_default="0")
-    # How often tokens were taken or given back: part of the ledger entries' references.
+    # How often tokens were taken or given back; part of the ledger entries' references.
     reversal_count: Mapped[int] = mapped_column(Integer, server_default="0")
     last_error: Mapped[str | None] = mapped_column(Text)
-    # Whoever speaks to the provider about this order holds a lease on it.
+    # A process that calls the provider about this order holds a lease on it.
     leased_by: Mapped[str | None] = mapped_column(Text)
     leased_until: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     checked_at: Mapped[Created]
@@ -93,7 +93,7 @@ class Order(Base):
 
     @property
     def is_unsettled(self) -> bool:
-        """Whether it can still be paid in the ordinary way."""
+        """Whether the order can still be paid in the ordinary way."""
         return self.state in UNSETTLED_STATES
 
     __table_args__ = (
@@ -143,8 +143,8 @@ class Order(Base):
 class PaymentReversal(Base):
     """A refund, a dispute, or Bitcoin that turned out not to have been paid.
 
-    `amount_minor` is this one's own; it counts while `active`. `state` is the provider's word,
-    `requested` while a refund of ours has not been answered yet.
+    `amount_minor` is this reversal's own; it counts while `active`. `state` is the provider's
+    term, or `requested` while a refund of ours has not been answered yet.
     """
 
     __tablename__ = "payment_reversals"
@@ -155,14 +155,14 @@ class PaymentReversal(Base):
     provider: Mapped[str] = mapped_column(Text)
     provider_id: Mapped[str | None] = mapped_column(Text)
     amount_minor: Mapped[int] = mapped_column(BigInteger)
-    # False for a surplus that is given back: the pack itself is not touched.
+    # False for a refunded surplus: the purchase itself stays paid.
     counts: Mapped[bool] = mapped_column(Boolean, server_default="true")
     state: Mapped[str] = mapped_column(Text)
     active: Mapped[bool] = mapped_column(Boolean)
-    # Where the customer of a Bitcoin refund says where to send it.
+    # The page where the customer enters the address for a Bitcoin refund.
     link: Mapped[str | None] = mapped_column(Text)
     actor: Mapped[str] = mapped_column(Text)
-    # The provider was asked for this refund and has not answered; it may have made it all the same.
+    # The provider was asked for this refund and has not answered; it may have made it anyway.
     response_pending: Mapped[bool] = mapped_column("unanswered", Boolean, server_default="false")
     last_error: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[Created]
@@ -188,7 +188,7 @@ class PaymentReversal(Base):
 
 
 class PaymentCase(Base):
-    """Something about a payment that an operator has to decide; decided once."""
+    """A payment that needs an operator's decision; decided once."""
 
     __tablename__ = "payment_cases"
 
@@ -196,11 +196,11 @@ class PaymentCase(Base):
     # None: money came for an order that is not in this database.
     order_id: Mapped[int | None] = mapped_column(ForeignKey("orders.id"))
     provider: Mapped[str] = mapped_column(Text)
-    # The checkout it is about, which need not be the order's own.
+    # The checkout in question, not necessarily the order's own.
     checkout_id: Mapped[str] = mapped_column(Text)
     kind: Mapped[str] = mapped_column(Text)
     detail: Mapped[str] = mapped_column(Text)
-    # What was paid, where that is known: what a refund would give back.
+    # The amount paid, if known: the amount that a refund would give back.
     paid_minor: Mapped[int | None] = mapped_column(BigInteger)
     resolution: Mapped[str | None] = mapped_column(Text)
     resolved_by: Mapped[str | None] = mapped_column(Text)
@@ -217,7 +217,7 @@ class PaymentCase(Base):
 
 
 class WebhookEvent(Base):
-    """That a provider said something happened to one of its objects; nothing of what it said."""
+    """A provider's notice that one of its objects has changed, without the event's content."""
 
     __tablename__ = "webhook_events"
 
@@ -228,7 +228,7 @@ class WebhookEvent(Base):
     object_id: Mapped[str | None] = mapped_column(Text)
     order_id: Mapped[int | None] = mapped_column(ForeignKey("orders.id"))
     state: Mapped[str] = mapped_column(Text, server_default="pending")
-    # Why it is ignored or parked, or what the last attempt failed at.
+    # Why it is ignored or parked, or why the last attempt failed.
     reason: Mapped[str | None] = mapped_column(Text)
     attempts: Mapped[int] = mapped_column(Integer, server_default="0")
     next_at: Mapped[Created]
@@ -255,17 +255,17 @@ class WebhookEvent(Base):
 
 
 class Reconciliation(Base):
-    """One comparison of our orders with the providers', and what it found."""
+    """One comparison of our orders with the providers', and its findings."""
 
     __tablename__ = "payment_reconciliations"
 
     id: Mapped[BigId]
     actor: Mapped[str] = mapped_column(Text)
     started_at: Mapped[Created]
-    # While it runs nobody else does; a dead one's time runs out.
+    # No other run starts before this, unless this one has finished; a dead run's lease expires.
     leased_until: Mapped[datetime] = mapped_column(DateTime(timezone=True))
     finished_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
-    # False if a provider did not answer or the time was up: then the next one looks further back.
+    # False if a provider did not answer or time ran out: the next run then looks further back.
     complete: Mapped[bool] = mapped_column(Boolean, server_default="false")
     report: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'::jsonb"))
 

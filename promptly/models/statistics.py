@@ -1,4 +1,4 @@
-"""Totals that pages read instead of usage events; the roll-up makes them anew from the events."""
+"""Totals that pages read instead of usage events; the roll-up task rebuilds them."""
 
 from datetime import date, datetime
 
@@ -9,7 +9,7 @@ from promptly.models.base import Base, Tokens
 
 
 class AccountActivity(Base):
-    """What an account did in the last 30 days, to list and sort accounts by."""
+    """An account's usage in the last 30 days, for listing and sorting accounts."""
 
     __tablename__ = "account_activity"
 
@@ -24,7 +24,7 @@ class AccountActivity(Base):
 
 
 class DailyTotal(Base):
-    """What all accounts together did on one UTC day."""
+    """Usage of all accounts together on one UTC day."""
 
     __tablename__ = "daily_totals"
 
@@ -35,12 +35,12 @@ class DailyTotal(Base):
     charged_tokens: Mapped[Tokens]
     uncharged_tokens: Mapped[Tokens]
     active_accounts: Mapped[Tokens]
-    # The sum of all requests' durations: divided by a day's, how many ran at a time.
+    # Sum of all requests' durations; divided by a day, the average number of running requests.
     duration_ms: Mapped[Tokens]
 
 
 class DailyOutcome(Base):
-    """How many requests of one UTC day ended in one way."""
+    """Number of requests of one UTC day with one outcome."""
 
     __tablename__ = "daily_outcomes"
 
@@ -50,7 +50,7 @@ class DailyOutcome(Base):
 
 
 class DailyRevenue(Base):
-    """What was sold on one UTC day in one currency, real money and test mode apart."""
+    """Sales of one UTC day in one currency, live and test mode apart."""
 
     __tablename__ = "daily_revenue"
 
@@ -59,5 +59,5 @@ class DailyRevenue(Base):
     livemode: Mapped[bool] = mapped_column(primary_key=True)
     purchases: Mapped[Tokens]
     amount_minor: Mapped[Tokens]
-    # Of that: refunded, disputed or withdrawn, until now.
+    # The part of it refunded, disputed or withdrawn so far.
     reversed_minor: Mapped[Tokens]

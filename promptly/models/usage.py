@@ -1,7 +1,7 @@
-"""Holds of running requests, the events they end as, and daily totals.
+"""Holds of running requests, usage events of ended ones, and daily totals.
 
 Neither holds nor usage events have foreign keys: they are written on every request, and an
-account's deletion removes them by hand.
+account's deletion removes them explicitly.
 """
 
 import uuid
@@ -25,7 +25,7 @@ class Hold(Base):
     state: Mapped[str] = mapped_column(Text, server_default="open")
     held_paid: Mapped[Tokens]
     held_trial: Mapped[Tokens]
-    # The counts of the last checkpoint: what recovery charges when the process has died.
+    # Counts of the last checkpoint, which recovery charges if the process has died.
     prompt_tokens: Mapped[int] = mapped_column(Integer, server_default="0")
     completion_tokens: Mapped[int] = mapped_column(Integer, server_default="0")
     endpoint: Mapped[str] = mapped_column(Text)
@@ -42,7 +42,7 @@ class Hold(Base):
 
 
 class UsageEvent(Base):
-    """One metered request: its counts, and at the same time the ledger's entry of its charge.
+    """One metered request: its counts, and at the same time the ledger record of its charge.
 
     Partitioned by month of `created_at`, the moment of the settlement.
     """
@@ -91,7 +91,7 @@ class UsageRollup(Base):
 
 
 class SweepState(Base):
-    """When a periodic task last ran, and until when it holds still afterwards."""
+    """When a periodic task last ran, and until when it pauses to let live processes report."""
 
     __tablename__ = "sweep_states"
 

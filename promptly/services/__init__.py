@@ -1,0 +1,15 @@
+"""Services: what promptly does, one room per subject, called by views, commands and tasks.
+
+    accounts            registration, API keys and authentication, trials, the list of accounts
+    ledger              balances and every change of them but usage; adjustments, verification
+    metering            hold tokens before a request, settle when it ends, recover after a crash
+    usage               usage events: receipts, daily totals, statements, statistics, partitions
+    mail                the outbox, the messages, alerts of low balances and ending trials
+    payments            orders, checkout, webhooks, credits, refunds, reconciliation
+    account_deletion    close an account, end and settle its requests, remove it
+    audit               the append-only log of administrative acts
+    overview            the figures of the operator's start page
+    paging              keyset pagination of long lists
+
+Services flush and never commit, except those whose docstrings say that they open transactions.
+"""

@@ -1,10 +1,10 @@
-"""How an account is deleted: closed, its requests ended and settled, then removed.
+"""Account deletion: close the account, end and settle its requests, then remove it.
 
-    open ──close──► closed: no key is good, web workers end its requests at their next checkpoint
+    open ──close──► closed: no key is valid, web workers end its requests at their next checkpoint
                        └── no hold is open ──► removed
 
-Each step is a transaction of its own. A deletion that was cut off between them is finished by a
-task that looks for closed accounts.
+Each step is a transaction of its own. A task that looks for closed accounts finishes deletions
+that were interrupted between steps.
 """
 
 import time
@@ -22,16 +22,16 @@ from promptly.services.payments import orders
 from promptly.transactions import transaction
 
 POLL_SECONDS = 0.1
-# How many closed accounts one run of the task removes.
+# Closed accounts removed per run of the task.
 BATCH = 100
 
 
 def delete_account(user_id: int, *, wait_seconds: float = 10.0) -> bool:
-    """Delete an account and all that names it; opens transactions of its own.
+    """Delete an account and its data; opens transactions of its own.
 
     Its running requests are ended and settled first, those of a dead process at their last
-    checkpoint. Returns False if one still runs after `wait_seconds`: the account is closed
-    then, and the rest is done by `finish` later. An account that is gone already is fine.
+    checkpoint. Returns False if one still runs after `wait_seconds`: the account is then closed,
+    and `finish` removes it later. Idempotent: an account may be gone already.
     """
     with transaction():
         close(user_id)
@@ -45,7 +45,7 @@ def delete_account(user_id: int, *, wait_seconds: float = 10.0) -> bool:
 
 
 def confirm(user_id: int, mail_id: int) -> bool:
-    """Delete an account because the link of a mail was followed; False if that link is spent."""
+    """Delete the account of a followed mail link; return False if the link is no longer valid."""
     with transaction():
         accounts.lock(user_id)
         if not outbox.link_is_good("confirm_deletion", user_id, mail_id):
@@ -56,9 +56,9 @@ def confirm(user_id: int, mail_id: int) -> bool:
 
 
 def finish() -> int:
-    """Remove the closed accounts that run nothing any more; returns how many.
+    """Remove closed accounts without running requests, BATCH at most; return how many.
 
-    Holds of dead processes are settled by the sweep of metering before.
+    Holds of dead processes are left to the metering sweep, which settles them.
     """
     with transaction():
         query = select(User.id).where(User.closed_at.is_not(None)).order_by(User.id).limit(BATCH)
@@ -67,10 +67,9 @@ def finish() -> int:
 
 
 def close(user_id: int) -> None:
-    """Begin to delete an account: from this commit on nobody gets in, and it is mailed nothing.
+    """Start deleting an account: from this commit on it has no valid key or link and gets no mail.
 
-    Its address is forgotten here already, so whoever registers it meanwhile gets an account of
-    their own.
+    The address is released here already: registering it again creates a new account.
     """
     accounts.lock(user_id)
     outbox.cancel_unsent(user_id)
@@ -79,27 +78,27 @@ def close(user_id: int) -> None:
     db.session.execute(
         update(User)
         .where(User.id == user_id, User.closed_at.is_(None))
-        # No address looks like this, so nothing finds it by one.
+        # Not a valid address, so no lookup by address finds the account.
         .values(closed_at=func.now(), email=f"deleted-{user_id}")
     )
 
 
 def remove(user_id: int, *, only_idle: bool = False) -> bool:
-    """Remove an account and all that names it; its mailbox stays remembered, by hash.
+    """Remove an account and its data; the hash of its mailbox stays.
 
-    With `only_idle` an account with running requests stays, and False is returned. Otherwise they
-    find no account when they settle, and charge nothing. Purchases stay, and belong to nobody then.
+    With `only_idle`, keep an account that has running requests and return False. Otherwise they
+    find no account when they settle, and charge nothing. Purchases stay, without an owner.
     """
     accounts.lock(user_id)
-    # Now, because deleting the account below changes them after its balance is locked.
+    # Lock orders now: deleting the user below updates them, when the balance is already locked.
     orders.lock_all_of(user_id)
     keys.revoke_all(user_id)
     holds = select(Hold.request_id).where(Hold.user_id == user_id).order_by(Hold.request_id)
-    # The order in which settlements lock: hold, then balance.
+    # The lock order of settlements: hold, then balance.
     db.session.execute(holds.with_for_update())
     balance = select(Balance.user_id).where(Balance.user_id == user_id)
     db.session.execute(balance.with_for_update())
-    # Asked when the balance is locked: from then on no hold can be placed.
+    # Check under the balance lock: no hold can be placed from here on.
     if only_idle and db.session.execute(holds.where(Hold.state == "open")).first() is not None:
         return False
     db.session.execute(delete(Balance).where(Balance.user_id == user_id))
@@ -111,12 +110,12 @@ def remove(user_id: int, *, only_idle: bool = False) -> bool:
 
 def _remove_idle(user_id: int) -> bool:
     with transaction():
-        # Without locks first: settlements that are under way shall not wait for this look.
+        # Check without locks first, so that settlements in progress do not wait for it.
         return not _open_holds(user_id) and remove(user_id, only_idle=True)
 
 
 def _settle_silent(user_id: int) -> None:
-    """Settle what has had no checkpoint for so long that its process must be dead or stopped."""
+    """Settle holds without a checkpoint for SILENT_SECONDS: their process is dead or stopped."""
     with transaction():
         holds = _open_holds(user_id)
     for hold in holds:

@@ -1,7 +1,7 @@
-"""The audit log: who administered what, with what was before and after; entries are only added.
+"""The audit log: who administered what, with the state before and after; append-only.
 
-An entry is written in the transaction of its act, so there is none without the other. It names
-accounts by number and holds no address of theirs and no key, so that it may outlive them.
+An entry is written in the transaction of its act, so neither exists without the other. It names
+accounts by number and contains neither their addresses nor keys, so that it may outlive them.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from promptly.extensions import db
 from promptly.models import AuditEntry
 from promptly.services.paging import NEWEST, Cursor, Page, newest_first
 
-# What is written down, for the log to be searched by. Wrong keys are no acts, and yet worth a line.
+# Recorded actions, by which the log can be searched; refused sign-ins are recorded too.
 ACTIONS = (
     "account.create",
     "account.delete",
@@ -40,7 +40,7 @@ ACTIONS = (
 
 @dataclass(frozen=True)
 class Operator:
-    """Who acts: `panel`, `api` or `cli:<user>`, and from which address, if he has one."""
+    """The actor: `panel`, `api` or `cli:<user>`, and the client's address, if there is one."""
 
     actor: str
     address: str | None = None
@@ -54,7 +54,7 @@ class Operator:
         before: dict[str, Any] | None = None,
         after: dict[str, Any] | None = None,
     ) -> int:
-        """Write an act of his down; returns the entry's number."""
+        """Record an act of this operator; return the entry's number."""
         return record(
             action,
             actor=self.actor,
@@ -76,9 +76,9 @@ def record(
     before: dict[str, Any] | None = None,
     after: dict[str, Any] | None = None,
 ) -> int:
-    """Write an act down; returns the entry's number.
+    """Record an act; return the entry's number.
 
-    `subject` is what else it was done to, `before` and `after` are figures and states.
+    `subject` names another object of the act; `before` and `after` are figures and states.
     """
     row = AuditEntry(
         action=action,
@@ -97,7 +97,7 @@ def record(
 def entries(
     limit: int = 50, *, at: Cursor = NEWEST, user_id: int | None = None, action: str = ""
 ) -> Page[AuditEntry]:
-    """A page of the log, newest first: of all accounts or of one, of all acts or of one kind."""
+    """Return a page of the log, newest first, of all accounts and actions or of one."""
     query = select(AuditEntry)
     if user_id is not None:
         query = query.where(AuditEntry.user_id == user_id)
@@ -107,12 +107,11 @@ def entries(
 
 
 def find(entry_id: int) -> AuditEntry | None:
-    """The entry of this number."""
     return db.session.get(AuditEntry, entry_id)
 
 
 def find_act(action: str, user_id: int, subject: str | None) -> int | None:
-    """The number of the entry of an act that has a subject of its own."""
+    """Return the number of the first entry of this action on this account and subject."""
     query = select(AuditEntry.id).where(
         AuditEntry.user_id == user_id, AuditEntry.action == action, AuditEntry.subject == subject
     )
@@ -120,7 +119,7 @@ def find_act(action: str, user_id: int, subject: str | None) -> int | None:
 
 
 def _plain(values: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The values as JSON can hold them."""
+    """Return the values with timestamps as ISO 8601 text, because JSON has no type for them."""
     if values is None:
         return None
     return {

@@ -1,4 +1,4 @@
-"""What an operator sees first: how many accounts there are, what they own, what waits for him."""
+"""The operator's overview: number of accounts, what they own, what needs attention."""
 
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -12,7 +12,7 @@ from promptly.services.mail import outbox
 from promptly.services.metering.recovery import STALE_SECONDS
 from promptly.services.payments import cases, reconciliation, webhook_inbox
 
-# Of an expired trial only what running requests still hold is owned.
+# An expired trial counts only as far as running requests still hold it.
 _ACCOUNTS = text("""
 SELECT (SELECT count(*) FROM users) AS accounts,
        (SELECT count(*) FROM users WHERE created_at >= :since) AS new_accounts,
@@ -47,7 +47,7 @@ _RUNS = text("SELECT name, last_run_at FROM sweep_states")
 
 @dataclass(frozen=True)
 class Waiting:
-    """What waits for the operator: numbers, all of them 0 when nothing does."""
+    """Figures that need the operator's attention; falsy if all of them are 0."""
 
     cases: int
     parked_events: int
@@ -62,24 +62,26 @@ class Waiting:
 
 
 def accounts(since: datetime) -> dict[str, int]:
-    """Accounts, those made since a moment, those active recently; tokens owned and reserved."""
+    """Return counts of accounts (all, new, active), tokens owned, and the figures of `running`.
+
+    New means created since `since`, active: used tokens in the last 30 days.
+    """
     counted = db.session.execute(_ACCOUNTS, {"since": since}).mappings().one()
     return {name: int(value) for name, value in {**counted, **running()}.items()}
 
 
 def running() -> dict[str, int]:
-    """Open holds, the tokens they reserve, and those whose process has been silent too long."""
+    """Count open holds, the tokens they reserve, and those without a recent checkpoint."""
     row = db.session.execute(_RUNNING, {"stale": STALE_SECONDS}).mappings().one()
     return {name: int(value) for name, value in row.items()}
 
 
 def sign_ups(since: datetime) -> dict[date, int]:
-    """New accounts of each UTC day that saw one."""
+    """Return the number of new accounts for each UTC day that has any."""
     return {row.day: row.accounts for row in db.session.execute(_SIGN_UPS, {"since": since})}
 
 
 def waiting() -> Waiting:
-    """What waits for the operator now."""
     payments = db.session.execute(_PAYMENTS).mappings().one()
     return Waiting(
         cases=cases.count_open(),
@@ -93,7 +95,7 @@ def waiting() -> Waiting:
 
 
 def last_runs() -> dict[str, Any]:
-    """When the periodic tasks last ran, by name; `reconciliation` is the newest one's row."""
+    """Return when each periodic task last ran; `reconciliation` is its newest row or None."""
     runs: dict[str, Any] = {row.name: row.last_run_at for row in db.session.execute(_RUNS)}
     newest: list[Reconciliation] = reconciliation.newest()
     return runs | {"reconciliation": newest[0] if newest else None}

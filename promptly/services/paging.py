@@ -1,4 +1,4 @@
-"""Long lists page by page: by key, so that the thousandth page is as quick as the first."""
+"""Keyset pagination of long lists: the thousandth page is as fast as the first."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Cursor:
-    """Where a page begins: just before the row of one id, or just after it, or at the newest."""
+    """Start of a page: right before or right after the row of an id, or at the newest row."""
 
     before_id: int | None = None
     after_id: int | None = None
 
     @property
     def is_first(self) -> bool:
-        """Whether this is where a list begins."""
+        """Whether this is the start of the list."""
         return self.before_id is None and self.after_id is None
 
 
@@ -30,7 +30,7 @@ NEWEST = Cursor()
 
 @dataclass(frozen=True)
 class Page(Generic[T]):
-    """Some rows, newest first, and where the pages beside it begin, if there are any."""
+    """Rows, newest first, and the cursors of the adjacent pages, if they exist."""
 
     rows: list[T]
     newer: Cursor | None = None
@@ -40,15 +40,15 @@ class Page(Generic[T]):
 def newest_first(
     query: Select[*tuple[Any, ...]], key: InstrumentedAttribute[int], limit: int, at: Cursor
 ) -> Page[Any]:
-    """A page of a query whose rows are models with this ascending key, or tuples led by one.
+    """Return a page of a query of models with this ascending key, or of tuples led by one.
 
-    `query` has no order of its own. What lies after a row is followed by what is newest, so a
-    page that begins nowhere is the first one.
+    `query` must have no order of its own. Without an id in `at`, or if fewer than `limit` rows are
+    newer than `after_id`, the page starts at the newest row.
     """
     if at.after_id is not None:
         rows = _fetch(query.where(key > at.after_id).order_by(key), limit + 1)
         if len(rows) < limit:
-            # Less than a page is newer: then the newest page, whole.
+            # Fewer rows than a page are newer: return the newest page, whole.
             return newest_first(query, key, limit, NEWEST)
         newer = len(rows) > limit
         rows = rows[:limit][::-1]

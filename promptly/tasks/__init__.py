@@ -1,4 +1,4 @@
-"""Celery tasks: thin, and safe to run twice or at the same time; they call services."""
+"""Celery tasks: thin wrappers of services, safe to run twice or concurrently."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from promptly.transactions import transaction
 
 @contextmanager
 def alone(name: str) -> Iterator[bool]:
-    """A transaction for a task that only one process should work at; says whether this is it.
+    """Open a transaction with the lock of an exclusive task; yield whether the lock was free.
 
     The lock ends with the transaction, so a killed worker leaves none behind, and it works
     through a pooler in transaction mode.

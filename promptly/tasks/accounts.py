@@ -1,4 +1,4 @@
-"""Deletions of accounts that were cut off are finished."""
+"""Task that finishes interrupted deletions of accounts."""
 
 import logging
 
@@ -11,7 +11,7 @@ logger = logging.getLogger(__name__)
 
 @shared_task(name="promptly.tasks.accounts.finish_deletions")
 def finish_deletions() -> None:
-    """Remove what was closed and runs nothing any more, each account in its own transaction."""
+    """Remove closed accounts without running requests, each in a transaction of its own."""
     removed = account_deletion.finish()
     if removed:
         logger.info("deletions finished", extra={"accounts": removed})

@@ -1,8 +1,7 @@
-"""Mail leaves: claim, make the key, send, record, each in a transaction of its own.
+"""Delivery of mail: claim, create the key, send, record; each step commits on its own.
 
-No transaction is open while the mail server is spoken to. A mail may be sent twice if the
-worker dies at the wrong moment; its second sending carries a new key and the first one's is
-revoked.
+No transaction is open during the call to the mail server. A mail may be sent twice if the worker
+dies at the wrong moment; the second sending carries a new key and the first key is revoked.
 """
 
 import logging
@@ -21,26 +20,26 @@ from promptly.transactions import transaction
 
 logger = logging.getLogger(__name__)
 
-# A sweep stops after so many; the next one, seconds later, goes on.
+# Limit per sweep; the next one, seconds later, continues.
 MAILS_A_SWEEP = 50
 
 
 @shared_task(name="promptly.tasks.mail.deliver")
 def deliver(outbox_id: int) -> None:
-    """Send one mail if it still waits and nobody else is sending it."""
+    """Send one mail if it still waits and no other worker is sending it."""
     _send_next(outbox_id)
 
 
 @shared_task(name="promptly.tasks.mail.sweep")
 def sweep() -> None:
-    """Send what waits: retries, what a dead worker left, what the broker lost."""
+    """Send due mails: retries, those of dead workers, and those whose task the broker lost."""
     for _ in range(MAILS_A_SWEEP):
         if not _send_next():
             break
 
 
 def _send_next(outbox_id: int | None = None) -> bool:
-    """Send one due mail; False if there was none."""
+    """Send one due mail; return False if there is none, or no mail server is configured."""
     settings: Settings = current_app.extensions["settings"]
     if not settings.smtp_host:
         return False
@@ -64,13 +63,13 @@ def _send_next(outbox_id: int | None = None) -> bool:
 
 
 def _prepare(lease: Lease, settings: Settings) -> tuple[EmailMessage, int] | None:
-    """The finished mail, its key committed; None if it was cancelled in the meantime."""
+    """Return the finished mail and its attempts, its key committed; None if it was cancelled."""
     with transaction():
         mail = _locked(lease)
         if mail is None:
             return None
         if mail.user_id is not None and accounts.is_closed(mail.user_id):
-            # Written after its deletion had begun, by a payment that came in for instance.
+            # Stored after the account's deletion started, for instance by an incoming payment.
             outbox.cancel(mail.id)
             return None
         raw_key = None
@@ -91,7 +90,7 @@ def _record_problem(lease: Lease, attempts: int, problem: smtp.MailNotSent) -> N
             outbox.record_failed(lease, problem.reason)
         else:
             outbox.record_retry(lease, attempts, problem.reason)
-        # Nobody has this key, or somebody got a mail that counts as not sent.
+        # The key was not delivered, or only in a mail that counts as not sent.
         if mail.user_id is not None:
             keys.revoke_of_mail(mail.user_id, mail.id)
     logger.warning(
@@ -101,7 +100,7 @@ def _record_problem(lease: Lease, attempts: int, problem: smtp.MailNotSent) -> N
 
 
 def _locked(lease: Lease) -> OutboxMail | None:
-    # The account before its mail, as everybody locks them.
+    # Lock the account before its mail, as everywhere.
     seen = outbox.peek(lease)
     if seen is not None and seen.user_id is not None:
         accounts.lock(seen.user_id)

@@ -1,4 +1,4 @@
-"""Holds whose process died are settled; ended ones are removed after a while."""
+"""Tasks that settle the holds of dead processes and purge ended holds."""
 
 from celery import shared_task
 
@@ -23,7 +23,7 @@ def recover_holds() -> None:
 
 @shared_task(name="promptly.tasks.metering.purge_holds")
 def purge_holds() -> None:
-    """Remove ended holds that no late settlement can need any more."""
+    """Delete ended holds that no late settlement can need any more."""
     for _ in range(100):
         with transaction() as session:
             if not recovery.purge_holds(session):

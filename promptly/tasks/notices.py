@@ -1,4 +1,4 @@
-"""Accounts are warned: of a low balance, of a trial that ends."""
+"""Task that mails alerts of low balances and ending trials."""
 
 from collections.abc import Callable
 
@@ -14,9 +14,9 @@ BATCH = 500
 
 @shared_task(name="promptly.tasks.notices.send")
 def send() -> None:
-    """Put the warnings that are due into the outbox, batch after batch."""
+    """Put due alerts into the outbox, batch after batch."""
     settings: Settings = current_app.extensions["settings"]
-    # The trial first: who hears that it ends need not hear that nothing is left afterwards.
+    # Trials first: an account alerted of its trial's end needs no low-balance alert afterwards.
     _all("notices.trials", lambda: alerts.warn_of_trial_ends(BATCH))
     _all("notices.balances", lambda: alerts.warn_of_low_balances(settings, BATCH))
 

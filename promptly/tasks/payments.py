@@ -1,6 +1,6 @@
-"""Webhook events are handled, orders looked after, providers' lists compared with ours.
+"""Tasks that handle webhook events, check orders, and reconcile with the providers.
 
-No transaction is open while a provider is asked; rows are leased instead.
+No transaction is open during a call to a provider; rows are leased instead.
 """
 
 import logging
@@ -24,19 +24,19 @@ from promptly.transactions import transaction
 
 logger = logging.getLogger(__name__)
 
-# A sweep stops after so many; the next one, seconds later, goes on.
+# Limit per sweep; the next one, seconds later, continues.
 EVENTS_A_SWEEP = 50
 
 
 @shared_task(name="promptly.tasks.payments.handle_event")
 def handle_event(row_id: int) -> None:
-    """Handle one webhook event if it is due and nobody else is at it."""
+    """Handle one webhook event if it is due and no other worker is handling it."""
     webhook_handler.handle(_settings(), row_id)
 
 
 @shared_task(name="promptly.tasks.payments.sweep")
 def sweep() -> None:
-    """Handle the events that are due: retries, what a dead worker left, what the broker lost."""
+    """Handle due events: retries, those of dead workers, and those whose task the broker lost."""
     for _ in range(EVENTS_A_SWEEP):
         if not webhook_handler.handle(_settings()):
             break
@@ -44,7 +44,7 @@ def sweep() -> None:
 
 @shared_task(name="promptly.tasks.payments.check_order")
 def check_order(order_id: int) -> None:
-    """Ask a provider about one order: its customer has just come back."""
+    """Ask the provider about one order whose customer has just come back."""
     settings = _settings()
     with transaction():
         provider_name = orders.lock(order_id).provider
@@ -57,13 +57,13 @@ def check_order(order_id: int) -> None:
         ):
             sync.sync(order_id, provider)
     except ProviderProblem as problem:
-        # The webhook or the next reconciliation will do.
+        # The webhook or the next reconciliation will sync it.
         logger.info("order not checked", extra={"order_id": order_id, "reason": problem.reason})
 
 
 @shared_task(name="promptly.tasks.payments.reconcile")
 def reconcile(actor: str = "system") -> None:
-    """Compare our orders with the providers' lists, and mend what differs."""
+    """Compare our orders with the providers' lists, and fix differences."""
     settings = _settings()
     if registry.offered(settings):
         reconciliation.run(settings, actor=actor)
@@ -71,7 +71,7 @@ def reconcile(actor: str = "system") -> None:
 
 @shared_task(name="promptly.tasks.payments.purge")
 def purge() -> None:
-    """Forget webhook events and reports past their retention, batch after batch."""
+    """Delete webhook events and reports past their retention, batch after batch."""
     days = _settings().webhook_retention_days
     while True:
         with alone("payments.purge") as chosen:

@@ -1,4 +1,4 @@
-"""Trials end."""
+"""Task that ends expired trials."""
 
 import logging
 
@@ -14,7 +14,7 @@ BATCH = 500
 
 @shared_task(name="promptly.tasks.trials.expire")
 def expire() -> None:
-    """Take back what is left of expired trials, batch after batch."""
+    """Take back the remaining tokens of expired trials, batch after batch."""
     total = 0
     while True:
         with alone("trials.expire") as chosen:

@@ -1,4 +1,4 @@
-"""Daily totals and partitions of usage events."""
+"""Tasks for daily totals and for the partitions of usage events."""
 
 import logging
 
@@ -14,11 +14,11 @@ logger = logging.getLogger(__name__)
 
 @shared_task(name="promptly.tasks.usage.roll_up")
 def roll_up() -> None:
-    """Rebuild the totals of the last days: of each account, of all together."""
+    """Rebuild the totals of the last days, per account and over all accounts."""
     with alone("usage.roll_up") as chosen:
         if chosen:
             statistics.refresh(rollups.roll_up())
-    # On its own, because it locks keys, and a revocation must not wait for all of the above.
+    # A separate transaction: it locks keys, and a revocation must not wait for all of the above.
     with alone("usage.keys") as chosen:
         if chosen:
             key_activity.note()
@@ -26,7 +26,7 @@ def roll_up() -> None:
 
 @shared_task(name="promptly.tasks.usage.maintain_partitions")
 def maintain_partitions() -> None:
-    """Make the coming months' partitions, and drop those past the retention."""
+    """Create the coming months' partitions, and drop those past the retention."""
     retention_days = current_app.extensions["settings"].usage_retention_days
     with alone("usage.partitions") as chosen:
         made = partitions.make_ahead() if chosen else []

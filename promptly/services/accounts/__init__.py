@@ -1,0 +1,1 @@
+"""Accounts: registration, API keys and authentication, trials, the operators' list."""

@@ -1,7 +1,7 @@
-"""Accounts: registration, look-up, reissue of a key.
+"""Accounts: registration, lookup, and reissue of keys.
 
-Lock order everywhere: account, order, mail, key, balance. An account's lock (`lock`) puts
-registrations, reissues, checkouts and mails that are just making a key one after the other.
+Lock order everywhere: account, order, mail, key, balance. An account's lock (`lock`) serialises
+registrations, reissues, checkouts, and the creation of keys for mails.
 `services.account_deletion` closes and removes accounts.
 """
 
@@ -17,18 +17,18 @@ from promptly.settings import Settings
 
 
 def register(email: str, settings: Settings) -> None:
-    """Do what a registration asks for; the caller learns nothing of whether the address is known.
+    """Register an address, without revealing to the caller whether it is already known.
 
     A new address gets an account, its trial and a mail with a key. A known one gets a new key by
-    mail, and every old key is refused once this is committed; with KEY_REISSUE_CONFIRM only a
-    mail with a link. Raises InvalidRequest (param `email`) for what is no address.
+    mail, and its old keys are revoked in this transaction; with KEY_REISSUE_CONFIRM only a mail
+    with a link. Raises InvalidRequest (param `email`) for an invalid address.
     """
     address = email_addresses.normalise(email)
     user = _insert(address, settings)
     if user is not None:
         outbox.add("new_key", address, user_id=user.id)
         return
-    # Found and locked at once: whose deletion begins at this moment has no address any more.
+    # Select and lock together: a concurrent deletion clears the address.
     query = select(User).where(User.email == address).with_for_update(key_share=True)
     known = db.session.scalar(query.execution_options(populate_existing=True))
     if known is None:
@@ -41,9 +41,9 @@ def register(email: str, settings: Settings) -> None:
 
 
 def create(email: str, settings: Settings) -> User:
-    """Make an account with its trial, and no mail.
+    """Create an account with its trial, without sending a mail.
 
-    Raises InvalidRequest (param `email`) if the address is none, or known.
+    Raises InvalidRequest (param `email`) if the address is invalid or already known.
     """
     user = _insert(email_addresses.normalise(email), settings)
     if user is None:
@@ -52,9 +52,9 @@ def create(email: str, settings: Settings) -> User:
 
 
 def reissue(user: User) -> None:
-    """Revoke every key, session and unsent mail of an account, and mail it a new key."""
+    """Revoke an account's keys and sessions, cancel its mails and links, and mail it a new key."""
     lock(user.id)
-    # Mails first: one that is making its key at this moment ends before, and its key is seen.
+    # Mails first: a delivery that is just creating its key commits before, so its key is revoked.
     outbox.cancel_unsent(user.id)
     outbox.spend_links(user.id)
     keys.revoke_all(user.id)
@@ -62,7 +62,7 @@ def reissue(user: User) -> None:
 
 
 def confirm_reissue(user_id: int, mail_id: int) -> bool:
-    """Reissue a key because the link of a mail was followed; False if that link is spent."""
+    """Reissue the key of a followed mail link; return False if the link is no longer valid."""
     user = db.session.get(User, user_id)
     if user is None:
         return False
@@ -74,9 +74,9 @@ def confirm_reissue(user_id: int, mail_id: int) -> bool:
 
 
 def ask_to_delete(user_id: int) -> None:
-    """Mail an account a link to its deletion; those of earlier mails are spent.
+    """Mail an account a link that deletes it; links of earlier mails become invalid.
 
-    Raises NotFound if there is no such account.
+    Raises NotFound if the account does not exist.
     """
     user = find(user_id=user_id)
     lock(user_id)
@@ -86,7 +86,10 @@ def ask_to_delete(user_id: int) -> None:
 
 
 def find(*, email: str | None = None, user_id: int | None = None) -> User:
-    """The account of this address (exact spelling) or id; raises NotFound."""
+    """Return the account with this address (exact spelling) or id.
+
+    Raises NotFound, and InvalidRequest (param `email`) for an invalid address.
+    """
     query = select(User)
     if user_id is not None:
         query = query.where(User.id == user_id)
@@ -99,7 +102,7 @@ def find(*, email: str | None = None, user_id: int | None = None) -> User:
 
 
 def search(part: str = "", limit: int = 50, after_id: int = 0) -> list[tuple[User, Balance]]:
-    """Accounts whose address contains `part`, by id, with their balances."""
+    """Return accounts whose address contains `part`, ignoring case, by id, with their balances."""
     query = select(User, Balance).join(Balance, Balance.user_id == User.id)
     if part:
         query = query.where(User.email.icontains(part, autoescape=True))
@@ -108,20 +111,20 @@ def search(part: str = "", limit: int = 50, after_id: int = 0) -> list[tuple[Use
 
 
 def lock(user_id: int) -> None:
-    """Wait for other changes of this account's keys and mails, and keep new ones waiting."""
-    # The weaker of the two exclusive locks: inserts that refer to the account go on.
+    """Lock an account against concurrent changes of its keys and mails."""
+    # The weaker of the two exclusive locks: inserts that reference the account do not wait.
     statement = text("SELECT 1 FROM users WHERE id = :user_id FOR NO KEY UPDATE")
     db.session.execute(statement, {"user_id": user_id})
 
 
 def is_closed(user_id: int) -> bool:
-    """Whether an account's deletion has begun, or ended."""
+    """Whether an account's deletion has started, or is complete."""
     query = select(User.id).where(User.id == user_id, User.closed_at.is_(None))
     return db.session.scalar(query) is None
 
 
 def _insert(address: str, settings: Settings) -> User | None:
-    # Of two at the same moment the second waits here for the first, then finds the address known.
+    # Of two concurrent inserts, the second waits here for the first, then finds the address known.
     statement = insert(User).values(email=address).on_conflict_do_nothing().returning(User)
     user = db.session.scalar(statement)
     if user is None:

@@ -1,5 +1,7 @@
-"""Who a key belongs to, asked of PostgreSQL on every request, so that a revoked key is dead
-everywhere at once."""
+"""Authentication of API keys.
+
+Every request queries PostgreSQL, so that a revoked key is refused everywhere at once.
+"""
 
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -19,7 +21,7 @@ class Database(Protocol):
 
 @dataclass(slots=True)
 class Caller:
-    """The account behind a request, and what it could spend a moment ago."""
+    """The account behind a request, and the tokens it could spend when it was looked up."""
 
     key_id: int
     user_id: int
@@ -27,6 +29,6 @@ class Caller:
 
 
 def authenticate(database: Database, key_hash: bytes) -> Caller | None:
-    """The owner of the key with this hash, or None if there is no such good key."""
+    """Return the owner of the valid key with this hash, or None."""
     row = database.look_up(_STATEMENT, {"key_hash": key_hash})
     return None if row is None else Caller(*row)

@@ -1,11 +1,11 @@
-"""All accounts as operators look through them: searched, sorted, a page at a time.
+"""The operators' list of all accounts: searched, sorted, paged.
 
-A page begins behind the last row of the one before, by that row's value and number, so it costs
-the same wherever it lies and equal values do not matter. First come the numbers of its accounts,
-from what is cheapest to read in that order; then what is shown of them.
+A page starts after the last row of the previous one, by that row's sort value and account id, so
+every page costs the same and equal values do not matter. A first query reads the ids of a page,
+from the table that is cheapest to read in that order; a second one reads the columns shown.
 
 Sorting by balance reads all balances: they change with every request, and an index on them would
-make each of those dearer.
+make every request more expensive.
 """
 
 from collections.abc import Callable
@@ -20,11 +20,11 @@ from promptly.extensions import db
 JOINED, EMAIL, BALANCE, USAGE = "joined", "email", "balance", "usage"
 ORDERS = (JOINED, EMAIL, BALANCE, USAGE)
 
-# Of an expired trial only the part that running requests still hold counts, as everywhere.
+# An expired trial counts only as far as running requests still hold it, as everywhere.
 AVAILABLE = """(b.paid_tokens - b.held_paid - b.held_trial
     + CASE WHEN b.trial_expires_at > now() THEN b.trial_tokens ELSE b.held_trial END)"""
 
-# Bytes are compared in half the time of letters; addresses are ASCII.
+# Collation "C" compares bytes, in half the time; addresses are ASCII.
 _MATCHES = "u.email COLLATE \"C\" ILIKE :part ESCAPE '!'"
 
 
@@ -33,7 +33,7 @@ Value = str | int | datetime
 
 @dataclass(frozen=True)
 class Place:
-    """A row's place in an order: its value there, and its account."""
+    """A row's place in an order: its sort value and its account's id."""
 
     value: Value
     user_id: int
@@ -44,7 +44,7 @@ class Place:
 
     @classmethod
     def parse(cls, order: str, written: str) -> "Place | None":
-        """A place as a link carries it; None for what is none."""
+        """Parse the place in a link; return None if it is invalid."""
         value, _, number = written.rpartition("~")
         try:
             return cls(_READ[order](value), _bigint(number))
@@ -80,7 +80,7 @@ _READ: dict[str, Callable[[str], Value]] = {
 
 @dataclass(frozen=True)
 class Listed:
-    """One account in a list; `month_tokens` are those of the last 30 days."""
+    """One account in the list; `month_tokens` are the tokens it used in the last 30 days."""
 
     user_id: int
     email: str
@@ -95,7 +95,7 @@ class Listed:
 
 @dataclass(frozen=True)
 class Page:
-    """Some accounts, and where the pages before and after them begin; None: there is none."""
+    """Accounts, and the places where the adjacent pages start; None if there is no such page."""
 
     accounts: list[Listed]
     before: Place | None
@@ -104,9 +104,9 @@ class Page:
 
 @dataclass(frozen=True)
 class _Section:
-    """A part of an order: what it reads, and by which value and number it is sorted.
+    """Part of an order: the table it reads, and the value and account id it is sorted by.
 
-    With a `constant` all of its values are the same, and the numbers decide.
+    With a `constant`, all rows have this value, and the ids decide.
     """
 
     source: str
@@ -127,7 +127,7 @@ _SECTIONS: dict[str, tuple[_Section, ...]] = {
     JOINED: (_Section("users u", "u.created_at", "u.id"),),
     EMAIL: (_Section("users u", "u.email", "u.id"),),
     BALANCE: (_Section("balances b", AVAILABLE, "b.user_id"),),
-    # Whoever used nothing has no row of activity, or one that says so.
+    # Accounts without usage have no row of activity, or one with 0 tokens.
     USAGE: (
         _NOTHING_USED,
         _Section("account_activity a", "a.tokens", "a.user_id", only="a.tokens > 0"),
@@ -153,22 +153,22 @@ def page(
     before: Place | None = None,
     limit: int = 50,
 ) -> Page:
-    """The first accounts in an order, or those after a place, or right before it.
+    """Return the first accounts in an order, those after a place, or those right before one.
 
-    Only accounts whose address contains `part`, in whatever case.
+    `part` limits the list to addresses that contain it, ignoring case.
     """
     backwards = before is not None
     place = before if backwards else after
     rows = _rows(part, order, descending != backwards, place, limit + 1)
     if backwards and len(rows) < limit:
-        # Less than a page lies before: then the first page, whole.
+        # Fewer rows than a page lie before: return the first page, whole.
         return page(part=part, order=order, descending=descending, limit=limit)
     more = len(rows) > limit
     rows = rows[:limit]
     if backwards:
         rows.reverse()
     places = [Place(value, user_id) for value, user_id in rows]
-    # Where one came from there is a page, even if this one is empty.
+    # The page that the operator came from exists, even if this one is empty.
     before_this = more if backwards else after is not None
     after_this = True if backwards else more
     return Page(
@@ -213,7 +213,7 @@ def _statement(
         parameters |= {"value": place.value, "user_id": place.user_id}
     direction = "DESC" if descending else "ASC"
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-    # Put together of this module's own words; what was entered are parameters.
+    # Built from this module's constants only; user input is passed as parameters.
     statement = (
         f"SELECT {section.value}, {section.key} FROM {section.source}{where}"  # noqa: S608
         f" ORDER BY {section.value} {direction}, {section.key} {direction} LIMIT :limit"
@@ -223,7 +223,7 @@ def _statement(
 
 def _shown(ids: list[int]) -> list[Listed]:
     found = {row[0]: Listed(*row) for row in db.session.execute(_SHOWN, {"ids": ids})}
-    # Whoever was deleted between the two queries is not shown.
+    # Skip accounts that were deleted between the two queries.
     return [found[user_id] for user_id in ids if user_id in found]
 
 

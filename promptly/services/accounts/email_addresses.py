@@ -1,4 +1,4 @@
-"""E-mail addresses: which are accepted, and which spellings name one mailbox."""
+"""E-mail addresses: validation, and folding of all spellings of one mailbox."""
 
 import hashlib
 import hmac
@@ -8,16 +8,16 @@ import email_validator
 from promptly.errors import InvalidRequest
 from promptly.secret import Secret
 
-# Private networks do deliver mail at .local or .internal; only the shape is checked here.
+# Private networks do deliver mail at .local or .internal; check only the shape.
 email_validator.SPECIAL_USE_DOMAIN_NAMES.clear()
 
 MAX_LENGTH = 254
 
 
 def normalise(address: str) -> str:
-    """The address as it is stored: domain in lower case and ASCII, local part as written.
+    """Return the address as stored: domain in lower case and ASCII, local part as written.
 
-    Raises InvalidRequest (param `email`) with a sentence that can be shown.
+    Raises InvalidRequest (param `email`) with a message that can be shown.
     """
     address = address.strip()
     if not address:
@@ -36,12 +36,12 @@ def normalise(address: str) -> str:
 
 
 def fold(address: str) -> str:
-    """One text for all spellings of a mailbox: no case, no plus-tag."""
+    """Return one text for all spellings of a mailbox: lower case, without plus-tag."""
     local, _, domain = address.lower().rpartition("@")
     return f"{local.partition('+')[0] or local}@{domain}"
 
 
 def mailbox_hash(address: str, pepper: Secret) -> bytes:
-    """The keyed hash under which a mailbox is remembered, 32 bytes."""
+    """Return the keyed hash under which a mailbox is remembered, 32 bytes."""
     message = b"mailbox:" + fold(address).encode()
     return hmac.digest(pepper.reveal().encode(), message, hashlib.sha256)

@@ -1,7 +1,7 @@
-"""When each key was used last, at no cost to the requests that use it.
+"""When each key was last used, at no cost to the requests that use it.
 
-A task brings `api_keys.last_used_at` up to date from usage events; what happened since is read from
-the events of the one account that is shown, so a page is exact at any moment.
+A task updates `api_keys.last_used_at` from usage events; later use is read from the events of the
+one account that is shown, so a page is exact at any moment.
 """
 
 from datetime import datetime
@@ -12,8 +12,8 @@ from promptly.extensions import db
 
 SWEEP_NAME = "keys_last_used"
 
-# Events from which on the task has perhaps not seen all: one that was written by a transaction as
-# long as they may be, or by a machine whose clock is late, lies before the task's own moment.
+# The task may have missed events since this moment: a transaction of the longest allowed duration,
+# or a machine whose clock is behind, writes events dated before the task's own run.
 _SINCE = f"""
 SELECT coalesce(
     (SELECT last_run_at - interval '10 minutes' FROM sweep_states WHERE name = '{SWEEP_NAME}'),
@@ -21,7 +21,7 @@ SELECT coalesce(
 ) AS moment
 """  # noqa: S608 - a constant of this module
 
-# A key that somebody is just changing is left to the next run, which looks at the same time again.
+# Skip a key that is being changed: the next run looks at the same period again.
 _NOTE = text("""
 WITH used AS MATERIALIZED (
     SELECT key_id AS id, max(created_at) AS last_used_at FROM usage_events
@@ -55,15 +55,15 @@ WHERE k.user_id = :user_id AND k.revoked_at IS NULL
 
 
 def note() -> None:
-    """Bring the keys' moments up to date; running it again changes nothing."""
+    """Update when each key was last used; idempotent."""
     db.session.execute(text("SET LOCAL statement_timeout = '180s'"))
-    # As a value, so that PostgreSQL knows how few events these are.
+    # Pass the moment as a value, so that the planner knows how few events match.
     since = db.session.execute(text(_SINCE)).scalar_one()
     db.session.execute(_NOTE, {"since": since})
     db.session.execute(_RUN, {"name": SWEEP_NAME})
 
 
 def last_used(user_id: int) -> dict[int, datetime | None]:
-    """When each good key of an account was used last, None if never."""
+    """Return when each valid key of an account was last used, None if never."""
     rows = db.session.execute(_LAST_USED, {"user_id": user_id})
     return {row[0]: row[1] for row in rows}

@@ -1,8 +1,8 @@
-"""API keys of an account: made, listed, revoked, found.
+"""API keys of an account: create, list, revoke, find.
 
-A raw key exists only as the return value of `create`; at rest there is its keyed hash. Whoever
-changes an account's keys locks the account first (`accounts.lock`), so that a reissue and a
-mail that is just making a key come one after the other.
+A raw key exists only as the return value of `create`; the database stores its keyed hash. Callers
+that change an account's keys lock the account first (`accounts.lock`), so that a reissue and a
+mail that is creating a key run one after the other.
 """
 
 from sqlalchemy import func, select, update
@@ -20,7 +20,7 @@ LONGEST_NAME = 60
 def create(
     user_id: int, name: str, pepper: Secret, *, outbox_id: int | None = None
 ) -> tuple[ApiKey, str]:
-    """Make a key; returns its row and, this once, the raw key.
+    """Create a key; return its row and, this once, the raw key.
 
     Raises NotFound if the account is being deleted, or gone.
     """
@@ -43,10 +43,10 @@ def create(
 
 
 def create_named(user_id: int, name: str, pepper: Secret) -> tuple[ApiKey, str]:
-    """As `create`, for somebody who chose the name; the account is locked.
+    """As `create`, with a name that a user chose; the caller must have locked the account.
 
-    Raises InvalidRequest (param `name`) for a name that will not do or one key too many, NotFound
-    as `create` does.
+    Raises InvalidRequest (param `name`) for an invalid name or beyond MOST_KEYS keys, NotFound as
+    `create` does.
     """
     name = checked_name(name)
     if len(list_good(user_id)) >= MOST_KEYS:
@@ -57,7 +57,7 @@ def create_named(user_id: int, name: str, pepper: Secret) -> tuple[ApiKey, str]:
 
 
 def checked_name(name: str) -> str:
-    """A key's name as it is kept; raises InvalidRequest (param `name`) with what is wrong."""
+    """Return a key's name as stored; raises InvalidRequest (param `name`) with the reason."""
     name = name.strip()
     if not name:
         raise InvalidRequest(
@@ -65,35 +65,35 @@ def checked_name(name: str) -> str:
         )
     if len(name) > LONGEST_NAME:
         raise InvalidRequest(f"A name has {LONGEST_NAME} characters at most.", param="name")
-    # No control characters, and none that turn the direction of what stands beside them.
+    # No control characters, and none that change the direction of adjacent text.
     if not name.isprintable():
         raise InvalidRequest("This name holds characters that cannot be shown.", param="name")
     return name
 
 
 def list_good(user_id: int) -> list[ApiKey]:
-    """The keys of an account that are not revoked, oldest first."""
+    """Return the keys of an account that are not revoked, oldest first."""
     query = select(ApiKey).where(ApiKey.user_id == user_id, ApiKey.revoked_at.is_(None))
     return list(db.session.scalars(query.order_by(ApiKey.id)))
 
 
 def revoke(user_id: int, key_id: int) -> bool:
-    """Revoke one key of an account; False if it has no such good key."""
+    """Revoke one key of an account; return False if it has no such valid key."""
     return _revoke(user_id, ApiKey.id == key_id) > 0
 
 
 def revoke_all(user_id: int) -> int:
-    """Revoke every key of an account, and with them its sessions; returns how many."""
+    """Revoke every key of an account, and with them its sessions; return how many."""
     return _revoke(user_id)
 
 
 def revoke_of_mail(user_id: int, outbox_id: int) -> int:
-    """Revoke what an earlier attempt to send a mail has made."""
+    """Revoke the key that an earlier attempt to send a mail has created."""
     return _revoke(user_id, ApiKey.outbox_id == outbox_id)
 
 
 def find(raw: str, pepper: Secret) -> ApiKey | None:
-    """The good key that `raw` is, or None."""
+    """Return the valid key whose raw form is `raw`, or None."""
     if not key_format.is_well_formed(raw):
         return None
     digest = key_format.digest(raw, pepper.reveal())
@@ -102,7 +102,7 @@ def find(raw: str, pepper: Secret) -> ApiKey | None:
 
 
 def find_good(key_id: int) -> ApiKey | None:
-    """The key of this id if it is still good."""
+    """Return the key with this id unless it is revoked."""
     query = select(ApiKey).where(ApiKey.id == key_id, ApiKey.revoked_at.is_(None))
     return db.session.scalar(query)
 

@@ -1,4 +1,4 @@
-"""What an operator does with a mail of the outbox: send it again, or stop it."""
+"""Operators' actions on a mail in the outbox: send it again, or cancel it."""
 
 from promptly.errors import InvalidRequest, NotFound
 from promptly.models import OutboxMail
@@ -7,9 +7,9 @@ from promptly.services.mail import outbox
 
 
 def resend(mail_id: int) -> OutboxMail:
-    """Send a mail again, whatever became of it; raises NotFound.
+    """Send a mail again, whatever its state; raises NotFound.
 
-    One with a key carries a new one, and the earlier one is revoked when it leaves.
+    A mail with a key carries a new one; the earlier key is revoked when the mail is sent.
     """
     _lock_account(mail_id)
     mail = outbox.resend(mail_id)
@@ -19,9 +19,9 @@ def resend(mail_id: int) -> OutboxMail:
 
 
 def cancel(mail_id: int) -> OutboxMail:
-    """Do not send a mail that waits; a key that an attempt has made is revoked.
+    """Cancel an unsent mail and revoke the key that an attempt to send it has created.
 
-    Raises NotFound, and InvalidRequest if it does not wait any more.
+    Raises NotFound, and InvalidRequest if the mail no longer waits.
     """
     _lock_account(mail_id)
     mail = outbox.cancel(mail_id)
@@ -33,7 +33,7 @@ def cancel(mail_id: int) -> OutboxMail:
 
 
 def _lock_account(mail_id: int) -> None:
-    # The account before its mail, as everybody locks them.
+    # Lock the account before its mail, as everywhere.
     user_id = outbox.find(mail_id).user_id
     if user_id is not None:
         accounts.lock(user_id)

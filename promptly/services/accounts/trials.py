@@ -1,4 +1,4 @@
-"""Trials: granted once per mailbox, taken back when they end."""
+"""Trials: granted once per mailbox, taken back when they expire."""
 
 from sqlalchemy import select, text
 from sqlalchemy.dialects.postgresql import insert
@@ -11,9 +11,9 @@ from promptly.settings import Settings
 
 
 def claim(user: User, settings: Settings) -> bool:
-    """Give a new account its trial unless its mailbox has had one; returns whether it did.
+    """Grant a new account its trial unless its mailbox has had one; return whether it did.
 
-    Of several accounts of one mailbox that ask at the same moment, one gets it.
+    Of concurrent registrations of one mailbox, exactly one gets it.
     """
     if settings.trial_tokens == 0:
         return False
@@ -37,15 +37,15 @@ def claim(user: User, settings: Settings) -> bool:
 
 
 def expire(batch: int = 500) -> int:
-    """Take back expired trials, one batch; returns how many accounts it was.
+    """Take back a batch of expired trials; return the number of accounts.
 
-    What is held for a running request stays until it is freed, and lapses with a later call.
+    Tokens held by a running request stay until they are freed, and lapse with a later call.
     """
     return len(ledger.lapse(batch=batch))
 
 
 def list_running(limit: int = 100) -> list[tuple[User, Balance]]:
-    """Accounts that own trial tokens, those that end soonest first."""
+    """Return accounts that own trial tokens, those whose trial ends soonest first."""
     query = (
         select(User, Balance)
         .join(Balance, Balance.user_id == User.id)
@@ -57,7 +57,7 @@ def list_running(limit: int = 100) -> list[tuple[User, Balance]]:
 
 
 def count_expired() -> tuple[int, int]:
-    """How many accounts, and how many tokens, `expire` would take back now."""
+    """Return the numbers of accounts and of tokens that `expire` would take back now."""
     row = db.session.execute(
         text("""
             SELECT count(*), coalesce(sum(trial_tokens - held_trial), 0)

@@ -1,0 +1,1 @@
+"""The ledger: balances, every change of them but usage, adjustments, verification."""

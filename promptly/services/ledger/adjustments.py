@@ -1,7 +1,7 @@
-"""What an operator gives or takes by hand: in the ledger and in the audit log, in one transaction.
+"""Operators' adjustments and grants: ledger entry and audit entry in one transaction.
 
-A reference makes an act happen once: repeated for the same account it changes nothing, and is
-answered with what it did the first time and the balance as it is now.
+A reference makes an act idempotent per account: repeating it changes nothing and returns the
+change of the first time, with the current balance.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from promptly.services.ledger import ledger
 from promptly.services.ledger.ledger import Change
 
 ADJUSTMENT, GRANT = "adjustment", "grant"
-# The largest number that JSON carries unharmed to every language.
+# The largest integer that JSON carries exactly to every language.
 MOST_TOKENS = 2**53 - 1
 MOST_DAYS = 3650
 
@@ -31,7 +31,7 @@ SELECT paid_tokens, trial_tokens, trial_expires_at FROM balances WHERE user_id =
 
 @dataclass(frozen=True)
 class Credit:
-    """What an act changed, and its entry in the audit log."""
+    """The change that an act made, and the number of its entry in the audit log."""
 
     change: Change
     entry_id: int | None
@@ -40,7 +40,7 @@ class Credit:
 def adjust(
     user_id: int, delta_tokens: int, *, operator: Operator, reference: str | None = None
 ) -> Credit:
-    """Add paid tokens, or take away as many as are there and not held.
+    """Add paid tokens, or take away as many as exist and are not held.
 
     Raises NotFound, and InvalidRequest (param `delta` or `reference`).
     """
@@ -55,7 +55,7 @@ def adjust(
 def grant(
     user_id: int, tokens: int, days: int, *, operator: Operator, reference: str | None = None
 ) -> Credit:
-    """Give trial tokens that expire in `days` days, or when the present trial does, if later.
+    """Grant trial tokens that expire in `days` days, or with the current trial if that is later.
 
     Raises NotFound, and InvalidRequest (param `tokens` or `reference`).
     """
@@ -68,7 +68,7 @@ def grant(
 
 
 def standing(user_id: int) -> dict[str, Any]:
-    """What an account owns, with its balance locked and an expired trial taken back.
+    """Return an account's tokens, with its balance locked and an expired trial taken back.
 
     Raises NotFound.
     """
@@ -89,7 +89,7 @@ def _once(
     reference: str | None,
 ) -> Credit:
     before = standing(user_id)
-    # By account, because the ledger knows a reference once for all of them.
+    # Includes the account, because the ledger's references are unique across accounts.
     known_as = None if reference is None else f"operator:{user_id}:{reference}"
     if known_as is not None:
         entry = _entry(kind, known_as)
@@ -99,7 +99,7 @@ def _once(
     try:
         made = change(known_as)
     except DataError as problem:
-        # PostgreSQL's word for a sum that its column cannot hold.
+        # PostgreSQL raises it for a sum beyond the column's range.
         raise InvalidRequest("The balance would be too large.", param=param) from problem
     if made.trial_tokens == 0:
         made = replace(made, trial_expires_at=None)

@@ -1,4 +1,4 @@
-"""What an account can see of its balance."""
+"""The balance as its account sees it."""
 
 from datetime import datetime
 from typing import Any
@@ -8,7 +8,7 @@ from sqlalchemy import text
 from promptly.errors import NotFound
 from promptly.extensions import db
 
-# Of an expired trial only the part that running requests still hold is left to be shown.
+# An expired trial counts only as far as running requests still hold it.
 _READ = text("""
 SELECT paid_tokens, held_paid + held_trial AS reserved_tokens, trial_expires_at,
        CASE WHEN trial_expires_at > now() THEN trial_tokens ELSE held_trial END AS trial_tokens
@@ -17,10 +17,10 @@ FROM balances WHERE user_id = :user_id
 
 
 def read(user_id: int) -> dict[str, Any]:
-    """The balance as the API shows it; tokens, and the trial's end in ISO 8601 or None.
+    """Return the balance as the API shows it: tokens, and the trial's end in ISO 8601 or None.
 
-    What can be spent now is `available_tokens` = paid + trial - reserved. Raises NotFound if
-    there is no such account.
+    Spendable now are `available_tokens` = paid + trial - reserved. Raises NotFound if the account
+    does not exist.
     """
     row = db.session.execute(_READ, {"user_id": user_id}).mappings().first()
     if row is None:
@@ -37,5 +37,5 @@ def read(user_id: int) -> dict[str, Any]:
 
 
 def iso(moment: datetime | None) -> str | None:
-    """A moment in UTC as clients read it: `2026-11-23T12:00:00Z`."""
+    """Format a moment in UTC as clients read it: `2026-11-23T12:00:00Z`."""
     return None if moment is None else f"{moment:%Y-%m-%dT%H:%M:%S}Z"

@@ -1,9 +1,9 @@
-"""Every change of a balance but the charge of a usage event, each with its ledger entry.
+"""Every change of a balance except charges for usage, each with its ledger entry.
 
-A change is one statement: it locks the balance, cuts the change to what is not held, adds the
-entry and moves the balance. Amounts are tokens, signed. Kinds: `trial_grant`, `grant`,
+A change is one statement: it locks the balance, limits the change to tokens that are not held,
+adds the entry and updates the balance. Amounts are tokens, signed. Kinds: `trial_grant`, `grant`,
 `adjustment`, `trial_lapse`; `purchase`, `purchase_reversed` and `purchase_restored` for orders;
-`operator_sql` is written by the operators' view, `usage_closing` when old usage events are dropped.
+the operators' SQL view writes `operator_sql`, dropping old usage events writes `usage_closing`.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from promptly.services.paging import NEWEST, Cursor, Page, newest_first
 
 @dataclass(frozen=True)
 class Change:
-    """What a change took or gave, and the balance after it."""
+    """The tokens that a change gave or took, and the balance after it."""
 
     user_id: int
     applied_delta: int
@@ -29,10 +29,9 @@ class Change:
     trial_expires_at: datetime | None
 
 
-# PostgreSQL checks constraints on the row as the statement's snapshot has it plus the change, and
-# only then finds that the row has moved on. So the new row is made from the locked row's values,
-# all that a constraint looks at, and never from `b`: otherwise a race would raise a CheckViolation
-# that is none.
+# PostgreSQL checks constraints on the row of the statement's snapshot plus the change, and only
+# then notices a concurrent update. So every column that a constraint reads is set from the locked
+# row `o`, never from `b`: otherwise a race would raise a false CheckViolation.
 _APPLY = text("""
 WITH owned AS MATERIALIZED (
     SELECT user_id, paid_tokens, trial_tokens, held_paid, held_trial,
@@ -68,7 +67,7 @@ SELECT user_id, 0, paid_tokens, trial_tokens, trial_expires_at
 FROM balances WHERE user_id = :user_id
 """)
 
-# An account's expired trial must be gone before new trial tokens give it another end.
+# An expired trial must be taken back before new trial tokens give it another end.
 _LAPSE = text("""
 WITH due AS MATERIALIZED (
     SELECT user_id, paid_tokens, held_paid, held_trial, trial_tokens - held_trial AS lapsed
@@ -99,10 +98,10 @@ def adjust(
     kind: str = "adjustment",
     reference: str | None = None,
 ) -> Change:
-    """Add paid tokens or take them away, stopping at what is not held.
+    """Add paid tokens, or take away as many as are not held.
 
-    `applied_delta` tells what was done: 0 if nothing was left to take, or if an entry of this
-    kind and reference exists already. Raises NotFound if there is no such account.
+    `applied_delta` is the actual change: 0 if nothing was left to take, or if an entry of this
+    kind and reference exists already. Raises NotFound if the account does not exist.
     """
     return _apply(user_id, kind, paid_delta=delta_tokens, reference=reference, actor=actor)
 
@@ -116,9 +115,9 @@ def grant(
     kind: str = "grant",
     reference: str | None = None,
 ) -> Change:
-    """Give trial tokens that expire in `days` days, or when the present trial does, if later.
+    """Grant trial tokens that expire in `days` days, or with the current trial if that is later.
 
-    Raises NotFound if there is no such account.
+    Raises NotFound if the account does not exist.
     """
     _lock(user_id)
     lapse(user_id=user_id)
@@ -126,16 +125,16 @@ def grant(
 
 
 def lapse(*, user_id: int | None = None, batch: int = 500) -> list[tuple[int, int]]:
-    """Take back the parts of expired trials that are not held; returns (user id, tokens) each.
+    """Take back the parts of expired trials that are not held; return (user id, tokens) of each.
 
-    Balances that others have locked are left for the next time.
+    Skips balances that are locked; a later call takes them back.
     """
     rows = db.session.execute(_LAPSE, {"user_id": user_id, "batch": batch})
     return [(row[0], row[1]) for row in rows]
 
 
 def entries(user_id: int, limit: int = 100, before_id: int | None = None) -> list[LedgerEntry]:
-    """The newest entries of an account, newest first."""
+    """Return an account's newest entries, newest first, all or those before an id."""
     query = select(LedgerEntry).where(LedgerEntry.user_id == user_id)
     if before_id is not None:
         query = query.where(LedgerEntry.id < before_id)
@@ -143,7 +142,7 @@ def entries(user_id: int, limit: int = 100, before_id: int | None = None) -> lis
 
 
 def page(user_id: int, limit: int, at: Cursor = NEWEST) -> Page[LedgerEntry]:
-    """A page of an account's entries, newest first."""
+    """Return a page of an account's entries, newest first."""
     query = select(LedgerEntry).where(LedgerEntry.user_id == user_id)
     return newest_first(query, LedgerEntry.id, limit, at)
 

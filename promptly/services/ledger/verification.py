@@ -1,4 +1,4 @@
-"""The books: every balance and every order recomputed from the entries that made them."""
+"""Verification of the books: recompute every balance and every order from its entries."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from promptly.extensions import db
 
 @dataclass(frozen=True)
 class Difference:
-    """One figure of one account that is not what its entries say."""
+    """A stored figure of an account that differs from the sum of its entries."""
 
     user_id: int
     email: str
@@ -18,7 +18,7 @@ class Difference:
     expected: int
 
 
-# One statement, so one snapshot: requests that settle meanwhile are wholly in it or not at all.
+# One statement, so one snapshot: a request that settles concurrently is wholly in it or not at all.
 _VERIFY = text("""
 WITH entered AS (
     SELECT user_id, sum(paid_delta) AS paid, sum(trial_delta) AS trial
@@ -79,9 +79,9 @@ ORDER BY u.id, f.figure
 
 
 def verify() -> list[Difference]:
-    """Each figure that differs from the sum of its entries, events and open holds.
+    """Return each figure that differs from the sum of its entries, events and open holds.
 
-    It reads all usage events, so it takes as long as they need, without the usual time limit.
+    It reads all usage events, so it runs without the usual time limit.
     """
     db.session.execute(text("SET LOCAL statement_timeout = 0"))
     rows = db.session.execute(_VERIFY)
@@ -89,5 +89,5 @@ def verify() -> list[Difference]:
 
 
 def count_accounts() -> int:
-    """How many balances there are to verify."""
+    """Return the number of balances that `verify` checks."""
     return db.session.scalar(text("SELECT count(*) FROM balances")) or 0

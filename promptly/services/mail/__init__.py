@@ -1,0 +1,1 @@
+"""Mail: the outbox, the messages, alerts of low balances and ending trials."""

@@ -1,8 +1,8 @@
-"""Mails that warn in time: the balance runs low, the trial ends. Each says it once.
+"""Alerts by mail: the balance is low, the trial ends soon. Each is sent once.
 
-A warning of a low balance is armed while an account has as many tokens as it wants to keep, and
-spent when it has fewer. What was never above that, a new account with a small trial for instance,
-is not warned.
+The low-balance alert is armed while an account owns at least its threshold of tokens, and fires
+when it owns fewer. An account that was never above the threshold, such as a new one with a small
+trial, gets no alert.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from promptly.settings import Settings
 
 MOST_TOKENS = 2**50
 
-# What running requests hold is counted too: most of it comes back.
+# Tokens held by running requests count too: most of them come back.
 _OWNED = """
 b.paid_tokens + CASE WHEN b.trial_expires_at > now() THEN b.trial_tokens ELSE b.held_trial END
 """
@@ -34,7 +34,7 @@ UPDATE users u SET low_balance_armed = true FROM risen WHERE u.id = risen.id
 RETURNING u.id
 """)  # noqa: S608
 
-# Nothing new to whoever owned a trial only, was told that it would end, and now it has.
+# Not news: only a trial was left, its end was announced, and it expired within the last hour.
 _FALL = text(f"""
 WITH fallen AS MATERIALIZED (
     SELECT u.id, {_OWNED} AS tokens, {_KEPT} AS kept,
@@ -51,7 +51,7 @@ UPDATE users u SET low_balance_armed = false FROM fallen WHERE u.id = fallen.id
 RETURNING u.id, u.email, fallen.tokens, fallen.kept, fallen.is_news
 """)  # noqa: S608
 
-# An account that is younger than a day has a trial of a day at most, and knows.
+# Skip accounts younger than a day: the registration page has just named the trial's duration.
 _TRIAL_ENDS = text("""
 WITH ending AS MATERIALIZED (
     SELECT u.id, b.trial_expires_at, b.trial_tokens, b.paid_tokens
@@ -67,7 +67,7 @@ UPDATE users u SET trial_told_of = ending.trial_expires_at FROM ending WHERE u.i
 RETURNING u.id, u.email, ending.trial_expires_at, ending.trial_tokens, ending.paid_tokens
 """)
 
-# Another threshold is armed only by a balance above it, so that choosing one sends no mail.
+# A new threshold is armed only if the balance reaches it, so that choosing one sends no mail.
 _CHOOSE = text(f"""
 UPDATE users u
 SET low_balance_tokens = :tokens,
@@ -82,20 +82,20 @@ FROM balances b WHERE u.id = :user_id AND b.user_id = u.id
 
 @dataclass(frozen=True)
 class Choice:
-    """What an account wants to be warned of; 0 tokens: never of its balance."""
+    """The alerts that an account wants; 0 tokens: no low-balance alert."""
 
     low_balance_tokens: int
     trial_notice: bool
 
 
 def choice_of(user: User, settings: Settings) -> Choice:
-    """What an account has chosen, or the installation for it."""
+    """Return an account's choice, with the installation's default threshold if it has none."""
     chosen = user.low_balance_tokens
     return Choice(settings.low_balance_tokens if chosen is None else chosen, user.trial_notice)
 
 
 def choose(user_id: int, choice: Choice, settings: Settings) -> None:
-    """Keep what an account wants to be warned of."""
+    """Store an account's choice of alerts."""
     values = {
         "user_id": user_id,
         "tokens": choice.low_balance_tokens,
@@ -107,7 +107,10 @@ def choose(user_id: int, choice: Choice, settings: Settings) -> None:
 
 
 def warn_of_low_balances(settings: Settings, batch: int = 500) -> int:
-    """Arm what has risen and mail what has fallen, one batch of each; the larger one's size."""
+    """Arm alerts of risen balances, mail those of fallen ones, a batch each.
+
+    Return the size of the larger batch.
+    """
     values = {"default_tokens": settings.low_balance_tokens, "batch": batch}
     armed = db.session.execute(_ARM, values).all()
     fallen = db.session.execute(_FALL, values).all()
@@ -119,7 +122,7 @@ def warn_of_low_balances(settings: Settings, batch: int = 500) -> int:
 
 
 def warn_of_trial_ends(batch: int = 500) -> int:
-    """Mail the accounts whose trial ends within a day and is not used up, one batch."""
+    """Mail a batch of accounts whose trial ends within a day with tokens left; return its size."""
     ending = db.session.execute(_TRIAL_ENDS, {"batch": batch}).all()
     for row in ending:
         payload: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""What mails say: templates with a text and an HTML part, and the headers of every mail."""
+"""Mail messages: templates with a text and an HTML part, and the headers of every mail."""
 
 from datetime import UTC
 from email.headerregistry import Address
@@ -26,9 +26,9 @@ SUBJECTS = {
     "low_balance": "Your promptly balance is low",
     "trial_ending": "Your promptly trial ends soon",
 }
-# Mails that carry a key, made when they are sent.
+# Mails that carry a key, which is created when they are sent.
 WITH_KEY = frozenset({"new_key"})
-# Where the links of mails lead, by kind.
+# Paths of the links in mails, by kind.
 LINKS = {"confirm_reissue": "/register/confirm", "confirm_deletion": "/dashboard/delete/confirm"}
 
 _templates = Environment(
@@ -41,7 +41,7 @@ _templates = Environment(
 
 
 def compose(mail: OutboxMail, settings: Settings, raw_key: str | None) -> EmailMessage:
-    """The finished mail; `raw_key` goes into it and nowhere else."""
+    """Compose the finished mail; `raw_key` appears in it and nowhere else."""
     values = {
         **mail.payload,
         "base_url": settings.base_url,
@@ -69,27 +69,27 @@ def compose(mail: OutboxMail, settings: Settings, raw_key: str | None) -> EmailM
 
 
 def _encoding(text: str) -> str | None:
-    # As it is where it can be: quoted-printable would break a key over two lines.
+    # 7bit where possible: quoted-printable would break a key over two lines.
     return "7bit" if text.isascii() else None
 
 
 def message_id(mail: OutboxMail, settings: Settings) -> str:
-    """The same id however often a mail is sent, so that mail programs can tell."""
+    """Return the same id for every sending of a mail, so that mail clients detect duplicates."""
     domain = parseaddr(settings.smtp_from)[1].rpartition("@")[2]
     domain = domain or urlsplit(settings.base_url).hostname or "localhost"
     return f"<outbox-{mail.id}-{int(mail.created_at.timestamp())}@{domain}>"
 
 
 def signed_link(mail: OutboxMail, settings: Settings) -> str:
-    """The link of a mail that asks whether something shall be done."""
+    """Return the link in a mail that asks for a confirmation."""
     token = _serializer(mail.kind, settings).dumps([mail.user_id, mail.id])
     return f"{settings.base_url}{LINKS[mail.kind]}?{urlencode({'token': token})}"
 
 
 def read_token(kind: str, token: str, settings: Settings) -> tuple[int, int] | None:
-    """The account's and the mail's id out of a link, or None if it is forged or too old.
+    """Return the account's and the mail's id in a link, or None if it is forged or expired.
 
-    A link of another kind of mail is as good as forged.
+    A link of another kind of mail counts as forged.
     """
     try:
         user_id, mail_id = _serializer(kind, settings).loads(token, max_age=LINK_HOURS * 3600)

@@ -1,11 +1,11 @@
-"""Mail that waits in the database: added with its cause, taken by lease, and what came of it.
+"""The outbox: mails stored in the transaction of their cause, leased for sending, and recorded.
 
     pending ──claim──► pending, leased ──► sent
        ▲                     │ 4xx, no connection: next_at later
        └─────────────────────┤
                              └ 5xx, too many attempts ──► failed          any unsent ──► cancelled
 
-A lease belongs to one attempt. Whoever finds the lease gone or the mail cancelled stops.
+A lease belongs to one attempt. An attempt stops if its lease is gone or the mail is cancelled.
 """
 
 import uuid
@@ -28,7 +28,7 @@ LONGEST_DELAY_SECONDS = 3600
 ERROR_LENGTH = 300
 
 LINK_HOURS = 24
-# Mails that ask for a click, and whose link works once.
+# Mails that ask for a confirmation; their link works once.
 WITH_LINK = frozenset({"confirm_reissue", "confirm_deletion"})
 
 
@@ -61,9 +61,9 @@ RETURNING id
 def add(
     kind: str, recipient: str, *, user_id: int | None, payload: dict[str, Any] | None = None
 ) -> OutboxMail:
-    """Write a mail into the outbox; it leaves after the surrounding transaction's commit.
+    """Store a mail in the outbox; it is sent after the surrounding transaction has committed.
 
-    `payload` is what its template needs, never a key.
+    `payload` is the data for its template, never a key.
     """
     mail = OutboxMail(kind=kind, recipient=recipient, user_id=user_id, payload=payload or {})
     db.session.add(mail)
@@ -73,7 +73,7 @@ def add(
 
 
 def claim(mail_id: int | None = None) -> Lease | None:
-    """Lease one due mail, or the given one if it is due; None if there is nothing to do."""
+    """Lease one due mail, or the given one if it is due; return None if there is none."""
     holder = uuid.uuid4().hex
     parameters = {"holder": holder, "lease_seconds": LEASE_SECONDS, "mail_id": mail_id}
     found = db.session.scalar(_CLAIM, parameters)
@@ -81,28 +81,28 @@ def claim(mail_id: int | None = None) -> Lease | None:
 
 
 def leased(lease: Lease) -> OutboxMail | None:
-    """The mail of a lease, locked; None if it was cancelled or another attempt has it."""
+    """Return the mail of a lease, locked; None if it was cancelled or another attempt has it."""
     query = select(OutboxMail).where(OutboxMail.id == lease.mail_id, *_still_ours(lease))
     return db.session.scalar(query.with_for_update().execution_options(populate_existing=True))
 
 
 def peek(lease: Lease) -> OutboxMail | None:
-    """The mail of a lease, not locked: to learn whose account must be locked before it."""
+    """Return the mail of a lease without a lock, to find the account that must be locked first."""
     return db.session.get(OutboxMail, lease.mail_id)
 
 
 def record_sent(lease: Lease) -> bool:
-    """Note that a mail was accepted by the mail server; False if it was cancelled meanwhile."""
+    """Record that the mail server accepted a mail; return False if cancelled in the meantime."""
     return _end(lease, state="sent", sent_at=func.now(), last_error=None)
 
 
 def record_failed(lease: Lease, reason: str) -> bool:
-    """Note that a mail will never be accepted."""
+    """Record that a mail has failed for good."""
     return _end(lease, state="failed", last_error=reason[:ERROR_LENGTH])
 
 
 def record_retry(lease: Lease, attempts: int, reason: str) -> bool:
-    """Let a mail wait for its next attempt; after too many it has failed."""
+    """Schedule the next attempt to send a mail; after MAX_ATTEMPTS record it as failed."""
     if attempts >= MAX_ATTEMPTS:
         return record_failed(lease, reason)
     delay = min(LONGEST_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2 ** (attempts - 1))
@@ -111,9 +111,9 @@ def record_retry(lease: Lease, attempts: int, reason: str) -> bool:
 
 
 def cancel_unsent(user_id: int, kind: str | None = None) -> int:
-    """Cancel the unsent mails of an account; returns how many.
+    """Cancel the unsent mails of an account; return how many.
 
-    A mail that is just being sent is cancelled too: what its attempt reports is then ignored.
+    A mail that is being sent is cancelled too: the result of its attempt is then ignored.
     """
     statement = update(OutboxMail).where(
         OutboxMail.user_id == user_id, OutboxMail.state == "pending"
@@ -125,7 +125,7 @@ def cancel_unsent(user_id: int, kind: str | None = None) -> int:
 
 
 def cancel(mail_id: int) -> OutboxMail | None:
-    """Cancel one unsent mail; None if it is not waiting."""
+    """Cancel one unsent mail; return None if it is not waiting."""
     statement = (
         update(OutboxMail)
         .where(OutboxMail.id == mail_id, OutboxMail.state == "pending")
@@ -136,7 +136,7 @@ def cancel(mail_id: int) -> OutboxMail | None:
 
 
 def resend(mail_id: int) -> OutboxMail | None:
-    """Send a mail again, whatever became of it; None if there is none of this id."""
+    """Send a mail again, whatever its state; return None if no mail has this id."""
     statement = (
         update(OutboxMail)
         .where(OutboxMail.id == mail_id)
@@ -158,7 +158,7 @@ def resend(mail_id: int) -> OutboxMail | None:
 
 
 def find(mail_id: int) -> OutboxMail:
-    """One mail; raises NotFound."""
+    """Return one mail; raises NotFound."""
     mail = db.session.get(OutboxMail, mail_id)
     if mail is None:
         raise NotFound("There is no such mail.")
@@ -174,7 +174,7 @@ def page(
     user_id: int | None = None,
     number: str | None = None,
 ) -> Page[OutboxMail]:
-    """Mails, newest first, page by page; `number` is of the purchase that a mail is about."""
+    """Return a page of mails, newest first; `number` is that of the purchase a mail is about."""
     query = select(OutboxMail)
     if state is not None:
         query = query.where(OutboxMail.state == state)
@@ -188,18 +188,18 @@ def page(
 
 
 def count_waiting() -> int:
-    """How many mails wait to be sent."""
+    """Return the number of mails that wait to be sent."""
     return count("pending")
 
 
 def count(state: str) -> int:
-    """How many mails are in a state."""
+    """Return the number of mails in a state."""
     query = select(func.count()).select_from(OutboxMail).where(OutboxMail.state == state)
     return db.session.scalar(query) or 0
 
 
 def link_is_good(kind: str, user_id: int, mail_id: int) -> bool:
-    """Whether the link in a mail of ours can still be followed: it works once."""
+    """Whether the link in a mail is still valid: it works once."""
     query = select(OutboxMail.id).where(
         OutboxMail.id == mail_id,
         OutboxMail.user_id == user_id,
@@ -211,7 +211,7 @@ def link_is_good(kind: str, user_id: int, mail_id: int) -> bool:
 
 
 def spend_links(user_id: int, kind: str | None = None) -> None:
-    """Make every link that was mailed to an account useless, or those of one kind of mail."""
+    """Invalidate every link that was mailed to an account, or those of one kind of mail."""
     kinds = WITH_LINK if kind is None else {kind}
     db.session.execute(
         update(OutboxMail)

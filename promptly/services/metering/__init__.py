@@ -1,11 +1,11 @@
-"""Metering: tokens are held before a request runs and settled, once, when it ends.
+"""Metering: hold tokens before a request runs, settle it once when it ends.
 
     place_hold ──► open ──► adjust_hold, checkpoint ──► settle ─────► settled
                      └──── process died ──► recover ──► recovered ──► settle_late ─► settled
 
-Each step is one statement and so one short transaction; the SQL is in `statements` and in
-`migrations/functions`. `holds` speaks the steps of a living request, `recovery` what the sweep and
-late settlements do.
+Each step is one statement and so one short transaction; the SQL is in `sql` and in
+`migrations/functions`. `holds` contains the steps of a running request, `recovery` those of the
+sweep and of late settlements; `running` lists open holds for operators.
 """
 
 from promptly.services.metering.holds import (

@@ -1,4 +1,4 @@
-"""The steps of a living request: place a hold, move it, note how far it got, settle it."""
+"""The steps of a running request: place a hold, adjust it, checkpoint its counts, settle it."""
 
 import uuid
 from collections.abc import Sequence
@@ -8,13 +8,13 @@ from typing import Any, Protocol
 from promptly.errors import InsufficientQuota, RateLimited, TokensReserved
 from promptly.services.metering import sql
 
-# A process that has not checkpointed for this long does not count against its account's limit.
+# Holds without a checkpoint for this long do not count against their account's limit.
 SILENT_SECONDS = 8
 ANY_NUMBER = 2**31 - 1
 
 
 class Database(Protocol):
-    """What metering needs of the database: single statements, each its own transaction."""
+    """The part of a database that metering uses: single statements, each its own transaction."""
 
     def fetch_one(self, statement: str, parameters: dict[str, Any]) -> tuple[Any, ...] | None: ...
 
@@ -23,9 +23,9 @@ class Database(Protocol):
 
 @dataclass(slots=True)
 class Hold:
-    """Tokens set aside for one request; `has_all` when it holds everything the account has.
+    """Tokens set aside for one request; `has_all` if it took everything the account could spend.
 
-    `terms` are what it was placed with.
+    `terms` are the parameters that it was placed with.
     """
 
     request_id: uuid.UUID
@@ -36,7 +36,7 @@ class Hold:
 
 @dataclass(slots=True)
 class Settlement:
-    """How a request ended: upstream's own counts, and what the usage event tells beside them."""
+    """How a request ended: upstream's own counts, and the other fields of its usage event."""
 
     request_id: uuid.UUID
     user_id: int
@@ -52,7 +52,7 @@ class Settlement:
 
 @dataclass(slots=True)
 class Charge:
-    """What a settlement took, and what the account can still spend."""
+    """Result of a settlement: tokens charged, tokens not covered, and tokens left to spend."""
 
     charged_tokens: int
     uncharged_tokens: int
@@ -72,10 +72,10 @@ def place_hold(
     max_open_holds: int,
     top_up_url: str,
 ) -> Hold:
-    """Hold `wanted_tokens`, or what is left if that is `minimum_tokens` or more.
+    """Hold `wanted_tokens`, or all that is available if that is at least `minimum_tokens`.
 
-    Raises RateLimited when the account runs as many requests as it may, TokensReserved when
-    its other holds are in the way, InsufficientQuota when it does not own enough.
+    Raises RateLimited if the account already runs `max_open_holds` requests, TokensReserved if
+    its other holds are in the way, InsufficientQuota if it does not own enough.
     """
     parameters = {
         "request_id": str(request_id),
@@ -89,7 +89,7 @@ def place_hold(
     }
     row = database.fetch_one(sql.PLACE_HOLD, parameters)
     if row is not None and not row[0] and row[4] >= max_open_holds and row[2] >= minimum_tokens:
-        # Perhaps some of the account's requests died with their process.
+        # Some of the account's requests may have died with their process.
         silent = database.fetch_one(
             sql.SILENT_HOLDS, {"user_id": user_id, "silent_seconds": SILENT_SECONDS}
         )
@@ -121,10 +121,10 @@ def place_hold(
 
 
 def place_lost_hold(database: Database, hold: Hold, wanted_tokens: int) -> int | None:
-    """Place a running request's hold again, as far as the balance reaches; return what it holds.
+    """Place a running request's hold again, as far as the balance covers it; return its tokens.
 
-    PostgreSQL loses a hold when it crashes before it has written it. None when it was not lost
-    but has ended (recovered while this process stood still), or the account is gone.
+    PostgreSQL loses a hold if it crashes before writing it to disk. Returns None if the hold was
+    not lost but has ended (recovered while this process was stalled), or the account is gone.
     """
     terms = {"wanted": wanted_tokens, "minimum": 0, "max_open_holds": ANY_NUMBER}
     row = database.fetch_one(sql.PLACE_LOST_HOLD, hold.terms | terms)
@@ -132,9 +132,9 @@ def place_lost_hold(database: Database, hold: Hold, wanted_tokens: int) -> int |
 
 
 def adjust_hold(database: Database, request_id: uuid.UUID, target_tokens: int) -> int | None:
-    """Move a hold towards `target_tokens` and return what it holds now.
+    """Move a hold towards `target_tokens`; return what it holds now.
 
-    Less than the target when the balance does not cover it; None when the hold is not open
+    Less than the target if the balance does not cover it; None if the hold is not open
     (recovered while this process was stalled, or lost in a crash of PostgreSQL).
     """
     row = database.fetch_one(
@@ -146,9 +146,9 @@ def adjust_hold(database: Database, request_id: uuid.UUID, target_tokens: int) -
 def checkpoint(
     database: Database, counts: Sequence[tuple[uuid.UUID, int, int]]
 ) -> dict[uuid.UUID, bool]:
-    """Note (request, prompt tokens, completion tokens) so far; return those still open.
+    """Store (request, prompt tokens, completion tokens) so far; return the requests still open.
 
-    Of each it is told whether its account is being deleted, so that it has to end.
+    A value of True means that the account is being deleted, so the request must end.
     """
     rows = database.fetch_all(
         sql.CHECKPOINT,
@@ -162,19 +162,19 @@ def checkpoint(
 
 
 def settle(database: Database, settlement: Settlement) -> Charge | None:
-    """Charge a request against its hold and free the rest; durable when it returns.
+    """Charge a request against its hold and free the rest; durable on return.
 
-    Returns None when the hold is not open: `recovery.settle_late` then finds out why. May be
-    repeated after a failure that left its effect unknown.
+    Returns None if the hold is not open: `recovery.settle_late` then finds out why. Safe to
+    repeat after a failure whose effect is unknown.
     """
     row = database.fetch_one(sql.SETTLE, parameters_of(settlement))
     return None if row is None else Charge(*row)
 
 
 def settle_many(database: Database, settlements: Sequence[Settlement]) -> list[Charge | None]:
-    """As `settle`, for many at once and with one wait for the disk; all or none of them.
+    """As `settle`, for many in one transaction, with one wait for the disk: all or none.
 
-    Raises ServiceUnavailable also when a lock that somebody else keeps is in the way.
+    Raises ServiceUnavailable also if another transaction keeps a lock for too long.
     """
     rows = database.fetch_all(
         sql.SETTLE_MANY,
@@ -193,7 +193,6 @@ def settle_many(database: Database, settlements: Sequence[Settlement]) -> list[C
 
 
 def parameters_of(settlement: Settlement) -> dict[str, Any]:
-    """The settlement as parameters of a statement."""
     return {
         "request_id": str(settlement.request_id),
         "user_id": settlement.user_id,

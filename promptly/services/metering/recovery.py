@@ -1,4 +1,4 @@
-"""What happens when a request's process died, stalled, or found its hold gone."""
+"""Recovery of requests whose process died or stalled, or whose hold was lost."""
 
 import logging
 import uuid
@@ -13,15 +13,15 @@ from promptly.services.metering.holds import Charge, Settlement, parameters_of
 
 logger = logging.getLogger(__name__)
 
-# Holds without a checkpoint for this long are taken for dead. With the sweep's interval and the
-# grace below, a dead process's holds are settled well within 90 seconds.
+# Holds without a checkpoint for this long count as dead. With the sweep's interval and the grace
+# below, the holds of a dead process are settled well within 90 seconds.
 STALE_SECONDS = 30
-# After an interruption of PostgreSQL, or of the sweep itself, living processes report first.
+# After an interruption of PostgreSQL, or of the sweep itself, let live processes report first.
 GRACE_SECONDS = 25
 SWEEP_SECONDS = 10
 BATCH = 200
 
-# Ended holds are kept as long as a stalled process might come back to settle late.
+# Ended holds are kept as long as a stalled process may come back to settle late.
 KEEP_SECONDS = 3600
 
 SWEEP = """
@@ -40,13 +40,13 @@ RETURNING grace_until > now()
 
 
 def begin_sweep(session: Session) -> bool:
-    """Note that the sweep runs; False while living processes are given time to report."""
+    """Record that the sweep runs; return False while live processes have time to report."""
     waiting = session.scalar(text(SWEEP), {"grace": GRACE_SECONDS, "missed": 3 * SWEEP_SECONDS})
     return not waiting
 
 
 def stale_holds(session: Session) -> list[uuid.UUID]:
-    """Open holds that no process has checkpointed for STALE_SECONDS, oldest first."""
+    """Return a batch of open holds without a checkpoint for STALE_SECONDS, oldest first."""
     rows = session.connection().exec_driver_sql(
         sql.STALE_HOLDS, {"stale_seconds": STALE_SECONDS, "limit": BATCH}
     )
@@ -54,7 +54,7 @@ def stale_holds(session: Session) -> list[uuid.UUID]:
 
 
 def recover(session: Session, request_id: uuid.UUID, silent_seconds: float = STALE_SECONDS) -> bool:
-    """Settle one dead hold at its last checkpoint; False if it ended or lives after all."""
+    """Settle a dead hold at its last checkpoint; return False if it has ended or is alive."""
     row = (
         session.connection()
         .exec_driver_sql(
@@ -72,7 +72,7 @@ def recover(session: Session, request_id: uuid.UUID, silent_seconds: float = STA
 
 
 def purge_holds(session: Session) -> int:
-    """Remove a batch of ended holds that are past every late settlement; returns how many."""
+    """Delete a batch of ended holds that are too old for a late settlement; return how many."""
     done = session.connection().exec_driver_sql(
         sql.PURGE_HOLDS, {"keep_seconds": KEEP_SECONDS, "limit": 5000}
     )
@@ -82,17 +82,17 @@ def purge_holds(session: Session) -> int:
 def settle_late(session: Session, settlement: Settlement) -> Charge | None:
     """Settle a request whose hold is not open, charging only what has not been charged yet.
 
-    The hold may have been settled by an earlier try whose answer was lost, recovered by the
-    sweep while this process stood still, or lost with PostgreSQL's last moments. Returns None
-    when the account itself is gone.
+    An earlier attempt whose answer was lost may have settled the hold, the sweep may have
+    recovered it while this process was stalled, or a crash of PostgreSQL may have lost it.
+    Returns None if the account itself is gone.
     """
     parameters = parameters_of(settlement)
     request = {"request_id": parameters["request_id"]}
     started_at = datetime.fromtimestamp(started_at_ms(settlement.request_id) / 1000, UTC)
     parameters["not_before"] = started_at - timedelta(minutes=5)
 
-    # A first try, or the sweep, may still be at work in PostgreSQL: wait for it, then look with new
-    # eyes. A lock within the next statement would not do: it keeps its view of the usage events.
+    # An earlier attempt, or the sweep, may still run in PostgreSQL: wait for it, then read with a
+    # new snapshot. A lock within the next statement would not do: it would keep its snapshot.
     session.execute(text(sql.LOCK_REQUEST), request)
     session.execute(text(sql.LOCK_HOLD), request)
     state, charged, uncharged, balance = session.execute(text(sql.LATE_STATE), parameters).one()

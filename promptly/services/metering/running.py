@@ -1,4 +1,4 @@
-"""The requests that run or wait at this moment, by their holds, for operators to look at."""
+"""Requests that run or wait right now, as operators see them: by their open holds."""
 
 import uuid
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from promptly.services.metering.recovery import STALE_SECONDS
 
 @dataclass(frozen=True)
 class OpenHold:
-    """A hold with its account's address, for how long it has been open, and silent; seconds."""
+    """A hold with its account's address, its age and the time since its last checkpoint."""
 
     hold: Hold
     email: str | None
@@ -23,12 +23,12 @@ class OpenHold:
 
     @property
     def is_stale(self) -> bool:
-        """Whether its process is taken for dead."""
+        """Whether its process counts as dead."""
         return self.silent_seconds > STALE_SECONDS
 
 
 def oldest(limit: int, *, after: uuid.UUID | None = None) -> list[OpenHold]:
-    """Open holds, oldest first: all, or those that began after a request. Ids are in that order."""
+    """Return open holds, oldest first, all or those after a request; ids are in time order."""
     query = (
         select(
             Hold,
@@ -50,13 +50,13 @@ def oldest(limit: int, *, after: uuid.UUID | None = None) -> list[OpenHold]:
 
 
 def of_account(user_id: int, limit: int = 20) -> list[Hold]:
-    """The open holds of an account, oldest first."""
+    """Return the open holds of an account, oldest first."""
     query = select(Hold).where(Hold.user_id == user_id, Hold.state == "open")
     return list(db.session.scalars(query.order_by(Hold.created_at).limit(limit)))
 
 
 def find(request_id: str) -> Hold:
-    """The open hold of the request with this public id; raises NotFound."""
+    """Return the open hold of the request with this public id; raises NotFound."""
     parsed = parse_id(request_id)
     hold = None if parsed is None else db.session.get(Hold, parsed)
     if hold is None or hold.state != "open":
@@ -65,7 +65,7 @@ def find(request_id: str) -> Hold:
 
 
 def figures(hold: Hold) -> dict[str, int]:
-    """What a hold has set aside, and its counts as of the last checkpoint."""
+    """Return the tokens that a hold reserves, and its counts as of the last checkpoint."""
     return {
         "held_tokens": hold.held_paid + hold.held_trial,
         "prompt_tokens": hold.prompt_tokens,

@@ -1,7 +1,7 @@
 """The SQL of metering.
 
 The steps on a request's path are functions in PostgreSQL (`migrations/functions`), called here;
-what runs seldom or for many holds at once stands here in full.
+statements that run rarely or for many holds at once are written out here.
 """
 
 PLACE_HOLD = """
@@ -11,7 +11,7 @@ SELECT * FROM metering_place_hold(
 )
 """
 
-# Unless the request is known: then its hold was not lost but has ended.
+# Only for an unknown request: the hold of a known one was not lost but has ended.
 PLACE_LOST_HOLD = f"""
 SELECT p.*
 FROM (
@@ -39,7 +39,7 @@ SELECT * FROM metering_settle_many(
 
 RECOVER = "SELECT * FROM metering_recover(%(request_id)s, %(stale_seconds)s)"
 
-# Open holds whose process has been silent so long that it must be dead or stopped.
+# Open holds without a checkpoint for `silent_seconds`: their process must be dead or stopped.
 SILENT_HOLDS = """
 SELECT count(*) FROM holds
 WHERE user_id = %(user_id)s AND state = 'open'
@@ -97,15 +97,15 @@ LEFT JOIN usage_events e
 
 MARK_SETTLED = "UPDATE holds SET state = 'settled' WHERE request_id = CAST(:request_id AS uuid)"
 
-# Locks in a statement of its own: PostgreSQL checks constraints on the row as its snapshot has it,
-# before it notices that the row has moved on, and would refuse what is right.
+# A separate statement for the lock: PostgreSQL checks constraints against the row of the snapshot
+# before it notices a concurrent update, and would reject a valid change.
 LOCK_BALANCE = """
 SELECT CASE WHEN trial_expires_at > now() THEN trial_tokens - held_trial ELSE 0 END,
        paid_tokens - held_paid
 FROM balances WHERE user_id = :user_id FOR UPDATE
 """
 
-# Charges what no hold covers, from what is free.
+# Charge a cost that no hold covers to the free tokens.
 CHARGE_FREE = """
 UPDATE balances
 SET trial_tokens = trial_tokens - :charged_trial,

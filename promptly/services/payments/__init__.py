@@ -1,4 +1,4 @@
-"""Payments: packs are ordered, paid at a provider, credited once, and refunded.
+"""Payments: order a pack, pay at a provider, credit the tokens once, refund them.
 
     checkout                   create an order and send the customer to the provider's page
     webhook_inbox              store a provider's event

@@ -1,7 +1,7 @@
-"""What a provider says about an order is applied: the one way an order is credited or reversed.
+"""Apply a provider's snapshot to its order: the only way a provider's report takes effect.
 
-The order is locked and the snapshot is newer than any that was applied before (`syncing` sees to
-both), so the same snapshot applied twice, or only the last of many, leads to the same end.
+The order is locked and the snapshot is newer than any applied before (`sync` ensures both), so
+applying the same snapshot twice, or only the last of many, leads to the same result.
 """
 
 from promptly import money
@@ -11,7 +11,7 @@ from promptly.services.payments.snapshot import ProviderSnapshot, Reversal
 
 
 def apply(order: Order, snapshot: ProviderSnapshot) -> None:
-    """Bring a locked order up to what the provider says."""
+    """Update a locked order to its provider's snapshot."""
     problem = mismatch(order, snapshot)
     if problem is None or problem[0] != "second_checkout":
         order.provider_status = snapshot.provider_status
@@ -36,11 +36,11 @@ def apply(order: Order, snapshot: ProviderSnapshot) -> None:
 
 
 def mismatch(order: Order, snapshot: ProviderSnapshot) -> tuple[str, str] | None:
-    """Why this snapshot cannot be this order's: the kind of the case, and what to say."""
+    """Return why this snapshot cannot be this order's: the case's kind and detail; else None."""
     if order.checkout_id not in {None, snapshot.checkout_id}:
         return "second_checkout", f"The order's own page is {order.checkout_id}."
     if order.approved:
-        # An operator has looked at what does not fit.
+        # An operator has accepted the mismatch.
         return None
     if snapshot.livemode != order.livemode:
         mode = "live" if snapshot.livemode else "test"
@@ -58,14 +58,14 @@ def mismatch(order: Order, snapshot: ProviderSnapshot) -> tuple[str, str] | None
 
 
 def _adopt(order: Order, snapshot: ProviderSnapshot) -> None:
-    # The answer that named the page may have got lost.
+    # The answer that named the page may have been lost.
     order.checkout_id = snapshot.checkout_id
     order.checkout_url = order.checkout_url or snapshot.url
     order.payment_id = snapshot.payment_id or order.payment_id
 
 
 def _follow(order: Order, snapshot: ProviderSnapshot) -> None:
-    """Let an order that is not credited follow its page."""
+    """Let an order that is not credited follow its page's status."""
     if snapshot.discrepancy is not None:
         came = f"{_paid(snapshot)} came for {_price(order)}"
         said = {
@@ -74,7 +74,7 @@ def _follow(order: Order, snapshot: ProviderSnapshot) -> None:
             "paid_over": f"{came} after the time ran out.",
             "unconfirmed": "A payment was seen that was never confirmed.",
         }[snapshot.discrepancy]
-        # More than the price, but too late: late is what has to be decided.
+        # More than the price, but too late: the delay needs the decision.
         kind = "paid_late" if snapshot.discrepancy == "paid_over" else snapshot.discrepancy
         if _park(order, snapshot, kind, said):
             return
@@ -85,7 +85,7 @@ def _follow(order: Order, snapshot: ProviderSnapshot) -> None:
 
 
 def _park(order: Order, snapshot: ProviderSnapshot, kind: str, detail: str) -> bool:
-    """Leave it to the operator; False if he has decided this already."""
+    """Leave the order to the operator; return False if they have decided this case already."""
     case_id, decided = _raise(order, snapshot, kind, detail)
     if decided:
         return False
@@ -110,13 +110,13 @@ def _raise(order: Order, snapshot: ProviderSnapshot, kind: str, detail: str) -> 
 
 
 def _reversals(order: Order, snapshot: ProviderSnapshot) -> tuple[Reversal, ...]:
-    """The snapshot's reversals; BTCPay's taking back that an order was paid is one of them."""
+    """Return the snapshot's reversals, and an invalidation if BTCPay has withdrawn the payment."""
     if snapshot.provider != "btcpay" or order.credited_at is None:
         return snapshot.reversals
     known = {row.provider_id for row in reversals.of_order(order.id) if row.kind == "invalidation"}
     invalid = snapshot.status == "failed"
     if invalid and order.approved and not known:
-        # An operator has credited it with his eyes open; whether that still holds is his too.
+        # An operator credited it knowingly; whether to keep the credit is their decision too.
         if not cases.was_credited_as(order.id, "unconfirmed"):
             _raise(order, snapshot, "invalid", "BTCPay says that this was not paid after all.")
         return snapshot.reversals

@@ -1,4 +1,4 @@
-"""An operator's decision about a case, carried out in the transaction that records it."""
+"""Carry out an operator's decision of a case, in the transaction that records it."""
 
 from promptly.errors import InvalidRequest
 from promptly.extensions import db
@@ -6,20 +6,20 @@ from promptly.models import Order, PaymentCase
 from promptly.services.payments import cases, credit, orders, refunds, reversals
 from promptly.services.payments.snapshot import Reversal
 
-# What becomes of an order that stays without its tokens.
+# State of an order whose case was dismissed without a credit; `failed` for other kinds.
 _DISMISSED = {"paid_partial": "expired", "paid_late": "expired"}
 
 
 def resolve(
     case_id: int, choice: str, *, actor: str, note: str | None = None
 ) -> tuple[PaymentCase, int | None]:
-    """Decide a case; with a refund, also its row, which `refunds.execute_refund` then has to do.
+    """Decide a case; for a refund, also return its row's id, for `refunds.execute_refund`.
 
-    Raises NotFound, and InvalidRequest if the case does not offer this, has been decided, or this
-    cannot be done any more.
+    Raises NotFound, and InvalidRequest if the case does not offer this choice, has been decided
+    already, or the choice cannot be carried out any more.
     """
     order_id = cases.find(case_id).order_id
-    # The order before its cases, as everybody locks them.
+    # Lock the order before its cases, as everywhere.
     order = None if order_id is None else orders.lock(order_id)
     case = cases.decide(case_id, choice, actor=actor, note=note)
     refund_id = None
@@ -39,7 +39,7 @@ def _credit(order: Order, actor: str) -> None:
     if not credit.credit(order, actor=actor, approved=True):
         why = "has been credited already" if order.credited_at else "has no account any more"
         raise InvalidRequest(f"This order {why}.")
-    # What was reversed before counts from now on.
+    # Reversals from before the credit count from now on.
     reversals.settle(order, actor=actor)
 
 

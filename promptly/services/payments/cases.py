@@ -1,15 +1,15 @@
-"""What an operator has to decide: listed once, decided once, with his name.
+"""Cases that need an operator's decision; each is raised and resolved once.
 
 Not credited, because
 - paid_partial, paid_late: less Bitcoin than the price came, or it came after the time ran out
-- unconfirmed: Bitcoin was seen on its way and never confirmed
-- amount, currency, livemode: what was paid is not what the order says
+- unconfirmed: a Bitcoin payment was seen and never confirmed
+- amount, currency, livemode: the provider's page does not match the order
 - second_checkout: another page of the same order was paid too
 - account_deleted: the account was deleted before the money came
-- unknown_order: there is no such order in this database
-Credited, and
+- unknown_order: this database has no such order
+Credited, but
 - paid_over: more Bitcoin than the price came
-- invalid: an operator had credited it, and BTCPay says now that it was not paid
+- invalid: an operator had credited it, and BTCPay now reports that it was not paid
 """
 
 from collections.abc import Mapping
@@ -50,7 +50,7 @@ def raise_case(
     detail: str,
     paid_minor: int | None = None,
 ) -> PaymentCase:
-    """The case of this kind about this checkout, new if there was none; it may be decided."""
+    """Return the case of this kind about this checkout, created if new; it may be decided."""
     statement = (
         insert(PaymentCase)
         .values(
@@ -75,7 +75,7 @@ def raise_case(
 
 
 def raise_unknown(snapshot: ProviderSnapshot) -> None:
-    """The case of money for an order that is not here, after an old backup was restored perhaps."""
+    """Raise a case of money for an order that is not here, perhaps after restoring a backup."""
     raise_case(
         "unknown_order",
         provider=snapshot.provider,
@@ -87,7 +87,7 @@ def raise_unknown(snapshot: ProviderSnapshot) -> None:
 
 
 def supersede(order: Order, *, because: str, keep: int | None = None) -> None:
-    """Close an order's open cases that events have decided, but one."""
+    """Close an order's open cases that later events have decided, except `keep`."""
     statement = (
         update(PaymentCase)
         .where(PaymentCase.order_id == order.id, PaymentCase.resolution.is_(None))
@@ -101,7 +101,7 @@ def supersede(order: Order, *, because: str, keep: int | None = None) -> None:
 
 
 def find(case_id: int) -> PaymentCase:
-    """One case; raises NotFound."""
+    """Return one case; raises NotFound."""
     case = db.session.get(PaymentCase, case_id)
     if case is None:
         raise NotFound("There is no such case.")
@@ -109,7 +109,7 @@ def find(case_id: int) -> PaymentCase:
 
 
 def decide(case_id: int, choice: str, *, actor: str, note: str | None) -> PaymentCase:
-    """Record a decision; carrying it out is the caller's, in the same transaction.
+    """Record a decision; the caller carries it out in the same transaction.
 
     Raises NotFound, and InvalidRequest if the case does not offer this or has been decided.
     """
@@ -142,7 +142,7 @@ def was_credited_as(order_id: int, kind: str) -> bool:
 
 
 def open_cases(limit: int = 100) -> list[PaymentCase]:
-    """The cases that wait for a decision, oldest first."""
+    """Return the cases that wait for a decision, oldest first."""
     query = select(PaymentCase).where(PaymentCase.resolution.is_(None))
     return list(db.session.scalars(query.order_by(PaymentCase.id).limit(limit)))
 
@@ -150,7 +150,7 @@ def open_cases(limit: int = 100) -> list[PaymentCase]:
 def page(
     limit: int, at: Cursor = NEWEST, *, only_open: bool = True
 ) -> Page[tuple[PaymentCase, str | None]]:
-    """Cases with the numbers of their orders, newest first, page by page."""
+    """Return a page of cases with the numbers of their orders, newest first."""
     query = select(PaymentCase, Order.number).outerjoin(Order, Order.id == PaymentCase.order_id)
     if only_open:
         query = query.where(PaymentCase.resolution.is_(None))
@@ -158,12 +158,12 @@ def page(
 
 
 def count_open() -> int:
-    """How many cases wait for a decision."""
+    """Return the number of cases that wait for a decision."""
     query = select(func.count()).select_from(PaymentCase).where(PaymentCase.resolution.is_(None))
     return db.session.scalar(query) or 0
 
 
 def cases_of(order_id: int) -> list[PaymentCase]:
-    """All cases of an order, oldest first."""
+    """Return all cases of an order, oldest first."""
     query = select(PaymentCase).where(PaymentCase.order_id == order_id)
     return list(db.session.scalars(query.order_by(PaymentCase.id)))

@@ -1,8 +1,8 @@
-"""A customer wants to pay: the order first, then the provider's page, at most one per attempt.
+"""Checkout: create the order first, then the provider's page, at most one per attempt.
 
-The order is committed before the provider is called. When its answer does not come, the order stays
-`created`; the next try of the same purchase goes on with it, and reconciliation finds the page or
-closes the order.
+The order is committed before the provider is called. Without an answer the order stays `created`;
+the next try of the same purchase continues it, and reconciliation finds the page or closes the
+order.
 """
 
 import logging
@@ -28,7 +28,7 @@ SAME_PURCHASE = timedelta(minutes=5)
 
 
 def start(user_id: int, pack_name: str, provider_name: str, settings: Settings) -> str:
-    """The URL of the page where this account pays this pack.
+    """Return the URL of the page where this account pays for this pack.
 
     Opens transactions of its own. Raises InvalidRequest (param `pack`, `method`), NotFound if the
     account is gone, PaymentRefused, and PaymentUnavailable if the provider is not configured or
@@ -59,7 +59,7 @@ def start(user_id: int, pack_name: str, provider_name: str, settings: Settings) 
 
 
 def return_url(number: str, settings: Settings) -> str:
-    """Where the provider's page leads back to."""
+    """Return the URL that the provider's page leads back to."""
     return f"{settings.base_url}/checkout/{number}"
 
 
@@ -71,8 +71,8 @@ def _pack(name: str, settings: Settings) -> Pack:
 
 
 def _begin(user_id: int, pack: Pack, provider: str, settings: Settings) -> Order:
-    """The order of this purchase: a new one, or the one that was just begun."""
-    # Clicks of one account come one after the other; one that is just being deleted buys nothing.
+    """Return the order of this purchase: a new one, or the one that was just started."""
+    # Clicks of one account run one after the other; a deleted account raises NotFound.
     accounts.lock(user_id)
     accounts.find(user_id=user_id)
     currency = settings.packs_currency
@@ -84,14 +84,14 @@ def _begin(user_id: int, pack: Pack, provider: str, settings: Settings) -> Order
 
 
 def _take(order: Order) -> str | Leased:
-    """The page of this purchase if it is there, else the lease to have it made."""
+    """Return the page of this purchase if it exists, else the lease to create it."""
     if url := _open_page(order):
         return url
     lease = orders.lease(order.id)
     if lease is None:
-        # Another click of the same customer waits for the provider just now.
+        # Another click of the same customer is waiting for the provider.
         raise PaymentUnavailable()
-    # As it is now: since it was read, that other click may have been answered.
+    # Check the leased row: another click may have been answered since `order` was read.
     if url := _open_page(lease.order):
         orders.release(lease.order)
         return url
@@ -105,7 +105,7 @@ def _open_page(order: Order) -> str | None:
 
 
 def _find_again(provider: Provider, order: OrderFacts) -> ProviderSnapshot:
-    """What an earlier attempt has made; raises ProviderUnavailable if that is still to be seen."""
+    """Return the page of an earlier attempt; raise ProviderUnavailable if it is not known yet."""
     found = provider.find(order)
     if found is None:
         raise ProviderUnavailable("an earlier attempt has not been answered")
@@ -148,7 +148,7 @@ def _failed(order: OrderFacts, holder: str, problem: ProviderProblem) -> None:
             held.response_pending = False
             orders.move(held, "failed")
         elif isinstance(problem, ProviderUnavailable) and problem.answered:
-            # Asked the same way again, it would only repeat its answer.
+            # The same idempotency key would only repeat this answer.
             held.response_pending = False
             held.attempt += 1
         orders.release(held, problem.reason)

@@ -1,7 +1,7 @@
-"""Providers that hang are left alone for a while, so that they do not keep all workers waiting.
+"""Circuit breaker: pause providers that hang, so that they do not keep all workers waiting.
 
-Mail and the recovery of dead requests share the workers with payments. An error that comes quickly
-costs nothing; what is remembered here, in each process, is who let us wait.
+Mail and the recovery of dead requests share the workers with payments. A quick error costs
+nothing; only slow failures are remembered, in each process.
 """
 
 import time
@@ -18,7 +18,7 @@ _until: dict[str, float] = {}
 
 @contextmanager
 def noticed(provider: str) -> Iterator[None]:
-    """Around what asks a provider: notice if it keeps us waiting for nothing."""
+    """Watch the calls in the block: pause the provider if it is unavailable after LONG_SECONDS."""
     began = time.monotonic()
     try:
         yield
@@ -30,10 +30,10 @@ def noticed(provider: str) -> Iterator[None]:
 
 
 def pause_left(provider: str) -> float:
-    """For how many seconds a provider should be left alone; 0 if it need not."""
+    """Return for how many more seconds to leave a provider alone; 0 if it is not paused."""
     return max(0.0, _until.get(provider, 0.0) - time.monotonic())
 
 
 def forget() -> None:
-    """Give every provider another chance at once."""
+    """End the pauses of all providers."""
     _until.clear()

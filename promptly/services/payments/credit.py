@@ -1,4 +1,4 @@
-"""An order becomes tokens: once, whatever is delivered, repeated or decided at the same time."""
+"""Credit an order's tokens: once, whatever is delivered, repeated or decided concurrently."""
 
 from datetime import datetime
 
@@ -13,10 +13,10 @@ from promptly.services.payments import cases, orders
 
 
 def credit(order: Order, *, actor: str, approved: bool = False) -> bool:
-    """Credit the tokens that a locked order says; False if that has happened or cannot be.
+    """Credit a locked order's tokens; return False if they are credited or the account is gone.
 
-    The ledger's entry bears the order's number, unique for purchases: even a bug above could not
-    credit twice. Without an account the money is a case for the operator.
+    The ledger entry's reference is the order's number, unique for purchases: even a bug above
+    could not credit twice. Without an account the money is a case for the operator.
     """
     if order.credited_at is not None or order.user_id is None:
         return False
@@ -38,7 +38,7 @@ def credit(order: Order, *, actor: str, approved: bool = False) -> bool:
 
 
 def described(order: Order) -> dict[str, str | int]:
-    """What mails say of an order."""
+    """Return an order's fields for mails."""
     moment: datetime = order.created_at
     return {
         "number": order.number,

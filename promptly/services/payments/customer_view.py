@@ -1,4 +1,4 @@
-"""What an account sees of purchases: what is for sale and how, what it bought, what came of it."""
+"""Purchases as an account sees them: offers and ways to pay, its orders, and their state."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,7 +14,7 @@ from promptly.settings import Settings
 
 WAYS = {"stripe": "card", "btcpay": "Bitcoin"}
 
-# An order's state in plain words, for a list.
+# An order's state in plain words, for lists.
 LABELS = {
     "created": "not started",
     "open": "waiting for payment",
@@ -30,13 +30,13 @@ LABELS = {
     "invalid": "payment withdrawn",
 }
 
-# Cases that a customer can be told about; the others are the operator's own trouble.
+# Cases that the customer's page explains; the others concern only the operator.
 _TOLD = frozenset({"paid_partial", "paid_late", "unconfirmed"})
 
 
 @dataclass(frozen=True)
 class Offer:
-    """A pack and the providers it can be paid at."""
+    """A pack and the providers where it can be paid."""
 
     name: str
     tokens: int
@@ -46,7 +46,7 @@ class Offer:
 
 @dataclass(frozen=True)
 class Purchase:
-    """One order, without what is nobody's business but the operator's."""
+    """One order, without the fields that concern only the operator."""
 
     number: str
     created_at: str
@@ -65,12 +65,12 @@ class Purchase:
 
     @property
     def way(self) -> str:
-        """How it is paid, in a word."""
+        """The way to pay, in a word."""
         return WAYS[self.method]
 
     @classmethod
     def of(cls, order: Order) -> "Purchase":
-        """What is shown of a row."""
+        """Build the view of a row."""
         refunded = order.refunded_minor
         return cls(
             number=order.number,
@@ -91,7 +91,7 @@ class Purchase:
 
 
 def offers(settings: Settings) -> list[Offer]:
-    """The packs, each with the configured providers that take a price as small as its own."""
+    """Return the packs, each with the configured providers that accept a price as small."""
     currency = settings.packs_currency
     return [
         Offer(pack.name, pack.tokens, pack.price(currency), methods_for(pack, settings))
@@ -100,7 +100,7 @@ def offers(settings: Settings) -> list[Offer]:
 
 
 def methods_for(pack: Pack, settings: Settings) -> tuple[str, ...]:
-    """The providers at which a pack can be paid."""
+    """Return the providers where a pack can be paid."""
     minimum = {"stripe": money.MINIMUM_CHARGE[settings.packs_currency]}
     return tuple(
         name for name in registry.offered(settings) if pack.amount_minor >= minimum.get(name, 0)
@@ -110,9 +110,9 @@ def methods_for(pack: Pack, settings: Settings) -> tuple[str, ...]:
 def history(
     user_id: int, limit: int, before: str | None = None
 ) -> tuple[list[Purchase], str | None]:
-    """An account's purchases, newest first, and the number to go on `before`, if there are more.
+    """Return an account's purchases, newest first, and `before` for the next page, if any.
 
-    Raises NotFound if `before` is no purchase of this account.
+    Raises NotFound if `before` is not a purchase of this account.
     """
     found = orders.history(user_id, limit + 1, before)
     shown = [Purchase.of(order) for order in found[:limit]]
@@ -120,11 +120,11 @@ def history(
 
 
 def situation(order: Order, *, canceled: bool = False) -> dict[str, Any]:
-    """What the owner should be told of an order: `about` is its state, or what is odd about it.
+    """Return what the owner's page explains about an order.
 
-    `about` is besides the states: canceled (he left the page, it is still open), paid_partial,
-    paid_late, unconfirmed (an operator decides), dismissed (he has decided: nothing is credited).
-    `surplus`: more than the price came, and that is not decided yet.
+    `about` is the order's state, or canceled (the customer left the page, which is still open),
+    paid_partial, paid_late, unconfirmed (an operator decides), dismissed (they have decided:
+    nothing is credited). `surplus`: more than the price came, and that is not decided yet.
     """
     found = cases.cases_of(order.id)
     waiting = [case.kind for case in found if case.resolution is None]

@@ -1,8 +1,8 @@
 """Lots: every paid credit, spent oldest first, and how much of each is left.
 
-Nothing is written when tokens are spent. Since the oldest lot is spent first, what an account still
-has of its paid tokens belongs to its newest lots, and the view `lots` computes each one's part from
-the balance. Whatever takes paid tokens away without naming a lot counts as spending.
+Spending tokens writes nothing here. Since the oldest lot is spent first, an account's remaining
+paid tokens belong to its newest lots, and the view `lots` computes each one's part from the
+balance. Every removal of paid tokens that names no lot counts as spending.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from promptly.extensions import db
 
 @dataclass(frozen=True)
 class Lot:
-    """One paid credit: its size, what was taken back of it, and what is unspent; tokens."""
+    """One paid credit: its tokens, those of them taken back, and those unspent."""
 
     entry_id: int
     created_at: datetime
@@ -28,7 +28,7 @@ class Lot:
 
 @dataclass(frozen=True)
 class Remaining:
-    """What is left of an order's lot, and how much of that no running request holds."""
+    """Tokens left of an order's lot, and those of them that no running request holds."""
 
     unspent_tokens: int
     free_tokens: int
@@ -46,15 +46,15 @@ WHERE user_id = :user_id AND kind = 'purchase' AND reference = :number
 
 
 def of_account(user_id: int) -> list[Lot]:
-    """All lots of an account, oldest first."""
+    """Return all lots of an account, oldest first."""
     return [Lot(*row) for row in db.session.execute(_OF_ACCOUNT, {"user_id": user_id})]
 
 
 def remaining(user_id: int, number: str, *, lock: bool) -> Remaining:
-    """What is left of the lot of the order `number`; exact until the transaction ends if locked."""
+    """Return what is left of an order's lot; with `lock`, exact until the transaction ends."""
     parameters = {"user_id": user_id, "number": number}
     db.session.flush()
-    # A statement of its own: what the next one sees is then as new as the lock.
+    # A separate statement, so that the next one's snapshot is as new as the lock.
     free = db.session.scalar(_LOCK if lock else _READ, parameters) or 0
     unspent = db.session.scalar(_UNSPENT, parameters) or 0
     return Remaining(unspent_tokens=unspent, free_tokens=min(unspent, free))

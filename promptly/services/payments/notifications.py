@@ -1,4 +1,4 @@
-"""What a customer is told when money or tokens of a purchase go back: once for each change."""
+"""Mails to the customer when money or tokens of a purchase go back: one for each change."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,25 +12,25 @@ from promptly.services.ledger import balances
 from promptly.services.mail import outbox
 from promptly.services.payments import credit
 
-# States in which somebody else has taken the money back, or tries to.
+# States in which a third party has taken the money back, or tries to.
 CONTESTED = frozenset({"disputed", "charged_back", "invalid"})
 
 
 @dataclass(frozen=True)
 class OrderView:
-    """What the customer knows of an order."""
+    """The part of an order that the customer knows."""
 
     state: str
     refunded_minor: int
 
     @classmethod
     def of(cls, order: Order) -> "OrderView":
-        """The order as it is now."""
+        """Return the order's current view."""
         return cls(order.state, order.refunded_minor)
 
 
 def tell_what_changed(order: Order, before: OrderView) -> None:
-    """Mail the order's owner what is new since `before`, if something is."""
+    """Mail the order's owner the changes since `before`, if there are any."""
     news = _news(before, OrderView.of(order))
     user = None if order.user_id is None else db.session.get(User, order.user_id)
     if not news or user is None:
@@ -48,7 +48,7 @@ def tell_what_changed(order: Order, before: OrderView) -> None:
 
 
 def _news(before: OrderView, now: OrderView) -> list[tuple[str, str]]:
-    """The kinds of mail with what happened."""
+    """Return the kinds of mail to send, each with its event."""
     news = []
     if now.refunded_minor != before.refunded_minor:
         more = now.refunded_minor > before.refunded_minor
@@ -62,7 +62,7 @@ def _news(before: OrderView, now: OrderView) -> list[tuple[str, str]]:
 
 
 def _claim_url(order: Order) -> str:
-    """Where the customer of a Bitcoin refund says where to send it; it goes by mail only."""
+    """Return the page where the customer enters the address for a Bitcoin refund; by mail only."""
     query = select(PaymentReversal.link).where(
         PaymentReversal.order_id == order.id,
         PaymentReversal.active,

@@ -1,18 +1,18 @@
-"""The states of an order and which may follow which.
+"""The states of an order and the transitions between them.
 
     created ──► open ──► processing ──► paid ◄──► partly_refunded, refunded, disputed,
        │          │           │                    charged_back, invalid
        └──────────┴───────────┴──► expired, failed, attention
 
-created       written down; whether the provider has made its page is not known yet
+created       stored; whether the provider has created its page is not known yet
 open          the provider's page waits for the customer
 processing    the customer has paid, the money is on its way
-attention     money came that does not fit; an operator decides
-expired, failed   over without money; a late payment may still make it paid
+attention     money came that does not match the order; an operator decides
+expired, failed   ended without money; a late payment may still make it paid
 paid          credited; from here refunds and disputes decide:
-partly_refunded, refunded   refunded in part, or all of it
+partly_refunded, refunded   refunded in part, or in full
 disputed, charged_back      a dispute is open, or lost
-invalid       BTCPay took back that it was paid
+invalid       BTCPay withdrew the payment
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,6 @@ from collections.abc import Mapping
 CREDITED = ("paid", "partly_refunded", "refunded", "disputed", "charged_back", "invalid")
 _WITHOUT_MONEY = ("expired", "failed")
 
-# Money that was never credited can be refunded too.
 _FROM_UNSETTLED = frozenset({"open", "processing", "attention", "paid", *_WITHOUT_MONEY})
 
 TRANSITIONS: Mapping[str, frozenset[str]] = {
@@ -28,6 +27,7 @@ TRANSITIONS: Mapping[str, frozenset[str]] = {
     "open": _FROM_UNSETTLED,
     # Back to open: a Bitcoin payment may be replaced before it is confirmed.
     "processing": _FROM_UNSETTLED,
+    # Money that was never credited can be refunded too.
     "attention": frozenset({"paid", "refunded", *_WITHOUT_MONEY}),
     "expired": frozenset({"open", "processing", "attention", "paid", "failed"}),
     "failed": frozenset({"open", "processing", "attention", "paid", "expired"}),
@@ -36,5 +36,5 @@ TRANSITIONS: Mapping[str, frozenset[str]] = {
 
 
 def may_become(target: str) -> list[str]:
-    """The states that `target` may follow; itself excepted."""
+    """Return the states that `target` may follow, except itself."""
     return [state for state, targets in TRANSITIONS.items() if target in targets - {state}]

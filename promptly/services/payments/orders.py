@@ -1,8 +1,8 @@
-"""Orders: written before a provider is asked, moved by guarded updates, leased while one is asked.
+"""Orders: stored before a provider is called, moved by guarded updates, leased during calls.
 
-Lock order: account, order, balance. Whoever fetches what a provider says about an order holds the
-order's lease from before the fetch until it has been applied, so what is applied is never older
-than what was.
+Lock order: account, order, balance. A process that fetches an order's snapshot from a provider
+holds the order's lease from before the fetch until the snapshot is applied, so that an older
+snapshot never follows a newer one.
 """
 
 import re
@@ -25,35 +25,35 @@ from promptly.services.payments import order_states
 
 LEASE_SECONDS = 120
 ERROR_LENGTH = 300
-# Longer than any attempt to reach a provider, so by then its page is there or never will be.
+# Longer than any attempt to reach a provider: by then its page exists or never will.
 CALL_GRACE = timedelta(minutes=10)
-# How long the provider's page takes payments; Stripe allows 30 minutes to a day.
+# How long the provider's page accepts payments; Stripe allows 30 minutes to a day.
 CHECKOUT_LASTS = timedelta(hours=2)
 
 # Without letters and digits that look alike.
 _ALPHABET = "23456789ABCDEFGHJKMNPQRSTVWXYZ"
 _NUMBER = re.compile(r"P(-[0-9A-Z]{4}){3}", re.IGNORECASE | re.ASCII)
 
-# A search for an address looks at the purchases of so many accounts.
+# A search for an address covers the purchases of this many accounts at most.
 MOST_MEANT = 500
 
 
 @dataclass(frozen=True)
 class Leased:
-    """An order, and the name under which its lease is held."""
+    """An order and the holder of its lease."""
 
     order: Order
     holder: str
 
 
 def new_number() -> str:
-    """A number for a purchase, such as `P-7K3M-9QX2-VB4D`: 58 bits that nobody can guess."""
+    """Return a new number such as `P-7K3M-9QX2-VB4D`: 58 random bits, so it cannot be guessed."""
     letters = "".join(secrets.choice(_ALPHABET) for _ in range(12))
     return f"P-{letters[:4]}-{letters[4:8]}-{letters[8:]}"
 
 
 def create(user_id: int, pack: Pack, currency: str, provider: str, *, livemode: bool) -> Order:
-    """Write down a purchase at today's price."""
+    """Store a purchase at the current price."""
     order = Order(
         number=new_number(),
         user_id=user_id,
@@ -74,7 +74,7 @@ def create(user_id: int, pack: Pack, currency: str, provider: str, *, livemode: 
 def newest_unsettled(
     user_id: int, pack: Pack, currency: str, provider: str, *, within: timedelta
 ) -> Order | None:
-    """The account's newest order of this pack at this price that is not over yet."""
+    """Return the account's newest order of this pack at this price that is still unpaid."""
     query = select(Order).where(
         Order.user_id == user_id,
         Order.provider == provider,
@@ -89,8 +89,8 @@ def newest_unsettled(
 
 
 def find(number: str) -> Order:
-    """The order of this number; raises NotFound."""
-    # What is no number is not asked about: it may hold what PostgreSQL cannot.
+    """Return the order with this number; raises NotFound."""
+    # Do not query for an invalid number: PostgreSQL rejects some characters, such as NUL.
     query = select(Order).where(Order.number == number)
     order = db.session.scalar(query) if _NUMBER.fullmatch(number) else None
     if order is None:
@@ -99,7 +99,7 @@ def find(number: str) -> Order:
 
 
 def find_own(user_id: int, number: str) -> Order:
-    """The order of this number if it is this account's; raises NotFound."""
+    """Return the order with this number if it is this account's; raises NotFound."""
     order = find(number)
     if order.user_id != user_id:
         raise NotFound("There is no such purchase.")
@@ -109,7 +109,7 @@ def find_own(user_id: int, number: str) -> Order:
 def id_of(
     provider: str, *, checkout_id: str | None = None, number: str | None = None
 ) -> int | None:
-    """The id of the provider's order with this checkout or this number, if there is one."""
+    """Return the id of the provider's order with this checkout or number, or None."""
     query = select(Order.id).where(Order.provider == provider)
     if checkout_id is not None:
         query = query.where(Order.checkout_id == checkout_id)
@@ -119,7 +119,7 @@ def id_of(
 
 
 def checkout_of_payment(provider: str, payment_id: str) -> str | None:
-    """The checkout of a payment that we have seen before."""
+    """Return the checkout of a payment that an order already names, or None."""
     query = select(Order.checkout_id).where(
         Order.provider == provider, Order.payment_id == payment_id
     )
@@ -127,7 +127,7 @@ def checkout_of_payment(provider: str, payment_id: str) -> str | None:
 
 
 def history(user_id: int, limit: int = 50, before: str | None = None) -> list[Order]:
-    """An account's purchases, newest first, all or those before one of them; raises NotFound."""
+    """Return an account's purchases, newest first, all or those before one; raises NotFound."""
     query = select(Order).where(Order.user_id == user_id)
     if before is not None:
         query = query.where(Order.id < find_own(user_id, before).id)
@@ -144,7 +144,7 @@ def page(
     owed: bool = False,
     search: str = "",
 ) -> Page[tuple[Order, str | None]]:
-    """Orders with their accounts' addresses, newest first, page by page.
+    """Return a page of orders with their accounts' addresses, newest first.
 
     `search` is a number, or a part of an address.
     """
@@ -163,19 +163,19 @@ def page(
 
 
 def lock(order_id: int) -> Order:
-    """The order as it is now, locked until the transaction ends."""
+    """Return the order, read anew and locked until the transaction ends."""
     query = select(Order).where(Order.id == order_id).with_for_update()
     return db.session.scalars(query.execution_options(populate_existing=True)).one()
 
 
 def lock_all_of(user_id: int) -> None:
-    """Lock an account's orders, for whoever is about to remove the account."""
+    """Lock an account's orders, before the account is removed."""
     statement = text("SELECT 1 FROM orders WHERE user_id = :user_id ORDER BY id FOR UPDATE")
     db.session.execute(statement, {"user_id": user_id})
 
 
 def move(order: Order, state: str, **values: Any) -> bool:
-    """Let an order change its state if that may follow; returns whether it did."""
+    """Change an order's state if the transition is allowed; return whether it did."""
     statement = (
         update(Order)
         .where(Order.id == order.id, Order.state.in_(order_states.may_become(state)))
@@ -190,10 +190,10 @@ def move(order: Order, state: str, **values: Any) -> bool:
 
 
 def lease(order_id: int) -> Leased | None:
-    """Become the one who speaks to the provider about this order; None if somebody is.
+    """Lease an order for calls to its provider; return None if it is leased already.
 
-    The row stays locked until the transaction ends. It is locked just once: asked for a stronger
-    lock after the update, it would wait for those who refer to it, and they may wait for it.
+    The row stays locked until the transaction ends. It is locked just once: a stronger lock after
+    the update would wait for transactions that reference the row, and they may wait for this one.
     """
     holder = uuid.uuid4().hex
     until = func.now() + timedelta(seconds=LEASE_SECONDS)
@@ -212,20 +212,20 @@ def lease(order_id: int) -> Leased | None:
 
 
 def locked_by(order_id: int, holder: str) -> Order | None:
-    """The order, locked, if its lease is still this one; None if somebody has taken over."""
+    """Return the order, locked, if `holder` still has its lease; None if it was taken over."""
     order = lock(order_id)
     return order if order.leased_by == holder else None
 
 
 def mark_requested(order: Order) -> None:
-    """Note that the provider is about to be asked for a page, and has not answered yet."""
+    """Record that the provider is about to be asked for a page and has not answered yet."""
     order.response_pending = True
     order.requested_at = utcnow()
     db.session.flush()
 
 
 def release(order: Order, error: str | None = None) -> None:
-    """Give up the lease of a locked order, noting what went wrong, if something did."""
+    """Release the lease of a locked order and store the error, if there was one."""
     order.leased_by = order.leased_until = None
     order.last_error = None if error is None else error[:ERROR_LENGTH]
     order.checked_at = utcnow()
@@ -233,7 +233,7 @@ def release(order: Order, error: str | None = None) -> None:
 
 
 def unsettled(provider: str, limit: int, *, before: datetime) -> list[int]:
-    """A provider's orders that are not over, those that were looked at longest ago first."""
+    """Return a provider's unsettled orders last checked `before`, least recently checked first."""
     query = select(Order.id).where(
         Order.provider == provider,
         Order.state.in_(UNSETTLED_STATES),
@@ -243,7 +243,7 @@ def unsettled(provider: str, limit: int, *, before: datetime) -> list[int]:
 
 
 def agrees(order_id: int, checkout_id: str, provider_status: str, *, has_money: bool) -> bool:
-    """Whether what the provider says of a page has been applied, or noted as a second page."""
+    """Whether a page's status has been applied, or its money noted as a second checkout."""
     query = select(Order.checkout_id, Order.provider_status).where(Order.id == order_id)
     known_checkout, known_status = db.session.execute(query).one()
     if known_checkout not in {None, checkout_id}:
@@ -257,7 +257,7 @@ def agrees(order_id: int, checkout_id: str, provider_status: str, *, has_money: 
 
 
 def owing_with_tokens_left(limit: int) -> list[int]:
-    """Orders that owe tokens although their lots have some left that nobody holds."""
+    """Return orders that owe tokens although their lots have some left that no request holds."""
     statement = text("""
         SELECT o.id
         FROM orders o
@@ -272,8 +272,8 @@ def owing_with_tokens_left(limit: int) -> list[int]:
 def _found_by(words: str) -> ColumnElement[bool]:
     if _NUMBER.fullmatch(words):
         return Order.number == words.upper()
-    # Few accounts are meant, so theirs are looked up, instead of every order's account.
-    # Bytes are compared in half the time of letters; addresses are ASCII.
+    # Few accounts match, so look up their orders instead of every order's account.
+    # Collation "C" compares bytes, in half the time; addresses are ASCII.
     address = collate(User.email, "C")
     meant = select(User.id).where(address.icontains(words, autoescape=True)).limit(MOST_MEANT)
     return Order.user_id.in_(db.session.scalars(meant).all())

@@ -1,13 +1,14 @@
-"""Our orders and the providers' lists, compared in both directions, and what differs mended.
+"""Reconciliation: compare our orders with the providers' lists, both ways, and fix differences.
 
-Each run looks at
-- every order that is not over: asks its provider;
-- the provider's pages that may have been paid: is there an order, and does it agree?
+Each run checks
+- every unsettled order: ask its provider;
+- the provider's pages that may have been paid: does the order exist, and does it agree?
 - Stripe's own list of events: which never arrived?
-- events that wait, and refunds that were not answered;
-- tokens that are owed and that a running request held at the time.
+- events that wait, and refunds without an answer;
+- owed tokens that a running request held at the time.
 
-One run at a time, bounded in time and number; the next one goes on. Opens transactions of its own.
+One run at a time, limited in time and number; the next one continues. Opens transactions of its
+own.
 """
 
 import logging
@@ -51,13 +52,13 @@ MOST_CHANGES_TOLD = 100
 # A checkout at Stripe lasts a day at most; a Bitcoin invoice may be marked by hand days later.
 LISTED_BACK = {"stripe": timedelta(hours=25), "btcpay": timedelta(days=7)}
 OVERLAP = timedelta(hours=1)
-# What Stripe's list of events reaches back.
+# How far Stripe's list of events reaches back.
 LONGEST_BACK = timedelta(days=30)
 
 
 @dataclass
 class Report:
-    """What a run looked at, found and mended."""
+    """Counts of what a run checked, found and fixed."""
 
     orders_checked: int = 0
     orders_refused: int = 0
@@ -72,7 +73,7 @@ class Report:
     problems: list[str] = field(default_factory=list)
 
     def note(self, synced: Synced | None) -> None:
-        """Count an order that was compared, and remember how it changed."""
+        """Count a compared order and record its change of state, if any."""
         self.orders_checked += 1
         if synced is None or synced.before == synced.after:
             return
@@ -92,7 +93,7 @@ class _Run:
 
 
 def run(settings: Settings, *, actor: str) -> Reconciliation | None:
-    """Compare and mend; None if another run is at it."""
+    """Compare and fix; return None if another run is active."""
     begun = _begin(actor)
     if begun is None:
         return None
@@ -112,13 +113,13 @@ def run(settings: Settings, *, actor: str) -> Reconciliation | None:
 
 
 def newest(limit: int = 1) -> list[Reconciliation]:
-    """The newest runs, newest first."""
+    """Return the newest runs, newest first."""
     query = select(Reconciliation).order_by(Reconciliation.id.desc()).limit(limit)
     return list(db.session.scalars(query))
 
 
 def purge(retention_days: int) -> None:
-    """Forget the reports of old runs."""
+    """Delete the reports of old runs."""
     db.session.execute(
         text("DELETE FROM payment_reconciliations WHERE started_at < now() - :age"),
         {"age": timedelta(days=retention_days)},
@@ -182,11 +183,11 @@ def _compare(provider: Provider, begun: _Run, report: Report) -> None:
 def _sync(
     order_id: int, provider: Provider, report: Report, checkout_id: str | None = None
 ) -> None:
-    """Compare one order; what is wrong with it alone does not hold up the others."""
+    """Sync one order; a problem of this order alone does not stop the others."""
     try:
         report.note(sync.sync(order_id, provider, checkout_id))
     except ProviderRefused:
-        # Noted at the order: its page is gone, or belongs to another account.
+        # Stored with the order: its page is gone, or belongs to another account.
         report.orders_refused += 1
     except ProviderProblem:
         raise
@@ -237,7 +238,7 @@ def _finish_refunds(settings: Settings, begun: _Run, report: Report) -> None:
 
 
 def _collect(report: Report) -> None:
-    """Take what is owed where the lot has something left: a running request held it before."""
+    """Take owed tokens from lots that have some left: a running request held them before."""
     with transaction():
         owing = orders.owing_with_tokens_left(MOST_ORDERS)
     for order_id in owing:

@@ -1,7 +1,7 @@
-"""Refunds that an operator asks for: written down, tokens taken, then asked of the provider.
+"""Refunds that an operator requests: store the refund, take the tokens, then ask the provider.
 
-The tokens go first, so that they cannot be spent while the provider is asked. A refusal gives them
-back. No answer leaves the refund `requested`: reconciliation asks again, for the same refund.
+The tokens go first, so that they cannot be spent during the call. A refusal gives them back.
+Without an answer the refund stays `requested`, and reconciliation repeats the same request.
 """
 
 import logging
@@ -29,7 +29,7 @@ BY_HAND = "by_hand"
 
 @dataclass(frozen=True)
 class Quote:
-    """What can be refunded of an order: at most, and for what is unspent; minor units."""
+    """Refundable amounts of an order in minor units: the maximum, and that of unspent tokens."""
 
     most_minor: int
     unspent_minor: int
@@ -37,7 +37,7 @@ class Quote:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a refund stands; `link` is for the customer of a Bitcoin refund."""
+    """State of a refund; `link` is for the customer of a Bitcoin refund."""
 
     refund_id: int
     state: str
@@ -51,13 +51,13 @@ class Outcome:
 
     @classmethod
     def of(cls, row: PaymentReversal) -> "Outcome":
-        """The outcome as a row has it now."""
+        """Return the current outcome of a row."""
         names = list(cls.__dataclass_fields__)[1:]
         return cls(row.id, **{name: getattr(row, name) for name in names})
 
 
 def quote(order: Order, *, lock: bool = False) -> Quote:
-    """What can be refunded of an order now."""
+    """Return what can be refunded of an order now; with `lock`, exact until the commit."""
     if order.credited_at is None:
         return Quote(0, 0)
     most = order.amount_minor - order.reversed_minor
@@ -71,10 +71,10 @@ def quote(order: Order, *, lock: bool = False) -> Quote:
 def request_refund(
     number: str, *, amount_minor: int | None, actor: str, by_hand: bool = False
 ) -> PaymentReversal:
-    """Write down a refund of a credited order and take its tokens; `execute_refund` does the rest.
+    """Store a refund of a credited order and take its tokens; `execute_refund` does the rest.
 
-    Without an amount it is for what is unspent. `by_hand`: the operator has refunded it himself
-    where we cannot see it. Raises NotFound, and InvalidRequest (param `amount`).
+    Without an amount it refunds the unspent tokens. `by_hand`: the operator has already refunded
+    it where we cannot see it. Raises NotFound, and InvalidRequest (param `amount`).
     """
     order = orders.lock(orders.find(number).id)
     if order.credited_at is None:
@@ -95,7 +95,7 @@ def request_refund(
 
 
 def audited(order: Order, row: PaymentReversal) -> dict[str, Any]:
-    """What the audit log keeps of an order after a refund was asked for."""
+    """Return what the audit log stores of an order after a refund was requested."""
     return {
         "state": order.state,
         "amount_minor": row.amount_minor,
@@ -107,14 +107,14 @@ def audited(order: Order, row: PaymentReversal) -> dict[str, Any]:
 
 
 def ask_uncredited(order: Order, amount_minor: int, actor: str, *, surplus: bool) -> int:
-    """Write down that money which bought nothing is to be given back; the row's id."""
+    """Store a refund of money that bought no tokens; return the row's id."""
     return _add(order, amount_minor, actor, state=REQUESTED, counts=not surplus).id
 
 
 def execute_refund(row_id: int, settings: Settings) -> Outcome | None:
-    """Ask the provider for a refund that was written down; None if somebody is busy with it.
+    """Request a stored refund from its provider; return None if its order is leased already.
 
-    Opens transactions of its own. Raises nothing of the provider's: the outcome says how it went.
+    Opens transactions of its own. Raises no ProviderProblem: the outcome says how it went.
     """
     with transaction():
         row = db.session.get_one(PaymentReversal, row_id)
@@ -124,7 +124,7 @@ def execute_refund(row_id: int, settings: Settings) -> Outcome | None:
         lease = orders.lease(order_id)
         if lease is None:
             return None
-        # As it is now: since it was read, whoever held the lease may have had it made.
+        # Read it anew: the previous holder of the lease may have had the refund made.
         db.session.refresh(row)
         if row.state != REQUESTED:
             orders.release(lease.order)
@@ -150,7 +150,7 @@ def execute_refund(row_id: int, settings: Settings) -> Outcome | None:
 
 
 def waiting(limit: int = 100) -> list[int]:
-    """Refunds that the provider has not answered for, oldest first."""
+    """Return refunds without an answer from their provider, oldest first."""
     query = select(PaymentReversal.id).where(PaymentReversal.state == REQUESTED)
     return list(db.session.scalars(query.order_by(PaymentReversal.id).limit(limit)))
 
@@ -163,7 +163,7 @@ def _record(order: Order, row_id: int, made: RefundMade | ProviderProblem) -> No
         if order.credited_at is None and row.counts:
             orders.move(order, "refunded")
     elif row.state == REQUESTED:
-        # Unless a webhook has told meanwhile that it was made after all.
+        # Otherwise a webhook has reported in the meantime that it was made after all.
         row.last_error = made.reason
         if isinstance(made, ProviderRefused):
             row.state, row.active, row.response_pending = "failed", False, False

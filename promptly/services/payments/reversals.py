@@ -1,11 +1,11 @@
-"""Refunds, disputes and invalidations, and the tokens that go and come with them.
+"""Refunds, disputes and invalidations, and the tokens taken and given back with them.
 
-All that is reversed of an order's price, refunds and open or lost disputes together and at most the
-price itself, decides how many of its tokens are reversed: in proportion, rounded down, all of them
-when all of it is. Of those, what is unspent in the order's lot and not held by a running request is
-taken; the rest is owed, noted for the operator and never taken from another lot. When less is
-reversed again, because a dispute was won or a refund failed, first nothing more is owed, then what
-was taken is given back. So nothing here depends on the order in which things became known.
+The reversed part of an order's price (refunds and open or lost disputes together, the price at
+most) determines how many of its tokens are reversed: in proportion, rounded down, all of them for
+the whole price. Those that are unspent in the order's lot and not held by a running request are
+taken; the rest is owed: noted for the operator and never taken from another lot. When less is
+reversed again, because a dispute was won or a refund failed, the debt is cancelled first, then
+taken tokens are given back. So the result does not depend on the order of the reports.
 """
 
 from collections.abc import Iterable
@@ -25,7 +25,7 @@ LOST = "lost"
 
 
 def record(order: Order, reversals: Iterable[Reversal]) -> None:
-    """Bring the rows of an order's reversals up to date with the provider."""
+    """Update the rows of an order's reversals from the provider's report."""
     rows = of_order(order.id)
     by_provider_id = {row.provider_id: row for row in rows if row.provider_id is not None}
     by_id = {row.id: row for row in rows}
@@ -49,14 +49,14 @@ def record(order: Order, reversals: Iterable[Reversal]) -> None:
 
 
 def settle(order: Order, *, actor: str) -> None:
-    """Take or give back an order's tokens until they agree with its reversals.
+    """Take or give back an order's tokens until they agree with its reversals; idempotent.
 
-    The order is locked. It may be called at any time and as often as one likes.
+    The caller must have locked the order.
     """
     rows = [row for row in of_order(order.id) if row.active and row.counts]
     refunds = [row for row in rows if row.kind == "refund"]
-    # A refund of ours that the provider has not taken on yet takes the tokens, so that they are
-    # not spent meanwhile; the customer hears of it when it is certain.
+    # A refund of ours that the provider has not accepted yet already takes the tokens, so that they
+    # cannot be spent; the customer is notified when it is certain.
     certain = sum(row.amount_minor for row in refunds if row.state != REQUESTED)
     before = OrderView.of(order)
     order.refunded_minor = certain
@@ -72,13 +72,13 @@ def settle(order: Order, *, actor: str) -> None:
 
 
 def of_order(order_id: int) -> list[PaymentReversal]:
-    """All reversals of an order, oldest first."""
+    """Return all reversals of an order, oldest first."""
     query = select(PaymentReversal).where(PaymentReversal.order_id == order_id)
     return list(db.session.scalars(query.order_by(PaymentReversal.id)))
 
 
 def _move_tokens(order: Order, user_id: int, actor: str) -> None:
-    """Take or give back, and note what is owed."""
+    """Take or give back tokens, and store how many are owed."""
     wanted = tokens_reversed(order.tokens, order.amount_minor, order.reversed_minor)
     difference = wanted - order.tokens_taken
     if difference > 0:

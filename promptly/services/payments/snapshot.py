@@ -1,4 +1,4 @@
-"""What a provider says about one checkout at one moment, in words that both providers share."""
+"""A provider's report of one checkout at one moment, in terms that both providers share."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -6,7 +6,7 @@ from datetime import datetime
 
 @dataclass(frozen=True)
 class Checkout:
-    """A page at a provider where an order can be paid."""
+    """A provider's page where an order can be paid."""
 
     checkout_id: str
     url: str
@@ -18,8 +18,8 @@ class Checkout:
 class Reversal:
     """A refund, a dispute or an invalidation; it counts while `active`.
 
-    `own_id` is the row of ours that asked for this refund, if one did. An amount in another
-    currency than the order's is None: then all of the order is meant.
+    `own_id` is the id of our row that requested this refund, if there is one. An amount in another
+    currency than the order's is None, and counts as the whole order.
     """
 
     kind: str
@@ -32,10 +32,10 @@ class Reversal:
 
 @dataclass(frozen=True)
 class ProviderSnapshot:
-    """One checkout, with everything that was reversed of its payment.
+    """One checkout, with all reversals of its payment.
 
     `status` is open, processing, paid, expired or failed; `provider_status` is the provider's own
-    word for it. `discrepancy` is set if an operator has to look at it: paid_late, paid_partial,
+    term. `discrepancy` is set if an operator has to look at it: paid_late, paid_partial,
     paid_over, unconfirmed. `order_number` comes from our own metadata; None for a checkout that is
     not ours. `paid_minor` is the amount received, if the provider reports it.
     """
@@ -56,15 +56,15 @@ class ProviderSnapshot:
 
     @property
     def has_money(self) -> bool:
-        """Whether the customer has parted with money."""
+        """Whether the customer has sent money."""
         return self.status == "paid" or self.discrepancy is not None
 
 
 def tokens_reversed(tokens: int, amount_minor: int, reversed_minor: int) -> int:
-    """The tokens that belong to the reversed part of a price: rounded down, all for all of it."""
+    """Return the tokens for the reversed part of a price: rounded down, all for the whole price."""
     return tokens * min(reversed_minor, amount_minor) // amount_minor
 
 
 def amount_of(tokens: int, of_tokens: int, amount_minor: int) -> int:
-    """The part of a price that belongs to `tokens`, rounded down: never more than they cost."""
+    """Return the part of a price for `tokens`, rounded down: never more than they cost."""
     return amount_minor * min(tokens, of_tokens) // of_tokens

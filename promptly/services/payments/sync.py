@@ -1,7 +1,7 @@
-"""One order and its provider: fetched under the order's lease, applied while that still holds.
+"""Sync one order with its provider: fetch under the order's lease, apply while it still holds.
 
-These functions open short transactions of their own, because none may be open while a provider is
-asked; call them outside of any.
+These functions open short transactions of their own, because none may be open during a call to a
+provider; call them outside of any.
 """
 
 import logging
@@ -22,7 +22,7 @@ NEVER_MADE = "the provider knows nothing of it"
 
 @dataclass(frozen=True)
 class Synced:
-    """The state of an order before and after."""
+    """The state of an order before and after a sync."""
 
     number: str
     before: str
@@ -30,7 +30,7 @@ class Synced:
 
 
 def sync(order_id: int, provider: Provider, checkout_id: str | None = None) -> Synced | None:
-    """Apply to an order what its provider says now; None if somebody else is just doing that.
+    """Apply its provider's current snapshot to an order; return None if it is leased already.
 
     `checkout_id` names the page if the order may not know it yet. Raises ProviderProblem.
     """
@@ -68,7 +68,7 @@ def _fetch(
 
 
 def _apply(order: Order, snapshot: ProviderSnapshot | None) -> str | None:
-    """Apply it, and say what should be remembered as wrong, if something is."""
+    """Apply the snapshot; return the error to store with the order, if there is one."""
     if snapshot is not None:
         apply.apply(order, snapshot)
     elif order.state == "created" and order.requested_at < utcnow() - orders.CALL_GRACE:

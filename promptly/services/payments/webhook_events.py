@@ -1,7 +1,7 @@
-"""What is kept of a webhook: which event it was, and about which object.
+"""Parsing of webhooks: only the event's identity and the id of its object are kept.
 
-Everything else it says is left unread: the provider is asked instead. So snapshot and thin events
-of Stripe are the same here, and a wrong amount in an event can do nothing.
+The object itself is fetched from the provider instead. So Stripe's snapshot and thin events are
+the same here, and a wrong amount in an event has no effect.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from promptly.settings import Settings
 
 MOST_CHARACTERS = 255
 
-# The events that are acted on, and what kind of object each is about.
+# The events that are handled, and the kind of object each is about.
 STRIPE_TYPES: Mapping[str, str] = {
     "checkout.session.completed": "session",
     "checkout.session.async_payment_succeeded": "session",
@@ -48,7 +48,7 @@ BTCPAY_TYPES = frozenset(
 
 @dataclass(frozen=True)
 class ReceivedEvent:
-    """An event; `unused` says why it is not acted on, if it is not."""
+    """An event; `unused` says why it is not handled, if it is not."""
 
     provider: str
     event_id: str
@@ -58,18 +58,18 @@ class ReceivedEvent:
 
 
 class MalformedEvent(InvalidRequest):
-    """A webhook's body, signed or not, that is none."""
+    """The body of a webhook, signed or not, is not an event."""
 
     message = "This is not an event."
 
 
 def stripe_event(body: bytes, settings: Settings) -> ReceivedEvent:
-    """The event of a webhook of Stripe, snapshot or thin; raises MalformedEvent."""
+    """Parse the event in a webhook of Stripe, snapshot or thin; raises MalformedEvent."""
     return stripe_event_of(_object(body), settings)
 
 
 def stripe_event_of(event: dict[str, Any], settings: Settings) -> ReceivedEvent:
-    """As `stripe_event`, of an event that has been read already."""
+    """As `stripe_event`, for an event that is decoded already."""
     kind = event.get("object")
     if kind == "event":
         about = _inner(_inner(event, "data"), "object")
@@ -79,13 +79,13 @@ def stripe_event_of(event: dict[str, Any], settings: Settings) -> ReceivedEvent:
         foreign = event.get("context")
     else:
         raise MalformedEvent()
-    # A thin event about one of the older objects has the older name behind a version.
+    # A thin event about one of the older objects has the older name behind a version prefix.
     name = _text(event, "type").removeprefix("v1.")
     received = ReceivedEvent(
         provider="stripe",
         event_id=_text(event, "id"),
         type=name,
-        # Some objects have no id of their own, the balance for one.
+        # Some objects have no id of their own, such as the balance.
         object_id=_text(about, "id") if name in STRIPE_TYPES else None,
     )
     if name not in STRIPE_TYPES:
@@ -98,9 +98,9 @@ def stripe_event_of(event: dict[str, Any], settings: Settings) -> ReceivedEvent:
 
 
 def btcpay_event(body: bytes, settings: Settings) -> ReceivedEvent:
-    """The event of a webhook of BTCPay; raises MalformedEvent.
+    """Parse the event in a webhook of BTCPay; raises MalformedEvent.
 
-    A delivery that is repeated has a new id and names the first one.
+    A repeated delivery has a new id and names the first one, which is the event's id here.
     """
     event = _object(body)
     name = _text(event, "type")
@@ -141,7 +141,7 @@ def _inner(outer: dict[str, Any], name: str) -> dict[str, Any]:
 
 def _text(outer: dict[str, Any], name: str) -> str:
     found = outer.get(name)
-    # PostgreSQL's text holds no zero bytes.
+    # PostgreSQL's text cannot contain zero bytes.
     if not isinstance(found, str) or not 0 < len(found) <= MOST_CHARACTERS or "\0" in found:
         raise MalformedEvent(param=name)
     return found

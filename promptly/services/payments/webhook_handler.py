@@ -1,4 +1,4 @@
-"""One webhook event handled: what is it about, whose order is that, what does the provider say?
+"""Handle one webhook event: find its checkout and order, then sync that order.
 
 Opens transactions of its own; call it outside of any.
 """
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 class _Unused(Exception):
-    """An event that nothing comes of; `state` is ignored or parked."""
+    """An event that need not or cannot be handled; `state` is ignored or parked."""
 
     def __init__(self, state: str, reason: str) -> None:
         self.state = state
@@ -27,7 +27,7 @@ class _Unused(Exception):
 
 
 def handle(settings: Settings, row_id: int | None = None) -> bool:
-    """Handle one due event, or the given one if it is due; False if there was none."""
+    """Handle one due event, or the given one if it is due; return False if there is none."""
     with transaction():
         lease = webhook_inbox.claim(row_id)
     if lease is None:
@@ -53,7 +53,7 @@ def handle(settings: Settings, row_id: int | None = None) -> bool:
             webhook_inbox.retry(lease, problem.reason)
         logger.warning("webhook event waits", extra=_fields(lease) | {"reason": problem.reason})
     except Exception as problem:
-        # The next attempt may find it mended; without this one it would come back at once.
+        # A later attempt may succeed; `retry` delays it and finally parks the event.
         with transaction():
             webhook_inbox.retry(lease, f"unexpected: {type(problem).__name__}")
         raise
@@ -77,9 +77,10 @@ def _handle(lease: Lease, provider: Provider) -> None:
 
 
 def _wait_for_order(lease: Lease, order_id: int) -> None:
-    """Let an event wait for whoever looks after its order, unless that one is done by now.
+    """Let an event wait while its order is leased, or queue it at once if the lease is free by now.
 
-    An event in hand is not woken, so this looks again, where nobody can be ending at the same time.
+    `wake` skips events being handled, so check again under the order's lock, where no lease can
+    end concurrently.
     """
     if orders.lock(order_id).leased_by is None:
         webhook_inbox.try_again(lease)

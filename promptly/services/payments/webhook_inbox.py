@@ -1,9 +1,9 @@
-"""The inbox of webhooks: each event once, taken by lease, tried again with growing patience.
+"""The inbox of webhooks: each event once, taken by lease, retried with growing delays.
 
-pending ──► handled    its object was looked up and applied
-   │  ├───► ignored    of no interest here, `reason` says why
+pending ──► handled    its object was fetched and applied
+   │  ├───► ignored    not relevant here, `reason` says why
    │  └───► parked     cannot be handled, `reason` says why; an operator may replay it
-   └ the provider is away: pending, next_at later
+   └ the provider is unavailable: pending, next_at later
 """
 
 import uuid
@@ -30,7 +30,7 @@ REASON_LENGTH = 300
 
 @dataclass(frozen=True)
 class Lease:
-    """One attempt's right to handle one event."""
+    """The right of one attempt to handle one event."""
 
     row_id: int
     holder: str
@@ -57,7 +57,7 @@ RETURNING id, provider, event_id, type, object_id, attempts
 
 
 def record(event: ReceivedEvent) -> bool:
-    """Keep an event; False if it was here before. It is handled after the commit."""
+    """Store an event, to be handled after the commit; return False if it is known already."""
     state = "pending" if event.unused is None else "ignored"
     statement = (
         insert(WebhookEvent)
@@ -79,7 +79,7 @@ def record(event: ReceivedEvent) -> bool:
 
 
 def claim(row_id: int | None = None) -> Lease | None:
-    """Lease one due event, or the given one if it is due; None if there is nothing to do."""
+    """Lease one due event, or the given one if it is due; return None if there is none."""
     holder = uuid.uuid4().hex
     parameters = {"holder": holder, "lease_seconds": LEASE_SECONDS, "row_id": row_id}
     row = db.session.execute(_CLAIM, parameters).first()
@@ -95,19 +95,19 @@ def finish(lease: Lease, state: str, reason: str | None = None) -> None:
 
 
 def postpone(lease: Lease, seconds: float) -> None:
-    """Let an event wait that has not been tried."""
+    """Let an event wait without counting this attempt."""
     next_at = func.now() + timedelta(seconds=seconds)
     _end(lease, next_at=next_at, attempts=WebhookEvent.attempts - 1)
 
 
 def try_again(lease: Lease) -> None:
-    """Handle an event that has not been tried once more, after the commit."""
+    """Queue an event again for after the commit, without counting this attempt."""
     postpone(lease, 0)
     enqueue("promptly.tasks.payments.handle_event", lease.row_id)
 
 
 def retry(lease: Lease, reason: str) -> None:
-    """Let an event wait for its next attempt; after too many it is parked."""
+    """Schedule the next attempt for an event; after MAX_ATTEMPTS park it."""
     if lease.attempts >= MAX_ATTEMPTS:
         finish(lease, "parked", f"given up after {lease.attempts} attempts: {reason}")
         return
@@ -116,14 +116,14 @@ def retry(lease: Lease, reason: str) -> None:
 
 
 def assign(lease: Lease, order_id: int) -> None:
-    """Note which order an event is about."""
+    """Record which order an event is about."""
     _update(lease, order_id=order_id)
 
 
 def wake(order_id: int) -> None:
-    """Handle the events that waited for an order, after the commit.
+    """Queue the events that waited for an order, for after the commit.
 
-    One that is just being taken is in good hands, and those may be waiting for the order's row.
+    Skip events being processed: their workers may be waiting for the order's row (deadlock).
     """
     waiting = (
         select(WebhookEvent.id)
@@ -146,7 +146,7 @@ def wake(order_id: int) -> None:
 
 
 def replay(row_id: int) -> WebhookEvent:
-    """Handle an event again, whatever became of it; raises NotFound."""
+    """Handle an event again, whatever its state; raises NotFound."""
     event = find(row_id)
     event.state, event.reason, event.attempts = "pending", None, 0
     event.next_at, event.handled_at = func.now(), None
@@ -157,7 +157,7 @@ def replay(row_id: int) -> WebhookEvent:
 
 
 def find(row_id: int) -> WebhookEvent:
-    """One event; raises NotFound."""
+    """Return one event; raises NotFound."""
     event = db.session.get(WebhookEvent, row_id)
     if event is None:
         raise NotFound("There is no such webhook event.")
@@ -172,7 +172,7 @@ def page(
     provider: str | None = None,
     order_id: int | None = None,
 ) -> Page[WebhookEvent]:
-    """Events, newest first, page by page."""
+    """Return a page of events, newest first."""
     query = select(WebhookEvent)
     if state is not None:
         query = query.where(WebhookEvent.state == state)
@@ -184,13 +184,13 @@ def page(
 
 
 def count(state: str) -> int:
-    """How many events are in a state."""
+    """Return the number of events in a state."""
     query = select(func.count()).select_from(WebhookEvent).where(WebhookEvent.state == state)
     return db.session.scalar(query) or 0
 
 
 def purge(retention_days: int, batch: int = 5000) -> int:
-    """Forget events that are done with and old, one batch; returns how many."""
+    """Delete a batch of events that are not pending and past the retention; return how many."""
     old = (
         select(WebhookEvent.id)
         .where(

@@ -1,0 +1,1 @@
+"""Usage events and views of them: receipts, daily totals, statements, statistics."""

@@ -1,11 +1,11 @@
-"""An account's statement: an opening balance, then every charge and every credit in time order.
+"""An account's statement: an opening balance, then every charge and credit in time order.
 
     opening + all changes = what the account owns at the end (paid and trial tokens)
 
-It is read page by page in short transactions, while requests go on. Two bounds keep it whole: it
-ends at the moment it was begun, and begins no earlier than the oldest usage that has not been
-pruned. A settlement that is booked late, at a moment already written, would be missing; what
-the changes lack in the end is one more line, so the sum is exact in any case.
+It is read page by page in short transactions, while requests go on. Two bounds keep it complete:
+it ends no later than the moment it was requested, and starts no earlier than the oldest usage that
+has not been pruned. A settlement booked late, at a moment already written, would be missing; a
+last line carries any difference to the balance, so the sum is always exact.
 """
 
 import heapq
@@ -25,7 +25,7 @@ from promptly.transactions import transaction
 
 PAGE = 1000
 
-# The months of this account that were pruned: what was used before their end is known in sum only.
+# End of the account's pruned months: usage before it is known only as a sum.
 # A closing entry's reference is the partition's name and the account's number.
 _BOUNDS = text("""
 SELECT now(), u.created_at, (
@@ -35,7 +35,7 @@ SELECT now(), u.created_at, (
 FROM users u WHERE u.id = :user_id
 """)
 
-# What was booked before a moment; pruned usage lies before any that a statement begins at.
+# Sum of bookings before a moment; pruned usage always precedes the start of a statement.
 _BEFORE = text("""
 SELECT coalesce(l.paid, 0) - coalesce(e.paid, 0), coalesce(l.trial, 0) - coalesce(e.trial, 0)
 FROM
@@ -45,7 +45,7 @@ FROM
      WHERE user_id = :user_id AND created_at < :moment) e
 """)
 
-# What the account owned at a moment: what it owns, without all that has happened since.
+# Tokens that the account owned at a moment: those it owns now, without later bookings.
 _OWNED = text("""
 SELECT b.paid_tokens - coalesce(l.paid, 0) + coalesce(e.paid, 0),
        b.trial_tokens - coalesce(l.trial, 0) + coalesce(e.trial, 0)
@@ -80,7 +80,7 @@ LIMIT :page
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One change of what the account owns; `kind` is opening, usage, booked_late or an entry's."""
+    """One change of the account's tokens; `kind` is opening, usage, booked_late or an entry's."""
 
     created_at: datetime
     kind: str
@@ -92,9 +92,9 @@ class Line:
 
 @dataclass(frozen=True)
 class Statement:
-    """What an account owned from `start` on, until `end`, which is not part of it.
+    """An account's statement from `start` to `end`, which is excluded.
 
-    No start: from its first day on, which was `opened_at`.
+    Without a start it covers everything since the account was created, at `opened_at`.
     """
 
     user_id: int
@@ -103,7 +103,7 @@ class Statement:
     end: datetime
 
     def lines(self) -> Iterator[Line]:
-        """The lines one after the other; opens a transaction for each page of them."""
+        """Yield the lines in time order; opens a transaction for each page of them."""
         start = self.start or datetime(1970, 1, 1, tzinfo=UTC)
         found = self._sums(_BEFORE, start)
         if found is None:
@@ -122,7 +122,7 @@ class Statement:
             yield Line(self.end, "booked_late", *changes_left, sum(owned), {})
 
     def _sums(self, statement: TextClause, moment: datetime) -> tuple[int, int] | None:
-        """Paid and trial tokens before a moment; None if the account is gone."""
+        """Return paid and trial tokens before a moment; None if the account is gone."""
         with transaction() as session:
             session.execute(text("SET LOCAL statement_timeout = '180s'"))
             row = session.execute(statement, {"user_id": self.user_id, "moment": moment}).first()
@@ -171,9 +171,9 @@ class Statement:
 
 
 def of(user_id: int, first: date | None = None, last: date | None = None) -> Statement:
-    """The statement of the UTC days from `first` to `last`, both included, or of all there is.
+    """Return the statement of the UTC days from `first` to `last`, both included; default is all.
 
-    Raises NotFound if there is no such account.
+    Raises NotFound if the account does not exist.
     """
     row = db.session.execute(_BOUNDS, {"user_id": user_id}).first()
     if row is None:

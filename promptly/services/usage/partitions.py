@@ -1,7 +1,7 @@
-"""The monthly partitions of usage events: made ahead, and dropped whole when they are too old.
+"""Monthly partitions of usage events: created ahead, dropped whole after the retention.
 
-Before a partition goes, each of its accounts gets one `usage_closing` entry with the sum that
-was charged there, so that every balance still equals its entries and events.
+Before a partition is dropped, each of its accounts gets one `usage_closing` entry with the sum
+charged there, so that every balance still equals its entries and events.
 """
 
 import re
@@ -19,7 +19,7 @@ _MONTHLY = re.compile(r"usage_events_(\d{4})_(\d{2})")
 
 
 def existing() -> dict[date, str]:
-    """The monthly partitions by their first day."""
+    """Return the monthly partitions by their first day."""
     rows = db.session.execute(
         text("""
             SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
@@ -31,9 +31,9 @@ def existing() -> dict[date, str]:
 
 
 def make_ahead(today: date | None = None) -> list[str]:
-    """Make the partitions of this month, of the next ones, and of events that found none.
+    """Create the partitions of this month, of the next ones, and of events without one.
 
-    Events wait in the default partition if no other fits; they are moved. Returns the new names.
+    Events without a partition wait in the default one and are moved. Return the new names.
     """
     today = today or datetime.now(UTC).date()
     wanted = {_add_months(today.replace(day=1), ahead) for ahead in range(MONTHS_AHEAD + 1)}
@@ -50,7 +50,7 @@ def make_ahead(today: date | None = None) -> list[str]:
 def drop_old(retention_days: int, today: date | None = None) -> list[str]:
     """Drop the partitions that lie wholly before the retention and in finished roll-ups.
 
-    0 days means for ever. Returns the names of the dropped ones.
+    0 days means for ever. Return the names of the dropped partitions.
     """
     if retention_days == 0:
         return []
@@ -74,9 +74,9 @@ def _make(first: date) -> str:
     name = f"usage_events_{first:%Y_%m}"
     last = _add_months(first, 1)
     start, end = f"{first} 00:00:00+00", f"{last} 00:00:00+00"
-    # A busy table's lock is waited for briefly; the next run tries again.
+    # Wait only briefly for the lock of a busy table; the next run tries again.
     db.session.execute(text("SET LOCAL lock_timeout = '3s'"))
-    # Attached, not created in place: that takes the weaker lock on the table all requests write.
+    # Attaching takes a weaker lock than creating in place, on the table that all requests write.
     db.session.execute(text(f"CREATE TABLE {name} (LIKE usage_events INCLUDING ALL)"))
     db.session.execute(
         text(f"""

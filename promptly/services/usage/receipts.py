@@ -1,4 +1,4 @@
-"""What a person sees of single requests: their receipts, newest first, and each in words."""
+"""Receipts of single requests for people: a list, newest first, and outcomes in words."""
 
 import uuid
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from promptly.request_ids import public_id
 from promptly.services.ledger.balances import iso
 from promptly.services.usage import rollups
 
-# An outcome in a word or two, for a list, and in a sentence. The colour is one of the states'.
+# Per outcome: a label of a word or two for lists, one of the states' colours, and a sentence.
 _WORDS = {
     "completed": ("completed", "good", "The model finished its answer."),
     "balance_exhausted": (
@@ -61,7 +61,7 @@ _WORDS = {
 
 @dataclass(frozen=True)
 class Receipt:
-    """One request, as it is shown; moments in ISO 8601, durations in milliseconds."""
+    """One request as shown; moments in ISO 8601, durations in milliseconds."""
 
     request_id: str
     created_at: str
@@ -84,7 +84,7 @@ class Receipt:
 
     @property
     def tokens_per_second(self) -> float | None:
-        """How fast the answer came, from its first token on; None if that says nothing."""
+        """Generation speed after the first token; None if too short to be meaningful."""
         first = self.time_to_first_token_ms
         if first is None or self.completion_tokens < 2 or self.duration_ms <= first:
             return None
@@ -92,7 +92,7 @@ class Receipt:
 
     @classmethod
     def of(cls, event: UsageEvent) -> "Receipt":
-        """What is shown of a usage event."""
+        """Build the receipt of a usage event."""
         label, colour, sentence = _WORDS.get(
             event.outcome, (event.outcome.replace("_", " "), "odd", "")
         )
@@ -119,23 +119,23 @@ class Receipt:
 
 
 def read(user_id: int, request_id: str) -> Receipt:
-    """The receipt of one request of this account, by its public id; raises NotFound."""
+    """Return the receipt of one request of this account, by its public id; raises NotFound."""
     return Receipt.of(rollups.find_event(user_id, request_id))
 
 
 def history(
     user_id: int, limit: int, before: str | None = None
 ) -> tuple[list[Receipt], str | None]:
-    """An account's receipts, newest first, and the id to go on `before`, if there are more.
+    """Return an account's receipts, newest first, and `before` for the next page, if there is one.
 
-    Raises NotFound if `before` is no request of this account.
+    Raises NotFound if `before` is not a request of this account.
     """
     query = select(UsageEvent).where(UsageEvent.user_id == user_id)
     if before is not None:
         last = rollups.find_event(user_id, before)
         place: tuple[datetime, uuid.UUID] = (last.created_at, last.request_id)
         query = query.where(
-            # The first condition is the index's, the second splits what happened at one moment.
+            # The first condition uses the index, the second splits events of the same moment.
             UsageEvent.created_at <= last.created_at,
             tuple_(UsageEvent.created_at, UsageEvent.request_id) < place,
         )
@@ -146,7 +146,7 @@ def history(
 
 
 def key_names(user_id: int, key_ids: set[int | None]) -> dict[int | None, str]:
-    """The names of the keys that requests were made with, as far as they are known."""
+    """Return the names of an account's keys by id; unknown keys are missing."""
     known = [key_id for key_id in key_ids if key_id is not None]
     if not known:
         return {}

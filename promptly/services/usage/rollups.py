@@ -1,8 +1,8 @@
-"""What an account has used: daily totals, receipts, and the roll-ups behind them.
+"""An account's usage: daily totals, receipts, and the roll-ups behind them.
 
-Roll-ups are a cache of usage events. How far they can be trusted is written down with them, in
-the same transaction: days before `WATERMARK` come from roll-ups, later ones are summed from the
-events, so the figures are exact at any moment, also before the first roll-up ever ran.
+Roll-ups are a cache of usage events. How far they are complete is stored with them, in the same
+transaction: days before `WATERMARK` come from roll-ups, later ones are summed from the events, so
+the figures are exact at any moment, also before the first roll-up ever ran.
 """
 
 from dataclasses import dataclass
@@ -17,9 +17,10 @@ from promptly.models import UsageEvent
 from promptly.request_ids import parse_id, public_id, started_at_ms
 from promptly.services.ledger.balances import iso
 
-# Each roll-up rebuilds today and the days before it, for what settles late.
+# Each roll-up rebuilds today and the days before it, for requests that settle late.
 REBUILT_DAYS = 3
-# Between a request's beginning and its settlement; the clocks of two machines may differ, too.
+# Limits of a settlement's time relative to its request's start: before it only because the clocks
+# of two machines may differ.
 EARLIEST = timedelta(hours=1)
 LATEST = timedelta(days=31)
 
@@ -51,8 +52,8 @@ SELECT day, sum(requests), sum(prompt_tokens), sum(completion_tokens), sum(charg
 FROM days GROUP BY day ORDER BY day
 """)  # noqa: S608
 
-# Only rows that differ are locked and written, and in the order of their key, in which the deletion
-# of an account takes them too.
+# Lock and write only rows that differ, in the order of their key, in which the deletion of an
+# account locks them too.
 _ROLL_UP = text("""
 WITH fresh AS MATERIALIZED (
     SELECT user_id, (created_at AT TIME ZONE 'UTC')::date AS day, model, count(*) AS requests,
@@ -104,9 +105,9 @@ RETURNING last_run_at
 
 @dataclass(frozen=True)
 class RolledUp:
-    """What a roll-up did: rebuilt all from a day on, and with that changed some accounts' rows.
+    """Result of a roll-up: the first day that it rebuilt, and the accounts whose rows changed.
 
-    `follows_at` is the moment of the roll-up before, `at` its own.
+    `follows_at` is the moment of the previous roll-up, `at` its own.
     """
 
     first_day: date
@@ -116,14 +117,14 @@ class RolledUp:
 
 
 def daily(user_id: int, start: date, end: date) -> list[dict[str, Any]]:
-    """Totals of each UTC day from `start` to `end`, both included, that saw a request."""
+    """Return totals of each UTC day with requests from `start` to `end`, both included."""
     rows = db.session.execute(
         _DAILY,
         {
             "user_id": user_id,
             "start": start,
             "end": end,
-            # Literal bounds, so that only the partitions of these months are looked at.
+            # Literal bounds, so that PostgreSQL reads only the partitions of these months.
             "first_moment": datetime(start.year, start.month, start.day, tzinfo=UTC),
             "last_moment": datetime(end.year, end.month, end.day, tzinfo=UTC) + timedelta(days=1),
         },
@@ -141,18 +142,18 @@ def daily(user_id: int, start: date, end: date) -> list[dict[str, Any]]:
 
 
 def receipt(user_id: int, request_id: str) -> dict[str, Any]:
-    """The receipt of one settled request of this account, as the API shows it; raises NotFound."""
+    """Return the receipt of a settled request of this account, for the API; raises NotFound."""
     return described(find_event(user_id, request_id))
 
 
 def find_event(user_id: int, request_id: str) -> UsageEvent:
-    """The usage event of one settled request of this account; raises NotFound.
+    """Return the usage event of a settled request of this account; raises NotFound.
 
-    `request_id` is the public one; the time in it tells which partition to look into.
+    `request_id` is the public one; the timestamp in it selects the partition.
     """
     parsed = parse_id(request_id)
     started_ms = started_at_ms(parsed) if parsed is not None else 0
-    # What is no id of ours may say any time; dates beyond this one do not exist here.
+    # A foreign id can encode any timestamp, even beyond datetime's range; reject those after 2191.
     if parsed is None or started_ms > 7_000_000_000_000:
         raise NotFound("There is no receipt for this request.", param="request_id")
     started_at = datetime.fromtimestamp(started_ms / 1000, UTC)
@@ -169,7 +170,7 @@ def find_event(user_id: int, request_id: str) -> UsageEvent:
 
 
 def recent(user_id: int, limit: int = 20) -> list[dict[str, Any]]:
-    """The receipts of an account's newest requests, newest first."""
+    """Return the receipts of an account's newest requests, newest first."""
     query = (
         select(UsageEvent)
         .where(UsageEvent.user_id == user_id)
@@ -180,7 +181,7 @@ def recent(user_id: int, limit: int = 20) -> list[dict[str, Any]]:
 
 
 def described(event: UsageEvent) -> dict[str, Any]:
-    """A usage event as its receipt."""
+    """Return the receipt of a usage event, for the API."""
     return {
         "object": "receipt",
         "request_id": public_id(event.request_id),
@@ -199,10 +200,7 @@ def described(event: UsageEvent) -> dict[str, Any]:
 
 
 def roll_up() -> RolledUp:
-    """Rebuild the roll-ups of the last days, and of all that were missed.
-
-    Running it again changes nothing.
-    """
+    """Rebuild the roll-ups of the last days, and of all days that were missed; idempotent."""
     db.session.execute(text("SET LOCAL statement_timeout = '180s'"))
     first_day: date = db.session.execute(
         text(f"""

@@ -1,8 +1,8 @@
-"""Totals that the operator's panel reads: each day of all accounts, and each account's last days.
+"""Totals for the operator's panel: per day over all accounts, and each account's last days.
 
-The roll-up's task makes them anew from usage events and roll-ups, in the same transaction. What has
-not changed is not written, and what belongs to days that are not rebuilt stays as it is, also when
-an account of those days is deleted.
+The roll-up task rebuilds them from usage events and roll-ups, in the same transaction. Unchanged
+rows are not written, and days that are not rebuilt keep their totals, even when an account with
+usage on those days is deleted.
 """
 
 from datetime import UTC, date, datetime, timedelta
@@ -14,7 +14,7 @@ from promptly.clock import utcnow
 from promptly.extensions import db
 from promptly.services.usage.rollups import RolledUp
 
-# What "recently" means on every page: today and the days before it.
+# The meaning of "recently" on every page: today and the days before it.
 ACTIVITY_DAYS = 30
 
 SWEEP_NAME = "account_activity"
@@ -74,9 +74,8 @@ WHERE (t.requests, t.prompt_tokens, t.completion_tokens, t.charged_tokens, t.unc
        excluded.duration_ms)
 """)
 
-# Accounts are locked only where a row is new, and those that are just being deleted are left out:
-# otherwise a deletion could wait for this and this for the deletion. `{of_accounts}` narrows each
-# part to the accounts that have changed.
+# Lock accounts only where a row is new, and skip those being deleted: otherwise this statement and
+# a deletion could wait for each other. `{of_accounts}` narrows each part to the changed accounts.
 _ACTIVITY = """
 WITH used AS MATERIALIZED (
     SELECT user_id, sum(requests) AS requests, sum(prompt_tokens + completion_tokens) AS tokens
@@ -120,7 +119,7 @@ INSERT INTO sweep_states (name, last_run_at) VALUES (:name, :at)
 ON CONFLICT (name) DO UPDATE SET last_run_at = excluded.last_run_at
 """)
 
-# All days: a refund concerns the day of its purchase, however long ago.
+# All days: a refund changes the day of its purchase, however long ago.
 _REVENUE = text("""
 WITH sold AS MATERIALIZED (
     SELECT (credited_at AT TIME ZONE 'UTC')::date AS day, currency, livemode,
@@ -162,9 +161,9 @@ FROM daily_revenue WHERE day BETWEEN :start AND :end ORDER BY livemode DESC, cur
 
 
 def refresh(rolled_up: RolledUp) -> None:
-    """Bring all totals up to date after a roll-up, in its transaction.
+    """Update all totals after a roll-up, in its transaction; idempotent.
 
-    Before the first time ever they are made of all usage events. Running it again changes nothing.
+    The first run ever builds them from all usage events.
     """
     first_day: date | None = rolled_up.first_day
     if not db.session.scalar(_MADE_BEFORE):
@@ -177,17 +176,17 @@ def refresh(rolled_up: RolledUp) -> None:
 
 
 def daily(start: date, end: date) -> list[dict[str, Any]]:
-    """The totals of each UTC day from `start` to `end`, both included, that saw a request."""
+    """Return the totals of each UTC day with requests from `start` to `end`, both included."""
     return [dict(row) for row in db.session.execute(_DAILY, _range(start, end)).mappings()]
 
 
 def outcomes(start: date, end: date) -> list[dict[str, Any]]:
-    """How requests ended: a row (day, outcome, requests) for each day and outcome."""
+    """Return how requests ended: a row (day, outcome, requests) for each day and outcome."""
     return [dict(row) for row in db.session.execute(_OUTCOMES, _range(start, end)).mappings()]
 
 
 def revenue(start: date, end: date) -> list[dict[str, Any]]:
-    """What was sold: a row for each day, currency and mode, real money first; minor units."""
+    """Return sales: a row for each day, currency and mode, live mode first; minor units."""
     return [dict(row) for row in db.session.execute(_SOLD, _range(start, end)).mappings()]
 
 
@@ -198,8 +197,8 @@ def _refresh_activity(rolled_up: RolledUp, first_moment: datetime) -> None:
         "first_moment": first_moment,
     }
     noted: datetime | None = db.session.scalar(_NOTED, {"name": SWEEP_NAME})
-    # What changed since is known if every roll-up was followed by this, and no day has left the
-    # window. Otherwise everybody is counted, once a day at least.
+    # The changed accounts are known only if this followed every roll-up and no day has left the
+    # window. Otherwise count all accounts, which happens at least once a day.
     if noted is None or noted != rolled_up.follows_at or noted.date() != today:
         db.session.execute(_WHOLE_ACTIVITY, parameters)
     elif rolled_up.changed_accounts:

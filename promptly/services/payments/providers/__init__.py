@@ -1,0 +1,1 @@
+"""Payment providers: their protocol, the registry, Stripe and BTCPay."""

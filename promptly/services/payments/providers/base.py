@@ -1,4 +1,4 @@
-"""The protocol of a payment provider, and the facts it is given."""
+"""The protocol of a payment provider, with its arguments and results."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,7 +11,7 @@ from promptly.services.payments.webhook_events import ReceivedEvent
 
 @dataclass(frozen=True)
 class OrderFacts:
-    """What a provider is told of an order: a copy, so that no transaction stays open meanwhile."""
+    """A copy of an order for a provider, so that no transaction stays open during the call."""
 
     id: int
     number: str
@@ -27,15 +27,15 @@ class OrderFacts:
 
     @classmethod
     def of(cls, order: Order) -> "OrderFacts":
-        """The facts of a row."""
+        """Copy the facts of a row."""
         return cls(**{name: getattr(order, name) for name in cls.__dataclass_fields__})
 
 
 @dataclass(frozen=True)
 class RefundFacts:
-    """What a provider is told of a refund; a surplus is all that was paid beyond the price.
+    """A copy of a refund for a provider; a surplus is everything paid beyond the price.
 
-    `response_pending`: it was asked before, and may have made it.
+    `response_pending`: an earlier attempt was not answered and may have made the refund.
     """
 
     id: int
@@ -45,13 +45,13 @@ class RefundFacts:
 
     @classmethod
     def of(cls, row: PaymentReversal) -> "RefundFacts":
-        """The facts of a row."""
+        """Copy the facts of a row."""
         return cls(row.id, row.amount_minor, not row.counts, row.response_pending)
 
 
 @dataclass(frozen=True)
 class RefundMade:
-    """A refund that the provider has taken on; `link` is for the customer, if he has to act."""
+    """A refund that the provider has accepted; `link` is for the customer, if they must act."""
 
     reversal: Reversal
     link: str | None = None
@@ -59,7 +59,7 @@ class RefundMade:
 
 @dataclass(frozen=True)
 class Subject:
-    """What an event is about; one of the two, or neither."""
+    """The subject of an event: a checkout, a payment, or neither."""
 
     checkout_id: str | None = None
     payment_id: str | None = None
@@ -69,46 +69,44 @@ class Provider(Protocol):
     """A connection to a payment provider; every call may raise a ProviderProblem."""
 
     name: str
-    # Whether `create` may be called again for an attempt that was not answered: then the provider
-    # answers with the page that is there.
+    # Whether `create` may be repeated for an attempt that was not answered: the provider then
+    # returns the page that exists.
     repeats_safely: bool
 
     def check(self) -> None:
-        """Ask for something that is always there, to see that we are let in."""
+        """Make a harmless call, to check that the provider accepts our credentials."""
         ...
 
     def create(self, order: OrderFacts, return_url: str) -> Checkout:
-        """Make a page for an order."""
+        """Create a page for an order."""
         ...
 
     def find(self, order: OrderFacts) -> ProviderSnapshot | None:
-        """The page that was made for an order whose answer got lost, if there is one."""
+        """Return the page created for an order whose answer was lost, if it exists."""
         ...
 
     def fetch(self, checkout_id: str) -> ProviderSnapshot:
-        """All that is to be known about a page and its payment."""
+        """Return a page with its payment and reversals."""
         ...
 
     def subject_of(self, event: ReceivedEvent) -> Subject:
-        """What an event is about: a page, or a payment that was made on one."""
+        """Return the subject of an event: a page, or a payment made on one."""
         ...
 
     def checkout_of(self, payment_id: str) -> str | None:
-        """The page that a payment was made on; None if it was made on none."""
+        """Return the page that a payment was made on, or None."""
         ...
 
     def refund(self, order: OrderFacts, refund: RefundFacts) -> RefundMade:
-        """Give money back. The same refund is never made twice."""
+        """Refund money. Repeating the same refund never makes a second one."""
         ...
 
     def listed(self, since: datetime, most: int) -> list[ProviderSnapshot]:
-        """The pages since a moment that may have been paid, without what was reversed."""
+        """Return the pages since a moment that may have been paid, without their reversals."""
         ...
 
     def events(self, since: datetime, most: int) -> list[ReceivedEvent]:
-        """The provider's own list of events since a moment, if it keeps one."""
+        """Return the provider's own list of events since a moment, if it keeps one."""
         ...
 
-    def close(self) -> None:
-        """Close the connection."""
-        ...
+    def close(self) -> None: ...

@@ -1,4 +1,4 @@
-"""Orders as BTCPay invoices, and what BTCPay says about them."""
+"""Orders as BTCPay invoices, and invoices as snapshots."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -11,9 +11,9 @@ from promptly.services.payments.snapshot import Checkout, ProviderSnapshot, Reve
 from promptly.services.payments.webhook_events import ReceivedEvent
 from promptly.settings import Settings
 
-# BTCPay computes the price in Bitcoin when the invoice is made: not for too long.
+# Short, because BTCPay fixes the price in Bitcoin when the invoice is created.
 EXPIRES_MINUTES = 30
-# How long a payment that came late is still noticed.
+# How long a late payment is still noticed.
 WATCHED_MINUTES = 24 * 60
 
 _ODDITIES = {"PaidPartial": "paid_partial", "PaidLate": "paid_late", "PaidOver": "paid_over"}
@@ -21,25 +21,24 @@ _OPEN = {"New": "open", "Processing": "processing"}
 
 
 class BTCPayProvider:
-    """BTCPay, for one piece of work."""
+    """A connection to BTCPay for one unit of work."""
 
     name = "btcpay"
-    # It knows no idempotency keys.
+    # BTCPay has no idempotency keys.
     repeats_safely = False
 
     def __init__(self, settings: Settings, timeout_seconds: float) -> None:
         self._api = BTCPayAPI(settings, timeout_seconds)
 
     def close(self) -> None:
-        """Close the connection."""
         self._api.close()
 
     def check(self) -> None:
-        """Ask for an invoice."""
+        """List one invoice."""
         self._api.check()
 
     def create(self, order: OrderFacts, return_url: str) -> Checkout:
-        """Make an invoice for an order; every call makes another one."""
+        """Create an invoice for an order; every call creates another one."""
         invoice = self._api.create_invoice(invoice_params(order, return_url))
         return Checkout(
             checkout_id=invoice["id"],
@@ -49,26 +48,26 @@ class BTCPayProvider:
         )
 
     def find(self, order: OrderFacts) -> ProviderSnapshot | None:
-        """The invoice of the order's last attempt."""
+        """Return the invoice of the order's last attempt."""
         for invoice in self._api.invoices_of(order.number):
             if (invoice.get("metadata") or {}).get("attempt") == order.attempt:
                 return snapshot_of(invoice)
         return None
 
     def fetch(self, checkout_id: str) -> ProviderSnapshot:
-        """The invoice; what was refunded is not in it, but on record here."""
+        """Return the invoice; its refunds are not in it, but in our database."""
         return snapshot_of(self._api.invoice(checkout_id))
 
     def subject_of(self, event: ReceivedEvent) -> Subject:
-        """The invoice itself."""
+        """Return the invoice: BTCPay's events are about nothing else."""
         return Subject(checkout_id=event.object_id)
 
     def checkout_of(self, payment_id: str) -> str | None:
-        """Nothing is known by its payment here."""
+        """Return None: BTCPay's events name invoices, never payments."""
         return None
 
     def refund(self, order: OrderFacts, refund: RefundFacts) -> RefundMade:
-        """Make a pull payment, unless an attempt without an answer has made it already."""
+        """Create a pull payment, unless an unanswered attempt has created it already."""
         if order.checkout_id is None:
             raise ProviderRefused("this order has no invoice")
         name = f"Refund {order.number} {refund.id}"
@@ -90,20 +89,20 @@ class BTCPayProvider:
         return next((item for item in self._api.pull_payments() if item.get("name") == name), None)
 
     def listed(self, since: datetime, most: int) -> list[ProviderSnapshot]:
-        """The invoices of our orders since a moment."""
+        """Return the invoices of our orders since a moment."""
         invoices = self._api.invoices_since(int(since.timestamp()), most)
         snapshots = (snapshot_of(invoice) for invoice in invoices)
         return [snapshot for snapshot in snapshots if snapshot.order_number is not None]
 
     def events(self, since: datetime, most: int) -> list[ReceivedEvent]:
-        """BTCPay keeps no list of events."""
+        """Return nothing: BTCPay keeps no list of events."""
         return []
 
 
 def invoice_params(order: OrderFacts, return_url: str) -> dict[str, Any]:
-    """The invoice of an order."""
+    """Return the parameters of an order's invoice."""
     return {
-        # A text, never null: that would let any payment settle it.
+        # A string, never null: with null, any payment would settle the invoice.
         "amount": money.decimal_text(order.amount_minor, order.currency),
         "currency": order.currency,
         "metadata": {
@@ -121,7 +120,7 @@ def invoice_params(order: OrderFacts, return_url: str) -> dict[str, Any]:
 
 
 def refund_params(order: OrderFacts, refund: RefundFacts) -> dict[str, Any]:
-    """A refund in the order's currency, at the rate of the day; a surplus as it came."""
+    """Return a refund's parameters: order's currency at the day's rate; a surplus as it came."""
     if refund.is_surplus:
         return {"refundVariant": "OverpaidAmount"}
     return {
@@ -132,14 +131,14 @@ def refund_params(order: OrderFacts, refund: RefundFacts) -> dict[str, Any]:
 
 
 def snapshot_of(invoice: dict[str, Any]) -> ProviderSnapshot:
-    """An invoice in the words that providers share."""
+    """Convert an invoice to a snapshot."""
     currency = str(invoice.get("currency") or "").upper()
     status, discrepancy = _status(invoice)
     number = (invoice.get("metadata") or {}).get("orderId")
     return ProviderSnapshot(
         provider="btcpay",
         checkout_id=invoice["id"],
-        # Another shop of the same store has order numbers too.
+        # Another shop with the same BTCPay store has order ids too.
         order_number=number if isinstance(number, str) and number.startswith("P-") else None,
         livemode=True,
         status=status,
@@ -154,10 +153,10 @@ def snapshot_of(invoice: dict[str, Any]) -> ProviderSnapshot:
 
 
 def _status(invoice: dict[str, Any]) -> tuple[str, str | None]:
-    """The status, and the discrepancy.
+    """Return an invoice's status and discrepancy.
 
-    Only Settled counts as paid. Processing may fall back to New. What comes after the expiry
-    leaves an invoice Expired. Invalid: what was seen was never confirmed, or the merchant says so.
+    Only Settled counts as paid. Processing may fall back to New. A payment after the expiry leaves
+    an invoice Expired. Invalid: the payment was never confirmed, or the merchant marked it so.
     """
     status = invoice.get("status")
     additional = invoice.get("additionalStatus")
@@ -174,7 +173,7 @@ def _status(invoice: dict[str, Any]) -> tuple[str, str | None]:
 
 
 def _minor(text: Any, currency: str, *, rounded: bool = False) -> int | None:
-    """An amount in minor units; None for what is none. What was paid may be finer: cut off."""
+    """Return an amount in minor units, or None if invalid; `rounded` cuts off finer decimals."""
     if not isinstance(text, str) or currency not in money.MINIMUM_CHARGE:
         return None
     whole, point, part = text.partition(".")

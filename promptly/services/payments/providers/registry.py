@@ -6,15 +6,15 @@ from contextlib import contextmanager
 from promptly.services.payments.providers.base import Provider
 from promptly.settings import Settings
 
-# For all calls of one piece of work together: while a customer waits, for one order in the
-# background, and for a refund that an operator waits for.
+# Time limits for all calls of one unit of work together: while a customer waits, for one order in
+# the background, and for a refund that an operator waits for.
 CUSTOMER_WAITS_SECONDS = 10.0
 BACKGROUND_SECONDS = 20.0
 OPERATOR_WAITS_SECONDS = 30.0
 
 
 def offered(settings: Settings) -> tuple[str, ...]:
-    """The providers that are configured, in the order in which they are shown."""
+    """Return the configured providers, in the order in which they are shown."""
     names = (("stripe", settings.takes_stripe), ("btcpay", settings.takes_btcpay))
     return tuple(name for name, configured in names if configured)
 
@@ -23,8 +23,8 @@ def offered(settings: Settings) -> tuple[str, ...]:
 def connect(
     name: str, settings: Settings, timeout_seconds: float = BACKGROUND_SECONDS
 ) -> Iterator[Provider]:
-    """A provider for one piece of work that takes so long at most."""
-    # Here, because Stripe's SDK takes half a second to load, and most processes never need it.
+    """Connect to a provider for one unit of work; the timeout covers all its calls together."""
+    # Imported here: Stripe's SDK takes half a second to load, and most processes never need it.
     from promptly.services.payments.providers.btcpay import BTCPayProvider
     from promptly.services.payments.providers.stripe import StripeProvider
 

@@ -1,4 +1,4 @@
-"""Orders as Stripe Checkout sessions, and what Stripe says about them."""
+"""Orders as Stripe Checkout sessions, and sessions as snapshots."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -14,23 +14,23 @@ from promptly.services.payments.snapshot import Checkout, ProviderSnapshot, Reve
 from promptly.services.payments.webhook_events import STRIPE_TYPES, ReceivedEvent, stripe_event_of
 from promptly.settings import Settings
 
-# The names of our metadata. Unlike `client_reference_id`, which a payment link takes from its
-# URL, metadata can only be set by whoever has our key.
+# The keys of our metadata. Unlike `client_reference_id`, which a payment link takes from its URL,
+# metadata can only be set with our API key.
 ORDER_KEY = "promptly_order"
 REFUND_KEY = "promptly_refund"
 
 FAILED_INTENT = frozenset({"requires_payment_method", "canceled"})
 FAILED_REFUND = frozenset({"failed", "canceled"})
-# Inquiries and disputes that were prevented move no money.
+# Prevented disputes, like inquiries (`warning_…`), move no money.
 HARMLESS_DISPUTE = frozenset({"won", "prevented"})
 
-# Sessions that were made for an order whose answer got lost.
+# Limits of the search for the session of an order whose answer was lost.
 LOOK_AROUND = timedelta(minutes=15)
 MOST_LOOKED_AT = 1000
 
 
 class StripeProvider:
-    """Stripe, for one piece of work."""
+    """A connection to Stripe for one unit of work."""
 
     name = "stripe"
     repeats_safely = True
@@ -40,20 +40,19 @@ class StripeProvider:
         self._api = StripeAPI(settings, timeout_seconds)
 
     def close(self) -> None:
-        """Close the connection."""
         self._api.close()
 
     def check(self) -> None:
-        """Ask for a session."""
+        """List one session."""
         self._api.check()
 
     def create(self, order: OrderFacts, return_url: str) -> Checkout:
-        """Make the session of an order; the same attempt gets the same one again."""
+        """Create the session of an order; repeating an attempt returns the same session."""
         params = session_params(order, return_url)
         session = self._api.create_session(params, f"{order.number}-{order.attempt}")
         url = session.get("url")
         if not isinstance(url, str):
-            # The key's first answer was an open session; meanwhile it is over.
+            # The session of this idempotency key was open at first and has ended since.
             raise ProviderRefused("the checkout is closed already", code="checkout_closed")
         return Checkout(
             checkout_id=session["id"],
@@ -63,7 +62,7 @@ class StripeProvider:
         )
 
     def find(self, order: OrderFacts) -> ProviderSnapshot | None:
-        """The order's session among those made about the time of the order."""
+        """Return the order's session among those created around the time of the order."""
         since = int((order.created_at - timedelta(minutes=1)).timestamp())
         until = int((order.created_at + LOOK_AROUND).timestamp())
         for session in self._api.sessions(since, until, MOST_LOOKED_AT, complete=False):
@@ -72,11 +71,11 @@ class StripeProvider:
         return None
 
     def fetch(self, checkout_id: str) -> ProviderSnapshot:
-        """The session, and the refunds and disputes of its payment."""
+        """Return the session with the refunds and disputes of its payment."""
         return self._whole(self._api.session(checkout_id))
 
     def subject_of(self, event: ReceivedEvent) -> Subject:
-        """The session itself, or the payment of a charge, a refund or a dispute."""
+        """Return the session itself, or the payment of a charge, a refund or a dispute."""
         object_id = event.object_id or ""
         kind = STRIPE_TYPES[event.type]
         if kind == "session":
@@ -89,14 +88,15 @@ class StripeProvider:
         return Subject(payment_id=_id(fetch(object_id).get("payment_intent")))
 
     def checkout_of(self, payment_id: str) -> str | None:
-        """The session that a payment was made in."""
+        """Return the session that a payment was made in, or None."""
         session = self._api.session_of_payment(payment_id)
         return None if session is None else session["id"]
 
     def refund(self, order: OrderFacts, refund: RefundFacts) -> RefundMade:
-        """Refund a payment; asked again, Stripe answers with the same refund.
+        """Refund a payment; repeating it returns the same refund.
 
-        Its keys are forgotten after a day, so what may have been made is looked for first.
+        Stripe forgets idempotency keys after a day, so look first for a refund that an unanswered
+        attempt may have made.
         """
         if order.payment_id is None:
             raise ProviderRefused("this order has no payment", code="no_payment")
@@ -114,13 +114,13 @@ class StripeProvider:
         return RefundMade(refund_of(made))
 
     def listed(self, since: datetime, most: int) -> list[ProviderSnapshot]:
-        """The completed sessions since a moment."""
+        """Return the completed sessions since a moment."""
         until = int(datetime.now(UTC).timestamp()) + 60
         sessions = self._api.sessions(int(since.timestamp()), until, most, complete=True)
         return [snapshot_of(session) for session in sessions]
 
     def events(self, since: datetime, most: int) -> list[ReceivedEvent]:
-        """Stripe's list of the events that we act on."""
+        """Return Stripe's list of the events that we handle."""
         listed = self._api.events(sorted(STRIPE_TYPES), int(since.timestamp()), most)
         return [stripe_event_of(item, self._settings) for item in listed]
 
@@ -129,7 +129,7 @@ class StripeProvider:
         if payment is None:
             return snapshot_of(session)
         if session_status(session) == "processing":
-            # A delayed payment that has failed leaves its session as one that is on its way.
+            # A session whose delayed payment has failed still looks like one in processing.
             intent = self._api.payment_intent(payment)
             failed = intent.get("status") in FAILED_INTENT
             return (
@@ -144,7 +144,7 @@ class StripeProvider:
 
 
 def session_params(order: OrderFacts, return_url: str) -> SessionCreateParams:
-    """The session of an order: one item at the order's price, and nothing to change it."""
+    """Return the parameters of an order's session: one item at the order's fixed price."""
     metadata = {ORDER_KEY: order.number}
     return {
         "mode": "payment",
@@ -160,9 +160,9 @@ def session_params(order: OrderFacts, return_url: str) -> SessionCreateParams:
         ],
         "client_reference_id": order.number,
         "metadata": metadata,
-        # A charge has metadata of its own; this is how refunds and disputes name the order.
+        # A charge has metadata of its own; through it, refunds and disputes name the order.
         "payment_intent_data": {"metadata": metadata, "description": f"promptly {order.number}"},
-        # Prices in the customer's own currency would no longer be the order's.
+        # A price in the customer's own currency would no longer be the order's.
         "adaptive_pricing": {"enabled": False},
         "expires_at": int(order.expires_at.timestamp()),
         "success_url": f"{return_url}?session_id={{CHECKOUT_SESSION_ID}}",
@@ -171,13 +171,13 @@ def session_params(order: OrderFacts, return_url: str) -> SessionCreateParams:
 
 
 def order_number(session: dict[str, Any]) -> str | None:
-    """The order that we made a session for."""
+    """Return the number of the order that a session was created for, if it is ours."""
     number = (session.get("metadata") or {}).get(ORDER_KEY)
     return number if isinstance(number, str) else None
 
 
 def snapshot_of(session: dict[str, Any], reversals: tuple[Reversal, ...] = ()) -> ProviderSnapshot:
-    """A session in the words that providers share."""
+    """Convert a session to a snapshot."""
     status = session_status(session)
     amount = session.get("amount_total")
     return ProviderSnapshot(
@@ -197,7 +197,7 @@ def snapshot_of(session: dict[str, Any], reversals: tuple[Reversal, ...] = ()) -
 
 
 def session_status(session: dict[str, Any]) -> str:
-    """What a session has come to, as far as it says itself."""
+    """Return the status of a session as far as the session itself shows it."""
     paid, status = session.get("payment_status"), session.get("status")
     if paid == "paid":
         return "paid"
@@ -207,7 +207,7 @@ def session_status(session: dict[str, Any]) -> str:
 
 
 def refund_of(refund: dict[str, Any]) -> Reversal:
-    """A refund counts from the moment it is asked for until it has failed."""
+    """Convert a refund; it counts from its request until it fails."""
     own = (refund.get("metadata") or {}).get(REFUND_KEY, "")
     state = refund.get("status") or "pending"
     return Reversal(
@@ -221,7 +221,7 @@ def refund_of(refund: dict[str, Any]) -> Reversal:
 
 
 def dispute_of(dispute: dict[str, Any], currency: str) -> Reversal:
-    """A dispute counts while it is open, and when it is lost."""
+    """Convert a dispute; it counts while it is open, and if it is lost."""
     state = dispute["status"]
     same = dispute.get("currency") == currency
     return Reversal(
@@ -234,6 +234,6 @@ def dispute_of(dispute: dict[str, Any], currency: str) -> Reversal:
 
 
 def _id(value: Any) -> str | None:
-    # A reference is an id, or the whole object where it was expanded.
+    # A reference is an id, or the whole object if it was expanded.
     found = value.get("id") if isinstance(value, dict) else value
     return found if isinstance(found, str) else None
