@@ -1,1 +1,1 @@
-"""The load bench: what a request and a chunk cost, next to nginx as a bare reverse proxy."""
+"""Load benchmark: cost of a request and of a chunk, next to nginx as a bare reverse proxy."""

@@ -1,4 +1,4 @@
-"""``python -m bench``: start everything, run the scenarios, print the table, keep the JSON."""
+"""``python -m bench``: start everything, run the scenarios, print the table, save the JSON."""
 
 import argparse
 import json
@@ -98,7 +98,7 @@ def _run(options: argparse.Namespace, directory: Path) -> tuple[list[Figure], di
 
 
 def main() -> int:
-    """Exit code 0, or 1 when a service did not start or an answer was wrong."""
+    """Return exit code 0, or 1 if a service did not start or an answer was wrong."""
     options = _options()
     if TARGET_CPU == SERVICE_CPU:
         _say("warning: one core only; everything shares it, so the rates mean little")

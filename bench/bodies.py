@@ -1,10 +1,11 @@
-"""The requests the bench sends: chat bodies of several kinds."""
+"""The requests of the benchmark: chat bodies of several kinds."""
 
 import json
 
 _SHORT_ANSWER = 16
 
-# What the gateway asks of llama-server. Asked of nginx too, so that both relay the same bytes.
+# The gateway sends these flags to llama-server. Requests through nginx carry them too, so that both
+# relay the same bytes.
 _UPSTREAM_FLAGS = {
     "stream_options": {"include_usage": True},
     "timings_per_token": True,
@@ -21,12 +22,12 @@ def _chat(tokens: int, last_message: str, **more: object) -> dict[str, object]:
 
 
 def plain() -> bytes:
-    """A short question whose answer of 16 tokens is not streamed."""
+    """Return a short question with a non-streamed answer of 16 tokens."""
     return json.dumps(_chat(_SHORT_ANSWER, "Why is the sky blue? pace=0")).encode()
 
 
 def streamed(tokens: int, pace: int, *, bare_proxy: bool) -> bytes:
-    """A streamed answer of ``tokens`` chunks, ``pace`` per second; 0 is back to back."""
+    """Return a request for ``tokens`` streamed chunks, ``pace`` per second; 0 is back to back."""
     more: dict[str, object] = {"stream": True}
     if bare_proxy:
         more |= _UPSTREAM_FLAGS
@@ -34,7 +35,7 @@ def streamed(tokens: int, pace: int, *, bare_proxy: bool) -> bytes:
 
 
 def megabyte() -> bytes:
-    """What a coding agent sends: a long history, a hundred tools, 1 MB in all, not streamed."""
+    """Return a coding agent's request: long history, a hundred tools, 1 MB, not streamed."""
     text = (
         'def handler(event):\n    return {"status": event[\'status\'] or "ok"}  # \u00e9t\u00e9\n'
         * 24
@@ -59,7 +60,7 @@ def megabyte() -> bytes:
 
 
 def request(body: bytes, key: str, port: int) -> bytes:
-    """A whole HTTP request, with the headers the OpenAI client sends."""
+    """Return a complete HTTP request, with the headers that the OpenAI client sends."""
     lines = [
         "POST /v1/chat/completions HTTP/1.1",
         f"Host: 127.0.0.1:{port}",

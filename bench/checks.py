@@ -1,4 +1,4 @@
-"""Reads an HTTP answer off the wire and says what, if anything, is wrong with it."""
+"""Parses an HTTP answer as it arrives and reports what, if anything, is wrong with it."""
 
 import json
 import re
@@ -13,7 +13,7 @@ _FULL_PARSE_EVERY = 16
 
 
 class Answer:
-    """One answer as it arrives; ``feed`` is told of every read and says whether it is complete."""
+    """One answer as it arrives."""
 
     def __init__(self) -> None:
         self.raw = bytearray()
@@ -25,7 +25,7 @@ class Answer:
         self._scanned = 0
 
     def feed(self, data: bytes) -> bool:
-        """Take what one ``recv`` returned."""
+        """Add the bytes of one ``recv``; return whether the answer is complete."""
         raw = self.raw
         raw += data
         if not self.body_at:
@@ -43,11 +43,11 @@ class Answer:
         return self._length >= 0 and len(raw) >= self.body_at + self._length
 
     def ends_at_eof(self) -> bool:
-        """Whether the end of the connection is how this answer says that it is complete."""
+        """Whether the end of the connection marks the end of this answer."""
         return self.body_at > 0 and not self._chunked and self._length < 0
 
     def stamps(self) -> list[int]:
-        """Microseconds at which the chunks that came since the last call had been due."""
+        """Return the due times of the chunks since the last call, in microseconds."""
         found = []
         for match in _STAMP.finditer(self.raw, self._scanned):
             found.append(int(match.group(1)))
@@ -55,7 +55,7 @@ class Answer:
         return found
 
     def body(self) -> bytes:
-        """The body without its transfer encoding."""
+        """Return the body without its transfer encoding."""
         if not self._chunked:
             return bytes(self.raw[self.body_at :])
         pieces: list[bytes] = []
@@ -71,7 +71,7 @@ class Answer:
 
 @dataclass
 class Expectation:
-    """What every answer of a run must look like."""
+    """The expected form of every answer in a run."""
 
     status: int
     streamed: bool = False
@@ -80,7 +80,7 @@ class Expectation:
     seen: int = 0
 
     def wrong(self, answer: Answer) -> str | None:
-        """The first thing wrong with an answer, in words, or None."""
+        """Describe the first thing wrong with an answer, or return None."""
         if answer.status != self.status:
             start = bytes(answer.raw[answer.body_at :][:200]).decode("utf-8", "replace")
             return f"status {answer.status}: {start}"
@@ -124,7 +124,7 @@ class Expectation:
         return None
 
     def _wrong_events(self, body: bytes) -> str | None:
-        """Parse every event; done for one stream in sixteen, because it is slow."""
+        """Parse every event. Called for one stream in sixteen, because it is slow."""
         events = [line[6:] for line in body.split(b"\n\n") if line.startswith(b"data: ")]
         parsed = [json.loads(event) for event in events[:-1]]
         choices = [event["choices"][0] for event in parsed if event["choices"]]

@@ -1,4 +1,4 @@
-"""The engine of the load generator: connections on one epoll loop, every answer checked."""
+"""The engine of the load generator: connections on one epoll loop, checking every answer."""
 
 import select
 import socket
@@ -16,7 +16,7 @@ _CONNECT_SECONDS = 10.0
 
 @dataclass
 class Plan:
-    """What to send, how, and what must come back."""
+    """A load plan: the requests, their timing, and the expected answers."""
 
     port: int
     key: str
@@ -32,16 +32,16 @@ class Plan:
     """Every connection sends one request, spread over ``ramp_seconds``: paced streams."""
     ramp_seconds: float = 1.0
     rate: float = 0.0
-    """Requests per second over all connections; 0: each sends when it has its last answer."""
+    """Requests per second over all connections; 0: each sends as soon as it is answered."""
     unknown_keys: int = 0
-    """So many well-formed keys that nobody was ever given are used in turn, instead of ``key``."""
+    """Number of well-formed but unknown keys, used in turn instead of ``key``."""
     side_body: str = ""
-    """A second body, posted once a second on a connection of its own."""
+    """A second body, posted once a second on its own connection."""
     cpu: int | None = None
 
 
 class Line:
-    """One connection and the exchange it is in, if any."""
+    """One connection and its current exchange, if any."""
 
     __slots__ = ("answer", "expect", "outbox", "request", "sock", "started")
 
@@ -56,7 +56,7 @@ class Line:
 
 @dataclass
 class Result:
-    """What a run saw; times in seconds."""
+    """Measurements of a run; times in seconds."""
 
     requests: int = 0
     chunks: int = 0
@@ -68,7 +68,7 @@ class Result:
 
 
 class Client:
-    """Opens connections, sends requests, and turns what comes back into a ``Result``."""
+    """Opens connections, sends requests, and turns the answers into a ``Result``."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -82,11 +82,11 @@ class Client:
         self._serial = 0
 
     def main_line(self) -> Line:
-        """A connection for the plan's main requests."""
+        """Open a connection for the plan's main requests."""
         return self._connect(Line(b"", self.expect))
 
     def side_line(self) -> Line:
-        """The connection for the plan's second body."""
+        """Open the connection for the plan's second body."""
         plan = self.plan
         request = bodies.request(plan.side_body.encode(), plan.key, plan.port)
         return self._connect(Line(request, Expectation(200, bare_proxy=plan.bare_proxy)))
@@ -102,9 +102,9 @@ class Client:
         self._flush(line)
 
     def turn(self, until: float) -> list[Line]:
-        """Wait until something happens, at most ``until``; return the lines that got an answer.
+        """Wait for events, at most until ``until``; return the lines whose exchange ended.
 
-        ``select`` waits, because its timeout is finer than epoll's millisecond.
+        ``select`` does the waiting, because its timeout is finer than epoll's millisecond.
         """
         wait = max(0.0, until - time.monotonic())
         if not select.select([self._epoll.fileno()], [], [], wait)[0]:
@@ -140,14 +140,14 @@ class Client:
             line.outbox = line.outbox[line.sock.send(line.outbox) :]
         except BlockingIOError:
             pass
-        except OSError:  # the next read says the same, and is where it is counted
+        except OSError:  # the next read fails too, and counts the error
             line.outbox = memoryview(b"")
         if line.outbox or was_waiting:
             waiting = select.EPOLLOUT if line.outbox else 0
             self._epoll.modify(line.sock.fileno(), select.EPOLLIN | waiting)
 
     def _read(self, line: Line) -> bool:
-        """Take what came; True when the line was busy and is no longer."""
+        """Read what arrived; True if that ended the line's exchange."""
         try:
             data = line.sock.recv(_READ_BYTES)
         except BlockingIOError:
@@ -155,7 +155,7 @@ class Client:
         except OSError:
             data = b""
         answer = line.answer
-        if answer is None:  # an idle connection was closed, or spoke
+        if answer is None:  # an idle connection was closed or sent bytes
             self.result.errors["bytes without a request"] += bool(data)
             self._reconnect(line)
             return False

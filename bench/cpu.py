@@ -1,9 +1,9 @@
-"""CPU time and memory of a process tree, children that have exited included (Linux).
+"""CPU time and memory of a process tree, including children that have exited (Linux).
 
-CPU time comes from each process's own clock (``clock_getcpuclockid``), which counts nanoseconds and
-all threads, plus, for children already waited for, ``cutime`` and ``cstime``, which count in ticks
-of 10 ms. A child that exits between two samples moves from the first term to the second, so the
-difference of two samples stays right.
+CPU time comes from each process's own clock (``clock_getcpuclockid``), which counts nanoseconds of
+all threads, plus, for reaped children, ``cutime`` and ``cstime``, which count in ticks of 10 ms. A
+child that exits between two samples moves from the first term to the second, so the difference
+of two samples stays correct.
 """
 
 import os
@@ -16,17 +16,17 @@ _PROC = Path("/proc")
 
 
 def _stat(pid: int) -> list[str]:
-    """Fields of /proc/PID/stat from the third on: the name before them may hold spaces."""
+    """Return the fields of /proc/PID/stat from the third on: the name before may hold spaces."""
     return (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
 
 
 def parent(pid: int) -> int:
-    """The parent of a process."""
+    """Return the process id of a process's parent."""
     return int(_stat(pid)[1])
 
 
 def tree(root: int) -> list[int]:
-    """A process and all its living descendants."""
+    """Return a process and all its living descendants."""
     children: dict[int, list[int]] = defaultdict(list)
     for entry in _PROC.iterdir():
         if entry.name.isdigit():
@@ -41,12 +41,12 @@ def tree(root: int) -> list[int]:
 
 
 def _clock(pid: int) -> int:
-    """The clock id of a process's CPU time, as the kernel encodes it."""
+    """Return the clock id of a process's CPU time, as the kernel encodes it."""
     return (~pid << 3) | 2
 
 
 def seconds(root: int) -> float:
-    """CPU time of a tree since its start, in seconds."""
+    """Return the CPU time of a tree since its start, in seconds."""
     total = 0.0
     for pid in tree(root):
         try:
@@ -58,14 +58,14 @@ def seconds(root: int) -> float:
 
 
 def busy_seconds() -> float:
-    """CPU time that all cores have spent on anything but waiting."""
+    """Return the busy seconds since boot of all cores together, without idle and I/O wait."""
     fields = (_PROC / "stat").read_text().split("\n", 1)[0].split()
     user, nice, system, _idle, _iowait, irq, softirq = map(int, fields[1:8])
     return (user + nice + system + irq + softirq) / _TICK
 
 
 def pss_kib(root: int) -> int:
-    """Memory of a tree in KiB; a page that several processes share counts once (PSS)."""
+    """Return the memory of a tree in KiB; a page shared by its processes counts once (PSS)."""
     total = 0
     for pid in tree(root):
         try:

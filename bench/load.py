@@ -1,8 +1,8 @@
 """The load generator: a process that reads one ``Plan`` as a JSON line and runs it.
 
-It connects, sends a few requests to warm up, prints ``{"event": "ready"}`` and waits for a line.
-Then it runs the plan and prints events, one JSON object a line: ``steady`` when all paced streams
-run, ``window`` when the measured window ends, ``done`` with the results.
+It connects, warms up with a few requests, prints ``{"event": "ready"}`` and waits for a line.
+Then it runs the plan and prints events, one JSON object per line: ``steady`` when all paced
+streams run, ``window`` when the measured window ends, ``done`` with the results.
 """
 
 import json
@@ -19,13 +19,13 @@ _CALM_SECONDS = 0.5
 
 
 def say(event: str, **more: object) -> None:
-    """Tell the controller."""
+    """Send an event to the controlling process."""
     sys.stdout.write(json.dumps({"event": event, **more}) + "\n")
     sys.stdout.flush()
 
 
 def closed_loop(client: Client, lines: list[Line], seconds: float) -> None:
-    """Every connection sends as fast as it is answered."""
+    """Send on every connection as soon as it is answered."""
     stop = time.monotonic() + seconds
     give_up = stop + _PATIENCE_SECONDS
     busy = len(lines)
@@ -42,7 +42,7 @@ def closed_loop(client: Client, lines: list[Line], seconds: float) -> None:
 
 
 def open_loop(client: Client, lines: list[Line], seconds: float, rate: float) -> None:
-    """Requests at a fixed rate, whatever the answers do."""
+    """Send requests at a fixed rate, waiting only while no connection is free."""
     free = list(lines)
     start = time.monotonic()
     give_up = start + seconds + _PATIENCE_SECONDS
@@ -59,7 +59,7 @@ def open_loop(client: Client, lines: list[Line], seconds: float, rate: float) ->
 
 
 def once_each(client: Client, lines: list[Line], side: Line | None) -> None:
-    """Every connection runs one paced stream; the measured window lies where all of them run."""
+    """Run one paced stream per connection; the measured window is where all of them run."""
     plan = client.plan
     start = time.monotonic()
     calm = start + plan.ramp_seconds + _CALM_SECONDS
@@ -86,7 +86,7 @@ def once_each(client: Client, lines: list[Line], side: Line | None) -> None:
 
 
 def quantiles(values: list[float]) -> dict[str, float]:
-    """Median, 99th percentile and largest, in milliseconds."""
+    """Return median, 99th percentile and maximum, in milliseconds."""
     if not values:
         return {}
     ordered = sorted(values)
@@ -96,7 +96,7 @@ def quantiles(values: list[float]) -> dict[str, float]:
 
 
 def main() -> None:
-    """Run the plan that standard input gives."""
+    """Run the plan given on standard input."""
     plan = Plan(**json.loads(sys.stdin.readline()))
     if plan.cpu is not None:
         os.sched_setaffinity(0, {plan.cpu})

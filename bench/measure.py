@@ -1,4 +1,4 @@
-"""One run: starts a load generator against one target and samples CPU time and memory around it."""
+"""One run: a load generator against one target, with samples of CPU time and memory around it."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from bench.client import Plan
 from bench.system import ROOT, SERVICE_CPU, System
 from bench.targets import Target
 
-_LATE_WORK_SECONDS = 0.5  # what a server still does after the last answer belongs to the answers
+_LATE_WORK_SECONDS = 0.5  # work after the last answer is part of the answers' cost
 
 
 @dataclass
@@ -24,14 +24,14 @@ class Clocks:
     postgres: float
     redis: float
     bench: float
-    """The bench with all it started, what is measured included."""
+    """The benchmark with all its children, including the measured servers."""
     machine: float
     """Everything that runs on this machine."""
     wall: float
-    """Not CPU time, but the time of day."""
+    """Elapsed time (monotonic clock), not CPU time."""
 
     def since(self, earlier: "Clocks") -> "Clocks":
-        """The difference of two samples."""
+        """Return the difference from an earlier sample."""
         return Clocks(
             self.target - earlier.target,
             self.postgres - earlier.postgres,
@@ -44,7 +44,7 @@ class Clocks:
 
 @dataclass
 class Run:
-    """What one run of a plan cost and what the load generator saw (see ``bench.load``)."""
+    """Cost of one run of a plan, and what the load generator measured (see ``bench.load``)."""
 
     target: str
     seen: dict[str, Any]
@@ -57,26 +57,26 @@ class Run:
 
     @property
     def errors(self) -> dict[str, int]:
-        """Wrong answers by what was wrong with them."""
+        """Numbers of wrong answers by what was wrong with them."""
         errors: dict[str, int] = self.seen["errors"]
         return errors
 
     def micros(self, name: str, per: str) -> float:
-        """Microseconds of CPU of ``target``, ``postgres`` or ``redis`` per request or chunk."""
+        """Return CPU microseconds of ``target``, ``postgres`` or ``redis`` per item of ``per``."""
         spent: float = getattr(self.spent, name)
         return spent * 1e6 / max(1, int(self.seen[per]))
 
     def foreign_cores(self) -> float:
-        """How many cores other programs kept busy meanwhile: what makes a run untrustworthy."""
+        """Return the number of cores other programs kept busy, which makes a run untrustworthy."""
         return max(0.0, (self.spent.machine - self.spent.bench) / self.spent.wall)
 
     def window_micros(self) -> float:
-        """Microseconds of the target's CPU per chunk while all paced streams ran."""
+        """Return the target's CPU microseconds per chunk while all paced streams ran."""
         return self.window.target * 1e6 / max(1, self.window_chunks) if self.window else 0.0
 
 
 def clocks(system: System, target: Target) -> Clocks:
-    """CPU time of everything, now; 0 for a PostgreSQL or Redis on another machine."""
+    """Sample all CPU times; 0 for a PostgreSQL or Redis on another machine."""
     postgres, server = system.postgres_pid, system.redis_pid
     return Clocks(
         cpu.seconds(target.service.pid),
@@ -89,7 +89,7 @@ def clocks(system: System, target: Target) -> Clocks:
 
 
 class Generator:
-    """A load generator process that has connected, warmed up and waits for ``go``."""
+    """A load generator process, connected and warmed up, that waits for ``go``."""
 
     def __init__(self, plan: Plan) -> None:
         command = [sys.executable, "-m", "bench.load"]
@@ -113,7 +113,7 @@ class Generator:
         self._tell("go")
 
     def wait(self, *names: str) -> dict[str, Any]:
-        """The next event, which must be one of these."""
+        """Return the next event, which must be one of these."""
         assert self._popen.stdout is not None
         line = self._popen.stdout.readline()
         if not line:

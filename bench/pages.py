@@ -1,8 +1,8 @@
-"""How long pages take on a database that `bench.seed` has filled: `python -m bench.pages --help`.
+"""Times of pages on a database filled by `bench.seed`: `python -m bench.pages --help`.
 
-Each page is asked for through the whole application, in this process: no network, no gunicorn. A
-page fails if its median is over 50 ms, one of its statements over 100 ms, or if PostgreSQL would
-read a partition of usage events from beginning to end for it.
+Each page is requested through the whole application, in this process: no network, no gunicorn. A
+page fails if its median exceeds 50 ms, if one of its statements exceeds 100 ms, or if PostgreSQL
+would read a whole partition of usage events for it.
 """
 
 import argparse
@@ -37,7 +37,7 @@ HEAVY_USER = 1
 
 @dataclass(frozen=True)
 class Page:
-    """A page to ask for, as the operator or as the heaviest user."""
+    """A page to request, as the operator or as the heaviest user."""
 
     name: str
     path: str
@@ -46,7 +46,7 @@ class Page:
 
 @dataclass
 class Result:
-    """How a page did: its times, its statements by their text, what its plans read whole."""
+    """A page's measurements: its times, its statements by text, partitions that are read whole."""
 
     page: Page
     seconds: list[float] = field(default_factory=list)
@@ -63,13 +63,13 @@ class Result:
 
     @property
     def slowest(self) -> tuple[float, str]:
-        """The statement with the largest median, in seconds."""
+        """The largest median of a statement, in seconds, and the statement."""
         medians = [(statistics.median(times), head) for head, times in self.statements.items()]
         return max(medians, default=(0.0, "none"))
 
     @property
     def problems(self) -> list[str]:
-        """Why this page fails; nothing if it does not."""
+        """The reasons why this page fails; empty if it passes."""
         found = []
         if self.median > PAGE_SECONDS:
             found.append(f"median over {PAGE_SECONDS * 1000:.0f} ms")
@@ -79,7 +79,7 @@ class Result:
 
 
 def pages() -> list[Page]:
-    """Every page whose cost could grow with the number of accounts, events or purchases."""
+    """Return every page whose cost could grow with the number of accounts, events or purchases."""
     purchase = _scalar("SELECT number FROM orders WHERE user_id = 1 ORDER BY id DESC LIMIT 1")
     found = [
         Page("dashboard", "/dashboard", as_user=True),
@@ -122,7 +122,7 @@ def pages() -> list[Page]:
 
 
 def measure(app: Flask, wanted: Iterable[Page], rounds: int) -> list[Result]:
-    """Ask for each page so often, and once more before, uncounted; explain its statements."""
+    """Request each page `rounds` times after one uncounted request; explain its statements."""
     operator, user = _signed_in(app)
     engine = db.engine
     results = []
@@ -147,7 +147,7 @@ def measure(app: Flask, wanted: Iterable[Page], rounds: int) -> list[Result]:
 
 
 def report(results: list[Result]) -> list[str]:
-    """The table, line by line."""
+    """Return the lines of the table."""
     lines = [f"{'page':<28}{'median':>8}{'p95':>8}{'SQL':>5}{'slowest':>9}   statement"]
     for result in results:
         seconds, head = result.slowest

@@ -21,7 +21,7 @@ _LINE = re.compile(r":\d+\)$")
 
 
 class Profiler:
-    """Records every run against the gateway and prints its functions, the dearest first."""
+    """Records every run against the gateway and prints its functions, most expensive first."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -33,7 +33,7 @@ class Profiler:
 
     @contextmanager
     def around(self, target: Target, plan: Plan) -> Iterator[None]:
-        """Record the worker while the plan runs; nginx is left alone."""
+        """Record the worker while the plan runs; nginx is not recorded."""
         if target.bare_proxy:
             yield
             return
@@ -53,12 +53,12 @@ class Profiler:
 
 
 def summary(raw: str) -> str:
-    """Shares of the samples by function: on top of the stack, and anywhere in it."""
+    """Return each function's share of the samples: on top of the stack, and anywhere in it."""
     own: Counter[str] = Counter()
     whole: Counter[str] = Counter()
     for line in raw.splitlines():
         stack, _, times = line.rpartition(" ")
-        if not times.isdigit():  # a file name with line breaks, as made up by code generators
+        if not times.isdigit():  # a file name with line breaks, as code generators invent
             continue
         frames = [_LINE.sub(")", frame) for frame in stack.split(";")]
         own[frames[-1]] += int(times)

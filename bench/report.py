@@ -1,4 +1,4 @@
-"""Figures, how they compare with their targets, and the table that shows them."""
+"""Figures, their comparison with targets, and the table."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass
 class Figure:
-    """One row: what was measured, for the gateway and for nginx, and what is asked of it."""
+    """One row: the measurements of the gateway and of nginx, and the target."""
 
     name: str
     title: str
@@ -19,19 +19,19 @@ class Figure:
 
     @property
     def ratio(self) -> float | None:
-        """The gateway's figure in units of nginx's."""
+        """The gateway's figure as a multiple of nginx's."""
         return self.gateway / self.nginx if self.nginx else None
 
     @property
     def ok(self) -> bool | None:
-        """Whether the target holds; None when there is none. Wrong answers never pass."""
+        """Whether the target is met; None without a target. Wrong answers never pass."""
         if self.errors:
             return False
         value = self.ratio if self.limit_is_ratio else self.gateway
         return None if self.limit is None or value is None else value <= self.limit
 
     def as_json(self) -> dict[str, object]:
-        """The row for the JSON file."""
+        """Return the row for the JSON file."""
         return {
             "name": self.name,
             "title": self.title,
@@ -46,7 +46,7 @@ class Figure:
         }
 
     def cells(self) -> list[str]:
-        """The row for the table."""
+        """Return the row for the table."""
         limit = "" if self.limit is None else f"<= {_number(self.limit)}"
         limit += "" if not limit else " x" if self.limit_is_ratio else f" {self.unit}"
         verdict = {True: "ok", False: "MISSED", None: ""}[self.ok]
@@ -67,7 +67,7 @@ def _number(value: float) -> str:
 
 
 def table(figures: Sequence[Figure]) -> str:
-    """All rows, aligned."""
+    """Return all rows as aligned text."""
     head = ["figure", "gateway", "nginx", "ratio", "target", ""]
     rows = [head, *(figure.cells() for figure in figures)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]

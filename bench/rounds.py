@@ -1,4 +1,4 @@
-"""Interleaved rounds of one plan against nginx and the gateway, and the figures made of them."""
+"""Interleaved rounds of one plan against nginx and the gateway, and the resulting figures."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -16,20 +16,20 @@ Value = Callable[[Run], float]
 
 @dataclass
 class Pair:
-    """The runs of one scenario: the gateway's and nginx's."""
+    """The runs of one scenario: the gateway's (``ours``) and nginx's (``theirs``)."""
 
     ours: list[Run]
     theirs: list[Run]
 
     @property
     def wrong(self) -> int:
-        """How many answers were wrong or missing, in all runs."""
+        """Number of wrong or missing answers in all runs."""
         return sum(sum(run.errors.values()) for run in self.ours + self.theirs)
 
     def figure(
         self, name: str, title: str, unit: str, value: Value, limit: float | None = None
     ) -> Figure:
-        """The medians of a value; a limit is in units of nginx's, and wrong answers miss it."""
+        """Return a value's medians; the limit is a multiple of nginx's, wrong answers miss it."""
         ours, theirs = _mid(self.ours, value), _mid(self.theirs, value)
         wrong = self.wrong if limit is not None else 0
         return Figure(name, title, unit, ours, theirs, limit, errors=wrong)
@@ -37,13 +37,13 @@ class Pair:
     def absolute(
         self, name: str, title: str, unit: str, value: Value, limit: float | None = None
     ) -> Figure:
-        """The same with a limit in the value's own unit."""
+        """Like ``figure``, with a limit in the value's own unit."""
         figure = self.figure(name, title, unit, value, limit)
         figure.limit_is_ratio = False
         return figure
 
     def alone(self, name: str, title: str, unit: str, value: Value) -> Figure:
-        """A figure that nginx does not have."""
+        """Return a figure that nginx does not have."""
         return Figure(name, title, unit, _mid(self.ours, value))
 
 
@@ -61,7 +61,7 @@ def _no_watch(_target: Target, _run: Run) -> None:
 
 @dataclass
 class Bench:
-    """The servers of this run and how thorough it is."""
+    """The servers of this benchmark, and how thorough it is."""
 
     system: System
     gateway: Target
@@ -73,15 +73,15 @@ class Bench:
     runs: dict[str, list[Run]] = field(default_factory=dict)
 
     def seconds(self, full: float, quick: float) -> float:
-        """The length of a run."""
+        """Return the length of a run, shorter with ``quick``."""
         return quick if self.quick else full
 
     def foreign_cores(self) -> float:
-        """The median, over all runs, of the cores that other programs kept busy."""
+        """Return the median, over all runs, of the cores that other programs kept busy."""
         return median(run.foreign_cores() for runs in self.runs.values() for run in runs)
 
     def interleave(self, name: str, plan: Callable[[Target], Plan]) -> Pair:
-        """Run a plan against nginx, the gateway, nginx, the gateway, ..."""
+        """Run a plan against nginx, the gateway, nginx, the gateway, ... for all rounds."""
         runs: dict[str, list[Run]] = {"gateway": [], "nginx": []}
         for _ in range(self.rounds):
             for target in (self.nginx, self.gateway):

@@ -1,7 +1,7 @@
-"""What is measured: one function per scenario.
+"""The scenarios, one function each.
 
-CPU per request or chunk is all CPU time that the process tree used during a run, also before the
-first and after the last answer, divided by what was answered correctly.
+CPU per request or chunk is all CPU time that the process tree used during a run, including before
+the first and after the last answer, divided by the number of correct answers or their chunks.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ _AFTER_WINDOW_SECONDS = 1.5
 
 
 def _spent(part: str, per: str) -> Value:
-    """CPU microseconds of ``target``, ``postgres`` or ``redis`` per ``requests`` or ``chunks``."""
+    """CPU microseconds of ``target``, ``postgres`` or ``redis`` per item of ``per``."""
     return lambda run: run.micros(part, per)
 
 
@@ -27,7 +27,7 @@ def _rate(what: str) -> Value:
 
 
 def _share(what: str, share: str) -> Value:
-    """A quantile of what the load generator saw, in milliseconds."""
+    """A quantile of the load generator's measurements, in milliseconds."""
     return lambda run: float(run.seen[what].get(share, float("inf")))
 
 
@@ -38,7 +38,7 @@ def _plain(target: Target, connections: int, seconds: float, rate: float = 0.0) 
 
 
 def _paced(target: Target, streams: int, window: float, side_body: str = "") -> Plan:
-    """Streams of 20 chunks per second that all run for ``window`` seconds, and a little longer."""
+    """Plan streams of 20 chunks per second that all run for a bit more than ``window`` seconds."""
     pace = 20
     ramp = max(1.0, streams / _STARTS_PER_SECOND)
     tokens = int((ramp + window + _AFTER_WINDOW_SECONDS) * pace)
@@ -100,7 +100,7 @@ def paced_streams(bench: Bench) -> list[Figure]:
     window = bench.seconds(6.0, 2.0)
     idle = {}
     for target in (bench.nginx, bench.gateway):
-        measure(bench.system, target, _plain(target, 4, 0.5))  # what is loaded at first use
+        measure(bench.system, target, _plain(target, 4, 0.5))  # load what is loaded at first use
         idle[target.name] = cpu.pss_kib(target.service.pid)
     pair = bench.interleave("paced", lambda target: _paced(target, streams, window))
 
@@ -121,7 +121,7 @@ def paced_streams(bench: Bench) -> list[Figure]:
 
 
 def refusals(bench: Bench) -> list[Figure]:
-    """401 for keys that are well formed and unknown, each another; nginx relays a request."""
+    """401s for well-formed but unknown keys, each different; nginx relays a request instead."""
     seconds = bench.seconds(3.0, 1.5)
 
     def plan(target: Target) -> Plan:
@@ -157,7 +157,7 @@ def latency(bench: Bench) -> list[Figure]:
 
 
 def big_bodies(bench: Bench) -> list[Figure]:
-    """What a chat of 1 MB costs, and how late 50 paced streams run while one is posted a second."""
+    """Cost of a 1 MB chat, and lateness of 50 paced streams while one is posted every second."""
     seconds = bench.seconds(4.0, 2.0)
 
     def alone(target: Target) -> Plan:
@@ -184,7 +184,7 @@ def big_bodies(bench: Bench) -> list[Figure]:
     ]
 
 
-# The paced streams come first, because memory is measured above that of an unused process.
+# The paced streams come first, because their memory is measured relative to an unused process.
 SCENARIOS: dict[str, Callable[[Bench], list[Figure]]] = {
     "paced": paced_streams,
     "plain": plain_requests,

@@ -1,6 +1,6 @@
-"""Fills an empty database with a service of some size: `python -m bench.seed --help`.
+"""Fills an empty database with a made-up service: `python -m bench.seed --help`.
 
-The ledger of it is consistent: `flask ledger verify` finds every balance equal to its entries.
+Its ledger is consistent: `flask ledger verify` finds every balance equal to its entries.
 """
 
 import argparse
@@ -25,18 +25,18 @@ MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 
 MOST_USERS = 1_000_000
 MOST_EVENTS = 50_000_000
-# One statement's worth: it says how far it has got after each.
+# Events per statement; progress is reported after each.
 BATCH = 250_000
 
 Say = Callable[[str], None]
 
 
 class NotEmpty(Exception):
-    """The database holds something that seeding might disturb."""
+    """The database holds data that seeding might disturb."""
 
 
 def settings_for(database_url: str, redis_url: str = "redis://127.0.0.1:1/0") -> Settings:
-    """Settings of an application on this database, with secrets that protect nothing."""
+    """Return settings of an application on this database, with dummy secrets."""
     return Settings.from_mapping(
         {
             "DATABASE_URL": database_url,
@@ -52,9 +52,9 @@ def settings_for(database_url: str, redis_url: str = "redis://127.0.0.1:1/0") ->
 
 
 def seed(users: int, events: int, say: Say = print) -> None:
-    """Fill the database of the current application; raises NotEmpty.
+    """Fill the database of the current application. Raises NotEmpty if it holds data.
 
-    `users` and `events` are at least 1000 and within MOST_USERS and MOST_EVENTS.
+    Raises ValueError unless `users` is 1000 to MOST_USERS and `events` 1000 to MOST_EVENTS.
     """
     if not (1000 <= users <= MOST_USERS and 1000 <= events <= MOST_EVENTS):
         raise ValueError(f"1000 to {MOST_USERS} users and 1000 to {MOST_EVENTS} events")
@@ -82,7 +82,7 @@ def seed(users: int, events: int, say: Say = print) -> None:
 
 
 def migrate() -> None:
-    """Make the tables of the newest schema where there are none."""
+    """Create the tables of the newest schema if there are none."""
     if not inspect(db.engine).has_table("alembic_version"):
         flask_migrate.upgrade(directory=str(MIGRATIONS))
 
@@ -107,7 +107,7 @@ def _run(*statements: str, **parameters: int) -> None:
 def _vacuum() -> None:
     with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("SET statement_timeout = 0"))
-        # By hand, also because nothing else makes the statistics of a partitioned table as a whole.
+        # Explicitly, also because autovacuum does not analyze a partitioned table as a whole.
         connection.execute(text(f"VACUUM (ANALYZE) {', '.join(db.metadata.tables)}"))
 
 

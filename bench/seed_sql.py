@@ -1,11 +1,12 @@
-"""The SQL that fills a database: a made-up service of some size, three months old.
+"""The SQL that fills a database: a made-up service of a given size, three months old.
 
-Everything follows from running numbers: account n is n-th, and its figures come from hashes and
-curves, so that two runs differ little. Accounts came one after the other during a year. Few use
-most: the account of an event is the fourth power of a random number, among those that existed then.
+Everything derives from serial numbers: account n is the n-th, and its figures come from hashes and
+curves, so that two runs differ little. Accounts joined one after the other during a year. A few
+cause most of the usage: an event's account is the fourth power of a random number, scaled to the
+accounts that existed then.
 """
 
-# What it is bought in, and how much one account buys at most at a time.
+# The packs: name, tokens, price in minor units.
 PACKS = "(VALUES ('starter', 5000000, 50), ('standard', 25000000, 200), ('pro', 100000000, 600))"
 DAYS = 90
 
@@ -44,8 +45,8 @@ BEGIN
 END $$
 """
 
-# In the order of their moments, as they would have come: the sine makes weeks of quiet and busy
-# days. Ids begin with the request's time in milliseconds, as promptly's own do.
+# In order of time, as they would have arrived: the sine makes weeks of quiet and busy days. Ids
+# start with the request's time in milliseconds, like promptly's own.
 EVENTS = """
 WITH moments AS MATERIALIZED (
     SELECT n, now() - interval '90 days'
@@ -93,7 +94,7 @@ SELECT (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint - duration_ms), 12, 
 FROM counted
 """
 
-# Who used anything has bought enough for it: packs of the size that fits, one more now and then.
+# Accounts with usage have bought enough for it: packs of a fitting size, sometimes one more.
 ORDERS = f"""
 WITH used AS (
     SELECT user_id, sum(charged_tokens) AS tokens FROM usage_rollups GROUP BY user_id
@@ -143,7 +144,7 @@ FROM (
 ORDER BY moment
 """
 
-# The additional pack that some bought is refunded for a few of them, unspent.
+# A few accounts get their additional, unspent pack refunded.
 REFUNDS = """
 WITH chosen AS (
     SELECT DISTINCT ON (user_id) id FROM orders
@@ -169,7 +170,7 @@ SELECT id, 'refund', provider, 're_seed_' || id, amount_minor, 'succeeded', true
 FROM reversed
 """
 
-# A trial for everybody, lapsed where a week has passed; a credit for each purchase.
+# A trial for every account, lapsed after a week; a credit for each purchase.
 ENTRIES = """
 INSERT INTO ledger_entries (user_id, kind, paid_delta, trial_delta, reference, actor, created_at)
 SELECT user_id, kind, paid, trial, reference, actor, at

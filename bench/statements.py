@@ -1,4 +1,4 @@
-"""The SQL that a piece of work sends: each statement with its time, and its plan afterwards."""
+"""The SQL statements that a block of code sends, with their times and plans."""
 
 import time
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ USAGE_EVENTS = "usage_events"
 
 @dataclass(frozen=True)
 class Statement:
-    """One statement as it was sent, and how long its answer took."""
+    """One statement as it was sent, and the time its execution took."""
 
     sql: str
     parameters: Any
@@ -21,13 +21,13 @@ class Statement:
 
     @property
     def head(self) -> str:
-        """Its beginning on one line."""
+        """The statement on one line."""
         return " ".join(self.sql.split())
 
 
 @contextmanager
 def watched(engine: Engine) -> Iterator[list[Statement]]:
-    """The statements of a block, in the order in which they ended."""
+    """Collect the statements of a block, in the order they ended."""
     seen: list[Statement] = []
     begun: list[float] = []
 
@@ -47,7 +47,7 @@ def watched(engine: Engine) -> Iterator[list[Statement]]:
 
 
 def explain(engine: Engine, statement: Statement) -> dict[str, Any]:
-    """The plan that PostgreSQL makes for a statement; it is not run. {} for what has no plan."""
+    """Return PostgreSQL's plan for a statement without running it; {} if it has no plan."""
     if statement.head.split(" ", 1)[0].upper() not in {"SELECT", "WITH", "INSERT", "UPDATE"}:
         return {}
     connection = engine.raw_connection()
@@ -62,9 +62,9 @@ def explain(engine: Engine, statement: Statement) -> dict[str, Any]:
 
 
 def scanned_whole(engine: Engine, plan: dict[str, Any]) -> list[str]:
-    """The partitions of usage events that a plan reads from beginning to end, but empty ones.
+    """Return the partitions of usage events that a plan reads in full, except empty ones.
 
-    The months to come have no event yet, and what fits no month has none as a rule.
+    Future months have no events yet, and the default partition normally has none.
     """
     found = {
         str(node["Relation Name"])

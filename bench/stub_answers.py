@@ -1,4 +1,4 @@
-"""The bytes the stub upstream sends, in llama-server's shape and key order, made once and reused.
+"""The bytes the stub upstream sends, in llama-server's shape and key order, built once.
 
 One ``Script`` holds the chunks of one kind of stream (with or without per-token timings). Each
 piece is a complete HTTP chunk, because llama-server sends every token as a chunk of its own.
@@ -32,7 +32,7 @@ def _dump(value: object) -> bytes:
 
 
 def _timings(predicted: int) -> dict[str, float]:
-    """The nine numbers llama-server repeats on each chunk, with plausible digits."""
+    """Return the nine numbers that llama-server repeats in each chunk, with plausible digits."""
     return {
         "cache_n": 0,
         "prompt_n": PROMPT_TOKENS,
@@ -73,7 +73,7 @@ def _choice(delta: dict[str, object], reason: str | None = None) -> dict[str, ob
 
 
 def http_chunk(payload: bytes) -> bytes:
-    """One chunk of a chunked body."""
+    """Return one chunk of a chunked body."""
     return b"%x\r\n%s\r\n" % (len(payload), payload)
 
 
@@ -93,7 +93,7 @@ DONE = (http_chunk(b"data: [DONE]\n\n"), b"0\r\n\r\n")
 
 
 class Script:
-    """Chunks of one kind of stream, by token index; grown on demand and kept."""
+    """Chunks of one kind of stream, by token index; grown on demand and cached."""
 
     def __init__(self, *, timings: bool) -> None:
         self.timings = timings
@@ -101,7 +101,7 @@ class Script:
         self.stamped: list[tuple[bytes, bytes]] = []
 
     def grow(self, tokens: int) -> None:
-        """Make sure the chunks of ``tokens`` tokens exist."""
+        """Ensure that the chunks of ``tokens`` tokens exist."""
         for index in range(len(self.plain), tokens):
             more: dict[str, object] = {"timings": _timings(index + 1)} if self.timings else {}
             lead = ROLE if index == 0 else b""
@@ -113,7 +113,7 @@ class Script:
 
 @cache
 def ending(tokens: int, *, usage: bool) -> tuple[bytes, ...]:
-    """The writes that end a stream: finish (and usage) chunk, ``[DONE]``, end of the body."""
+    """Return the writes that end a stream: finish (and usage) chunk, ``[DONE]``, end of body."""
     finish = [_choice({}, "length")]
     if not usage:
         return (http_chunk(_event(finish, timings=_timings(tokens))), *DONE)
@@ -123,7 +123,7 @@ def ending(tokens: int, *, usage: bool) -> tuple[bytes, ...]:
 
 @cache
 def completion(tokens: int) -> bytes:
-    """The JSON body of an answer that is not streamed."""
+    """Return the JSON body of a non-streamed answer."""
     message = {"role": "assistant", "content": " token" * tokens}
     return _dump(
         {
@@ -151,7 +151,7 @@ _MODEL = {
 
 @cache
 def small(path: str) -> bytes | None:
-    """The JSON body of a GET route, or None where llama-server answers 404."""
+    """Return the JSON body of a GET route, or None where llama-server answers 404."""
     if path in {"/health", "/v1/health"}:
         return _dump({"status": "ok"})
     if path == "/props":

@@ -1,10 +1,10 @@
-"""The cheapest stand-in for llama-server: one process, one epoll loop, answers made beforehand.
+"""The cheapest stand-in for llama-server: one process, one epoll loop, precomputed answers.
 
-``python -m bench.stub_upstream --port P``. A stream sends as many content chunks as ``max_tokens``
-says, each by its own ``send``. The last user message steers the pace: ``pace=20`` is 20 chunks per
-second, ``pace=0`` is back to back, one chunk per running stream and turn, as a server that decodes
-its slots in one batch does. A paced chunk carries the microsecond (of CLOCK_MONOTONIC) at which it
-was due, so that a client can tell how late it is.
+``python -m bench.stub_upstream --port P``. A stream sends ``max_tokens`` content chunks, each by
+its own ``send``. The last user message sets the pace: ``pace=20`` is 20 chunks per second,
+``pace=0`` is back to back, one chunk per running stream and turn, like a server that decodes its
+slots in one batch. A paced chunk carries its due time in microseconds of CLOCK_MONOTONIC, from
+which the client computes its lateness.
 """
 
 import argparse
@@ -26,9 +26,9 @@ _TRUE = re.compile(rb"\s*:\s*true")
 
 
 def number(body: bytes, name: bytes, default: int) -> int:
-    """The number after ``name`` and a colon or equals sign, found without parsing the body.
+    """Return the number after ``name`` and a colon or equals sign, without parsing the body.
 
-    A quoted name can only be a field: inside a string the quotes would be escaped.
+    A quoted name can only match a field: inside a string the quotes would be escaped.
     """
     at = body.find(name)
     found = _DIGITS.match(body, at + len(name)) if at >= 0 else None
@@ -42,7 +42,7 @@ def flag(body: bytes, name: bytes) -> bool:
 
 
 class Peer:
-    """One connection: what came in, what is being answered, what the kernel has not taken."""
+    """One connection: received bytes, the answer in progress, bytes the kernel did not accept."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -70,7 +70,7 @@ class Stub:
         self.scripts = {timings: answers.Script(timings=timings) for timings in (False, True)}
 
     def run(self) -> None:
-        """Serve until killed; ``select`` waits, for its timeout is finer than a millisecond."""
+        """Serve until killed. ``select`` does the waiting: epoll's timeout is in milliseconds."""
         descriptor = self.epoll.fileno()
         while True:
             if self.bursting:
@@ -127,7 +127,7 @@ class Stub:
             peer.sock.close()
 
     def _take_request(self, peer: Peer) -> bool:
-        """Answer one whole request of the inbox; False when there is none."""
+        """Answer one complete request from the inbox; False if there is none."""
         inbox = peer.inbox
         head_end = inbox.find(b"\r\n\r\n")
         if head_end < 0:

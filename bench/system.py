@@ -1,6 +1,6 @@
-"""Everything a run needs besides the two servers that are measured: PostgreSQL, Redis, the stub.
+"""Everything a run needs besides the two measured servers: PostgreSQL, Redis, the stub.
 
-All of it, and the load generator, runs on ``SERVICE_CPU``; what is measured has ``TARGET_CPU``.
+All of it, and the load generator, runs on ``SERVICE_CPU``; the measured server has ``TARGET_CPU``.
 """
 
 import os
@@ -32,7 +32,7 @@ _START_SECONDS = 60.0
 
 
 def free_port() -> int:
-    """A TCP port that nobody uses at the moment."""
+    """Return a TCP port that is free at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -40,12 +40,12 @@ def free_port() -> int:
 
 
 def python(*arguments: str | Path) -> list[str | Path]:
-    """A command that runs this interpreter."""
+    """Return a command that runs this interpreter."""
     return [sys.executable, *arguments]
 
 
 class Service:
-    """One child process on a given core, with its log, ended by ``stop``."""
+    """One child process, pinned to a core, with its log."""
 
     def __init__(
         self,
@@ -60,11 +60,10 @@ class Service:
 
     @property
     def pid(self) -> int:
-        """The process id."""
         return self.popen.pid
 
     def wait_for(self, url: str) -> None:
-        """Return when the URL answers 200; raises SandboxError with the log if it never does."""
+        """Wait until the URL answers 200. Raises SandboxError with the log if it does not."""
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline and self.popen.poll() is None:
             try:
@@ -76,14 +75,13 @@ class Service:
         raise SandboxError(f"{url} did not answer:\n{process.tail(self.log, 40)}")
 
     def stop(self) -> None:
-        """End the process."""
         process.stop(self.popen, (signal.SIGTERM, 10.0))
 
 
 class System:
     """PostgreSQL, Redis and the stub upstream, running in ``directory``; a context manager.
 
-    ``DATABASE_URL`` and ``REDIS_URL`` of the environment win over the embedded servers.
+    ``DATABASE_URL`` and ``REDIS_URL`` in the environment replace the embedded servers.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -126,7 +124,7 @@ class System:
         self.stub.wait_for(f"http://127.0.0.1:{self.stub_port}/health")
 
     def postgres_settings(self) -> dict[str, str]:
-        """The settings that decide what a durable commit costs."""
+        """Return the settings that determine the cost of a durable commit."""
         names = ["server_version", "fsync", "synchronous_commit", "full_page_writes"]
         found = {}
         with closing(self._connect()) as connection, connection.cursor() as cursor:
@@ -141,7 +139,7 @@ class System:
         return psycopg2.connect(url)
 
     def _find_postgres(self) -> int | None:
-        """The postmaster's process id, if it runs on this machine."""
+        """Return the postmaster's process id if it runs on this machine."""
         with closing(self._connect()) as connection:
             backend = connection.info.backend_pid
             return _local(lambda: cpu.parent(backend) if _name(backend) == "postgres" else None)

@@ -1,4 +1,4 @@
-"""The two servers that are measured: the gateway, one worker, and nginx, a bare proxy."""
+"""The two measured servers: the gateway with one worker, and nginx as a bare proxy."""
 
 import json
 import os
@@ -54,7 +54,7 @@ http {{
 
 @dataclass
 class Target:
-    """A server that takes chat requests: where, with which key, and as which process."""
+    """A server for chat requests: its port, the key for it, and its process."""
 
     name: str
     port: int
@@ -63,12 +63,12 @@ class Target:
 
     @property
     def bare_proxy(self) -> bool:
-        """Whether upstream's bytes reach the client as they are."""
+        """Whether the upstream's bytes reach the client unchanged."""
         return self.name == "nginx"
 
 
 def start_nginx(system: System) -> Target:
-    """nginx with one worker, no buffering, no log, connections kept on both sides."""
+    """Start nginx: one worker, no buffering, no access log, keep-alive on both sides."""
     binary = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
     if binary is None:
         raise SandboxError("nginx is missing (on Debian: apt-get install nginx-light)")
@@ -85,7 +85,7 @@ def start_nginx(system: System) -> Target:
 
 
 def start_gateway(system: System) -> Target:
-    """Migrate, make an account that cannot run dry, and start gunicorn with one worker."""
+    """Migrate, create an account with an ample balance, and start gunicorn with one worker."""
     port = free_port()
     env = _gateway_environment(system, port)
     _flask(env, "db", "upgrade")
@@ -118,7 +118,7 @@ def _gateway_environment(system: System, port: int) -> dict[str, str]:
 
 
 def _flask(env: dict[str, str], *arguments: str) -> str:
-    """Run a command of the gateway's CLI and return what it printed."""
+    """Run a command of the gateway's CLI and return its output."""
     command = [str(part) for part in python("-m", "flask", "--app", "wsgi", *arguments)]
     done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:

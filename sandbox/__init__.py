@@ -1,6 +1,6 @@
-"""What stands in for the outside world in ``make run``, in tests and in the bench.
+"""Stand-ins for the outside world in ``make run``, in tests and in the benchmarks.
 
-Real servers out of wheels (PostgreSQL, Redis), small real servers written here (a simulated
+Real servers from wheels (PostgreSQL, Redis), small servers written here (a simulated
 llama-server, Stripe and BTCPay Server, a mail catcher), and the supervisor that runs them all.
 Production code never imports this package.
 """

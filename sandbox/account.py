@@ -1,4 +1,4 @@
-"""The account that PostgreSQL runs as: it refuses to be root."""
+"""The account that PostgreSQL runs as, since it refuses to run as root."""
 
 import os
 import pwd
@@ -11,14 +11,14 @@ from pathlib import Path
 from sandbox import process
 from sandbox.process import SandboxError
 
-# They exist on every Linux and macOS, so no account has to be created.
+# These exist on every Linux and macOS, so no account has to be created.
 UNPRIVILEGED_USERS = ("nobody", "daemon")
 PROBE_TIMEOUT_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
 class Account:
-    """A user and group that root becomes for one command."""
+    """A user and group that root switches to for one command."""
 
     uid: int
     gid: int
@@ -26,16 +26,16 @@ class Account:
     def give(self, folder: Path) -> None:
         """Make this account the owner of a folder.
 
-        Raises OSError where the file system or a missing capability forbids it.
+        Raises OSError if the file system or a missing capability prevents it.
         """
         os.chown(folder, self.uid, self.gid)
 
     def can_run(self, program: Path, *arguments: str) -> bool:
-        """Whether this account can start a program where it lies, and it exits with 0."""
+        """Whether this account can run the program, and it exits with 0."""
         return self._succeeds([program, *arguments])
 
     def can_enter(self, folder: Path) -> bool:
-        """Whether this account gets through all folders above, and into this one."""
+        """Whether this account can traverse all parent folders and enter this one."""
         return self._succeeds(["/bin/sh", "-c", 'cd "$1"', "sh", folder])
 
     def _succeeds(self, command: Sequence[str | Path]) -> bool:
@@ -51,17 +51,17 @@ class Account:
 
 
 def server_account(data: Path) -> Account | None:
-    """Return whom root has to become to serve ``data``: its owner, or nobody for new data.
+    """Return the account root must switch to: the owner of ``data``, or "nobody" for new data.
 
-    None if we are not root: then the server runs as we do.
-    Raises SandboxError if the data belong to root or to somebody else than us.
+    None if we are not root: the server then runs as the current user. Raises SandboxError if that
+    user does not own the data, or if there is no unprivileged user to switch to.
     """
     owner = _owner(data)
     if os.geteuid() != 0:
         if owner is not None and owner.st_uid != os.geteuid():
             raise SandboxError(
-                f"the data in {data} belong to user {_name(owner.st_uid)}, not to you: "
-                f"run as the user that made them, or delete the folder {data.parents[1]}"
+                f"the data in {data} belongs to user {_name(owner.st_uid)}, not to you: "
+                f"run as that user, or delete the folder {data.parents[1]}"
             )
         return None
     if owner is not None and owner.st_uid != 0:
@@ -74,19 +74,19 @@ def server_account(data: Path) -> Account | None:
         return Account(entry.pw_uid, entry.pw_gid)
     raise SandboxError(
         "PostgreSQL must not run as root, and there is no user 'nobody' to run it: "
-        "run as another user, or name a PostgreSQL in DATABASE_URL"
+        "run as another user, or set DATABASE_URL to a PostgreSQL of your own"
     )
 
 
 def check_name(uid: int) -> None:
-    """Raise SandboxError if a user has no name, which initdb asks for."""
+    """Raise SandboxError if the user id has no name, which initdb requires."""
     try:
         pwd.getpwuid(uid)
     except KeyError:
         raise SandboxError(
-            f"PostgreSQL cannot make its data as user {uid}, who has no name on this machine: "
-            f"have root add one (echo 'promptly:x:{uid}:{os.getegid()}::/:/bin/sh' >> "
-            "/etc/passwd), or name a PostgreSQL in DATABASE_URL"
+            f"PostgreSQL cannot create its data as user {uid}, who has no name on this machine: "
+            f"as root, add one (echo 'promptly:x:{uid}:{os.getegid()}::/:/bin/sh' >> "
+            "/etc/passwd), or set DATABASE_URL to a PostgreSQL of your own"
         ) from None
 
 
@@ -97,7 +97,7 @@ def _owner(folder: Path) -> os.stat_result | None:
         return None
     except PermissionError as error:
         raise SandboxError(
-            f"{error.filename} cannot be read: run as the user that made it (root, if it was "
+            f"{error.filename} cannot be read: run as the user that created it (root, if that was "
             "sudo make run), or in another folder"
         ) from error
 

@@ -1,8 +1,8 @@
 """Start a command that ends when its parent ends, as another user if root must not run it.
 
 Run as a script, in a fresh interpreter, because a ``preexec_fn`` in a threaded parent can
-deadlock. It changes what is asked for, then becomes the command by ``exec``; so the process
-id stays the one the parent knows.
+deadlock. It applies the changes, then becomes the command by ``exec``, so that the process id
+stays the one the parent knows.
 
     child.py PARENT_PID DEATH_SIGNAL UID:GID COMMAND ARGUMENT...     ("-" means no change of user)
 """
@@ -36,11 +36,11 @@ class _Sets(ctypes.Structure):
 
 
 def keep_passage(libc: ctypes.CDLL) -> None:
-    """Keep only the right to pass closed folders, across the change of user that has been made.
+    """After the change of user, keep only the capability to traverse closed folders.
 
-    Below a folder of mode 0700 the command finds its files by CAP_DAC_OVERRIDE, kept as an ambient
-    capability, and nobody's permissions change. Where it is not to be had (some containers),
-    the plain change of user remains.
+    Below a folder of mode 0700 the command reaches its files by CAP_DAC_OVERRIDE, kept as an
+    ambient capability, so that no file modes have to change. Where the capability is not
+    available (some containers), only the change of user remains.
     """
     bit = 1 << CAP_DAC_OVERRIDE
     sets = (_Sets * 2)(_Sets(bit, bit, bit), _Sets(0, 0, 0))
@@ -50,11 +50,11 @@ def keep_passage(libc: ctypes.CDLL) -> None:
 
 
 def become(libc: ctypes.CDLL | None, uid: int, gid: int) -> None:
-    """Give up root for a user and its group; exits 126 if that is not allowed."""
+    """Drop root for a user and its group; exit with 126 if that is not permitted."""
     if libc is not None:
         libc.prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0)
-        # Without this bit access(2), by which PostgreSQL looks for its programs, ignores
-        # the capability: it asks on behalf of the real user.
+        # PostgreSQL finds its programs with access(2), which checks on behalf of the real user
+        # and ignores the capability without this bit.
         libc.prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP | SECBIT_KEEP_CAPS, 0, 0, 0)
     try:
         os.setgroups([])
@@ -68,9 +68,9 @@ def become(libc: ctypes.CDLL | None, uid: int, gid: int) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Apply the changes and become the command; exits 127 if it cannot be executed."""
+    """Apply the changes and exec the command; exit with 127 if it cannot be executed."""
     parent, death_signal, user, *command = arguments
-    # A shell ignores some of these for what it starts in the background, and they are inherited.
+    # A shell ignores some of these in its background jobs, and children inherit that.
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
     libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
@@ -78,7 +78,7 @@ def main(arguments: list[str]) -> None:
         uid, gid = user.split(":")
         become(libc, int(uid), int(gid))
     if libc is not None:
-        # After the change of user, which clears it.
+        # Only after the change of user, which clears it.
         libc.prctl(PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
         if os.getppid() != int(parent):
             return  # the parent ended before the signal was set

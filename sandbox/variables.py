@@ -1,4 +1,4 @@
-"""The variables of ``make run``: what is configured, what is made up, and where it is kept."""
+"""The variables of ``make run``: configured ones, generated ones, and where these are stored."""
 
 import os
 import secrets
@@ -15,7 +15,7 @@ def _new_secret() -> str:
     return secrets.token_urlsafe(36)
 
 
-# The product's own secrets, and what makes each up.
+# The product's own secrets, with the generator of each.
 SECRETS: Mapping[str, Callable[[], str]] = dict.fromkeys(
     ("GATEWAY_SECRET_KEY", "KEY_PEPPER", "ADMIN_KEY"), _new_secret
 )
@@ -29,7 +29,7 @@ def setting_names() -> list[str]:
 
 
 def configured(directory: Path) -> dict[str, str]:
-    """Return what the environment and, weaker, the folder's ``.env`` set; empty means not set."""
+    """Return the values of the folder's ``.env``, overridden by the environment; empty is unset."""
     found = dotenv_values(directory / ".env", interpolate=False)
     values = {name: value for name, value in found.items() if value}
     values.update({name: os.environ[name] for name in setting_names() if os.environ.get(name)})
@@ -37,7 +37,7 @@ def configured(directory: Path) -> dict[str, str]:
 
 
 def kept_secrets(file: Path, wanted: Mapping[str, Callable[[], str]] = SECRETS) -> dict[str, str]:
-    """Return the secrets kept in a file, making those that are missing."""
+    """Return the secrets stored in a file, after generating those that are missing."""
     kept = {name: value for name, value in dotenv_values(file).items() if value}
     missing = [name for name in wanted if name not in kept]
     if missing:
@@ -47,7 +47,7 @@ def kept_secrets(file: Path, wanted: Mapping[str, Callable[[], str]] = SECRETS) 
 
 
 def write_private(file: Path, values: Mapping[str, str]) -> None:
-    """Write a dotenv file that only its owner can read, replacing it in one step."""
+    """Write a dotenv file that only its owner can read, replacing it atomically."""
     partial = file.with_suffix(".part")
     partial.unlink(missing_ok=True)
     with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as output:
@@ -58,10 +58,10 @@ def write_private(file: Path, values: Mapping[str, str]) -> None:
 
 
 def child_environment() -> dict[str, str]:
-    """Return our environment, fit for the product's processes.
+    """Return the environment for the product's processes.
 
-    Without empty settings, which would hide the embedded ones; with UTF-8 whatever the locale is;
-    and with the stand-ins on this machine asked directly, not through a proxy.
+    It has no empty settings, which would hide the embedded ones; it forces UTF-8 whatever the
+    locale; and it bypasses any proxy for the stand-ins on this machine.
     """
     names = set(setting_names())
     kept = {name: value for name, value in os.environ.items() if value or name not in names}

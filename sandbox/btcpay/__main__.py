@@ -8,7 +8,7 @@ from sandbox.provider import serving
 
 
 def main() -> None:
-    """Read the command line and serve."""
+    """Parse the command line and serve."""
     parser = serving.parser("sandbox.btcpay", __doc__)
     parser.add_argument("--store-id", required=True, help="the store's id")
     parser.add_argument("--confirm-seconds", type=float, help="let blocks confirm after that")

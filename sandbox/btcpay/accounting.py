@@ -1,4 +1,4 @@
-"""How much of an invoice is paid. Bitcoin amounts have 8 decimals, the invoice's currency has 2."""
+"""Amounts paid of an invoice. Bitcoin has 8 decimals, the invoice's currency has 2."""
 
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, ROUND_UP, Decimal
@@ -9,7 +9,7 @@ Invoice = dict[str, Any]
 SATOSHI = Decimal("0.00000001")
 CENT = Decimal("0.01")
 
-# What a bitcoin costs here, by the invoice's currency.
+# Price of one bitcoin in the sandbox, by the invoice's currency.
 RATES = {"USD": Decimal(100_000), "EUR": Decimal(90_000), "BTC": Decimal(1)}
 
 UNPAID = Decimal(0)
@@ -17,7 +17,7 @@ UNPAID = Decimal(0)
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """An invoice's money in bitcoin; ``total`` is None for a top-up that was not paid yet."""
+    """An invoice's amounts in bitcoin; ``total`` is None for a top-up that is not paid yet."""
 
     total: Decimal | None
     paid: Decimal
@@ -26,7 +26,7 @@ class Account:
 
     @property
     def due(self) -> Decimal:
-        """What is left to be paid; negative when too much was paid."""
+        """Amount left to pay; negative if overpaid."""
         return (self.total if self.total is not None else self.paid) - self.paid
 
     @property
@@ -41,7 +41,7 @@ class Account:
 
     @property
     def is_over(self) -> bool:
-        """Whether more was paid than asked for."""
+        """Whether more was paid than requested."""
         return self.total is not None and self.paid > self.total
 
     def _is_enough(self, amount: Decimal) -> bool:
@@ -51,7 +51,7 @@ class Account:
 
 
 def account(invoice: Invoice) -> Account:
-    """Reckon up an invoice's payments; those that were replaced do not count."""
+    """Sum up an invoice's payments; replaced ones do not count."""
     total = None
     if invoice["amount"] is not None:
         asked = Decimal(invoice["amount"]) / Decimal(invoice["rate"])
@@ -65,22 +65,22 @@ def account(invoice: Invoice) -> Account:
 
 
 def in_currency(invoice: Invoice, bitcoin: Decimal) -> Decimal:
-    """Convert at the invoice's rate."""
+    """Convert bitcoin to the invoice's currency at its rate."""
     return (bitcoin * Decimal(invoice["rate"])).quantize(CENT, ROUND_HALF_UP)
 
 
 def in_bitcoin(invoice: Invoice, amount: Decimal) -> Decimal:
-    """Convert at the invoice's rate."""
+    """Convert the invoice's currency to bitcoin at its rate."""
     return (amount / Decimal(invoice["rate"])).quantize(SATOSHI, ROUND_HALF_UP)
 
 
 def minor(amount: Decimal) -> int:
-    """An amount in cents."""
+    """Return an amount in cents."""
     return int((amount * 100).to_integral_value(ROUND_HALF_UP))
 
 
 def text(amount: Decimal) -> str:
-    """An amount as the API writes it: never in exponents, zero without decimals."""
+    """Format an amount as the API does: without exponent, zero without decimals."""
     return f"{amount:f}" if amount else "0"
 
 

@@ -1,4 +1,4 @@
-"""What the API shows: amounts are strings, times are Unix seconds."""
+"""Objects as the API shows them: amounts are strings, times are Unix seconds."""
 
 from decimal import Decimal
 from typing import Any
@@ -8,7 +8,6 @@ from sandbox.btcpay.accounting import Invoice, text
 
 
 def invoice(found: Invoice, store_id: str, base_url: str, markable: list[str]) -> dict[str, Any]:
-    """An invoice."""
     account = accounting.account(found)
     paid = accounting.in_currency(found, account.paid)
     is_top_up = found["amount"] is None or found.get("top_up", False)
@@ -34,7 +33,7 @@ def invoice(found: Invoice, store_id: str, base_url: str, markable: list[str]) -
 
 
 def payment_methods(found: Invoice) -> list[dict[str, Any]]:
-    """The ways to pay an invoice, with the payments made by each."""
+    """Return the payment methods of an invoice, with the payments made by each."""
     account = accounting.account(found)
     total = account.total if account.total is not None else account.paid
     methods = []
@@ -69,7 +68,6 @@ def payment_methods(found: Invoice) -> list[dict[str, Any]]:
 
 
 def payment(item: dict[str, Any]) -> dict[str, Any]:
-    """One payment."""
     return {
         "id": item["id"],
         "receivedDate": item["received"],
@@ -81,7 +79,7 @@ def payment(item: dict[str, Any]) -> dict[str, Any]:
 
 
 def pull_payment(found: dict[str, Any], base_url: str) -> dict[str, Any]:
-    """A promise to pay out, which its receiver claims at ``viewLink``."""
+    """Return a pull payment, which its recipient claims at ``viewLink``."""
     return {
         "id": found["id"],
         "name": found["name"],
@@ -98,7 +96,7 @@ def pull_payment(found: dict[str, Any], base_url: str) -> dict[str, Any]:
 
 
 def payouts(found: dict[str, Any]) -> list[dict[str, Any]]:
-    """What was claimed of a pull payment: here all of it at once, or nothing."""
+    """Return the claims of a pull payment: here all of it at once, or none."""
     if found["claimed"] is None:
         return []
     bitcoin = found["bitcoin"] if found["claimed"] == "Completed" else None

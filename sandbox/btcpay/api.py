@@ -1,4 +1,4 @@
-"""The Greenfield API: who may call it, what a call does, and how it is answered."""
+"""The Greenfield API: authorization, calls and their answers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -39,17 +39,16 @@ class Api:
         of_store = "/api/v1/stores/{store}/pull-payments"
         self._add("GET", of_store, VIEW_PULL_PAYMENTS, self._pull_payments)
         self._add("DELETE", f"{of_store}/{{id}}", ARCHIVE_PULL_PAYMENTS, self._archive)
-        # Whoever knows the id of a pull payment may look at it.
+        # Knowing a pull payment's id is enough to view it.
         self._add("GET", f"{PULL_PAYMENTS}/{{id}}", "", self._pull_payment)
         self._add("GET", f"{PULL_PAYMENTS}/{{id}}/payouts", "", self._payouts)
 
     def handle(self, request: Request) -> Answer:
-        """Answer a call."""
         found = self._routes.find(request)
         return found(request) if found is not None else Answer(status=404)
 
     def shown(self, invoice: Invoice) -> dict[str, Any]:
-        """An invoice as the API shows it."""
+        """Return an invoice as the API shows it."""
         marks = invoices.markable(invoice)
         return answers.invoice(invoice, self.store.id, self.store.base_url, marks)
 
@@ -72,7 +71,7 @@ class Api:
             raise ApiError(
                 401, "unauthenticated", "Authentication is required for accessing this endpoint"
             )
-        # The key is for one store: of others it does not even say whether they exist.
+        # The key is for one store; the answer does not even reveal whether others exist.
         if request.values["store"] != self.store.id or not self.store.may(permission):
             raise ApiError(
                 403,

@@ -1,4 +1,4 @@
-"""Control routes: what the customer, the miners and a careless operator may do."""
+"""Control routes: actions of the customer, the miners and a careless operator."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ Values = dict[str, Any]
 
 
 def add_control(routes: Routes, store: Store, sender: Sender, api: Api) -> None:
-    """Add the switches of this stand-in."""
+    """Add the control routes of this stand-in."""
 
     def act(name: str, action: Action) -> None:
         def locked(values: Values) -> Any:
@@ -52,7 +52,7 @@ def add_control(routes: Routes, store: Store, sender: Sender, api: Api) -> None:
             forgeries.forge(store, values["kind"], values.get("invoice"))
         ),
     )
-    # Not under the lock: whoever gets it may ask us about it.
+    # Sent without the lock: the receiver may call our API about it.
     add_action(routes, "forge", forge)
 
 
@@ -65,7 +65,7 @@ def _set_permissions(store: Store, permissions: list[str]) -> None:
 
 
 def _alter(store: Store, api: Api, invoice_id: str, fields: Values) -> Any:
-    """Change fields of an invoice behind everybody's back, without an event."""
+    """Change fields of an invoice silently, without an event."""
     invoice = store.invoice(invoice_id)
     unknown = set(fields) - set(invoice)
     if unknown:
@@ -75,7 +75,7 @@ def _alter(store: Store, api: Api, invoice_id: str, fields: Values) -> Any:
 
 
 def _advance(store: Store, seconds: int) -> int:
-    """Set the store's clock forward and let what is due happen."""
+    """Advance the store's clock and update all invoices."""
     store.advanced_seconds += int(seconds)
     for invoice in store.invoices.values():
         invoices.update(store, invoice)

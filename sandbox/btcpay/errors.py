@@ -1,10 +1,10 @@
-"""Refusals in Greenfield's two shapes: a problem, or a list of fields that are wrong."""
+"""Errors in Greenfield's two shapes: a problem, or a list of invalid fields."""
 
 from sandbox.provider.http import Answer, json_answer
 
 
 class ApiError(Exception):
-    """A call that is refused: a code for programs and a message for people."""
+    """A refused call: a code for programs and a message for people."""
 
     def __init__(self, status: int, code: str, message: str, **more: str) -> None:
         super().__init__(message)
@@ -12,25 +12,25 @@ class ApiError(Exception):
         self.problem = {"code": code, "message": message, **more}
 
     def answer(self) -> Answer:
-        """The answer that tells it."""
+        """Return the error as an answer."""
         return json_answer(self.problem, self.status)
 
 
 class Invalid(Exception):
-    """Fields of a request that are wrong: 422 with path and message of each."""
+    """Invalid fields of a request: 422 with path and message of each."""
 
     def __init__(self, problems: list[tuple[str, str]]) -> None:
         super().__init__("; ".join(f"{path}: {message}" for path, message in problems))
         self.problems = problems
 
     def answer(self) -> Answer:
-        """The answer that tells them."""
+        """Return the errors as an answer."""
         found = [{"path": path, "message": message} for path, message in self.problems]
         return json_answer(found, 422)
 
 
 def simulated(status: int) -> Answer:
-    """The error of a fault that was asked for: above 500 it is a proxy's page, not JSON."""
+    """Return the answer of a fault with this status; above 500 a proxy's HTML page, not JSON."""
     if status > 500:
         page = f"<html><body><h1>{status}</h1><p>A simulated proxy error.</p></body></html>"
         return Answer(page.encode(), status, {"Content-Type": "text/html"})

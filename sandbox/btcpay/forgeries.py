@@ -1,4 +1,4 @@
-"""Webhook requests that nobody should believe, and some that are signed but do not concern us."""
+"""Webhook requests that must not be trusted, and signed ones that do not concern us."""
 
 import time
 from typing import Any
@@ -10,7 +10,7 @@ from sandbox.btcpay.store import Store, new_id
 from sandbox.provider.control import Refused
 from sandbox.provider.messages import Signed
 
-# Signed wrongly, or not at all.
+# Signed incorrectly, or not at all.
 UNSIGNED = (
     "unsigned",
     "wrong_secret",
@@ -20,15 +20,15 @@ UNSIGNED = (
     "garbled_header",
     "not_ascii_header",
 )
-# Signed rightly, and still no event.
+# Signed correctly, but not an event.
 MALFORMED = ("truncated", "array", "empty", "null", "not_json", "not_utf8", "no_invoice", "no_type")
-# Signed rightly, events all the same, and nothing to be credited.
+# Correctly signed events that must not be credited.
 FOREIGN = ("unknown_type", "other_store", "foreign_invoice", "other_order", "unpaid")
 KINDS = UNSIGNED + MALFORMED + FOREIGN
 
 
 def forge(store: Store, kind: str, invoice: str | None) -> Signed:
-    """Build a forged InvoiceSettled, about an invoice if one is named.
+    """Build a forged InvoiceSettled, about an invoice if one is given.
 
     Raises Refused for an unknown kind or if no webhook is set.
     """
@@ -94,5 +94,5 @@ def _signed_wrongly(event: dict[str, Any], body: bytes, kind: str, secret: str) 
     if kind == "empty_secret":
         return webhooks.sign(body, "")
     signed = webhooks.sign(body, secret)
-    # The same content with other bytes, and other content.
+    # The same content in different bytes, or different content.
     return Signed(signed.headers, orjson.dumps(event) if kind == "reserialised" else body + b"\n")

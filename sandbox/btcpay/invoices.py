@@ -1,6 +1,6 @@
-"""An invoice's life: created, paid, confirmed, expired, marked by hand.
+"""The life of an invoice: created, paid, confirmed, expired, marked manually.
 
-The order of checks in ``update`` is that of the server's watcher.
+``update`` applies its checks in the order of the server's own watcher.
 """
 
 from decimal import Decimal
@@ -15,7 +15,7 @@ from sandbox.provider.control import Refused
 ON_CHAIN, LIGHTNING = "BTC-CHAIN", "BTC-LN"
 METHODS = (ON_CHAIN, LIGHTNING)
 
-# A store's own settings, where an invoice does not say.
+# The store's defaults for options that an invoice does not set.
 DEFAULTS: dict[str, Any] = {
     "speedPolicy": "MediumSpeed",
     "paymentMethods": list(METHODS),
@@ -31,7 +31,7 @@ DEFAULTS: dict[str, Any] = {
 
 
 def create(store: Store, asked: dict[str, Any]) -> Invoice:
-    """Create an invoice from a request that was checked."""
+    """Create an invoice from a validated request."""
     given = {name: value for name, value in asked["checkout"].items() if value is not None}
     checkout = DEFAULTS | given
     now = store.now()
@@ -59,9 +59,9 @@ def create(store: Store, asked: dict[str, Any]) -> Invoice:
 
 
 def pay(store: Store, invoice_id: str, *, share: str = "1", method: str = LIGHTNING) -> Invoice:
-    """Pay a share of what the invoice asks for, as "0.5"; Lightning is confirmed at once.
+    """Pay a share of the invoice's amount, like "0.5"; Lightning is confirmed at once.
 
-    Raises Refused where the server would not see it, or for an unknown method.
+    Raises Refused where the server would not see the payment, or for an unknown method.
     """
     invoice = store.invoice(invoice_id)
     if method not in invoice["checkout"]["paymentMethods"]:
@@ -90,7 +90,7 @@ def pay(store: Store, invoice_id: str, *, share: str = "1", method: str = LIGHTN
 
 
 def confirm(store: Store, invoice_id: str) -> Invoice:
-    """Let a block confirm what is waiting. Raises Refused if nothing is."""
+    """Let a block confirm the waiting payments. Raises Refused if there are none."""
     invoice = store.invoice(invoice_id)
     waiting = [item for item in invoice["payments"] if item["status"] == "Processing"]
     if not waiting:
@@ -102,7 +102,7 @@ def confirm(store: Store, invoice_id: str) -> Invoice:
 
 
 def confirm_overdue(store: Store, after_seconds: float) -> None:
-    """Let a block confirm every payment that has waited for so long."""
+    """Confirm every invoice with a payment that has waited for ``after_seconds``."""
     for invoice in store.invoices.values():
         if any(
             item["status"] == "Processing" and item["received"] + after_seconds <= store.now()
@@ -112,9 +112,9 @@ def confirm_overdue(store: Store, after_seconds: float) -> None:
 
 
 def replace(store: Store, invoice_id: str) -> Invoice:
-    """Let the customer replace what is not confirmed (replace-by-fee): it is gone.
+    """Let the customer replace unconfirmed payments (replace-by-fee), which makes them Invalid.
 
-    Raises Refused if there is nothing of the kind.
+    Raises Refused if there are none.
     """
     invoice = store.invoice(invoice_id)
     waiting = [item for item in invoice["payments"] if item["status"] == "Processing"]
@@ -127,7 +127,7 @@ def replace(store: Store, invoice_id: str) -> Invoice:
 
 
 def mark(store: Store, invoice_id: str, status: str) -> Invoice:
-    """Mark an invoice by hand as Settled or Invalid.
+    """Mark an invoice manually as Settled or Invalid.
 
     Raises Invalid where the server does not allow it.
     """
@@ -141,7 +141,7 @@ def mark(store: Store, invoice_id: str, status: str) -> Invoice:
 
 
 def markable(invoice: Invoice) -> list[str]:
-    """What an invoice may be marked as: what settled by itself stays settled."""
+    """Return the statuses an invoice can be marked with; one that settled by itself stays so."""
     status, by_hand = invoice["status"], invoice["additional"] == "Marked"
     found = []
     if status != "Settled":
@@ -152,7 +152,7 @@ def markable(invoice: Invoice) -> list[str]:
 
 
 def update(store: Store, invoice: Invoice) -> None:
-    """Let an invoice follow its payments and the clock, until nothing changes any more."""
+    """Update an invoice from its payments and the clock until nothing changes any more."""
     while _step(store, invoice):
         pass
 
@@ -179,7 +179,7 @@ def _follow_payments(store: Store, invoice: Invoice, account: accounting.Account
         invoice |= {"status": "Processing", "additional": "PaidOver" if over else "None"}
         store.emit("InvoiceProcessing", invoice, overPaid=over)
     elif account.is_paid and invoice["additional"] != "PaidLate":
-        # It stays expired: whether the money is taken after all is for people to decide.
+        # It stays expired: people have to decide whether to accept the money.
         invoice["additional"] = "PaidLate"
         store.emit("InvoicePaidAfterExpiration", invoice)
     elif not account.is_paid and account.paid > 0:

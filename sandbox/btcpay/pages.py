@@ -1,4 +1,4 @@
-"""The pages on which an invoice is paid (``/i/{invoice}``) and a refund is claimed."""
+"""The pages for paying an invoice (``/i/{invoice}``) and for claiming a refund."""
 
 from collections.abc import Callable
 
@@ -11,18 +11,18 @@ from sandbox.provider import pages
 from sandbox.provider.control import Refused
 from sandbox.provider.http import Answer, Request, Routes, form, see_other
 
-# What a button does: the share of the price and how it is paid.
+# By button: the share of the price, the payment method, and the label.
 PAYMENTS = {
     "lightning": ("1", LIGHTNING, "Pay with Lightning"),
-    "chain": ("1", ON_CHAIN, "Pay on the chain"),
-    "partly": ("0.5", ON_CHAIN, "Pay half of it"),
-    "too-much": ("1.5", ON_CHAIN, "Pay half too much"),
-    "late": ("1", ON_CHAIN, "Pay now, too late"),
+    "chain": ("1", ON_CHAIN, "Pay on-chain"),
+    "partly": ("0.5", ON_CHAIN, "Pay half"),
+    "too-much": ("1.5", ON_CHAIN, "Overpay by half"),
+    "late": ("1", ON_CHAIN, "Pay late"),
 }
 
 
 def add_pages(routes: Routes, store: Store) -> None:
-    """Serve both pages and what their buttons do."""
+    """Serve both pages and handle their buttons."""
 
     def show(request: Request) -> Answer:
         with store.lock:
@@ -65,7 +65,7 @@ def _page(invoice: Invoice) -> Answer:
 
 
 def _actions(invoice: Invoice) -> list[tuple[str, str]]:
-    """The buttons a page has, by what they do and what stands on them."""
+    """Return the page's buttons as pairs of action and label."""
     offered: list[str] = []
     if invoice["status"] == "New":
         offered = ["lightning", "chain", "partly", "too-much"]
@@ -99,7 +99,7 @@ def _act(store: Store, invoice_id: str, given: dict[str, str]) -> Answer:
 
 
 def _redirect(invoice: Invoice) -> str:
-    """Where the shop wants its customer back, or nothing."""
+    """Return the shop's return address for the customer, or an empty string."""
     address = invoice["checkout"]["redirectURL"] or ""
     order = str(invoice["metadata"].get("orderId", ""))
     return address.replace("{InvoiceId}", invoice["id"]).replace("{OrderId}", order)

@@ -1,4 +1,4 @@
-"""The simulated BTCPay Server as a process that a test or the supervisor owns."""
+"""The simulated BTCPay Server as a child process of a test or of the supervisor."""
 
 import secrets
 from collections.abc import Sequence
@@ -14,9 +14,9 @@ Object = dict[str, Any]
 class SimulatedBTCPay(SimulatedProvider):
     """A simulated BTCPay Server on 127.0.0.1 with one store.
 
-    Without ids and keys it makes its own. ``confirm_seconds`` lets payments on the chain be
-    confirmed by themselves after that time; without, ``confirm()`` does it. Invoices are returned
-    as the API shows them.
+    Ids and keys default to generated ones. With ``confirm_seconds`` on-chain payments confirm by
+    themselves after that time; otherwise ``confirm()`` does it. Invoices are returned as the API
+    shows them.
     """
 
     module: ClassVar[str] = "sandbox.btcpay"
@@ -45,7 +45,7 @@ class SimulatedBTCPay(SimulatedProvider):
         super().__init__(directory, options, keys, **others)
 
     def variables(self) -> dict[str, str]:
-        """What the product is to be configured with."""
+        """Return the variables that configure the product for this stand-in."""
         return {
             "BTCPAY_URL": self.url,
             "BTCPAY_API_KEY": self.api_key,
@@ -54,70 +54,69 @@ class SimulatedBTCPay(SimulatedProvider):
         }
 
     def set_webhook(self, url: str, *, secret: str = "", events: Sequence[str] = TYPES) -> None:
-        """Deliver events to this address; an empty one stops that."""
+        """Deliver events to this address; an empty one stops delivery."""
         self.act("webhook", url=url, secret=secret or self.webhook_secret, events=list(events))
 
     def set_permissions(self, permissions: Sequence[str]) -> None:
-        """Change what the API key may do."""
+        """Change the permissions of the API key."""
         self.act("permissions", permissions=list(permissions))
 
-    # What the customer and the miners do.
+    # Actions of the customer and of the miners.
 
     def pay(self, invoice_id: str, *, share: str = "1", method: str = "BTC-LN") -> Object:
-        """Pay a share of the price, as "0.5" or "1.5": BTC-LN settles at once, BTC-CHAIN waits."""
+        """Pay a share of the price, like "1.5". BTC-LN settles at once; BTC-CHAIN waits."""
         return self._invoice("pay", invoice_id=invoice_id, share=share, method=method)
 
     def confirm(self, invoice_id: str) -> Object:
-        """Let a block confirm what was paid on the chain."""
+        """Let a block confirm the on-chain payments."""
         return self._invoice("confirm", invoice_id=invoice_id)
 
     def replace(self, invoice_id: str) -> Object:
-        """Let the customer take back what is not confirmed (replace-by-fee)."""
+        """Let the customer take back unconfirmed payments (replace-by-fee)."""
         return self._invoice("replace", invoice_id=invoice_id)
 
     def claim(self, pull_payment_id: str, destination: str = "bcrt1qcustomer") -> None:
-        """Claim a refund."""
         self.act("claim", pull_payment_id=pull_payment_id, destination=destination)
 
     def pay_out(self, pull_payment_id: str) -> None:
-        """Pay out a refund that was claimed."""
+        """Pay out a claimed refund."""
         self.act("pay-out", pull_payment_id=pull_payment_id)
 
-    # What the operator does in BTCPay's own pages, and what time brings.
+    # Actions of the operator in BTCPay's own pages, and the passing of time.
 
     def mark(self, invoice_id: str, status: str) -> Object:
-        """Mark an invoice as Settled or Invalid; the server refuses that for some."""
+        """Mark an invoice as Settled or Invalid; the server refuses that in some states."""
         return self._invoice("mark", invoice_id=invoice_id, status=status)
 
     def alter(self, invoice_id: str, **fields: Any) -> Object:
         """Change fields of an invoice without an event.
 
-        They are those kept inside: amount, currency, metadata, checkout, created, expires,
+        These are the internal fields: amount, currency, metadata, checkout, created, expires,
         monitored, status, additional, rate, payments.
         """
         return self._invoice("alter", id=invoice_id, fields=fields)
 
     def advance(self, seconds: int) -> None:
-        """Set the clock forward; invoices expire as they would have."""
+        """Advance the store's clock; invoices expire accordingly."""
         self.act("advance", seconds=seconds)
 
-    # What a test looks at.
+    # Inspection by tests.
 
     def invoice(self, invoice_id: str) -> Object:
-        """Return an invoice as it is now."""
+        """Return an invoice's current state."""
         return self._invoice("invoice", id=invoice_id)
 
     def truth(self) -> list[Object]:
-        """Return what is held of every invoice's money, the oldest first.
+        """Return the money that the store holds for each invoice, oldest first.
 
-        Of each: invoice_id, order_id, status, additional_status, currency, and in cents amount,
+        Keys: invoice_id, order_id, status, additional_status, currency, and in cents amount,
         paid, settled, refunded, promised, held.
         """
         found: list[Object] = self.act("truth")
         return found
 
     def truth_of(self, invoice_id: str) -> Object:
-        """Return what is held of one invoice's money."""
+        """Return one invoice's entry of ``truth()``."""
         return next(item for item in self.truth() if item["invoice_id"] == invoice_id)
 
     def _invoice(self, name: str, **values: Any) -> Object:
@@ -126,15 +125,15 @@ class SimulatedBTCPay(SimulatedProvider):
 
 
 def new_api_key() -> str:
-    """Make up an API key."""
+    """Generate an API key."""
     return secrets.token_hex(20)
 
 
 def new_store_id() -> str:
-    """Make up the id of a store."""
+    """Generate the id of a store."""
     return secrets.token_hex(22)
 
 
 def new_webhook_secret() -> str:
-    """Make up the secret of a webhook."""
+    """Generate the secret of a webhook."""
     return secrets.token_hex(20)

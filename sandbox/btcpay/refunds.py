@@ -1,4 +1,4 @@
-"""Refunds: a pull payment is a promise, which moves money once it is claimed and paid out."""
+"""Refunds: a pull payment is a promise that moves money once it is claimed and paid out."""
 
 from decimal import Decimal
 from typing import Any
@@ -16,7 +16,7 @@ LATE = ("PaidLate", "PaidOver", "PaidPartial")
 
 
 def refund(store: Store, invoice_id: str, asked: dict[str, Any]) -> PullPayment:
-    """Promise money back for an invoice.
+    """Create a pull payment that promises money back for an invoice.
 
     Raises ApiError if the invoice's state does not allow it, Invalid for wrong fields.
     """
@@ -43,7 +43,7 @@ def refund(store: Store, invoice_id: str, asked: dict[str, Any]) -> PullPayment:
         "amount": accounting.text(amount),
         "bitcoin": _bitcoin(invoice, amount, currency),
         "method": method,
-        # Whoever gets the promised bitcoin needs no further approval, if the key may say so.
+        # A claim in bitcoin needs no further approval if the key has that permission.
         "auto": currency == "BTC" and store.may(CREATE_PULL_PAYMENTS),
         "archived": False,
         "created": store.now(),
@@ -56,9 +56,9 @@ def refund(store: Store, invoice_id: str, asked: dict[str, Any]) -> PullPayment:
 
 
 def claim(store: Store, pull_payment_id: str, destination: str) -> PullPayment:
-    """Let the customer claim all of a pull payment.
+    """Claim all of a pull payment as the customer.
 
-    Raises Refused if it is archived or was claimed.
+    Raises Refused if it is archived or already claimed.
     """
     found = store.pull_payment(pull_payment_id)
     if found["archived"] or found["claimed"] is not None:
@@ -72,7 +72,7 @@ def claim(store: Store, pull_payment_id: str, destination: str) -> PullPayment:
 
 
 def pay_out(store: Store, pull_payment_id: str) -> PullPayment:
-    """Pay what was claimed. Raises Refused if nothing waits for it."""
+    """Pay out a claim. Raises Refused if none is waiting."""
     found = store.pull_payment(pull_payment_id)
     if found["claimed"] not in ("AwaitingPayment", "AwaitingApproval"):
         raise Refused("nothing of this pull payment waits to be paid out")
@@ -81,7 +81,7 @@ def pay_out(store: Store, pull_payment_id: str) -> PullPayment:
 
 
 def archive(store: Store, pull_payment_id: str) -> PullPayment:
-    """Withdraw the promise; what was claimed and not paid out is cancelled."""
+    """Withdraw the promise; a claim that is not paid out yet is cancelled."""
     found = store.pull_payment(pull_payment_id)
     found["archived"] = True
     if found["claimed"] in ("AwaitingPayment", "AwaitingApproval"):
@@ -90,10 +90,10 @@ def archive(store: Store, pull_payment_id: str) -> PullPayment:
 
 
 def truth(store: Store) -> list[dict[str, Any]]:
-    """What the store holds of every invoice's money, the oldest first, in cents of its currency.
+    """Return the money that the store holds for each invoice, oldest first, in cents.
 
-    ``settled`` is what is confirmed, ``paid`` all that was seen; ``held`` is the settled part
-    less what was ``refunded``; ``promised`` of it is in refunds that were not paid out yet.
+    ``paid`` is everything seen, ``settled`` the confirmed part; ``held`` is ``settled`` less
+    ``refunded``; ``promised`` is the part of it in refunds that are not paid out yet.
     """
     found = []
     for invoice in store.invoices.values():
@@ -135,12 +135,12 @@ def _bitcoin(invoice: Invoice, amount: Decimal, currency: str) -> str:
 
 
 def _amount(invoice: Invoice, asked: dict[str, Any]) -> tuple[Decimal, str]:
-    """How much to promise, and in which currency."""
+    """Return the amount to promise and its currency."""
     variant = asked["refundVariant"]
     account = accounting.account(invoice)
     paid = account.paid
     if not paid and invoice["status"] == "Settled":
-        paid = account.total or Decimal(0)  # marked by hand: counts as paid in full
+        paid = account.total or Decimal(0)  # marked manually: counts as paid in full
     if variant is None:
         raise Invalid([("refundVariant", "`refundVariant` is mandatory")])
     custom = [name for name in ("customAmount", "customCurrency") if asked[name] is not None]

@@ -1,4 +1,4 @@
-"""Checks of what is asked. Stricter than the server: a field it would overlook is refused here."""
+"""Request validation, stricter than the server's: fields that it would ignore are refused."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -89,9 +89,9 @@ LIST = ("startDate", "endDate", "orderId", "status", "skip", "take", "includeArc
 
 
 def body(data: bytes, checks: Mapping[str, Check]) -> dict[str, Any]:
-    """Return a JSON body with every known field, None where it was not given.
+    """Return a JSON body with every known field, None where it is missing.
 
-    Raises ApiError (400) if it is no JSON object, Invalid for wrong or unknown fields.
+    Raises ApiError (400) if it is not a JSON object, Invalid for wrong or unknown fields.
     """
     try:
         value = orjson.loads(data)
@@ -103,7 +103,7 @@ def body(data: bytes, checks: Mapping[str, Check]) -> dict[str, Any]:
 
 
 def invoice(data: bytes) -> dict[str, Any]:
-    """Return a request for an invoice, its checkout options and metadata included."""
+    """Return a request for an invoice, including its checkout options and metadata."""
     found = body(data, INVOICE)
     found["checkout"] = _checked(found["checkout"] or {}, CHECKOUT, "checkout.")
     found["metadata"] = found["metadata"] or {}
@@ -111,7 +111,7 @@ def invoice(data: bytes) -> dict[str, Any]:
 
 
 def filters(query: list[tuple[str, str]]) -> dict[str, Any]:
-    """Return what a list of invoices is to be filtered by."""
+    """Return the filters of a list of invoices. Raises Invalid for wrong or unknown parameters."""
     problems = [(name, "Unknown parameter") for name, _ in query if name not in LIST]
     found: dict[str, Any] = {"orderId": [], "status": [], "skip": 0, "take": None}
     found |= {"startDate": 0, "endDate": 10**11}

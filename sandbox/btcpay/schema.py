@@ -1,8 +1,8 @@
-"""JSON Schema of what a BTCPay Server answers and sends, as far as it is used here.
+"""JSON Schema of a BTCPay Server's answers and events, as far as they are used here.
 
-Written by us from the public documentation of the Greenfield API (``swagger/v1`` of
-btcpayserver 2.x). Nothing may be missing and nothing may be added, so that a slip of the stand-in
-is found; a real server of another version may well show more.
+We wrote it from the public documentation of the Greenfield API (``swagger/v1`` of btcpayserver
+2.x). Missing and additional fields are errors, so that mistakes in the stand-in are found; a real
+server of another version may well show more.
 """
 
 import re
@@ -149,7 +149,7 @@ INVALID = {**_list(_object(path=TEXT, message=TEXT)), "minItems": 1}
 
 EMPTY: Schema = {"const": ""}
 
-# The answers to successful calls, by method and path.
+# Answers to successful calls, by method and path.
 ANSWERS = {
     r"POST /api/v1/stores/[^/]+/invoices": INVOICE,
     r"GET /api/v1/stores/[^/]+/invoices": _list(INVOICE),
@@ -167,9 +167,9 @@ REFUSALS = {400: PROBLEM, 401: PROBLEM, 403: PROBLEM, 404: PROBLEM, 422: INVALID
 
 
 def of_answer(method: str, path: str, status: int) -> Schema:
-    """Return the schema of an answer; an empty body is the empty text.
+    """Return the schema of an answer; an empty body counts as the empty string.
 
-    Raises KeyError for a call or status that is not described.
+    Raises KeyError for a call or status that the schema does not describe.
     """
     if status != 200:
         return REFUSALS[status]

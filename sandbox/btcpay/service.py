@@ -1,4 +1,4 @@
-"""The whole stand-in: API, pages and control routes over one store."""
+"""The complete stand-in: API, pages and control routes over one store."""
 
 import threading
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ API_PREFIX = "/api/"
 
 
 class Service:
-    """A simulated BTCPay Server. ``confirm_seconds`` lets blocks confirm payments by themselves."""
+    """A simulated BTCPay Server. ``confirm_seconds``, if set, makes payments confirm after that."""
 
     def __init__(
         self,
@@ -54,12 +54,12 @@ class Service:
         control.add_action(self._routes, "reset", lambda _: self.reset())
 
     def handler(self, base_url: str) -> Handler:
-        """Return what answers requests, knowing where it is reached."""
+        """Return the request handler; ``base_url`` is where clients reach it."""
         self.store.base_url = base_url
         return self._handle
 
     def tick(self) -> None:
-        """Let time pass: invoices expire, blocks are found, and the state is kept."""
+        """Expire overdue invoices, confirm due payments, and save the state."""
         with self.store.lock:
             for invoice in self.store.invoices.values():
                 if invoice["status"] in ("New", "Processing"):
@@ -69,7 +69,7 @@ class Service:
             self._keeper.save(self.store.state)
 
     def reset(self) -> None:
-        """Forget everything but the webhook."""
+        """Forget everything except the webhook."""
         with self.store.lock:
             self.store.restore({})
         self._faults.clear()

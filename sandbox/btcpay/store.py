@@ -24,19 +24,19 @@ CREATE_PULL_PAYMENTS = "btcpay.store.cancreatepullpayments"
 VIEW_PULL_PAYMENTS = "btcpay.store.canviewpullpayments"
 ARCHIVE_PULL_PAYMENTS = "btcpay.store.canarchivepullpayments"
 
-# What a permission brings besides itself.
+# Further permissions that a permission includes.
 INCLUDED = {
     MODIFY_INVOICES: (VIEW_INVOICES, CREATE_INVOICE),
     CREATE_PULL_PAYMENTS: (REFUND,),
 }
 
-# Those that docs/payments.md tells an operator to give, and no more.
+# Exactly those that docs/payments.md asks operators to grant.
 PERMISSIONS = (CREATE_INVOICE, VIEW_INVOICES, REFUND, VIEW_PULL_PAYMENTS)
 
 
 @dataclass
 class Store:
-    """All that one API key sees. Whoever changes something holds ``lock``."""
+    """Everything that one API key can access. Hold ``lock`` for every change."""
 
     id: str
     api_key: str
@@ -44,36 +44,36 @@ class Store:
     webhook: Webhook | None = None
     base_url: str = ""
     sender: Sender | None = None
-    changed: Callable[[], None] = lambda: None  # called after a change that has an event
+    changed: Callable[[], None] = lambda: None  # called on every change with an event
     invoices: dict[str, Invoice] = field(default_factory=dict)
     pull_payments: dict[str, dict[str, Any]] = field(default_factory=dict)
     advanced_seconds: int = 0
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def now(self) -> int:
-        """The time on the store's clock, in Unix seconds."""
+        """Return the time of the store's clock, in Unix seconds."""
         return int(time.time()) + self.advanced_seconds
 
     def may(self, permission: str) -> bool:
-        """Whether the key has a permission, by itself or within another."""
+        """Whether the key has a permission, directly or included in another."""
         return any(
             permission == held or permission in INCLUDED.get(held, ()) for held in self.permissions
         )
 
     def invoice(self, invoice_id: str) -> Invoice:
-        """Return an invoice. Raises ApiError (404) if there is none."""
+        """Return an invoice. Raises ApiError (404) if it does not exist."""
         if invoice_id not in self.invoices:
             raise ApiError(404, "invoice-not-found", "The invoice was not found")
         return self.invoices[invoice_id]
 
     def pull_payment(self, pull_payment_id: str) -> dict[str, Any]:
-        """Return a pull payment. Raises ApiError (404) if there is none."""
+        """Return a pull payment. Raises ApiError (404) if it does not exist."""
         if pull_payment_id not in self.pull_payments:
             raise ApiError(404, "pullpayment-not-found", "The pull payment was not found")
         return self.pull_payments[pull_payment_id]
 
     def emit(self, type: str, invoice: Invoice, **fields: Any) -> None:
-        """Tell the webhook, if it is set and wants to know, of something that has happened."""
+        """Send an event to the webhook, if one is set and subscribes to the type."""
         self.changed()
         if self.webhook is not None and self.webhook.wants(type):
             assert self.sender is not None
@@ -82,7 +82,7 @@ class Store:
             self.sender.post(webhooks.message(type, event, self.webhook))
 
     def state(self) -> dict[str, Any]:
-        """Return what outlives the process. Deliveries do not, as at the real server."""
+        """Return the state that outlives the process; deliveries do not, as in the real server."""
         return {
             "invoices": self.invoices,
             "pull_payments": self.pull_payments,
@@ -90,12 +90,12 @@ class Store:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take up again what was kept."""
+        """Restore saved state."""
         self.invoices = state.get("invoices", {})
         self.pull_payments = state.get("pull_payments", {})
         self.advanced_seconds = state.get("seconds", 0)
 
 
 def new_id(length: int = 22) -> str:
-    """Return an id in base 58, as the server makes them."""
+    """Return an id in base 58, like the server's."""
     return "".join(secrets.choice(BASE58) for _ in range(length))

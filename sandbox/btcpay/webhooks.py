@@ -1,4 +1,4 @@
-"""Events on their way to a webhook: indented JSON, signed over its bytes."""
+"""Event delivery to a webhook: indented JSON, signed over its bytes."""
 
 import hashlib
 import hmac
@@ -23,13 +23,13 @@ TYPES = (
     "InvoicePaidAfterExpiration",
 )
 
-# Besides a missing answer, these and 5xx are tried again; any other refusal is final.
+# These, 5xx and missing answers are retried; any other refusal is final.
 TRIED_AGAIN = (408, 429)
 
 
 @dataclass(slots=True)
 class Webhook:
-    """Where events go, and which."""
+    """A destination of events, and the types it receives."""
 
     url: str
     secret: str
@@ -37,17 +37,17 @@ class Webhook:
     id: str = field(default_factory=lambda: delivery_id())
 
     def wants(self, type: str) -> bool:
-        """Whether events of a type are sent there."""
+        """Whether the webhook subscribes to a type of event."""
         return type in self.events
 
 
 def is_final(status: int) -> bool:
-    """Whether the server gives up after this answer; 0 is no answer."""
+    """Whether the server gives up after this status; 0 means no answer."""
     return 0 < status < 500 and status not in TRIED_AGAIN
 
 
 def message(type: str, event: dict[str, Any], webhook: Webhook) -> Message:
-    """The message that tells of an event. Every further attempt is a delivery of its own."""
+    """Return the message of an event. Every retry is a delivery with its own id."""
     original = delivery_id()
 
     def build(number: int) -> Signed:
@@ -66,18 +66,18 @@ def message(type: str, event: dict[str, Any], webhook: Webhook) -> Message:
 
 
 def encode(event: Any) -> bytes:
-    """An event as it is sent."""
+    """Encode an event as it is sent: indented JSON."""
     return orjson.dumps(event, option=orjson.OPT_INDENT_2)
 
 
 def sign(body: bytes, secret: str) -> Signed:
-    """A request with the signature of its bytes."""
+    """Return a request signed over its bytes."""
     digest = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
     return Signed(headers(f"sha256={digest}"), body)
 
 
 def headers(signature: str | None) -> dict[str, str]:
-    """The headers of a webhook request."""
+    """Return the headers of a webhook request."""
     found = {"Content-Type": "application/json"}
     return found | ({"BTCPay-Sig": signature} if signature is not None else {})
 

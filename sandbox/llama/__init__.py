@@ -1,4 +1,4 @@
-"""A simulated llama-server: the real one's bytes in shape, with faults on demand.
+"""A simulated llama-server: answers shaped byte for byte like the real one's, faults on demand.
 
 ``python -m sandbox.llama`` runs it; ``SimulatedLlama`` runs it for a test.
 """

@@ -11,7 +11,6 @@ from sandbox.llama.server import Options, Server
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m sandbox.llama", description=__doc__)
     parser.add_argument("--port", type=int, default=8080, help="0 takes a free one")
     parser.add_argument("--port-file", type=Path, help="where to write the port once it listens")
@@ -45,7 +44,7 @@ async def serve(arguments: argparse.Namespace) -> None:
     )
     await server.listen(arguments.port)
     if arguments.port_file is not None:
-        # A rename, so that a reader never sees half of it.
+        # Renamed into place, so that a reader never sees a partial file.
         partial = arguments.port_file.with_suffix(".part")
         partial.write_text(f"{server.port}\n")
         partial.rename(arguments.port_file)

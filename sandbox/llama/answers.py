@@ -1,7 +1,7 @@
-"""What the simulated model says: one entry per token, as the bytes of the delta it causes.
+"""The simulated model's answers: one entry per token, as the bytes of the delta it causes.
 
-Many tokens cause none: part of a character of several bytes, the opening of a tool call, the end
-of thinking, the end of the answer. They are counted all the same, as by the real server.
+Many tokens cause none: parts of a multi-byte character, the opening of a tool call, the end of
+thinking, the end of the answer. They count all the same, as in the real server.
 """
 
 import itertools
@@ -20,7 +20,7 @@ WORDS = """ the river keeps its own slow time and every morning a small boat lea
  under grey light while people on the bank talk about weather bread and letters they will write
  when the long evening comes again"""
 
-# A character of several bytes takes several tokens, of which only the last shows.
+# Tokens of a multi-byte character, of which only the last causes a delta.
 LONG_CHARACTERS = {"🌍": 3, "水": 2, "é": 2, "語": 3}
 
 TOOL_OPENING_TOKENS = 12
@@ -38,7 +38,7 @@ class Finish(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """What one token adds: ``rendered`` is the JSON of the ``delta`` object."""
+    """The delta of one token; ``rendered`` is the JSON of the ``delta`` object."""
 
     rendered: bytes
     text: str = ""
@@ -47,7 +47,7 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer: one entry per token, None where nothing is sent."""
+    """A complete answer: one entry per token, None where nothing is sent."""
 
     tokens: list[Delta | None]
     finish: Finish
@@ -55,7 +55,7 @@ class Answer:
     starts_inside_character: bool
 
     def text(self, kind: str) -> str:
-        """Return everything of one kind, joined."""
+        """Return the text of all deltas of one kind."""
         return "".join(delta.text for delta in self.tokens if delta and delta.kind == kind)
 
 
@@ -68,7 +68,7 @@ def _thought(text: str) -> Delta:
 
 
 def _make_cycle() -> list[Delta | None]:
-    """Make the endless text once: rendering a token then costs nothing per request."""
+    """Render the endless text once, so that tokens cost nothing per request."""
     cycle: list[Delta | None] = []
     characters = itertools.cycle(LONG_CHARACTERS.items())
     for position, word in enumerate(WORDS.split()):
@@ -88,7 +88,7 @@ WORD_STARTS = [
 
 
 def answer(body: Body, steering: Steering, limit: int, default_tokens: int) -> Answer:
-    """Return the answer to a checked request, cut at ``limit`` tokens."""
+    """Return the answer to a validated request, cut at ``limit`` tokens."""
     tokens: list[Delta | None] = []
     calls: list[dict[str, Any]] = []
     thinking = steering.think
@@ -120,7 +120,7 @@ def _plain(body: Body, length: int, long_character_first: bool) -> list[Delta | 
     if long_character_first:
         start = CYCLE.index(None)
     else:
-        # Different prompts get different answers, the same prompt always the same one.
+        # Different prompts get different answers; the same prompt always gets the same one.
         seed = zlib.crc32(repr(body.get("messages", body.get("prompt")))[-200:].encode())
         start = WORD_STARTS[seed % len(WORD_STARTS)]
     repeats = (start + length) // len(CYCLE) + 1
@@ -128,7 +128,7 @@ def _plain(body: Body, length: int, long_character_first: bool) -> list[Delta | 
 
 
 def _repeat_beginning(tokens: list[Delta | None], body: Body) -> None:
-    """A last message of the assistant's is the beginning of the answer, and comes again with it."""
+    """Repeat a trailing assistant message (a prefill) at the start of the answer."""
     last = (body.get("messages") or [{}])[-1]
     if last.get("role") != "assistant":
         return
@@ -154,7 +154,7 @@ def _number_of_calls(body: Body, steering: Steering) -> int:
         return 0
     if steering.tool is not None:
         return steering.tool
-    # A named function is taken for "auto", as by the real server.
+    # Like the real server, treat a named function as "auto".
     return 1 if body.get("tool_choice") == "required" else 0
 
 

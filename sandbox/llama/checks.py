@@ -1,4 +1,4 @@
-"""What the real server refuses: in its words, with its status, which is often 500."""
+"""The real server's validation: its messages and its statuses, which are often 500."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from sandbox.llama.replies import BadRequest
 
 
 def check_chat(body: Body) -> None:
-    """Raise BadRequest for what the real server refuses in a chat request."""
+    """Raise BadRequest for a chat request that the real server refuses."""
     if "messages" not in body:
         raise BadRequest("'messages' is required")
     messages = body["messages"]
@@ -56,7 +56,7 @@ def _check_message(message: Any) -> None:
 
 
 def _check_arguments(text: Any) -> None:
-    """The arguments of an earlier call; the real server's process ends at some 100,000 levels."""
+    """Check an earlier call's arguments; some 100,000 nesting levels crash the real server."""
     try:
         orjson.loads(text)
     except ValueError as error:
@@ -66,7 +66,7 @@ def _check_arguments(text: Any) -> None:
 
 
 def check_sampling(body: Body) -> None:
-    """Raise BadRequest for what the real server refuses of a generation's sampling."""
+    """Raise BadRequest for sampling parameters that the real server refuses."""
     for name in ("repeat_last_n", "dry_penalty_last_n"):
         if body.get(name, 0) < 0:
             raise BadRequest(
@@ -85,7 +85,7 @@ def check_sampling(body: Body) -> None:
 
 
 def max_tokens_of(body: Body, slots: int) -> int | None:
-    """Return the limit of the answer, or None. Raises BadRequest for wrong numbers."""
+    """Return the answer's token limit, or None. Raises BadRequest for invalid numbers."""
     limit: int | None = None
     for name in ("max_tokens", "max_completion_tokens", "n_predict"):
         value = body.get(name)

@@ -1,4 +1,4 @@
-"""The events of a stream, with what is the same in all of them rendered once per request."""
+"""The events of a stream; the parts common to all are rendered once per request."""
 
 import secrets
 import string
@@ -14,7 +14,7 @@ _ALPHABET = string.ascii_letters + string.digits
 
 
 def new_id() -> str:
-    """Return an id of the form the real server uses."""
+    """Return an id in the real server's format."""
     return "chatcmpl-" + "".join(secrets.choice(_ALPHABET) for _ in range(32))
 
 
@@ -36,24 +36,24 @@ class Clock:
         self._head = b""
 
     def prompt_ms(self) -> float:
-        """Return how long the prompt has taken so far."""
+        """Return the time spent on the prompt so far, in milliseconds."""
         return (time.perf_counter() - self._prompt_started) * 1000.0
 
     def during_prompt(self, processed: int) -> bytes:
         """Return the timings of a progress event."""
-        # The real server reports no time with its first event.
+        # The real server's first event reports no time.
         milliseconds = self.prompt_ms() if processed > self.cached_tokens else 0.0
         return self._prompt_part(processed - self.cached_tokens, milliseconds) + (
             b'0,"predicted_ms":0.0,"predicted_per_token_ms":0.0,"predicted_per_second":0.0}'
         )
 
     def prompt_is_done(self) -> None:
-        """Begin to count the time of the answer."""
+        """Start timing the answer."""
         self._head = self._prompt_part(self.prompt_tokens - self.cached_tokens, self.prompt_ms())
         self._predict_started = time.perf_counter()
 
     def at_token(self, count: int) -> bytes:
-        """Return the timings when ``count`` tokens are generated."""
+        """Return the timings after ``count`` generated tokens."""
         if count <= 1:
             return self._head + (
                 b'%d,"predicted_ms":0.001,"predicted_per_token_ms":0.0,"predicted_per_second":0.0}'
@@ -103,12 +103,12 @@ class ChatChunks:
         return b"%b%b%b}\n\n" % (self._open, rendered, self._close)
 
     def progress(self, progress: bytes, timings: bytes) -> bytes:
-        """Return the event that tells how far the prompt is."""
+        """Return the event that reports the prompt's progress."""
         timed = b',"timings":' + timings if timings else b""
         return b"%b%b%b%b,%b}\n\n" % (self._open, self.role, self._close, timed, progress)
 
     def last(self, reason: str, usage: bytes, timings: bytes) -> bytes:
-        """Return the closing events: the reason, the usage if ``usage`` is given, and DONE."""
+        """Return the closing events: the finish reason, the usage if given, and DONE."""
         finish = b'data: {"choices":[{"finish_reason":"%b","index":0,"delta":{}}],%b' % (
             reason.encode(),
             self._tail,
@@ -125,7 +125,7 @@ class ChatChunks:
 
 
 class TextChunks:
-    """Events of ``/v1/completions``: other names, and usage always in the last one."""
+    """Events of ``/v1/completions``: other field names, and usage always in the last one."""
 
     role = b""
 
@@ -153,7 +153,7 @@ class TextChunks:
         )
 
     def progress(self, progress: bytes, timings: bytes) -> bytes:
-        """Return the event that tells how far the prompt is."""
+        """Return the event that reports the prompt's progress."""
         timed = b',"timings":' + timings if timings else b""
         return b"data: {%b,%b,%b%b,%b}\n\n" % (
             self._choice("", b"null", b"null"),
@@ -192,7 +192,7 @@ def usage_of(prompt_tokens: int, completion_tokens: int, cached_tokens: int) -> 
 
 
 def progress_of(total: int, cached: int, processed: int, milliseconds: float) -> bytes:
-    """Return the member that tells how far the prompt is."""
+    """Return the ``prompt_progress`` member of a progress event."""
     return b'"prompt_progress":{"total":%d,"cache":%d,"processed":%d,"time_ms":%d}' % (
         total,
         cached,

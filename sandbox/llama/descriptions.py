@@ -1,4 +1,4 @@
-"""What the server says of itself: models, properties, slots, metrics."""
+"""How the server describes itself: models, properties, slots, metrics."""
 
 import time
 from typing import Any
@@ -57,7 +57,7 @@ def models(alias: str, ctx: int) -> dict[str, Any]:
 
 
 def props(alias: str, ctx: int, slot_count: int) -> dict[str, Any]:
-    """Return the body of ``/props``, with what a gateway might look at."""
+    """Return the body of ``/props``, with the fields a gateway might read."""
     return {
         "default_generation_settings": {"params": {"n_predict": -1, "stream": False}, "n_ctx": ctx},
         "total_slots": slot_count,
@@ -113,7 +113,7 @@ def slots(running: list[Record | None], ctx: int, tasks: int) -> list[dict[str, 
 
 
 def metrics(totals: Totals, processing: int, deferred: int) -> str:
-    """Return the body of ``/metrics``; running requests are counted when they have ended."""
+    """Return the body of ``/metrics``; a request's tokens count once it has ended."""
     values = (
         ("prompt_tokens_total", "counter", totals.prompt_tokens),
         ("prompt_tokens_cached_total", "counter", 0),

@@ -1,4 +1,4 @@
-"""Vectors of texts, which mean nothing but are always the same for the same length."""
+"""Embeddings without meaning: the vector depends only on the text's length."""
 
 import base64
 import struct
@@ -21,7 +21,7 @@ def texts_of(body: Body) -> list[str]:
 
 
 def count(texts: list[str], batch: int) -> int:
-    """Return the tokens of all texts. Raises BadRequest if one does not fit the batch."""
+    """Return the token count of all texts. Raises BadRequest if one exceeds the batch."""
     counts = [prompt.count_special(text) for text in texts]
     if max(counts) > batch:
         raise too_large(max(counts), batch)

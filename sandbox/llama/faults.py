@@ -1,8 +1,8 @@
-"""What a request or a test may ask the simulator to do differently.
+"""Steering: how a request or a test makes the simulator behave differently.
 
 A text such as ``[[sim tokens=50 delay_ms=20 tag=abc eof_after=10]]`` anywhere in the last message
 steers that one request. The same names, sent as JSON to ``/__sim/faults``, steer every request
-or the next ``times`` ones; what the request itself says is stronger.
+or the next ``times`` ones; the request's own directives take precedence.
 """
 
 import re
@@ -15,29 +15,29 @@ DIRECTIVE = re.compile(r"\[\[sim\s+([^\]]*)\]\]")
 
 @dataclass(frozen=True, slots=True)
 class Steering:
-    """How one request is to be answered. ``..._after`` counts generated tokens."""
+    """How to answer one request. ``..._after`` counts generated tokens."""
 
     tag: str = ""
-    tokens: int | None = None  # length of the answer, its end-of-sequence token included
+    tokens: int | None = None  # length of the answer, including its end-of-sequence token
     delay_ms: float | None = None  # between tokens
     headers_ms: float = 0.0  # between the slot's start and the response headers
     prefill_ms: float | None = None  # for the whole prompt
-    progress: int | None = None  # how many steps the prompt takes
+    progress: int | None = None  # number of steps the prompt takes
     cache: int = 0  # prompt tokens found in the cache
-    think: int | None = None  # tokens of thought before the answer
+    think: int | None = None  # reasoning tokens before the answer
     tool: int | None = None  # number of tool calls
-    first: str = ""  # "utf8": the answer begins with a character of several tokens
+    first: str = ""  # "utf8": the answer starts with a character of several tokens
     status: int | None = None  # answer with this status instead
-    eof_after: int | None = None  # close the connection in the middle
+    eof_after: int | None = None  # close the connection mid-stream
     error_after: int | None = None  # an error frame, then the end of the stream
-    stall_after: int | None = None  # silence of stall_s seconds, then go on
+    stall_after: int | None = None  # silence of stall_s seconds, then continue
     stall_s: float = 60.0
     reset_after: int | None = None  # reset the connection (RST)
     split: str = ""  # "utf8", "line" or "random": where to cut every event in two
-    on: str = "generate"  # which routes a fault meets: "generate", "count" or "any"
+    on: str = "generate"  # routes that faults apply to: "generate", "count" or "any"
 
     def changed(self, values: Mapping[str, Any]) -> "Steering":
-        """Return a copy with these values, which may be texts.
+        """Return a copy with these values, which may be strings.
 
         Raises ValueError for an unknown name or a value of the wrong type.
         """
@@ -46,7 +46,7 @@ class Steering:
 
     @property
     def triggers(self) -> list[int]:
-        """The token counts after which something happens, ascending."""
+        """Token counts after which a fault is due, ascending."""
         counts = (self.eof_after, self.error_after, self.stall_after, self.reset_after)
         return sorted(count for count in counts if count is not None)
 
@@ -80,7 +80,7 @@ def directives(text: str) -> dict[str, str]:
 
 
 class Faults:
-    """The steering that holds for every request until it is used up or cleared."""
+    """The steering of every request, until it is used up or cleared."""
 
     def __init__(self) -> None:
         self.loading = False
@@ -99,11 +99,10 @@ class Faults:
         self._remaining = int(times) if times is not None else None
 
     def clear(self) -> None:
-        """Back to normal."""
         self.set({})
 
     def steering(self, last_message: str, route: str) -> Steering:
-        """Return how to answer a request on a route of kind "generate" or "count"."""
+        """Return a request's steering and count it; ``route`` is "generate" or "count"."""
         steering = self._base
         if steering.on in (route, "any") and self._remaining != 0:
             if self._remaining is not None:

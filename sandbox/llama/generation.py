@@ -1,8 +1,8 @@
-"""One running request: the prompt in steps, the answer token by token, faults where asked for.
+"""One running request: the prompt in steps, the answer token by token, faults on demand.
 
-The order of things around a disconnect is what tests rely on: before every write the event loop
-has looked at the socket; once the client is gone nothing more is written; the record holds the
-last count that was given to the socket.
+Tests rely on the order of events around a disconnect: before every write the event loop has
+polled the socket; once the client is gone nothing more is written; the record holds the last
+count that was written to the socket.
 """
 
 import time
@@ -28,14 +28,14 @@ from sandbox.llama.prompt import Body
 from sandbox.llama.records import Record
 from sandbox.llama.replies import STREAM_END, STREAM_HEAD, reply
 
-BATCH_TOKENS = 2048  # the prompt is worked through in steps of this size
+BATCH_TOKENS = 2048  # the prompt is processed in steps of this size
 SPLIT_PAUSE_SECONDS = 0.002
 MAX_TOP_LOGPROBS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How fast the simulated machine is; zero tokens per second means as fast as possible."""
+    """Speed of the simulated machine; zero tokens per second means as fast as possible."""
 
     tokens_per_second: float = 0.0
     prompt_tokens_per_second: float = 0.0
@@ -43,7 +43,7 @@ class Pace:
 
 
 class Generation:
-    """The answer to one checked request whose slot has started."""
+    """The answer to one validated request that has a slot."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class Generation:
         self.with_progress = bool(body.get("return_progress"))
 
     async def run(self) -> str:
-        """Answer the request; returns the outcome: finished, client_closed or fault."""
+        """Answer the request and return the outcome: finished, client_closed or fault."""
         if self.steering.headers_ms:
             await self._pause(self.steering.headers_ms / 1000.0, pings=False)
         if self.connection.gone:
@@ -104,7 +104,7 @@ class Generation:
         return 0.0
 
     async def _send_progress(self, processed: int) -> bool:
-        """Tell how far the prompt is, if asked to; False if the client is gone."""
+        """Report the prompt's progress if the request wants it; False if the client is gone."""
         if self.connection.gone or not (self.stream and self.with_progress):
             return not self.connection.gone
         progress = progress_of(
@@ -122,7 +122,7 @@ class Generation:
         return True
 
     async def _tokens(self) -> str:
-        """Send the answer. The hot part: nothing here is done twice or needlessly."""
+        """Send the answer. This is the hot path: keep the work per token minimal."""
         connection, record, chunks, clock = self.connection, self.record, self.chunks, self.clock
         triggers = [*self.steering.triggers, -1]
         trigger = triggers.pop(0)
@@ -149,7 +149,7 @@ class Generation:
                 event = b""
                 if role_is_due:
                     role_is_due = False
-                    # A first token that shows nothing leaves its timings to the role.
+                    # If the first token has no delta, the role's event carries its timings.
                     event = _framed(chunks.delta(chunks.role, b"" if delta else timings))
                 if delta is not None:
                     extra = _logprobs(delta, self.body) if logprobs and delta.text else b""
@@ -176,7 +176,7 @@ class Generation:
         return 1.0 / self.pace.tokens_per_second if self.pace.tokens_per_second else 0.0
 
     async def _fault(self, count: int) -> str:
-        """Do what the steering asks for at this count; an outcome ends the request."""
+        """Apply the faults due at this count; a non-empty outcome ends the request."""
         steering = self.steering
         if steering.stall_after == count:
             await self._pause(steering.stall_s)
@@ -261,9 +261,9 @@ class Generation:
         return choice
 
     async def _send_split(self, before: bytes, payload: bytes) -> bool:
-        """Send one event as two chunks, in two segments, cut where the steering says.
+        """Send one event as two chunks in two segments, cut where the steering says.
 
-        False if the client left between the two: then the event was not sent.
+        False if the client disconnected in between: the event then counts as not sent.
         """
         cut = _cut(payload, self.steering.split)
         self.connection.write(before + _framed(payload[:cut]))
@@ -274,7 +274,7 @@ class Generation:
         return True
 
     async def _pause(self, seconds: float, *, pings: bool = True) -> None:
-        """Wait in silence, with a comment now and then as the real server sends them."""
+        """Wait silently, apart from the periodic ping comments that the real server sends."""
         deadline = time.perf_counter() + seconds
         while not self.connection.gone:
             remaining = deadline - time.perf_counter()

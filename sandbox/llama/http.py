@@ -1,4 +1,4 @@
-"""As much of HTTP/1.1 as llama-server speaks, on a bare asyncio protocol for the sake of speed."""
+"""The part of HTTP/1.1 that llama-server speaks, on a bare asyncio protocol for speed."""
 
 import asyncio
 import socket
@@ -17,7 +17,7 @@ MAX_HEAD_BYTES = 64 * 1024
 
 @dataclass(slots=True)
 class Request:
-    """One whole request. Header names are in lower case."""
+    """One complete request. Header names are in lower case."""
 
     method: str
     path: str
@@ -30,9 +30,9 @@ Handler = Callable[[Request, "Connection"], Awaitable[None]]
 
 
 class Connection(asyncio.Protocol):
-    """One client connection; requests on it are handled one after the other.
+    """One client connection; its requests are handled one after the other.
 
-    ``gone`` turns true the moment the client closes, even only its writing side: from then on
+    ``gone`` turns true as soon as the client closes, even if only its writing side: from then on
     nothing may be written, and every wait on this connection ends at once.
     """
 
@@ -55,12 +55,12 @@ class Connection(asyncio.Protocol):
         """Whether no request is being handled."""
         return self._task is None
 
-    # What asyncio calls.
+    # Called by asyncio.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
-        # Bytes that the kernel does not take at once count as backpressure immediately.
+        # Bytes that the kernel does not accept at once cause backpressure immediately.
         transport.set_write_buffer_limits(high=0)
         self._open.add(self)
         self._rest()
@@ -72,7 +72,7 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self._leave()
-        return False  # close, after what was already written
+        return False  # close after flushing what was written
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._open.discard(self)
@@ -85,25 +85,25 @@ class Connection(asyncio.Protocol):
         self._writable = True
         self.wake()
 
-    # What handlers call.
+    # Called by handlers.
 
     def write(self, data: bytes) -> None:
-        """Send bytes; the caller has looked at ``gone`` without waiting since."""
+        """Send bytes; the caller must have checked ``gone`` since its last await."""
         self.transport.write(data)
 
     def begin(self, response: bytes) -> None:
-        """Send a response from its head on, which says so if the connection ends with it."""
+        """Send the start of a response, with ``Connection: close`` if it is the last one."""
         if self._is_last:
             response = response.replace(KEPT, CLOSED, 1)
         self.transport.write(response)
 
     async def drain(self) -> None:
-        """Wait until the kernel has taken everything, or the client is gone."""
+        """Wait until the kernel has accepted everything, or the client is gone."""
         while not self._writable and not self.gone:
             await self._wait()
 
     async def pause(self, seconds: float) -> None:
-        """Wait, but not for a client that is gone. Zero lets the event loop look at sockets."""
+        """Wait until the time is up or the client is gone; zero lets the loop poll its sockets."""
         if seconds <= 0 or self.gone:
             await asyncio.sleep(0)
             return
@@ -114,22 +114,22 @@ class Connection(asyncio.Protocol):
             timer.cancel()
 
     def wait_for_turn(self) -> asyncio.Future[None]:
-        """Return a future that ends when woken by another request, or when the client goes."""
+        """Return a future that completes when another request wakes it or the client is gone."""
         self._waiter = self._loop.create_future()
         return self._waiter
 
     def close(self) -> None:
-        """Close after what was written."""
+        """Close after flushing what was written."""
         self.transport.close()
 
     def reset(self) -> None:
-        """Close with a TCP reset: the client sees an error, not an end."""
+        """Close with a TCP reset: the client sees an error, not an end of file."""
         raw: socket.socket | None = self.transport.get_extra_info("socket")
         if raw is not None:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()
 
-    # Inside.
+    # Internal.
 
     async def _wait(self) -> None:
         self._waiter = self._loop.create_future()
@@ -137,7 +137,7 @@ class Connection(asyncio.Protocol):
         self._waiter = None
 
     def wake(self) -> None:
-        """End the wait of the request that is being handled."""
+        """End the wait of the request being handled."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -176,7 +176,7 @@ class Connection(asyncio.Protocol):
                 self._next()
 
     def _parse(self) -> Request | None:
-        """Take one whole request from the buffer, if there is one."""
+        """Take one complete request from the buffer, or return None."""
         end = self._buffer.find(b"\r\n\r\n")
         if end < 0:
             if len(self._buffer) > MAX_HEAD_BYTES:
@@ -202,7 +202,7 @@ class Connection(asyncio.Protocol):
         return Request(method, url.path, query, headers, body)
 
     def _body(self, headers: dict[str, str], start: int) -> tuple[bytes, int] | None:
-        """Return the body and where it ends, or None while it is not complete."""
+        """Return the body and its end offset, or None while it is incomplete."""
         if headers.get("transfer-encoding", "").lower() == "chunked":
             return self._chunked_body(start)
         length = int(headers.get("content-length", "0"))

@@ -1,4 +1,4 @@
-"""The simulated llama-server as a process that a test or the supervisor owns."""
+"""The simulated llama-server as a child process of a test or of the supervisor."""
 
 import shutil
 import signal
@@ -21,10 +21,9 @@ START_TIMEOUT_SECONDS = 15.0
 class SimulatedLlama:
     """A simulated llama-server on 127.0.0.1, started with the given options.
 
-    With ``embeddings`` it makes those too, of texts of at most ``batch`` tokens.
-    ``speed`` and ``prompt_speed`` are tokens per second, 0 for as fast as possible;
-    ``answer_tokens`` is the length of an answer that no directive asks for. ``port`` 0 takes a
-    free one, which is kept over ``restart()``.
+    ``embeddings`` enables embeddings of texts of at most ``batch`` tokens. ``speed`` and
+    ``prompt_speed`` are tokens per second, 0 for as fast as possible; ``answer_tokens`` is the
+    default length of an answer. ``port`` 0 takes a free port, which ``restart()`` keeps.
     """
 
     def __init__(
@@ -58,23 +57,22 @@ class SimulatedLlama:
             self._options += ["--embeddings", "--batch", str(batch)]
         self._process: subprocess.Popen[bytes] | None = None
         self._http = urllib3.PoolManager(
-            # A kept connection may be closed just when it is used again.
+            # The server may close a kept-alive connection just as it is reused.
             retries=urllib3.Retry(3, redirect=0, allowed_methods=None),
             timeout=30.0,
         )
 
     @property
     def url(self) -> str:
-        """The base URL, without a closing slash."""
+        """The base URL, without a trailing slash."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def is_running(self) -> bool:
-        """Whether the process lives."""
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> "SimulatedLlama":
-        """Start the server and return it when it listens. Raises SandboxError otherwise."""
+        """Start the server and return it once it listens. Raises SandboxError otherwise."""
         self._directory.mkdir(parents=True, exist_ok=True)
         port_file = self._directory / "port"
         port_file.unlink(missing_ok=True)
@@ -94,19 +92,19 @@ class SimulatedLlama:
         return self
 
     def stop(self) -> None:
-        """End the server; running requests are cut."""
+        """Stop the server, cutting running requests."""
         self._end()
         self._http.clear()
         if self._own_directory:
             shutil.rmtree(self._directory, ignore_errors=True)
 
     def restart(self) -> None:
-        """Stop and start again, on the same port; its records are lost."""
+        """Restart on the same port; records are lost."""
         self._end()
         self.start()
 
     def kill(self) -> None:
-        """End the server by SIGKILL."""
+        """Kill the server with SIGKILL."""
         if self._process is not None:
             process.stop(self._process)
             self._process = None
@@ -117,7 +115,7 @@ class SimulatedLlama:
             self._process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let a frozen server go on."""
+        """Resume a frozen server (SIGCONT)."""
         if self._process is not None:
             self._process.send_signal(signal.SIGCONT)
 
@@ -145,12 +143,12 @@ class SimulatedLlama:
         return self.request(tag)
 
     def totals(self) -> dict[str, Any]:
-        """Return sums over all ended requests, and how many are processing and deferred."""
+        """Return the sums over all requests, and the numbers processing and deferred."""
         totals: dict[str, Any] = self._call("GET", "/__sim/totals")
         return totals
 
     def set_faults(self, **faults: Any) -> None:
-        """Steer the next ``times`` requests, or all; ``loading=True`` and ``refuse_s`` at once.
+        """Steer the next ``times`` requests, or all; ``loading`` and ``refuse_s`` act at once.
 
         Raises SandboxError for an unknown name.
         """

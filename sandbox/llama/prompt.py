@@ -1,7 +1,7 @@
-"""From a request body to its prompt, and from a prompt to its number of tokens.
+"""From a request body to its prompt, and from a prompt to its token count.
 
-A token is four bytes of UTF-8, and every message costs four more. So the count is the same
-whether it is asked for beforehand or reported with the answer.
+A token is four bytes of UTF-8, and every message costs four tokens more, so the count is the same
+whether requested beforehand or reported with the answer.
 """
 
 from typing import Any
@@ -17,17 +17,17 @@ Body = dict[str, Any]
 
 
 def count_text(text: str) -> int:
-    """Return the number of tokens of a plain text."""
+    """Return the token count of a plain text."""
     return -(-len(text.encode("utf-8", "surrogatepass")) // BYTES_PER_TOKEN)
 
 
 def count_special(text: str) -> int:
-    """Return the number of tokens of a text with the one that marks its beginning."""
+    """Return the token count of a text, including the beginning-of-sequence token."""
     return 1 + count_text(text)
 
 
 def tokens(body: Body) -> list[int]:
-    """Return the answer of ``/tokenize``: of several texts only the first one's start is marked."""
+    """Return the tokens of ``/tokenize``; of several texts only the first gets a start token."""
     given = body.get("content", "")
     texts = given if isinstance(given, list) else [given]
     count = sum(count_text(str(text)) for text in texts)
@@ -35,12 +35,12 @@ def tokens(body: Body) -> list[int]:
 
 
 def count_messages(body: Body) -> int:
-    """Return the number of tokens of a chat request."""
+    """Return the token count of a chat request."""
     return count_text(template(body)) + TOKENS_PER_MESSAGE * len(body["messages"])
 
 
 def template(body: Body) -> str:
-    """Return the prompt of a checked chat request, tools included."""
+    """Return the prompt of a validated chat request, including its tools."""
     parts: list[str] = []
     if body.get("tools"):
         parts.append(f"<tools>{orjson.dumps(body['tools']).decode()}</tools>\n")
@@ -54,7 +54,7 @@ def template(body: Body) -> str:
 
 
 def text_of(content: Any) -> str:
-    """Return the text of a message's content: a string, a list of parts, or nothing."""
+    """Return the text of a message's content, which is a string, a list of parts, or null."""
     if isinstance(content, str):
         return content
     if isinstance(content, list):
@@ -63,7 +63,7 @@ def text_of(content: Any) -> str:
 
 
 def last_text(body: Body) -> str:
-    """Return the text in which directives are looked for."""
+    """Return the text that is searched for directives."""
     messages = body.get("messages")
     if isinstance(messages, list) and messages and isinstance(messages[-1], dict):
         return text_of(messages[-1].get("content"))

@@ -1,4 +1,4 @@
-"""What the simulator did for each request: the truth that charges are compared with."""
+"""Records of what the simulator did for each request, as ground truth for charges."""
 
 import time
 from collections import deque
@@ -11,10 +11,10 @@ KEPT_BODY_BYTES = 128 * 1024 * 1024
 
 @dataclass(slots=True)
 class Record:
-    """One request for a generation.
+    """One request for a generation or for embeddings.
 
-    ``completion_tokens`` is the last count whose bytes were given to the socket before a
-    disconnect was noticed; ``completion_generated`` the count reached inside.
+    ``completion_tokens`` is the last count whose bytes were written to the socket before a
+    disconnect was noticed; ``completion_generated`` is the count generated internally.
     ``outcome``: queued, running, finished, client_closed, fault or rejected.
     """
 
@@ -39,7 +39,7 @@ class Record:
 
 
 class Records:
-    """The latest records; the bodies of old ones are dropped before memory grows."""
+    """The latest records; bodies of old ones are dropped to bound memory."""
 
     def __init__(self) -> None:
         self._records: deque[Record] = deque()
@@ -48,7 +48,7 @@ class Records:
         self.totals = Totals()
 
     def add(self, record: Record) -> None:
-        """Keep a record from its beginning."""
+        """Store the record of a new request."""
         self._records.append(record)
         if len(self._records) > KEPT_RECORDS:
             self._records.popleft()
@@ -61,7 +61,7 @@ class Records:
         self.totals.requests += 1
 
     def end(self, record: Record, outcome: str) -> None:
-        """Note how a request ended."""
+        """Record how a request ended."""
         record.outcome = outcome
         record.ended_at = time.time()
         totals = self.totals
@@ -71,7 +71,7 @@ class Records:
         totals.completion_generated += record.completion_generated
 
     def list(self, tag: str = "") -> "list[dict[str, Any]]":
-        """Return all records, oldest first, or those with one tag."""
+        """Return the records, oldest first: all, or those with one tag."""
         return [record.as_json() for record in self._records if not tag or record.tag == tag]
 
     def clear(self) -> None:
@@ -84,9 +84,9 @@ class Records:
 
 @dataclass(slots=True)
 class Totals:
-    """Sums over all ended requests since the start or the last clearing.
+    """Sums since the start or the last clear; tokens and outcomes count when a request ends.
 
-    ``refused`` counts the answers of every route that were errors, not only of generations.
+    ``refused`` counts the error answers of every route, not only of generations.
     """
 
     requests: int = 0

@@ -1,4 +1,4 @@
-"""Replies other than streams, byte for byte shaped as the real server's."""
+"""Replies other than streams, shaped byte for byte like the real server's."""
 
 from http import HTTPStatus
 from typing import Any
@@ -16,7 +16,7 @@ STREAM_END = b"0\r\n\r\n"
 
 
 class BadRequest(Exception):
-    """A request that is answered with an error object."""
+    """A request to be answered with an error object."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class BadRequest(Exception):
 
 
 def reply(status: int, body: bytes, content_type: str = "application/json; charset=utf-8") -> bytes:
-    """Return a whole response; the real server closes the connection after an error."""
+    """Return a complete response; like the real server, errors close the connection."""
     connection = (KEPT if status < 400 else CLOSED).decode()
     head = (
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nServer: llama.cpp\r\n"
@@ -49,12 +49,12 @@ def reply(status: int, body: bytes, content_type: str = "application/json; chars
 
 
 def json_reply(value: Any, status: int = 200) -> bytes:
-    """Return a whole response with a JSON body."""
+    """Return a complete response with a JSON body."""
     return reply(status, orjson.dumps(value))
 
 
 def _fixed_error(status: int, kind: str, message: str) -> bytes:
-    # These come from another place of the real server, hence the other order of keys.
+    # The real server builds these elsewhere, hence the different order of keys.
     return json_reply({"error": {"message": message, "type": kind, "code": status}}, status)
 
 
@@ -64,12 +64,12 @@ WRONG_KEY = _fixed_error(401, "authentication_error", "Invalid API Key")
 
 
 def not_supported(message: str) -> BadRequest:
-    """An endpoint that the server was not started with."""
+    """Return the error of an endpoint that the server was not started with."""
     return BadRequest(message, "not_supported_error", 501)
 
 
 def too_large(tokens: int, batch: int) -> BadRequest:
-    """A text to embed does not fit the physical batch."""
+    """Return the error of a text that does not fit the physical batch."""
     return BadRequest(
         f"input ({tokens} tokens) is too large to process. increase the physical batch size "
         f"(current batch size: {batch})",
@@ -79,7 +79,7 @@ def too_large(tokens: int, batch: int) -> BadRequest:
 
 
 def too_long(prompt_tokens: int, ctx: int) -> BadRequest:
-    """The prompt does not fit into a slot."""
+    """Return the error of a prompt that does not fit into a slot."""
     return BadRequest(
         f"request ({prompt_tokens} tokens) exceeds the available context size ({ctx} tokens), "
         "try increasing it",

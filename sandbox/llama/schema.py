@@ -6,10 +6,10 @@ MAX_DEPTH = 8
 
 
 def instance(schema: Any, root: Any = None, depth: int = 0) -> Any:
-    """Return a value that satisfies the common part of JSON schema, always the same one.
+    """Return a value that satisfies the common subset of JSON Schema, always the same one.
 
-    Knows const, enum, default, anyOf, oneOf, allOf, local references and the types with their
-    minimum, minLength and minItems. All properties are given, down to eight levels.
+    Supports const, enum, default, anyOf, oneOf, allOf, local references and the types with their
+    minimum, minLength and minItems. Includes all properties, down to eight levels.
     """
     root = schema if root is None else root
     if not isinstance(schema, dict) or depth > MAX_DEPTH:

@@ -36,7 +36,7 @@ EMBEDDINGS = "/v1/embeddings"
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How the server was started. ``ctx`` is per slot, as reported."""
+    """The server's startup options. ``ctx`` is per slot, as the server reports it."""
 
     slots: int = 4
     ctx: int = 32768
@@ -62,7 +62,7 @@ class Server:
         self._refusing: asyncio.Task[None] | None = None
 
     async def listen(self, port: int) -> None:
-        """Accept connections on 127.0.0.1; port 0 takes a free one, found in ``port`` then."""
+        """Accept connections on 127.0.0.1; port 0 takes a free one. ``self.port`` is the result."""
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(
             lambda: Connection(self.handle, self._connections), "127.0.0.1", port, backlog=1024
@@ -70,7 +70,6 @@ class Server:
         self.port = int(self._listener.sockets[0].getsockname()[1])
 
     async def handle(self, request: Request, connection: Connection) -> None:
-        """Answer one request."""
         if request.path.startswith("/__sim/"):
             connection.begin(self._control(request))
             return
@@ -271,7 +270,7 @@ class Server:
         port = self.port
         if self._listener is not None:
             self._listener.close()
-        await asyncio.sleep(0.01)  # let the answer to the control request out
+        await asyncio.sleep(0.01)  # let the answer to the control request go out first
         for connection in list(self._connections):
             if connection.is_idle:
                 connection.close()

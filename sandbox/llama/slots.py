@@ -1,4 +1,4 @@
-"""The slots and the queue before them: first come, first served, without a limit."""
+"""The slots and their unbounded queue: first come, first served."""
 
 from collections import deque
 
@@ -7,7 +7,7 @@ from sandbox.llama.records import Record
 
 
 class Slots:
-    """A fixed number of places for running requests."""
+    """A fixed number of slots for running requests."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -17,16 +17,16 @@ class Slots:
 
     @property
     def processing(self) -> int:
-        """How many requests run."""
+        """Number of running requests."""
         return sum(record is not None for record in self.running)
 
     @property
     def deferred(self) -> int:
-        """How many requests wait."""
+        """Number of waiting requests."""
         return len(self._queue)
 
     async def enter(self, connection: Connection, record: Record) -> bool:
-        """Wait for a slot; nothing is sent meanwhile. False if the client left before."""
+        """Wait for a slot without sending anything. False if the client disconnected first."""
         if None in self.running and not self._queue:
             self._take(record)
             return True
@@ -43,7 +43,7 @@ class Slots:
         return True
 
     def leave(self, record: Record) -> None:
-        """Free the slot, and give it to the first in the queue."""
+        """Free the slot and hand it to the first request in the queue."""
         self.running[self.running.index(record)] = None
         while self._queue and None in self.running:
             connection, waiting = self._queue.popleft()

@@ -1,6 +1,6 @@
-"""What the stand-ins of both payment providers share.
+"""Shared code of both payment providers' stand-ins.
 
-A small threaded HTTP server, records of what was asked, faults on demand, a sender of webhooks
-whose deliveries can be held, dropped, repeated and reordered, kept state, and the process that a
-test or the supervisor owns.
+A small threaded HTTP server, records of requests, faults on demand, a webhook sender whose
+deliveries can be held, dropped, duplicated and reordered, persistent state, and the child process
+that a test or the supervisor owns.
 """

@@ -17,11 +17,11 @@ Action = Callable[[dict[str, Any]], Any]
 
 
 class Refused(Exception):
-    """What a test has asked for cannot be done; the message says why."""
+    """A control request that cannot be fulfilled; the message says why."""
 
 
 def add_action(routes: Routes, name: str, action: Action, method: str = "POST") -> None:
-    """Serve ``/__sim/<name>`` by a function of the JSON in the body; its result is the answer.
+    """Serve ``/__sim/<name>`` by a function of the JSON body; its result is the answer.
 
     Refused, ValueError, TypeError and KeyError become a 400 with the message.
     """
@@ -39,12 +39,12 @@ def add_action(routes: Routes, name: str, action: Action, method: str = "POST") 
 
 
 def signed_as_json(signed: Signed) -> dict[str, Any]:
-    """A webhook request in JSON; its body byte for byte, as Latin-1."""
+    """Return a webhook request as JSON, with its body byte for byte as Latin-1."""
     return {"headers": signed.headers, "body": signed.body.decode("latin-1")}
 
 
 def add_shared(routes: Routes, sender: Sender, faults: Faults, records: Records) -> None:
-    """Add the switches for webhooks and faults, and the records."""
+    """Add the control routes for faults, webhooks and records."""
 
     def act(name: str, action: Action) -> None:
         add_action(routes, name, action)

@@ -1,4 +1,4 @@
-"""Faults of the provider's API, by route and number of times: slow, refused, lost answers."""
+"""API faults by route and count: slow calls, errors, lost answers."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -13,11 +13,11 @@ BEFORE, AFTER = "before", "after"
 
 @dataclass(slots=True)
 class Fault:
-    """What befalls requests whose method and path match ``route``, as in ``POST /v1/refunds``.
+    """A fault of requests whose method and path match ``route``, as in ``POST /v1/refunds``.
 
-    ``when`` says whether the provider has done what was asked: "before" means that the fault
-    comes first (a slow one does the work afterwards, whoever still listens), "after" that only
-    the answer suffers. ``times`` None means until cleared.
+    ``when`` is relative to the provider's work: "before" applies the fault first (a mere delay
+    does the work afterwards, even if the client is gone), "after" affects only the answer.
+    ``times`` None means until cleared.
     """
 
     route: str = "*"
@@ -25,7 +25,7 @@ class Fault:
     seconds: float = 0.0
     status: int = 0
     cut: bool = False
-    kept: bool = False  # Stripe: the error is stored under the idempotency key
+    kept: bool = False  # Stripe: store the error under the idempotency key
     times: int | None = None
 
     def __post_init__(self) -> None:
@@ -34,7 +34,7 @@ class Fault:
 
 
 class Faults:
-    """The faults in force. The first one that matches a request befalls it."""
+    """The active faults; the first one that matches a request applies."""
 
     def __init__(self, error: Callable[[int], Answer], stopping: threading.Event) -> None:
         self._error = error
@@ -43,9 +43,9 @@ class Faults:
         self._lock = threading.Lock()
 
     def add(self, values: Mapping[str, Any]) -> None:
-        """Put a fault in force.
+        """Activate a fault.
 
-        Raises ValueError for a name or value that a fault does not have.
+        Raises ValueError for an unknown name or an invalid value.
         """
         unknown = set(values) - {item.name for item in fields(Fault)}
         if unknown:
@@ -54,12 +54,11 @@ class Faults:
             self._faults.append(Fault(**values))
 
     def clear(self) -> None:
-        """Back to normal."""
         with self._lock:
             self._faults.clear()
 
     def take(self, request: Request) -> Fault | None:
-        """Return the fault that befalls this request, having counted it."""
+        """Return the fault that applies to this request, and count it."""
         with self._lock:
             for fault in self._faults:
                 if fault.times == 0 or not fnmatchcase(
@@ -72,7 +71,7 @@ class Faults:
         return None
 
     def serve(self, fault: Fault | None, request: Request, handler: Handler) -> Answer:
-        """Answer a request under a fault. Raises Cut where no answer is to be sent."""
+        """Answer a request under a fault. Raises Cut if no answer is to be sent."""
         if fault is None:
             return handler(request)
         if fault.when == AFTER:

@@ -18,19 +18,19 @@ IDLE_SECONDS = 30.0
 
 @dataclass(slots=True)
 class Request:
-    """One whole request. Header names are in lower case."""
+    """One complete request. Header names are in lower case."""
 
     method: str
     path: str
     query: list[tuple[str, str]]
     headers: dict[str, str]
     body: bytes
-    values: dict[str, str] = field(default_factory=dict)  # what the route's template names
+    values: dict[str, str] = field(default_factory=dict)  # path parameters of the route's template
 
 
 @dataclass(slots=True)
 class Answer:
-    """What a request is answered with."""
+    """The answer to a request."""
 
     body: bytes = b""
     status: int = 200
@@ -38,36 +38,36 @@ class Answer:
 
 
 class Cut(Exception):
-    """The connection is to be closed without an answer."""
+    """Close the connection without an answer."""
 
 
 Handler = Callable[[Request], Answer]
 
 
 def json_answer(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Answer:
-    """An answer in JSON."""
+    """Return a JSON answer."""
     kind = {"Content-Type": "application/json; charset=utf-8"}
     return Answer(orjson.dumps(value, option=orjson.OPT_INDENT_2), status, kind | (headers or {}))
 
 
 def see_other(address: str) -> Answer:
-    """Send a browser on to another page."""
+    """Return a redirect to another page."""
     return Answer(status=303, headers={"Location": address})
 
 
 class Routes:
-    """Handlers by method and path; ``{name}`` in a template stands for one segment."""
+    """Handlers by method and path; ``{name}`` in a template matches one segment."""
 
     def __init__(self) -> None:
         self._routes: list[tuple[str, re.Pattern[str], Handler]] = []
 
     def add(self, method: str, template: str, handler: Handler) -> None:
-        """Serve a template by a handler."""
+        """Register the handler of a path template."""
         pattern = re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", template)
         self._routes.append((method, re.compile(pattern), handler))
 
     def find(self, request: Request) -> Handler | None:
-        """Return the handler of a request, having noted what its path names; None without one."""
+        """Return a request's handler and set ``request.values``; None if no route matches."""
         for method, pattern, handler in self._routes:
             if method == request.method and (match := pattern.fullmatch(request.path)):
                 request.values = match.groupdict()
@@ -114,15 +114,15 @@ class _Connection(BaseHTTPRequestHandler):
             self.wfile.write(answer.body)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing: the records tell what was asked."""
+        """Log nothing: the records hold every request."""
 
 
 class Server(ThreadingHTTPServer):
-    """Serves ``handler`` on 127.0.0.1 once it is started; port 0 takes a free one."""
+    """Serves ``handler`` on 127.0.0.1 once started; port 0 takes a free one."""
 
     daemon_threads = True
     request_queue_size = 128
-    # What ends a connection that the client has left.
+    # Raised on a connection that the client has closed.
     _LEFT: ClassVar[tuple[type[OSError], ...]] = (ConnectionError, TimeoutError, socket.timeout)
 
     handler: Handler
@@ -133,26 +133,26 @@ class Server(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """The base URL, without a closing slash."""
+        """The base URL, without a trailing slash."""
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Serve in a thread of its own."""
+        """Serve in a background thread."""
         threading.Thread(target=self.serve_forever, args=(0.2,), daemon=True).start()
 
     def stop(self) -> None:
-        """Stop accepting; connections that are being served are left to end."""
+        """Stop accepting connections; those being served run to their end."""
         self.shutdown()
         self.server_close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Report what is a fault of ours; a client that left is none."""
+        """Report our own errors; ignore clients that disconnected."""
         if not isinstance(sys.exc_info()[1], self._LEFT):
             super().handle_error(request, client_address)
 
 
 def first_values(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Return a form's or query's values, the first one of each name."""
+    """Return the values of a form or query, the first one of each name."""
     found: dict[str, str] = {}
     for name, value in pairs:
         found.setdefault(name, value)
@@ -160,5 +160,5 @@ def first_values(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def form(request: Request) -> dict[str, str]:
-    """Return the values of a form that a browser has sent."""
+    """Return the values of a submitted form."""
     return first_values(parse_qsl(request.body.decode(), keep_blank_values=True))

@@ -1,4 +1,4 @@
-"""Webhook messages, and the rules that say what happens to them on their way."""
+"""Webhook messages, and the rules that decide how they are delivered."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -10,7 +10,7 @@ ACTIONS = ("hold", "drop", "delay", "duplicate")
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """A webhook request as it goes out."""
+    """A webhook request as it is sent."""
 
     headers: dict[str, str]
     body: bytes
@@ -18,29 +18,29 @@ class Signed:
 
 @dataclass(slots=True)
 class Message:
-    """One event for one endpoint. ``build`` makes the request of the n-th attempt."""
+    """One event for one endpoint. ``build`` returns the request of the n-th attempt."""
 
     id: str
     type: str
     subject: str  # the id of the object it is about
     url: str
     build: Callable[[int], Signed]
-    source: str = ""  # the id of the event it tells of, where that is another
+    source: str = ""  # the id of the event it reports, if different
     state: str = "waiting"  # waiting, held, dropped, delivered, failed
     attempts: int = 0
 
     def as_json(self) -> dict[str, Any]:
-        """Return what a test may know of it."""
+        """Return the fields that tests may see."""
         names = ("id", "type", "subject", "source", "url", "state", "attempts")
         return {name: getattr(self, name) for name in names}
 
 
 @dataclass(slots=True)
 class Rule:
-    """What happens to messages whose type matches ``types``; ``times`` None until cleared.
+    """A rule for messages whose type matches ``types``; ``times`` None means until cleared.
 
-    "hold" keeps them until they are released, "drop" loses them, "delay" sends them ``seconds``
-    late, "duplicate" sends ``copies`` of each at the same time.
+    "hold" keeps them until released, "drop" discards them, "delay" sends them ``seconds`` late,
+    "duplicate" sends ``copies`` of each at the same time.
     """
 
     action: str
@@ -56,14 +56,14 @@ class Rule:
 
 @dataclass(slots=True)
 class Rules:
-    """The rules in force; the first one that matches a message decides."""
+    """The active rules; the first one that matches a message applies."""
 
     _rules: list[Rule] = field(default_factory=list)
 
     def add(self, values: Mapping[str, Any]) -> None:
-        """Put a rule in force.
+        """Activate a rule.
 
-        Raises ValueError for a name or value that a rule does not have.
+        Raises ValueError for an unknown name or an invalid value.
         """
         unknown = set(values) - {item.name for item in fields(Rule)}
         if unknown or "action" not in values:
@@ -71,11 +71,11 @@ class Rules:
         self._rules.append(Rule(**values))
 
     def clear(self) -> None:
-        """Deliver everything again."""
+        """Remove all rules: new messages are delivered normally."""
         self._rules.clear()
 
     def take(self, message: Message) -> Rule | None:
-        """Return the rule for a message, having counted it."""
+        """Return the rule that applies to a message, and count it."""
         for rule in self._rules:
             if rule.times != 0 and fnmatchcase(message.type, rule.types):
                 if rule.times is not None:

@@ -1,4 +1,4 @@
-"""The pages on which a customer pays: plain HTML, one style, no script."""
+"""Building blocks of the payment pages: plain HTML, one style, no script."""
 
 from collections.abc import Iterable
 from html import escape
@@ -18,7 +18,7 @@ button { font: inherit; padding: .5rem 1rem; margin: .3rem .3rem .3rem 0 }
 
 
 def page(title: str, content: str, status: int = 200) -> Answer:
-    """A whole page; ``content`` is HTML."""
+    """Return a complete page; ``content`` is HTML."""
     text = (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -32,23 +32,23 @@ def page(title: str, content: str, status: int = 200) -> Answer:
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> str:
-    """A list of names and values."""
+    """Return a list of names and values."""
     items = (f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in pairs)
     return f"<dl>{''.join(items)}</dl>"
 
 
 def form(inner: str) -> str:
-    """A form that is sent back to its page; ``inner`` is HTML."""
+    """Return a form that posts to its own page; ``inner`` is HTML."""
     return f'<form method="post">\n{inner}\n</form>'
 
 
 def button(name: str, value: str, label: str) -> str:
-    """A button that sends its form with this value."""
+    """Return a button that submits its form with this value."""
     return f'<button name="{escape(name)}" value="{escape(value)}">{escape(label)}</button>'
 
 
 def choices(legend: str, name: str, options: Iterable[tuple[str, str]]) -> str:
-    """A choice of one of several options, of which the first is chosen."""
+    """Return radio buttons for the options, with the first one selected."""
     rows = [
         f'<label><input type="radio" name="{escape(name)}" value="{escape(value)}"'
         f"{'' if number else ' checked'}> {escape(label)}</label>"
@@ -58,5 +58,5 @@ def choices(legend: str, name: str, options: Iterable[tuple[str, str]]) -> str:
 
 
 def link(address: str, label: str) -> str:
-    """A link in a paragraph of its own."""
+    """Return a link in its own paragraph."""
     return f'<p><a href="{escape(address)}">{escape(label)}</a></p>'

@@ -1,4 +1,4 @@
-"""A provider's stand-in as a process that a test or the supervisor owns."""
+"""A provider's stand-in as a child process of a test or of the supervisor."""
 
 import os
 import shutil
@@ -22,10 +22,10 @@ START_TIMEOUT_SECONDS = 15.0
 
 
 class SimulatedProvider:
-    """What the stand-ins of Stripe and BTCPay Server have in common.
+    """Base class of the simulated Stripe and BTCPay Server.
 
-    ``port`` 0 takes a free one, which is kept over ``restart()``. With ``persistent`` the state
-    outlives the process in ``directory``, and so does the port unless somebody else has taken it.
+    ``port`` 0 takes a free port, which ``restart()`` keeps. With ``persistent`` the state outlives
+    the process in ``directory``, and so does the port unless another process has taken it.
     Webhooks go to ``webhook_url`` once it is set.
     """
 
@@ -63,16 +63,15 @@ class SimulatedProvider:
 
     @property
     def url(self) -> str:
-        """The base URL, without a closing slash."""
+        """The base URL, without a trailing slash."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def is_running(self) -> bool:
-        """Whether the process lives."""
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> Self:
-        """Start the server and return it when it listens. Raises SandboxError otherwise."""
+        """Start the server and return it once it listens. Raises SandboxError otherwise."""
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         port_file = self._directory / "port"
         if self._persistent and self.port == 0:
@@ -94,59 +93,57 @@ class SimulatedProvider:
         return self
 
     def stop(self) -> None:
-        """End the server."""
         self._end()
         self._http.clear()
         if self._own_directory:
             shutil.rmtree(self._directory, ignore_errors=True)
 
     def restart(self) -> None:
-        """Stop and start again, on the same port; without ``persistent`` all is forgotten."""
+        """Restart on the same port; without ``persistent`` the state is lost."""
         self._end()
         self.start()
 
     def pause(self) -> None:
-        """Freeze the server (SIGSTOP): connections are taken, nothing is answered."""
+        """Freeze the server (SIGSTOP): connections are accepted but get no answer."""
         if self._process is not None:
             self._process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let a frozen server go on."""
+        """Resume a frozen server (SIGCONT)."""
         if self._process is not None:
             self._process.send_signal(signal.SIGCONT)
 
     def reset(self) -> None:
-        """Forget all objects, records, faults and rules; the endpoint stays."""
+        """Forget all objects, records, faults and rules; keep the endpoint."""
         self.act("reset")
 
-    # Faults of the API.
+    # API faults.
 
     def set_fault(self, route: str = "*", **values: Any) -> None:
-        """Let calls that match, such as ``POST /v1/refunds``, meet a fault: see ``Fault``.
+        """Activate a fault (see ``Fault``) for matching calls, such as ``POST /v1/refunds``.
 
-        Raises SandboxError for a name or value that a fault does not have.
+        Raises SandboxError for an unknown name or an invalid value.
         """
         self.act("faults", route=route, **values)
 
     def clear_faults(self) -> None:
-        """Back to normal."""
         self.act("faults/clear")
 
     def requests(self, route: str = "") -> list[dict[str, Any]]:
-        """Return what was asked, oldest first: all, or ``POST /some/path`` only."""
+        """Return the recorded requests, oldest first: all, or only those to ``POST /some/path``."""
         records: list[dict[str, Any]] = self.act("requests")
         if not route:
             return records
         return [item for item in records if f"{item['method']} {item['path']}" == route]
 
-    # Webhooks on their way.
+    # Webhook delivery.
 
     def set_rule(self, action: str, **values: Any) -> None:
-        """Let the next messages be held, dropped, delayed or duplicated: see ``Rule``."""
+        """Hold, drop, delay or duplicate the next messages: see ``Rule``."""
         self.act("rules", action=action, **values)
 
     def clear_rules(self) -> None:
-        """Deliver what comes from now on; what is held stays held."""
+        """Deliver new messages normally; held ones stay held."""
         self.act("rules/clear")
 
     def messages(self, subject: str = "") -> list[dict[str, Any]]:
@@ -155,7 +152,7 @@ class SimulatedProvider:
         return [item for item in found if not subject or item["subject"] == subject]
 
     def attempts(self, subject: str = "") -> list[dict[str, Any]]:
-        """Return all attempts to deliver with their answers: all, or those about one object."""
+        """Return the delivery attempts with their answers: all, or those about one object."""
         found: list[dict[str, Any]] = self.act("attempts")
         return [item for item in found if not subject or item["subject"] == subject]
 
@@ -164,18 +161,18 @@ class SimulatedProvider:
         return _signed(self.act("messages/signed", id=message_id, number=number))
 
     def deliver(self, message_id: str, copies: int = 1) -> list[dict[str, Any]]:
-        """Send a message now: so many copies at the same time. Returns the attempts."""
+        """Send ``copies`` of a message concurrently, without retries. Returns the attempts."""
         found: list[dict[str, Any]] = self.act("messages/deliver", id=message_id, copies=copies)
         return found
 
     def release(self, order: str | Sequence[str] = "sent", seed: int = 0) -> list[dict[str, Any]]:
-        """Send what is held, one by one: as "sent", "reversed", "shuffled", or by message ids."""
+        """Send held messages one by one: as "sent", "reversed", "shuffled", or by message ids."""
         asked = order if isinstance(order, str) else list(order)
         found: list[dict[str, Any]] = self.act("messages/release", order=asked, seed=seed)
         return found
 
     def wait_until_quiet(self, timeout_seconds: float = 20.0) -> None:
-        """Return when no message is under way, or about to be tried again."""
+        """Wait until no message is in delivery or waiting for a retry."""
         process.wait_until(lambda: self.act("active") == 0, timeout_seconds, "quiet webhooks")
 
     def forged(self, kind: str, **values: Any) -> Signed:
@@ -183,12 +180,12 @@ class SimulatedProvider:
         return _signed(self.act("forged", kind=kind, **values))
 
     def forge(self, kind: str, **values: Any) -> dict[str, Any]:
-        """Send a forged webhook to the endpoint; returns its ``status`` and ``answer``."""
+        """Send a forged webhook to the endpoint; return its ``status`` and ``answer``."""
         sent: dict[str, Any] = self.act("forge", kind=kind, **values)
         return sent
 
     def act(self, name: str, **values: Any) -> Any:
-        """Call a control route. Raises SandboxError with the reason if it refuses."""
+        """Call a control route. Raises SandboxError with the reason if it is refused."""
         data = orjson.dumps(values)
         answer = self._http.request("POST", f"{self.url}/__sim/{name}", body=data)
         value = orjson.loads(answer.data) if answer.data else None
@@ -204,7 +201,7 @@ class SimulatedProvider:
 
 
 def _port_of_before(port_file: Path) -> int:
-    """Return the port of the last time, so that pages that are open still work, or 0."""
+    """Return the previous run's port if it is free, so that open pages still work, else 0."""
     try:
         port = int(port_file.read_text())
         with socket.socket() as probe:

@@ -1,4 +1,4 @@
-"""What was asked of a stand-in, for tests to look at."""
+"""Records of the requests to a stand-in, for tests to inspect."""
 
 import threading
 import time
@@ -11,14 +11,14 @@ KEPT_RECORDS = 5000
 
 
 class Records:
-    """The last requests, oldest first."""
+    """The latest requests, oldest first."""
 
     def __init__(self) -> None:
         self._records: deque[dict[str, Any]] = deque(maxlen=KEPT_RECORDS)
         self._lock = threading.Lock()
 
     def begin(self, request: Request) -> dict[str, Any]:
-        """Note a request; the caller adds what becomes of it. A status of 0 is no answer."""
+        """Record a request; the caller adds its outcome. Status 0 means no answer."""
         record: dict[str, Any] = {
             "at": time.time(),
             "method": request.method,
@@ -35,7 +35,7 @@ class Records:
         return record
 
     def end(self, record: dict[str, Any], answer: Answer | None) -> None:
-        """Note the answer; None if there was none."""
+        """Record the answer, or None if there was none."""
         if answer is not None:
             record["status"] = answer.status
             record["answer"] = answer.body.decode(errors="replace")
@@ -47,11 +47,10 @@ class Records:
             return [dict(record) for record in self._records]
 
     def clear(self) -> None:
-        """Forget everything."""
         with self._lock:
             self._records.clear()
 
 
 def _masked(name: str, value: str) -> str:
-    """Keep of a key only what tells it from another."""
+    """Mask a key, keeping only enough to distinguish it from others."""
     return f"{value[:14]}…{value[-4:]}" if name == "authorization" else value

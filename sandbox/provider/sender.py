@@ -1,6 +1,6 @@
-"""Sends webhooks as the providers do: signed, repeated when refused, and as the rules say.
+"""Sends webhooks as the providers do: signed, retried when refused, subject to the rules.
 
-A message is chased by a thread of its own; with ``serial`` all wait for one another, as at
+Each message has its own delivery thread; with ``serial`` one thread delivers all in turn, as in
 BTCPay Server, where a failing delivery holds up those behind it.
 """
 
@@ -24,9 +24,9 @@ CONNECTIONS = 64
 class Sender:
     """All webhooks of one stand-in.
 
-    ``waits`` are the seconds before the second, third ... attempt; with them used up a message
-    has failed. ``is_final`` tells from a status whether there will be no further attempt (a
-    status of 0 means that nobody answered).
+    ``waits`` are the seconds before the second, third ... attempt; once they are used up, a
+    message has failed. ``is_final`` says for a status whether to give up retrying (status 0
+    means no answer).
     """
 
     def __init__(
@@ -58,12 +58,12 @@ class Sender:
 
     @property
     def active(self) -> int:
-        """How many messages are under way, waits between attempts included."""
+        """Number of deliveries in progress, including waits between attempts."""
         with self._lock:
             return self._active
 
     def post(self, message: Message) -> None:
-        """Take a message and return; what happens to it the rules say."""
+        """Accept a message and return at once; the rules decide what happens to it."""
         with self._lock:
             if len(self._messages) >= KEPT_MESSAGES:
                 self._messages.pop(next(iter(self._messages)))
@@ -83,17 +83,17 @@ class Sender:
             return [message.as_json() for message in self._messages.values()]
 
     def attempts(self) -> list[dict[str, Any]]:
-        """Return all attempts with their answers, in the order in which they ended."""
+        """Return all attempts with their answers, in the order they ended."""
         with self._lock:
             return [dict(attempt) for attempt in self._attempts]
 
     def message(self, message_id: str) -> Message:
-        """Return one message. Raises KeyError."""
+        """Return one message. Raises KeyError if the id is unknown."""
         with self._lock:
             return self._messages[message_id]
 
     def deliver(self, message_id: str, copies: int = 1) -> list[dict[str, Any]]:
-        """Send a message now, whatever its state: so many copies at the same time, once each."""
+        """Send ``copies`` of a message concurrently, whatever its state and without retries."""
         message = self.message(message_id)
         found: list[dict[str, Any]] = []
         barrier = threading.Barrier(copies)
@@ -110,9 +110,9 @@ class Sender:
         return found
 
     def release(self, order: str | list[str] = "sent", seed: int = 0) -> list[dict[str, Any]]:
-        """Send what is held, one after the other: as "sent", "reversed", "shuffled", or by ids.
+        """Send held messages one after the other: as "sent", "reversed", "shuffled", or by ids.
 
-        Ids that are not named stay held. Those refused are tried again in the background.
+        Messages not listed stay held. Refused ones are retried in the background.
         """
         with self._lock:
             held = [item for item in self._messages.values() if item.state == "held"]
@@ -135,7 +135,7 @@ class Sender:
         return found
 
     def clear(self) -> None:
-        """Forget everything, and the rules; what is under way goes on."""
+        """Forget all messages, attempts and rules; deliveries in progress continue."""
         with self._lock:
             self.rules.clear()
             self._messages.clear()
@@ -162,7 +162,7 @@ class Sender:
                 self._attempt(message)
                 if message.state != "waiting":
                     return
-                # Other copies of it may have used up more attempts meanwhile.
+                # Concurrent copies of the message may have used up more attempts.
                 if self._stopping.wait(self.waits[min(message.attempts, len(self.waits)) - 1]):
                     return
         finally:
@@ -192,7 +192,7 @@ class Sender:
         return attempt
 
     def send(self, url: str, headers: dict[str, str], body: bytes) -> dict[str, Any]:
-        """Send one request and return its ``status``, 0 without an answer, and ``answer``."""
+        """Send one request and return its ``status`` (0 without an answer) and ``answer``."""
         try:
             answer = self._http.request("POST", url, body=body, headers=headers, redirect=False)
         except urllib3.exceptions.HTTPError as error:

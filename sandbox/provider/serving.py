@@ -1,4 +1,4 @@
-"""The command line of a stand-in, and its life from the first request to SIGTERM."""
+"""The command line of a stand-in, and its main loop until SIGTERM."""
 
 import argparse
 import select
@@ -14,19 +14,19 @@ TICK_SECONDS = 0.5
 
 
 class Provider(Protocol):
-    """What is served."""
+    """The service that a stand-in runs."""
 
     stopping: threading.Event
 
     def handler(self, base_url: str) -> Handler:
-        """Return what answers requests, knowing where it is reached."""
+        """Return the request handler; ``base_url`` is where clients reach it."""
 
     def tick(self) -> None:
-        """Do what time brings, and keep the state if it has changed."""
+        """Do what is due by the clock, and save the state if it has changed."""
 
 
 def parser(module: str, description: str | None) -> argparse.ArgumentParser:
-    """The options both stand-ins have. Keys come in the environment, which others cannot read."""
+    """Return a parser of the shared options. Keys are in the environment, hidden from others."""
     made = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
     made.add_argument("--port", type=int, default=0, help="0 takes a free one")
     made.add_argument("--port-file", type=Path, help="where to write the port once it listens")
@@ -48,7 +48,7 @@ def serve(provider: Provider, title: str, port: int, port_file: Path | None) -> 
     server.handler = provider.handler(server.url)
     server.start()
     if port_file is not None:
-        # A rename, so that a reader never sees half of it.
+        # Renamed into place, so that a reader never sees a partial file.
         partial = port_file.with_suffix(".part")
         partial.write_text(f"{server.port}\n")
         partial.rename(port_file)
@@ -61,9 +61,9 @@ def serve(provider: Provider, title: str, port: int, port_file: Path | None) -> 
 
 
 def _stop_signals() -> socket.socket:
-    """Return what can be read from once SIGTERM or SIGINT has come.
+    """Return a socket that becomes readable on SIGTERM or SIGINT.
 
-    A handler that sets an Event could come just while the event's own lock is held.
+    A signal handler that sets an Event could run while the event's own lock is held (deadlock).
     """
     reader, writer = socket.socketpair()
     writer.setblocking(False)

@@ -1,4 +1,4 @@
-"""What a stand-in remembers over a restart: one JSON file, written in one step."""
+"""The state that a stand-in keeps across restarts: one JSON file, replaced atomically."""
 
 import threading
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import orjson
 
 
 def load(file: Path | None) -> dict[str, Any]:
-    """Return what was kept, or nothing if there is none or it cannot be read."""
+    """Return the saved state, or {} if there is none or it cannot be read."""
     if file is None:
         return {}
     try:
@@ -20,7 +20,7 @@ def load(file: Path | None) -> dict[str, Any]:
 
 
 class Keeper:
-    """Writes the state once something may have changed it; without a file it does nothing."""
+    """Saves the state after possible changes; without a file it does nothing."""
 
     def __init__(self, file: Path | None) -> None:
         self._file = file
@@ -31,7 +31,7 @@ class Keeper:
         self._touched.set()
 
     def save(self, state: Callable[[], dict[str, Any]]) -> None:
-        """Keep the state if it was touched; the caller sees to it that nobody changes it now."""
+        """Save the state if it was touched; the caller must prevent concurrent changes."""
         if self._file is None or not self._touched.is_set():
             return
         self._touched.clear()

@@ -8,7 +8,7 @@ from sandbox.stripe.webhooks import Endpoint
 
 
 def main() -> None:
-    """Read the command line and serve."""
+    """Parse the command line and serve."""
     parser = serving.parser("sandbox.stripe", __doc__)
     parser.add_argument("--settle-seconds", type=float, help="let bank debits succeed after that")
     arguments = parser.parse_args()

@@ -1,6 +1,6 @@
-"""A Stripe account: its objects, its events, and the endpoints that are told of them.
+"""A Stripe account: its objects, its events, and the endpoints that receive them.
 
-Whoever changes objects holds ``lock`` from the first look to the last event.
+To change objects, hold ``lock`` from the first read to the last event.
 """
 
 import copy
@@ -15,7 +15,7 @@ from sandbox.stripe.errors import missing
 from sandbox.stripe.objects import API_VERSION, Object
 from sandbox.stripe.webhooks import Endpoint
 
-# How Stripe calls a kind of object, and the parameter, when an id does not exist.
+# Stripe's name of each kind of object, and of the parameter, in errors about unknown ids.
 NAMES = {
     "checkout.session": ("checkout session", "session"),
     "payment_intent": ("payment_intent", "intent"),
@@ -27,42 +27,42 @@ NAMES = {
 
 
 class Account:
-    """All that one secret key sees."""
+    """Everything that one secret key can access."""
 
     def __init__(self, secret_key: str) -> None:
         self.secret_key = secret_key
         self.livemode = "_live_" in secret_key[:8]
         self.lock = threading.RLock()
         self.objects: dict[str, Object] = {}
-        # What Stripe knows of a session and does not show, such as payment_intent_data.
+        # Session data that the API does not show, such as payment_intent_data.
         self.hidden: dict[str, Object] = {}
         self.endpoints: list[Endpoint] = []
         self.sender: Sender | None = None
-        self.changed: Callable[[], None] = lambda: None  # called after a change that has an event
+        self.changed: Callable[[], None] = lambda: None  # called after changes with an event
         self.base_url = ""
         self.advanced_seconds = 0
-        # The API call whose consequences are being worked out, for the events.
+        # The API call being processed, recorded in the events it causes.
         self.call = threading.local()
 
     def now(self) -> int:
-        """The time on the account's clock, in Unix seconds."""
+        """Return the time of the account's clock, in Unix seconds."""
         return int(time.time()) + self.advanced_seconds
 
     def get(self, kind: str, object_id: str) -> Object:
-        """Return an object. Raises ApiError (404) if there is none of this kind and id."""
+        """Return an object. Raises ApiError (404) if this kind and id do not exist."""
         found = self.objects.get(object_id)
         if found is None or found["object"] != kind:
             raise missing(NAMES[kind][0], object_id, NAMES[kind][1])
         return found
 
     def every(self, kind: str) -> list[Object]:
-        """Return all objects of a kind, the newest first."""
+        """Return all objects of a kind, newest first."""
         found = [item for item in self.objects.values() if item["object"] == kind]
         found.reverse()
         return sorted(found, key=lambda item: -int(item["created"]))
 
     def add(self, item: Object) -> Object:
-        """Keep a new object and return it."""
+        """Store a new object and return it."""
         self.objects[item["id"]] = item
         return item
 
@@ -74,7 +74,7 @@ class Account:
         return found
 
     def emit(self, type: str, item: Object, previous: Object | None = None) -> None:
-        """Record an event about an object as it is now, and send it to who asked for it."""
+        """Record an event with the object's current state, and send it to subscribed endpoints."""
         data: Object = {"object": self.shown(item)}
         if previous is not None:
             data["previous_attributes"] = previous
@@ -102,22 +102,22 @@ class Account:
             self.sender.post(webhooks.message(copy.deepcopy(event), endpoint))
 
     def delivered(self, event_id: str) -> None:
-        """Note that one more endpoint has taken an event."""
+        """Count one more endpoint that has accepted an event."""
         with self.lock:
             event = self.objects.get(event_id)
             if event is not None and event["pending_webhooks"] > 0:
                 event["pending_webhooks"] -= 1
 
     def state(self) -> dict[str, Any]:
-        """Return what outlives the process."""
+        """Return the state that outlives the process."""
         return {"objects": self.objects, "hidden": self.hidden, "seconds": self.advanced_seconds}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take up again what was kept; what had not been delivered is not tried again."""
+        """Restore saved state; undelivered events are not retried."""
         self.objects = state.get("objects", {})
         self.hidden = state.get("hidden", {})
         self.advanced_seconds = state.get("seconds", 0)
 
     def forget(self) -> None:
-        """Remove all objects and set the clock right."""
+        """Remove all objects and reset the clock."""
         self.restore({})

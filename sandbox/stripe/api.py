@@ -1,4 +1,4 @@
-"""Stripe's API: who may call it, what a call does, and how it is answered."""
+"""Stripe's API: authentication, calls and their answers."""
 
 import re
 from collections.abc import Callable
@@ -32,7 +32,7 @@ class Api:
         self._add_calls()
 
     def handle(self, request: Request, record: dict[str, Any]) -> Answer:
-        """Answer a call. Raises Cut where a fault wants no answer."""
+        """Answer a call. Raises Cut if a fault suppresses the answer."""
         request_id = new_id("req_")
         key = request.headers.get("idempotency-key", "") if request.method == "POST" else ""
         record |= {"request_id": request_id, "idempotency_key": key}
@@ -68,7 +68,7 @@ class Api:
             return error.answer()
 
     def _keep_fault(self, request: Request, key: str, fault: Fault) -> Answer:
-        """A failure in the middle: the key keeps it, and Stripe says that retrying is no use."""
+        """Fail in mid-execution: the key stores the failure, and a header says not to retry."""
         answer = self.faults.serve(fault, request, lambda asked: self._once(asked, key))
         answer.headers["Stripe-Should-Retry"] = "false"
         self.keys.keep(key, request.path, request.body, answer)
@@ -131,7 +131,7 @@ class Api:
         self._routes.add(method, path, serve)
 
     def _add_lookups(self, kind: str, path: str, filters: Fields | None) -> None:
-        """Getting one object, and the list of all where that is simulated."""
+        """Add the retrieval of one object, and the list of all where that is simulated."""
 
         def list_all(request: Request) -> Answer:
             assert filters is not None
@@ -149,7 +149,7 @@ class Api:
 
 
 def _parameters(request: Request, fields: Fields) -> dict[str, Any]:
-    """Return the checked parameters of a call. Raises ApiError naming the first wrong one."""
+    """Return the validated parameters of a call. Raises ApiError naming the first invalid one."""
     if request.method == "GET":
         return fields("", decode(request.query))
     return fields("", decode(parse_qsl(request.body.decode(), keep_blank_values=True)))

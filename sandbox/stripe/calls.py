@@ -1,4 +1,4 @@
-"""The parameters of every call that is simulated; what is not here is refused as unknown."""
+"""The parameters of every simulated call; any other is refused as unknown."""
 
 from sandbox.stripe.parameters import (
     Check,

@@ -1,4 +1,4 @@
-"""What becomes of a Checkout Session: created, paid, settled later, or expired."""
+"""The life of a Checkout Session: created, paid, settled later, or expired."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ CARD, DEBIT = "card", "sepa_debit"
 
 
 def create(account: Account, params: dict[str, Any]) -> Object:
-    """Create a session. Raises ApiError for what Stripe would not sell."""
+    """Create a session. Raises ApiError where Stripe would refuse."""
     now = account.now()
     amount, currency = _total(params["line_items"])
     least = MINIMUM[currency]
@@ -25,7 +25,7 @@ def create(account: Account, params: dict[str, Any]) -> Object:
             executed=True,
         )
     expires_at = params.get("expires_at", now + LONGEST_SECONDS)
-    # Minutes count from when Stripe gets the call; clocks differ a little.
+    # Counted from when Stripe gets the call; a minute of tolerance for clock skew.
     if not now + SHORTEST_SECONDS - 60 <= expires_at <= now + LONGEST_SECONDS + 60:
         raise ApiError(
             "expires_at must be between 30 minutes and 24 hours from now.", param="expires_at"
@@ -50,7 +50,7 @@ def _total(items: list[dict[str, Any]]) -> tuple[int, str]:
 
 
 def pay(account: Account, session_id: str, *, delayed: bool = False, email: str = "") -> Object:
-    """Let the customer pay: at once by card, or by a debit that settles later.
+    """Pay a session as the customer: at once by card, or by a debit that settles later.
 
     Raises Refused if the session is not open.
     """
@@ -78,9 +78,9 @@ def pay(account: Account, session_id: str, *, delayed: bool = False, email: str 
 
 
 def settle(account: Account, session_id: str, *, succeeded: bool) -> Object:
-    """Let a debit end well or badly.
+    """Let a processing debit succeed or fail.
 
-    Raises Refused if none is under way.
+    Raises Refused if there is none.
     """
     session = account.get("checkout.session", session_id)
     intent = account.objects.get(session["payment_intent"] or "")
@@ -109,7 +109,7 @@ def settle(account: Account, session_id: str, *, succeeded: bool) -> Object:
 
 
 def expire(account: Account, session_id: str) -> Object:
-    """End an open session. Raises Refused if it is not open."""
+    """Expire an open session. Raises Refused if it is not open."""
     session = _open(account, session_id)
     session["status"] = "expired"
     account.emit("checkout.session.expired", session)
@@ -117,7 +117,7 @@ def expire(account: Account, session_id: str) -> Object:
 
 
 def expire_overdue(account: Account) -> None:
-    """End every open session whose time has come."""
+    """Expire every open session past its ``expires_at``."""
     now = account.now()
     for session in account.every("checkout.session"):
         if session["status"] == "open" and session["expires_at"] <= now:
@@ -125,7 +125,7 @@ def expire_overdue(account: Account) -> None:
 
 
 def settle_overdue(account: Account, after_seconds: float) -> None:
-    """Let every debit succeed that has been under way for so long."""
+    """Let every debit succeed that has been processing for ``after_seconds``."""
     for session in account.every("checkout.session"):
         intent = account.objects.get(session["payment_intent"] or "")
         if (

@@ -1,4 +1,4 @@
-"""Control routes: what the customer, the bank and a careless operator may do."""
+"""Control routes: actions of the customer, the bank and a careless operator."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ Values = dict[str, Any]
 
 
 def add_control(routes: Routes, account: Account, sender: Sender) -> None:
-    """Add the switches of this stand-in."""
+    """Add the control routes of this stand-in."""
 
     def act(name: str, action: Action) -> None:
         def locked(values: Values) -> Any:
@@ -52,7 +52,7 @@ def add_control(routes: Routes, account: Account, sender: Sender) -> None:
     act("alter", lambda values: _alter(account, values["id"], values["fields"]))
     act("advance", lambda values: _advance(account, values["seconds"]))
     act("forged", lambda v: signed_as_json(forgeries.forge(account, **_forgery(v))))
-    # Not under the lock: whoever gets it may ask us about it.
+    # Sent without the lock: the receiver may call our API about it.
     add_action(routes, "forge", forge)
 
 
@@ -65,7 +65,7 @@ def _set_endpoints(account: Account, endpoints: list[Values]) -> None:
 
 
 def _alter(account: Account, object_id: str, fields: Values) -> Object:
-    """Change fields of an object behind everybody's back, without an event."""
+    """Change fields of an object silently, without an event."""
     item = account.objects[object_id]
     unknown = set(fields) - set(item)
     if unknown:
@@ -75,7 +75,7 @@ def _alter(account: Account, object_id: str, fields: Values) -> Object:
 
 
 def _advance(account: Account, seconds: int) -> int:
-    """Set the account's clock forward and let what is due happen."""
+    """Advance the account's clock and expire what is due."""
     account.advanced_seconds += int(seconds)
     checkout.expire_overdue(account)
     return account.now()

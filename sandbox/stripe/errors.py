@@ -1,13 +1,13 @@
-"""Refusals in the shape of Stripe's error object."""
+"""Errors in the shape of Stripe's error object."""
 
 from sandbox.provider.http import Answer, json_answer
 
 
 class ApiError(Exception):
-    """A call that is refused.
+    """A refused call.
 
-    ``executed`` tells a refusal by the business (stored under the idempotency key) from one by
-    the checks that come before (not stored).
+    ``executed`` separates refusals during execution (stored under the idempotency key) from those
+    of the validation before it (not stored).
     """
 
     def __init__(
@@ -30,19 +30,19 @@ class ApiError(Exception):
             self.error["doc_url"] = f"https://stripe.com/docs/error-codes/{slug}"
 
     def answer(self) -> Answer:
-        """The answer that tells it."""
+        """Return the error as an answer."""
         return json_answer({"error": self.error}, self.status)
 
 
 def missing(kind: str, object_id: str, param: str) -> ApiError:
-    """What an id that does not exist is answered with."""
+    """Return the error of an id that does not exist."""
     return ApiError(
         f"No such {kind}: '{object_id}'", code="resource_missing", param=param, status=404
     )
 
 
 def simulated(status: int) -> Answer:
-    """The error of a fault that was asked for."""
+    """Return the answer of a fault with this status."""
     if status == 429:
         error = ApiError("Too many requests in a short time.", code="rate_limit", status=status)
     elif status < 500:

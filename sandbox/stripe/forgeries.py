@@ -1,4 +1,4 @@
-"""Webhook requests that nobody should believe, and some that are signed but do not concern us."""
+"""Webhook requests that must not be trusted, and signed ones that do not concern us."""
 
 import copy
 import time
@@ -13,11 +13,11 @@ from sandbox.stripe.objects import API_VERSION, Object
 
 STALE_SECONDS = 301
 
-# Signed wrongly, or not at all.
+# Signed incorrectly, or not at all.
 UNSIGNED = ("unsigned", "wrong_secret", "empty_secret", "stale", "tampered", "garbled_header")
-# Signed rightly, and still no event.
+# Signed correctly, but not an event.
 MALFORMED = ("truncated", "array", "empty", "null", "not_json", "not_utf8", "thin_null", "no_type")
-# Signed rightly, events all the same, and nothing to be credited.
+# Correctly signed events that must not be credited.
 FOREIGN = (
     "unknown_type",
     "other_livemode",
@@ -31,7 +31,7 @@ KINDS = UNSIGNED + MALFORMED + FOREIGN
 
 
 def forge(account: Account, kind: str, session: str | None, thin: bool) -> Signed:
-    """Build a forged request, about a session if one is named.
+    """Build a forged request, about a session if one is given.
 
     Raises Refused for an unknown kind or if no endpoint is set.
     """
@@ -50,7 +50,7 @@ def forge(account: Account, kind: str, session: str | None, thin: bool) -> Signe
 
 
 def _event(account: Account, kind: str, session: str | None) -> Object:
-    """A completed and paid session, as if it had just happened."""
+    """Return the event of a session that was just completed and paid."""
     if session is not None and kind != "foreign_session":
         item = account.shown(account.get("checkout.session", session))
     else:

@@ -1,4 +1,4 @@
-"""Idempotency keys as Stripe keeps them: the first answer of each, a failure included."""
+"""Idempotency keys as Stripe keeps them: the first answer to each, even a failure."""
 
 import threading
 from collections.abc import Callable
@@ -15,11 +15,11 @@ REPLAYED = "Idempotent-Replayed"
 @dataclass(slots=True)
 class _Kept:
     asked: tuple[str, bytes]
-    answer: Answer | None = None  # None while the first call is still being worked on
+    answer: Answer | None = None  # None while the first call is running
 
 
 class Idempotency:
-    """The answers by key. Keys do not expire here."""
+    """Answers by key. Keys do not expire here."""
 
     def __init__(self) -> None:
         self._kept: dict[str, _Kept] = {}
@@ -28,8 +28,8 @@ class Idempotency:
     def once(self, key: str, path: str, body: bytes, work: Callable[[], Answer]) -> Answer:
         """Do the work if the key is new, else repeat the first answer.
 
-        What ``work`` raises is not kept. Raises ApiError for a key that was used for another
-        call, or whose first call is not over.
+        Exceptions of ``work`` are not stored. Raises ApiError for a key that was used for another
+        call, or whose first call is still running.
         """
         if len(key) > MAX_KEY_CHARACTERS:
             raise ApiError(f"Idempotency keys have at most {MAX_KEY_CHARACTERS} characters.")
@@ -59,16 +59,15 @@ class Idempotency:
         return replace(kept.answer, headers=kept.answer.headers | {REPLAYED: "true"})
 
     def keep(self, key: str, path: str, body: bytes, answer: Answer) -> None:
-        """Store the answer for a key, whatever was stored before."""
+        """Store the answer for a key, replacing any earlier one."""
         with self._lock:
             self._kept[key] = _Kept((path, body), answer)
 
     def forget(self, key: str) -> None:
-        """Make a key new again."""
+        """Forget a key, so that its next call is executed."""
         with self._lock:
             self._kept.pop(key, None)
 
     def clear(self) -> None:
-        """Forget all keys."""
         with self._lock:
             self._kept.clear()

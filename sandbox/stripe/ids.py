@@ -5,7 +5,7 @@ import string
 
 ALPHABET = string.ascii_letters + string.digits
 
-# How long an id is after its prefix.
+# Length of an id after its prefix.
 LENGTHS = {
     "pi_3": 23, "ch_3": 23, "re_3": 23, "py_3": 23, "dp_1": 23, "evt_1": 23, "req_": 14,
     "pm_1": 23, "txn_3": 23, "li_1": 23, "price_1": 23, "prod_": 14,
@@ -13,7 +13,7 @@ LENGTHS = {
 
 
 def new_id(prefix: str) -> str:
-    """Return a new id of a kind that does not name the mode."""
+    """Return a new id of a kind whose ids do not contain the mode."""
     return prefix + token(LENGTHS[prefix])
 
 

@@ -1,4 +1,4 @@
-"""Lists as Stripe pages them, and the expansion of ids to objects."""
+"""Stripe's pagination of lists, and the expansion of ids to objects."""
 
 from collections.abc import Callable
 from fnmatch import fnmatchcase
@@ -14,11 +14,11 @@ DEFAULT_LIMIT = 10
 
 
 def page(account: Account, kind: str, path: str, params: dict[str, Any]) -> Object:
-    """One page of the objects of a kind, the newest first."""
+    """Return one page of the objects of a kind, newest first."""
     everything = account.every(kind)
     if "starting_after" in params and "ending_before" in params:
         raise ApiError("Only one of starting_after and ending_before may be given.")
-    # The cursor is a place among all objects: it need not pass the filters (any more).
+    # The cursor is a position among all objects; it need not match the filters (any more).
     if "starting_after" in params:
         everything = everything[_place(everything, kind, params, "starting_after") + 1 :]
     if "ending_before" in params:
@@ -36,7 +36,7 @@ def page(account: Account, kind: str, path: str, params: dict[str, Any]) -> Obje
 
 
 def shown(account: Account, item: Object, params: dict[str, Any]) -> Object:
-    """One object with what was asked to be expanded."""
+    """Return an object with the requested expansions."""
     found = account.shown(item)
     for where in params.get("expand", []):
         _expand(account, found, where)

@@ -1,4 +1,4 @@
-"""Stripe's objects as its API shows them, with every field that this API version has.
+"""Stripe's objects as its API shows them, with every field of this API version.
 
 Times are Unix seconds, amounts are in the smallest unit of the currency.
 """
@@ -12,10 +12,10 @@ Object = dict[str, Any]
 API_VERSION = "2026-10-28.endive"
 SESSION_SECONDS = 24 * 3600
 
-# The least that can be charged, by currency; what is not here cannot be charged at all.
+# Minimum charge by currency; other currencies are refused.
 MINIMUM = {"usd": 50, "eur": 50, "gbp": 30, "chf": 50, "cad": 50, "aud": 50, "sek": 300}
 
-# Fields that are there, and empty, in a session that only sells something once.
+# Fields that are present but null in a session for a one-time payment.
 _EMPTY_IN_SESSIONS = (
     "after_expiration", "allow_promotion_codes",
     "billing_address_collection", "branding_settings", "cancel_url", "client_reference_id",
@@ -59,7 +59,7 @@ _EMPTY_IN_REFUNDS = (
 
 
 def session(params: Object, amount: int, currency: str, now: int, livemode: bool) -> Object:
-    """A new Checkout Session. Its ``url`` is added when it is shown."""
+    """Return a new Checkout Session. Its ``url`` is added when it is shown."""
     return {
         **dict.fromkeys(_EMPTY_IN_SESSIONS),
         "id": session_id(livemode),
@@ -98,7 +98,7 @@ def session(params: Object, amount: int, currency: str, now: int, livemode: bool
 
 
 def customer_details(email: str | None) -> Object | None:
-    """What a session knows of who pays; nothing before an address is known."""
+    """Return a session's data about the customer; None without an e-mail address."""
     if email is None:
         return None
     empty = ("address", "business_name", "individual_name", "name", "phone", "tax_ids")
@@ -106,7 +106,7 @@ def customer_details(email: str | None) -> Object | None:
 
 
 def payment_intent(of: Object, data: Object, method: str, now: int) -> Object:
-    """The PaymentIntent that a session makes when it is completed."""
+    """Return the PaymentIntent of a session that is being completed."""
     intent_id = new_id("pi_3")
     return {
         **dict.fromkeys(_EMPTY_IN_INTENTS),
@@ -132,7 +132,7 @@ def payment_intent(of: Object, data: Object, method: str, now: int) -> Object:
 
 
 def charge(intent: Object, method: str, email: str | None, now: int) -> Object:
-    """The charge of a PaymentIntent, still pending."""
+    """Return the charge of a PaymentIntent, still pending."""
     details = {"type": method, method: {}}
     return {
         **dict.fromkeys(_EMPTY_IN_CHARGES),
@@ -163,7 +163,7 @@ def charge(intent: Object, method: str, email: str | None, now: int) -> Object:
 
 
 def refund(of: Object, amount: int, params: Object, status: str, now: int) -> Object:
-    """A refund of a charge."""
+    """Return a refund of a charge."""
     return {
         **dict.fromkeys(_EMPTY_IN_REFUNDS),
         "id": new_id("re_3"),
@@ -182,7 +182,7 @@ def refund(of: Object, amount: int, params: Object, status: str, now: int) -> Ob
 
 
 def dispute(of: Object, amount: int, reason: str, status: str, now: int) -> Object:
-    """A dispute about a charge."""
+    """Return a dispute about a charge."""
     return {
         "id": new_id("dp_1"),
         "object": "dispute",

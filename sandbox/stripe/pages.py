@@ -1,4 +1,4 @@
-"""The page on which a session is paid: ``/c/pay/{session}``."""
+"""The hosted payment page of a session: ``/c/pay/{session}``."""
 
 from html import escape
 
@@ -20,7 +20,7 @@ METHODS = (
 
 
 def add_pages(routes: Routes, account: Account) -> None:
-    """Serve the page and what its buttons do."""
+    """Serve the page and handle its buttons."""
 
     def show(request: Request) -> Answer:
         with account.lock:
@@ -66,7 +66,7 @@ def _act(account: Account, session_id: str, given: dict[str, str]) -> Answer:
     except ApiError:
         return pages.page("There is no such checkout", "", 404)
     if given.get("action") == "cancel" and session["cancel_url"]:
-        # The session stays open: whoever comes back can still pay.
+        # The session stays open, so that a returning customer can still pay.
         return see_other(session["cancel_url"])
     if given.get("method") == "declined":
         return _page(account, session_id, "Your card was declined. Try another one.")
@@ -83,7 +83,7 @@ def _act(account: Account, session_id: str, given: dict[str, str]) -> Answer:
 
 
 def price(session: Object) -> str:
-    """A session's total as a customer reads it."""
+    """Return a session's total as shown to the customer."""
     whole, rest = divmod(session["amount_total"], 100)
     return f"{whole}.{rest:02d} {session['currency'].upper()}"
 

@@ -1,4 +1,4 @@
-"""Stripe's form encoding, and checks of parameters in the way Stripe refuses them."""
+"""Stripe's form encoding, and parameter checks with Stripe's errors."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -14,7 +14,7 @@ ADDRESS = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
 
 
 def decode(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """Turn ``a[b][0]=c`` into nested dictionaries; lists stay dictionaries of their indices."""
+    """Turn ``a[b][0]=c`` into nested dictionaries; lists stay dictionaries keyed by index."""
     root: dict[str, Any] = {}
     for name, value in pairs:
         first, *rest = re.findall(r"[^\[\]]+|(?<=\[)(?=\])", name) or [name]
@@ -23,14 +23,14 @@ def decode(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
             inner = node.setdefault(key, {})
             if not isinstance(inner, dict):
                 raise ApiError(f"Invalid object: {name}", param=name)
-            # a[]=x adds an item.
+            # a[]=x appends an item.
             node, key = inner, step or str(len(inner))
         node[key] = value
     return root
 
 
 class Fields:
-    """An object of known parameters, of which some are required."""
+    """An object of known parameters, some of them required."""
 
     def __init__(self, checks: Mapping[str, Check], required: Iterable[str] = ()) -> None:
         self.checks = checks
@@ -55,7 +55,7 @@ class Fields:
 
 
 def each(check: Check, maximum: int = 100) -> Check:
-    """A list whose items all pass one check."""
+    """A list of at most ``maximum`` items that all pass one check."""
 
     def checked(path: str, value: Any) -> list[Any]:
         if not isinstance(value, dict) or not all(key.isdecimal() for key in value):
@@ -68,7 +68,7 @@ def each(check: Check, maximum: int = 100) -> Check:
 
 
 def text(maximum: int = 5000) -> Check:
-    """A string that is not empty."""
+    """A non-empty string."""
 
     def checked(path: str, value: Any) -> str:
         if not isinstance(value, str):
@@ -87,7 +87,7 @@ def text(maximum: int = 5000) -> Check:
 
 
 def integer(minimum: int, maximum: int = 99_999_999) -> Check:
-    """A whole number."""
+    """An integer within bounds."""
 
     def checked(path: str, value: Any) -> int:
         if not isinstance(value, str) or not re.fullmatch(r"-?\d+", value):
@@ -114,7 +114,7 @@ def boolean(path: str, value: Any) -> bool:
 
 
 def choice(*words: str) -> Check:
-    """One of some words."""
+    """One of the given words."""
 
     def checked(path: str, value: Any) -> str:
         if value not in words:
@@ -127,7 +127,7 @@ def choice(*words: str) -> Check:
 def web_address(path: str, value: Any) -> str:
     """An absolute http or https URL."""
     given: str = text(5000)(path, value)
-    # Stripe's own placeholder stands in it.
+    # It may contain Stripe's own placeholder.
     parts = urlsplit(given)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ApiError("Not a valid URL", code="url_invalid", param=path)
@@ -143,7 +143,7 @@ def mail_address(path: str, value: Any) -> str:
 
 
 def metadata(path: str, value: Any) -> dict[str, str]:
-    """Up to 50 short texts by name."""
+    """Up to 50 short strings by name; empty ones are dropped."""
     if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
         raise ApiError("Invalid object", code="parameter_invalid_object", param=path)
     if len(value) > METADATA_KEYS:

@@ -1,4 +1,4 @@
-"""The simulated Stripe as a process that a test or the supervisor owns."""
+"""The simulated Stripe as a child process of a test or of the supervisor."""
 
 import secrets
 from collections.abc import Sequence
@@ -14,8 +14,8 @@ Object = dict[str, Any]
 class SimulatedStripe(SimulatedProvider):
     """A simulated Stripe: ``StripeClient(stripe.secret_key, base_addresses={"api": stripe.url})``.
 
-    Without ``secret_key`` and ``webhook_secret`` it makes its own. ``settle_seconds`` lets bank
-    debits succeed by themselves after that time; without, ``settle()`` decides. Objects are
+    ``secret_key`` and ``webhook_secret`` default to generated ones. With ``settle_seconds`` bank
+    debits succeed by themselves after that time; otherwise ``settle()`` decides. Objects are
     returned as Stripe's API shows them.
     """
 
@@ -39,7 +39,7 @@ class SimulatedStripe(SimulatedProvider):
         super().__init__(directory, options, keys, **others)
 
     def variables(self) -> dict[str, str]:
-        """What the product is to be configured with."""
+        """Return the variables that configure the product for this stand-in."""
         return {
             "STRIPE_SECRET_KEY": self.secret_key,
             "STRIPE_WEBHOOK_SECRET": self.webhook_secret,
@@ -54,11 +54,11 @@ class SimulatedStripe(SimulatedProvider):
         thin: bool = False,
         events: Sequence[str] = EVENTS,
     ) -> None:
-        """Deliver events to this address, and to no other. Several secrets all sign."""
+        """Deliver events to this address only. If there are several secrets, each one signs."""
         self.set_endpoints([{"url": url, "secrets": secrets, "thin": thin, "events": events}])
 
     def set_endpoints(self, endpoints: Sequence[Object]) -> None:
-        """Deliver events to several endpoints; each has ``url`` and what ``set_endpoint`` takes."""
+        """Deliver events to several endpoints, each with the arguments of ``set_endpoint``."""
         complete = []
         for endpoint in endpoints:
             given = dict(endpoint)
@@ -66,14 +66,14 @@ class SimulatedStripe(SimulatedProvider):
             complete.append(given)
         self.act("endpoints", endpoints=complete)
 
-    # What the customer does.
+    # Actions of the customer.
 
     def pay(self, session_id: str, *, delayed: bool = False, email: str = "") -> Object:
-        """Pay at once by card, or by a bank debit that is settled later. Returns the session."""
+        """Pay at once by card, or by a bank debit that settles later. Returns the session."""
         return self._object("pay", session_id=session_id, delayed=delayed, email=email)
 
     def settle(self, session_id: str, *, succeeded: bool = True) -> Object:
-        """Let a bank debit end well or badly. Returns the session."""
+        """Let a bank debit succeed or fail. Returns the session."""
         return self._object("settle", session_id=session_id, succeeded=succeeded)
 
     def open_dispute(
@@ -84,54 +84,53 @@ class SimulatedStripe(SimulatedProvider):
         status: str = "needs_response",
         reason: str = "fraudulent",
     ) -> Object:
-        """Dispute a charge; a status of ``warning_needs_response`` is an inquiry."""
+        """Dispute a charge; the status ``warning_needs_response`` makes it an inquiry."""
         return self._object(
             "dispute", charge_id=charge_id, amount=amount, status=status, reason=reason
         )
 
     def update_dispute(self, dispute_id: str, status: str) -> Object:
-        """Let an open dispute move on: warning_under_review, needs_response, under_review ..."""
+        """Change an open dispute's status, for example to needs_response or under_review."""
         return self._object("dispute/update", dispute_id=dispute_id, status=status)
 
     def close_dispute(self, dispute_id: str, status: str) -> Object:
-        """End a dispute: won, lost, warning_closed or prevented."""
+        """Close a dispute as won, lost, warning_closed or prevented."""
         return self._object("dispute/close", dispute_id=dispute_id, status=status)
 
-    # What the operator does in Stripe's dashboard, and what Stripe does by itself.
+    # Actions of the operator in Stripe's dashboard, and of Stripe itself.
 
     def expire(self, session_id: str) -> Object:
-        """Let an open session expire."""
         return self._object("expire", session_id=session_id)
 
     def refund(self, charge_id: str, amount: int | None = None, *, pending: bool = False) -> Object:
-        """Refund a charge in part, or what is left of it; a pending refund takes its time."""
+        """Refund part of a charge, or all that is left; a pending refund completes later."""
         asked = {"charge": charge_id} | ({} if amount is None else {"amount": amount})
         return self._object("refund", refund=asked, status="pending" if pending else "succeeded")
 
     def succeed_refund(self, refund_id: str) -> Object:
-        """Let a pending refund arrive."""
+        """Let a pending refund succeed."""
         return self._object("refund/succeed", refund_id=refund_id)
 
     def fail_refund(self, refund_id: str, *, lowers_charge: bool = True) -> Object:
-        """Let a refund fail later. ``lowers_charge``: ``amount_refunded`` goes back too."""
+        """Let a refund fail later; ``lowers_charge`` also lowers ``amount_refunded``."""
         return self._object("refund/fail", refund_id=refund_id, lowers_charge=lowers_charge)
 
     def alter(self, object_id: str, **fields: Any) -> Object:
-        """Change fields of an object without an event: its times, amounts, currency ..."""
+        """Change fields of an object (times, amounts, currency ...) without an event."""
         return self._object("alter", id=object_id, fields=fields)
 
     def advance(self, seconds: int) -> None:
-        """Set the account's clock forward; sessions expire as they would have."""
+        """Advance the account's clock; sessions expire accordingly."""
         self.act("advance", seconds=seconds)
 
-    # What a test looks at.
+    # Inspection by tests.
 
     def object(self, object_id: str) -> Object:
-        """Return an object as it is now."""
+        """Return an object's current state."""
         return self._object("object", id=object_id)
 
     def charge_of(self, session_id: str) -> str:
-        """Return the id of the charge with which a session was paid."""
+        """Return the id of the charge that paid a session."""
         return str(self.truth_of(session_id)["charge_id"])
 
     def events(self, type: str = "") -> list[Object]:
@@ -140,16 +139,16 @@ class SimulatedStripe(SimulatedProvider):
         return [item for item in reversed(found) if not type or item["type"] == type]
 
     def truth(self) -> list[Object]:
-        """Return what is held of every session's money, the oldest session first.
+        """Return the money that the account holds for each session, oldest session first.
 
-        Of each: session_id, charge_id, client_reference_id, metadata, status, payment_status,
+        Keys: session_id, charge_id, client_reference_id, metadata, status, payment_status,
         currency, and in minor units paid, refunded, lost, held, withheld.
         """
         found: list[Object] = self.act("truth")
         return found
 
     def truth_of(self, session_id: str) -> Object:
-        """Return what is held of one session's money."""
+        """Return one session's entry of ``truth()``."""
         return next(item for item in self.truth() if item["session_id"] == session_id)
 
     def _object(self, name: str, **values: Any) -> Object:
@@ -158,10 +157,10 @@ class SimulatedStripe(SimulatedProvider):
 
 
 def new_secret_key() -> str:
-    """Make up an API key of a test account."""
+    """Generate an API key of a test account."""
     return f"sk_test_{secrets.token_hex(24)}"
 
 
 def new_webhook_secret() -> str:
-    """Make up the secret of an endpoint."""
+    """Generate the secret of an endpoint."""
     return f"whsec_{secrets.token_hex(24)}"

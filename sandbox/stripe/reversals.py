@@ -1,4 +1,4 @@
-"""Money that goes back: refunds and disputes."""
+"""Reversals of payments: refunds and disputes."""
 
 from typing import Any
 
@@ -14,9 +14,9 @@ CLOSED = ("won", "lost", "warning_closed", "prevented")
 
 
 def refund(account: Account, params: dict[str, Any], status: str = "succeeded") -> Object:
-    """Refund a charge, wholly or in part; "pending" takes its time.
+    """Refund a charge, fully or in part; a "pending" refund completes later.
 
-    Raises ApiError where Stripe would not.
+    Raises ApiError where Stripe would refuse.
     """
     charge = _charge(account, params)
     left = charge["amount"] - charge["amount_refunded"]
@@ -51,7 +51,7 @@ def refund(account: Account, params: dict[str, Any], status: str = "succeeded") 
 
 
 def succeed_refund(account: Account, refund_id: str) -> Object:
-    """Let a pending refund arrive. Raises Refused if it is not pending."""
+    """Let a pending refund succeed. Raises Refused if it is not pending."""
     found = account.get("refund", refund_id)
     if found["status"] != "pending":
         raise Refused(f"this refund is {found['status']}")
@@ -62,10 +62,10 @@ def succeed_refund(account: Account, refund_id: str) -> Object:
 
 
 def fail_refund(account: Account, refund_id: str, *, lowers_charge: bool) -> Object:
-    """Let a refund fail after the fact: the money is back with the shop.
+    """Let a refund fail after the fact: the money returns to the shop.
 
-    Stripe does not say plainly whether the charge's ``amount_refunded`` goes down then;
-    ``lowers_charge`` says what it does here. Raises Refused if the refund has failed already.
+    Stripe does not document clearly whether that lowers the charge's ``amount_refunded``;
+    ``lowers_charge`` decides it here. Raises Refused if the refund has failed already.
     """
     found = account.get("refund", refund_id)
     if found["status"] == "failed":
@@ -89,9 +89,9 @@ def fail_refund(account: Account, refund_id: str, *, lowers_charge: bool) -> Obj
 def open_dispute(
     account: Account, charge_id: str, *, amount: int | None, status: str, reason: str
 ) -> Object:
-    """Let a customer dispute a charge, or inquire about it (``warning_*``: no money moves).
+    """Dispute a charge as the customer, or inquire about it (``warning_*``: no money moves).
 
-    Raises Refused for an unknown status or a charge that is not paid.
+    Raises Refused for an unknown status or an unpaid charge.
     """
     if status not in OPEN + INQUIRY:
         raise Refused(f"status must be one of {', '.join(OPEN + INQUIRY)}")
@@ -108,9 +108,9 @@ def open_dispute(
 
 
 def update_dispute(account: Account, dispute_id: str, *, status: str) -> Object:
-    """Let an open dispute move on, as from an inquiry to one that takes the money.
+    """Change an open dispute's status, for example from an inquiry to one that withdraws the money.
 
-    Raises Refused if it has ended, or for an unknown status.
+    Raises Refused if it is closed, or for an unknown status.
     """
     found = account.get("dispute", dispute_id)
     if status not in OPEN + INQUIRY or found["status"] in CLOSED:
@@ -124,7 +124,7 @@ def update_dispute(account: Account, dispute_id: str, *, status: str) -> Object:
 
 
 def close_dispute(account: Account, dispute_id: str, *, status: str) -> Object:
-    """End a dispute. Raises Refused if it has ended, or for an unknown status."""
+    """Close a dispute. Raises Refused if it is closed already, or for an unknown status."""
     found = account.get("dispute", dispute_id)
     if status not in CLOSED:
         raise Refused(f"status must be one of {', '.join(CLOSED)}")
@@ -139,10 +139,10 @@ def close_dispute(account: Account, dispute_id: str, *, status: str) -> Object:
 
 
 def truth(account: Account) -> list[dict[str, Any]]:
-    """What the account holds of every session's money, the oldest session first.
+    """Return the money that the account holds for each session, oldest session first.
 
-    ``held`` is what was paid less what was refunded and what was lost in disputes;
-    ``withheld`` of it is in disputes that are still open.
+    ``held`` is the amount paid, less refunds and lost disputes; ``withheld`` is the part of it
+    in disputes that are still open.
     """
     found = []
     for session in reversed(account.every("checkout.session")):

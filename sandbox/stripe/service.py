@@ -1,4 +1,4 @@
-"""The whole stand-in: API, hosted page and control routes over one account."""
+"""The complete stand-in: API, hosted page and control routes over one account."""
 
 import threading
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ API_PREFIX = "/v1/"
 
 
 class Service:
-    """A simulated Stripe. ``settle_seconds`` lets bank debits succeed after a while by itself."""
+    """A simulated Stripe. ``settle_seconds``, if set, makes bank debits succeed after that time."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class Service:
         self.records = Records()
         self.sender = Sender(
             retry_seconds,
-            # Whatever is not a success is tried again.
+            # Stripe retries everything but a success.
             is_final=lambda _: False,
             on_delivered=self._delivered,
             stopping=self.stopping,
@@ -54,12 +54,12 @@ class Service:
         control.add_action(self._routes, "reset", lambda _: self.reset())
 
     def handler(self, base_url: str) -> Handler:
-        """Return what answers requests, knowing where it is reached."""
+        """Return the request handler; ``base_url`` is where clients reach it."""
         self.account.base_url = base_url
         return self._handle
 
     def tick(self) -> None:
-        """Let time pass: sessions expire, debits settle, and the state is kept."""
+        """Expire overdue sessions, settle due debits, and save the state."""
         with self.account.lock:
             checkout.expire_overdue(self.account)
             if self._settle_seconds is not None:
@@ -67,7 +67,7 @@ class Service:
             self._keeper.save(self.account.state)
 
     def reset(self) -> None:
-        """Forget everything but the endpoints."""
+        """Forget everything except the endpoints."""
         with self.account.lock:
             self.account.forget()
         self._faults.clear()

@@ -1,4 +1,4 @@
-"""Events on their way to an endpoint: snapshot or thin, signed by the SDK's own function."""
+"""Event delivery to an endpoint: snapshot or thin, signed by the SDK's own function."""
 
 import threading
 import time
@@ -13,7 +13,7 @@ import orjson
 from sandbox.provider.messages import Message, Signed
 from sandbox.stripe.ids import thin_event_id
 
-# What a shop asks for, as docs/payments.md tells it to; nothing else is sent to an endpoint.
+# The events that docs/payments.md asks a shop to subscribe to; no others are sent.
 EVENTS = (
     "checkout.session.completed",
     "checkout.session.expired",
@@ -40,9 +40,9 @@ _importing = threading.Lock()
 
 @dataclass(slots=True)
 class Endpoint:
-    """Where events go. ``thin`` sends notifications instead of snapshots.
+    """A destination of events. ``thin`` sends notifications instead of snapshots.
 
-    While a secret is being rolled both sign.
+    While a secret is being rolled, both the old and the new one sign.
     """
 
     url: str
@@ -51,12 +51,12 @@ class Endpoint:
     events: list[str] = field(default_factory=lambda: list(EVENTS))
 
     def wants(self, type: str) -> bool:
-        """Whether events of a type are sent there."""
+        """Whether the endpoint subscribes to a type of event."""
         return any(fnmatchcase(type, pattern) for pattern in self.events)
 
 
 def message(event: dict[str, Any], endpoint: Endpoint) -> Message:
-    """The message that tells an endpoint of an event."""
+    """Return the message that delivers an event to an endpoint."""
     sent = thin(event) if endpoint.thin else event
     body = encode(sent)
     return Message(
@@ -70,7 +70,7 @@ def message(event: dict[str, Any], endpoint: Endpoint) -> Message:
 
 
 def thin(event: dict[str, Any]) -> dict[str, Any]:
-    """The notification that goes out for an event: what has changed, but not how it is now."""
+    """Return an event's thin notification, which names the changed object without its state."""
     item = event["data"]["object"]
     request = event["request"]
     moment = datetime.fromtimestamp(event["created"], UTC)
@@ -92,13 +92,13 @@ def thin(event: dict[str, Any]) -> dict[str, Any]:
 
 
 def encode(event: Any) -> bytes:
-    """An event as it is sent: indented JSON."""
+    """Encode an event as it is sent: indented JSON."""
     return orjson.dumps(event, option=orjson.OPT_INDENT_2)
 
 
 def sign(body: bytes, secrets: Sequence[str], timestamp: int | None = None) -> Signed:
-    """A request with one signature for each secret, made by Stripe's own SDK."""
-    with _importing:  # the SDK is large; nobody should import it twice at the same time
+    """Return a request with one signature per secret, made by Stripe's own SDK."""
+    with _importing:  # the SDK is large: avoid concurrent imports of it
         from stripe import WebhookSignature
 
     moment = int(time.time()) if timestamp is None else timestamp
@@ -110,7 +110,7 @@ def sign(body: bytes, secrets: Sequence[str], timestamp: int | None = None) -> S
 
 
 def headers(signature: str | None) -> dict[str, str]:
-    """The headers of a webhook request."""
+    """Return the headers of a webhook request."""
     found = {
         "Content-Type": "application/json; charset=utf-8",
         "User-Agent": "Stripe/1.0 (+https://stripe.com/docs/webhooks)",

@@ -84,7 +84,7 @@ def test_leaving_the_providers_page_and_going_on(customer: Customer) -> None:
 @pytest.mark.slow
 def test_bitcoin_that_is_seen_and_not_confirmed(customer: Customer) -> None:
     customer.go_to_pay("standard", "Pay with Bitcoin")
-    customer.pay("Pay on the chain")
+    customer.pay("Pay on-chain")
     customer.page.wait_for_selector("h1:has-text('Your payment is on its way')")
     assert customer.balance() == "100,000"
     assert customer.history()[0][0] == "payment on its way"
@@ -94,7 +94,7 @@ def test_bitcoin_that_is_seen_and_not_confirmed(customer: Customer) -> None:
 @pytest.mark.parametrize("scripts", [True])
 def test_a_page_that_waits_follows_by_itself(customer: Customer) -> None:
     customer.go_to_pay("standard", "Pay with Bitcoin")
-    customer.pay("Pay on the chain")
+    customer.pay("Pay on-chain")
     page = customer.page
     page.wait_for_selector("h1:has-text('Your payment is on its way')")
     page.evaluate("() => { window.isTheSamePage = true; }")

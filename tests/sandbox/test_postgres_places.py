@@ -120,7 +120,7 @@ def test_a_copy_is_made_once_and_open_to_all(place: Path) -> None:
 @pytest.mark.as_root
 def test_a_place_others_can_write_to_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
-    with pytest.raises(PermissionError, match="others than root can write to"):
+    with pytest.raises(PermissionError, match="users other than root can write to"):
         postgres_places._prepared(tmp_path / "promptly")
 
 
@@ -140,7 +140,7 @@ def test_data_that_cannot_stay_are_kept_elsewhere_and_found_again(
     assert postgres_places.data_folder(tmp_path, NOBODY) == data
 
     shutil.rmtree(data)
-    with pytest.raises(SandboxError, match="the data are gone"):
+    with pytest.raises(SandboxError, match="the data is missing"):
         postgres_places.data_folder(tmp_path, NOBODY)
 
 
