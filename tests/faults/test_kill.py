@@ -20,6 +20,10 @@ KILLS = 20 if EXHAUSTIVE else 8
 WORKERS = 4
 STREAMS = 12
 TOKENS_PER_SECOND = 20
+# Requests that spend most of their time in prefill: a worker killed then leaves checkpoints of a
+# prompt whose client has not even received a status.
+PREFILLS = 4
+PREFILL = "prefill_ms=6000 progress=12 tokens=2"
 # A checkpoint every 3 s, checked once a second, plus slack for a busy machine.
 UNCHARGED_SECONDS = 5.5
 
@@ -32,9 +36,11 @@ def test_workers_killed_again_and_again(tmp_path: Path) -> None:
         directives = f"tokens=300 delay_ms={1000 // TOKENS_PER_SECOND}"
         stack.wait_for_sweeps()
 
-        with Load(STREAMS) as load:
+        with Load(STREAMS + PREFILLS) as load:
             for number in range(STREAMS):
                 load.repeat(gateway.port, accounts[number % len(accounts)].key, directives)
+            for number in range(PREFILLS):
+                load.repeat(gateway.port, accounts[number % len(accounts)].key, PREFILL)
             for _ in range(KILLS):
                 # A worker that has just started has no streams to lose yet.
                 wait_until(lambda: _busiest(stack, gateway)[1] >= 2, 30, "a worker with streams")

@@ -41,6 +41,15 @@ def test_a_hold_at_which_nothing_happened_is_freed_without_an_event(
     assert meter.books.events(account) == []
 
 
+def test_a_dead_hold_without_output_is_charged_nothing(meter: Meter, account: Account) -> None:
+    request_id = recovered(meter, account, 300, 0)
+    assert meter.figures(account) == (1000, 0, 0, 0, 0)
+    assert meter.books.events(account) == []
+    # Its process was only stalled, and comes back with output.
+    late = meter.settle_late(account, request_id, 300, 20)
+    assert late is not None and late.charged_tokens == 320
+
+
 def test_a_living_hold_is_left_alone(meter: Meter, account: Account) -> None:
     hold = meter.place(account, 400)
     assert not meter.recover(hold.request_id)
@@ -54,10 +63,10 @@ def test_an_ended_hold_is_not_recovered(meter: Meter, account: Account) -> None:
     meter.settle(account, hold.request_id, 10)
     meter.silence(hold.request_id, 1000)
     assert not meter.recover(hold.request_id)
-    request_id = recovered(meter, account, 10, 0)
+    request_id = recovered(meter, account, 10, 5)
     meter.silence(request_id, 1000)
     assert not meter.recover(request_id)
-    assert meter.figures(account) == (980, 0, 0, 0, 0)
+    assert meter.figures(account) == (975, 0, 0, 0, 0)
 
 
 def test_late_after_a_settlement_whose_answer_was_lost(meter: Meter, account: Account) -> None:
