@@ -1,8 +1,29 @@
 """The hot path: from a client's bytes to upstream and back, metered.
 
-`dialects` check what the client sent, `holding` sets its cost aside, `admission` finds it a slot,
-`relay` and `embedding` carry the answer and count it, `hold_refresher` and `settling` keep its
-books. `Gateway` holds what they share.
+The modules, in the order in which a request meets them:
+
+    limits            requests per minute, per address and per key
+    json_body         strict decoding of the body; errors that name the field
+    dialects          the APIs that clients speak: requests checked, answers formatted
+    chat_request      a checked chat in the form that upstream gets
+    generation        interfaces that the modules below need from a checked request
+    hold_placement    holds the cost before upstream sees the request
+    upstreams         the pool of llama-servers and their readiness
+    metered_request   from the hold to the settlement; base class of the next two
+    relay             generated text, streamed and counted
+    embedding         vectors, computed in batches
+    in_flight         a running request as other threads see it
+    disconnects       stops the request when its client disconnects
+    slot_scheduler    grants slots fairly across processes, by `slots.lua`
+    sse               framing of server-sent events
+    chunks, counts    upstream's chunks, reduced to the client's; their running counts
+    upstream_errors   upstream's refusals as our own errors
+    running_hold      shrinks and grows the hold with its request
+    hold_refresher    the thread that adjusts and checkpoints all holds
+    time_limits       when a request has taken too long
+    settling          charges the request; retries while PostgreSQL is away
+
+`Gateway` is the state that they share.
 """
 
 import logging
@@ -23,12 +44,12 @@ from promptly.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-# What ending all streams of a process and settling them may take.
+# Upper bound for ending and settling all streams on shutdown.
 END_SECONDS = 8.0
 
 
 class Gateway:
-    """What the requests of one process share."""
+    """State shared by all requests of one process."""
 
     def __init__(self, app: Flask, settings: Settings) -> None:
         self.settings = settings
@@ -46,7 +67,7 @@ class Gateway:
         self.draining = False
 
     def drain(self, seconds: float) -> None:
-        """Let running requests finish for so long, then end and settle them."""
+        """Let running requests finish for up to `seconds`, then end and settle the rest."""
         self.draining = True
         deadline = time.monotonic() + seconds
         pause = threading.Event()
@@ -60,10 +81,10 @@ class Gateway:
 
 
 def bind_gateway(app: Flask, settings: Settings) -> None:
-    """Give the application its gateway; nothing is connected or started yet."""
+    """Create the application's gateway, without connecting or starting anything yet."""
     app.extensions["gateway"] = Gateway(app, settings)
 
 
 def current_gateway() -> Gateway:
-    """The gateway of the running application."""
+    """Return the current application's gateway."""
     return cast(Gateway, current_app.extensions["gateway"])

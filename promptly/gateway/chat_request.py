@@ -1,4 +1,4 @@
-"""A chat request as upstream gets it, whatever dialect the client spoke."""
+"""A chat request in the form that upstream gets, whatever dialect the client speaks."""
 
 import re
 from collections.abc import Collection
@@ -11,13 +11,13 @@ from promptly.gateway.generation import Call
 _HEADER_SAFE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 MAX_IGNORED = 20
 
-# Always streamed: only so is a lost client noticed and the count known while it runs.
+# Always stream: only then do we notice a lost client and know the count during the answer.
 STREAMED = (
     b',"stream":true,"stream_options":{"include_usage":true}'
     b',"timings_per_token":true,"return_progress":true}'
 )
 
-# What a chat template may add to the bytes of the request: a fixed part, and a part per message.
+# Upper bounds for what a chat template adds to the request's bytes: fixed, and per message.
 _TEMPLATE_TOKENS = 512
 _TOKENS_PER_MESSAGE = 16
 
@@ -26,8 +26,8 @@ _TOKENS_PER_MESSAGE = 16
 class ChatRequest:
     """A checked request, which is its own only prompt.
 
-    `fields` is what upstream gets, without limits and streaming, already JSON without its closing
-    brace; `prompt_bound` is at least its prompt in tokens, as a token is at least one byte.
+    `fields` is upstream's JSON without limits, streaming options and the closing brace;
+    `prompt_bound` is an upper bound of the prompt in tokens, since a token is at least one byte.
     """
 
     path: ClassVar[str] = "/v1/chat/completions"
@@ -44,20 +44,20 @@ class ChatRequest:
 
     @property
     def prompts(self) -> tuple["ChatRequest"]:
-        """The one prompt that a chat is."""
+        """The chat itself, as its only prompt."""
         return (self,)
 
     def upstream_body(self, max_tokens: int | None) -> bytes:
-        """The body for a streamed upstream answer of at most `max_tokens`."""
+        """Build the body for a streamed upstream answer of at most `max_tokens`."""
         limit = b"" if max_tokens is None else b',"max_tokens":%d' % max_tokens
         return self.fields + limit + STREAMED
 
     def counting_body(self) -> bytes:
-        """The body for upstream's `input_tokens`."""
+        """Build the body for upstream's `input_tokens`."""
         return self.fields + b"}"
 
     def count(self, call: Call) -> int:
-        """The prompt's size in tokens; upstream needs no slot for it."""
+        """Return the prompt's size in tokens; upstream needs no slot for this."""
         return int(call("/v1/chat/completions/input_tokens", self.counting_body())["input_tokens"])
 
 
@@ -69,9 +69,9 @@ def make_chat_request(
     max_tokens: int | None,
     ignored: tuple[str, ...],
 ) -> ChatRequest:
-    """A request of checked fields, `messages` among them, without limits and streaming.
+    """Build a request from checked fields, which include `messages` but no limits or streaming.
 
-    Raises InvalidRequest for what JSON cannot carry.
+    Raises InvalidRequest for values that JSON cannot represent.
     """
     encoded = json_body.encode(fields)
     template = _TEMPLATE_TOKENS + _TOKENS_PER_MESSAGE * len(fields["messages"])
@@ -86,6 +86,6 @@ def make_chat_request(
 
 
 def ignored_fields(value: dict[str, Any], known: Collection[str]) -> tuple[str, ...]:
-    """The names of a body's fields that are not known, as far as a header can carry them."""
+    """Return the names of unknown fields that are not null, as far as a header can carry them."""
     names = [name for name in value if name not in known and value[name] is not None]
     return tuple(name for name in names if _HEADER_SAFE.fullmatch(name))[:MAX_IGNORED]

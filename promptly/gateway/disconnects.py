@@ -1,4 +1,4 @@
-"""Noticing at once that a client has gone, while nothing is being written to it.
+"""Notices at once that a client has disconnected, even while nothing is written to it.
 
 Under gunicorn's gevent worker the client's socket is in the environ; the event loop itself watches
 it, which costs no greenlet. Elsewhere (tests without a server) nothing is watched.
@@ -14,7 +14,7 @@ from gevent.monkey import is_module_patched
 
 
 class ClientWatch:
-    """Calls `gone` once when the client's connection ends; stopped before the socket goes on."""
+    """Calls `gone` once when the client disconnects; stop it before the socket is reused."""
 
     __slots__ = ("_gone", "_socket", "_watcher")
 
@@ -29,9 +29,9 @@ class ClientWatch:
     def _readable(self) -> None:
         # Runs in the event loop: nothing here may block or switch.
         try:
-            # The socket below gevent's, whose own `recv` would wait.
+            # The socket underneath gevent's, whose own `recv` would wait.
             if self._socket._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT):
-                # It has sent more (pipelining): it is there, and will be heard later.
+                # The client is connected and has sent more (pipelining), which is read later.
                 self._watcher.stop()
                 return
         except BlockingIOError:
@@ -42,13 +42,13 @@ class ClientWatch:
         gevent.spawn(self._gone)
 
     def hang_up(self) -> None:
-        """Cut a client off that does not read what is being sent to it; never blocks."""
+        """Disconnect a client that does not read what is sent to it; never blocks."""
         if self._socket is not None:
             with contextlib.suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
 
     def stop(self) -> None:
-        """End the watch."""
+        """Stop watching; idempotent."""
         if self._watcher is not None:
             self._watcher.stop()
             self._watcher.close()

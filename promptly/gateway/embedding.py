@@ -1,9 +1,9 @@
 """Embeddings: vectors for a list of texts, metered by upstream's own counts.
 
-The texts go upstream in batches. A batch keeps a server's slots busy and is small enough that
-others get their turn, that a client who leaves stops the work soon, and that decoding one holds up
-no stream of this process. Nothing is sent before all is there, so a request that fails costs
-nothing; one whose client leaves costs the batches that were done.
+The texts go upstream in batches. A batch keeps a server's slots busy, yet is small enough that
+others get their turn, that work stops soon after a client disconnects, and that decoding it holds
+up no stream of this process. The answer is sent only when complete, so a request that fails costs
+nothing; if its client disconnects, it costs the batches that were done.
 """
 
 import time
@@ -25,7 +25,7 @@ from promptly.services.accounts.authentication import Caller
 
 BATCH_INPUTS = 32
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
-# While upstream computes it is silent: how often it is looked whether the client is still there.
+# Upstream is silent while it computes: look this often whether the client has disconnected.
 LOOK_SECONDS = 1.0
 
 
@@ -47,7 +47,7 @@ _decoder = msgspec.json.Decoder(_Answer)
 
 
 class Embedding(MeteredRequest):
-    """One metered request for embeddings; a subrequest of it is a batch."""
+    """One metered request for embeddings; each batch is a subrequest."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class Embedding(MeteredRequest):
         yield from ()
 
     def _read(self, stream: LlamaStream) -> bytes:
-        """The whole body of a good answer."""
+        """Return the whole body of a 200 answer."""
         in_flight = self.in_flight
         body = bytearray()
         stream.wait_at_most(LOOK_SECONDS)
@@ -102,7 +102,7 @@ class Embedding(MeteredRequest):
                 raise UpstreamError
 
     def _take(self, body: bytes) -> None:
-        """Keep a batch's vectors and count it."""
+        """Keep a batch's vectors and add up its tokens."""
         done = len(self._vectors)
         expected = min(BATCH_INPUTS, len(self._request.inputs) - done)
         try:
@@ -121,15 +121,15 @@ class Embedding(MeteredRequest):
         return True
 
     def _read_what_was_sent(self, stream: LlamaStream) -> None:
-        """Nothing: half an answer has no counts."""
+        """Do nothing: a partial answer has no counts."""
 
     def _counts(self, outcome: str) -> tuple[int, int]:
-        # Whoever got nothing, and not because it went away, pays nothing.
+        # A client that got nothing pays nothing, unless it disconnected.
         charged = outcome in ("completed", "client_disconnected")
         return (self.in_flight.hold.counts.prompt_tokens if charged else 0), 0
 
     def answer(self) -> bytes:
-        """The list of vectors as OpenAI sends it, as JSON."""
+        """Build OpenAI's list of vectors, as JSON."""
         tokens = self.in_flight.hold.counts.prompt_tokens
         tail = {"model": self.model, "usage": {"prompt_tokens": tokens, "total_tokens": tokens}}
         data = b",".join(

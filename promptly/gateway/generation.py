@@ -1,17 +1,17 @@
-"""What the metered path needs to know of a request for generated text, whatever its API."""
+"""Interfaces that the metered path needs from a checked request, whatever its API."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Protocol
 
-# Sends a body to a path of upstream; returns the decoded answer.
+# Sends a body to an upstream path; returns the decoded answer.
 Call = Callable[[str, bytes], Any]
 
 
 class Input(Protocol):
-    """What upstream is sent, and can count the tokens of.
+    """Input that upstream processes, and whose tokens it can count.
 
-    `path` is where it goes, and `optional` whether a model server may do without that endpoint.
-    `param` is its place in the client's body, `advice` what to check when upstream refuses it.
+    `path` is the upstream endpoint, `optional` whether a model server may lack it. `param` is the
+    input's place in the client's body, `advice` the client's hint when upstream refuses it.
     """
 
     path: ClassVar[str]
@@ -22,23 +22,23 @@ class Input(Protocol):
     def param(self) -> str: ...
 
     def count(self, call: Call) -> int:
-        """Its size in tokens, asked of upstream by `call`."""
+        """Return the input's size in tokens, counted by upstream through `call`."""
 
 
 class Prompt(Input, Protocol):
-    """One prompt, answered by one request to upstream; `prompt_bound` is at least its tokens."""
+    """One prompt, answered by one upstream request; `prompt_bound` is an upper bound in tokens."""
 
     @property
     def prompt_bound(self) -> int: ...
 
     def upstream_body(self, max_tokens: int | None) -> bytes:
-        """The body for a streamed answer of at most `max_tokens`."""
+        """Build the body for a streamed answer of at most `max_tokens`."""
 
 
 class GenerationRequest(Protocol):
-    """A checked request: prompts that are answered one after the other, and what is asked of all.
+    """A checked request: prompts answered one after the other, and the options that they share.
 
-    `max_tokens` is the limit of each answer.
+    `max_tokens` limits each answer.
     """
 
     stream: bool
@@ -48,4 +48,4 @@ class GenerationRequest(Protocol):
 
     @property
     def prompts(self) -> Sequence[Prompt]:
-        """The prompts, at least one, in the order of their answers."""
+        """At least one prompt, in the order of the answers."""

@@ -1,7 +1,8 @@
-"""Holding a request's cost before upstream sees it.
+"""Holds a request's cost before upstream sees the request.
 
-With an ample balance a prompt is bounded by its bytes, for no token is less than one. Otherwise
-upstream counts it, which needs no slot there, and the last token of the balance can be spent.
+With an ample balance the prompt's bytes bound its tokens, since a token is at least one byte.
+Otherwise upstream counts the prompt, which needs no slot, so that the last token of the balance
+can be spent.
 """
 
 import uuid
@@ -26,13 +27,13 @@ from promptly.services.accounts.authentication import Caller
 
 COUNT_TIMEOUT_SECONDS = 60
 
-# Places a hold of what is wanted, or of what is left if that is the minimum.
+# Called with (wanted, minimum): holds the wanted tokens, or what is left if at least the minimum.
 _Hold = Callable[[int, int], metering.Hold]
 
 
 @dataclass(slots=True)
 class PlacedHold:
-    """A hold, and of each prompt the tokens: its size if `counted`, else the most it may be."""
+    """A placed hold and the tokens of each prompt: exact if `counted`, else upper bounds."""
 
     hold: metering.Hold
     prompt_tokens: list[int]
@@ -49,7 +50,7 @@ def place(
     """Hold the prompts and a first quantum of output.
 
     Raises InsufficientQuota, TokensReserved, RateLimited, ContextLengthExceeded,
-    UpstreamUnavailable, UnsupportedEndpoint, and what counting raises.
+    UpstreamUnavailable, UnsupportedEndpoint, and the errors of `count_prompt`.
     """
     prompts = request.prompts
     quantum = gateway.settings.hold_quantum_tokens
@@ -60,7 +61,7 @@ def place(
     if len(prompts) == 1:
         sizes = [min(prompts[0].prompt_bound, n_ctx)]
     else:
-        # None of them may turn out too long when others have been answered and charged.
+        # Refuse too long prompts now, not after others have been answered and charged.
         sizes = [
             prompt.prompt_bound if prompt.prompt_bound < n_ctx else _count(gateway, prompt, n_ctx)
             for prompt in prompts
@@ -82,9 +83,9 @@ def place_exactly(
     inputs: Input,
     bounds: list[int],
 ) -> metering.Hold:
-    """Hold inputs that have no output; of each the most it may be, in tokens, is in `bounds`.
+    """Hold inputs that have no output; `bounds` are upper bounds in tokens, one for each input.
 
-    Raises as `place` does.
+    Raises the same errors as `place`.
     """
     upstreams = _upstreams(gateway, inputs.path)
     n_ctx = max(upstream.n_ctx for upstream in upstreams)
@@ -97,7 +98,7 @@ def place_exactly(
 
 
 def first_output(max_tokens: int | None, prompts: int, quantum: int) -> int:
-    """What is held for the output of so many prompts before there is any."""
+    """Return the tokens to hold for the output of `prompts` prompts before they run."""
     return quantum if max_tokens is None else min(quantum, max_tokens * prompts)
 
 
@@ -126,13 +127,13 @@ def _holder(
 
 
 def _hold_ample(hold: _Hold, caller: Caller, bound: int) -> metering.Hold | None:
-    """The hold of a bound that the balance covers; None if it does not."""
+    """Hold an upper bound if the balance covers it; otherwise return None."""
     if caller.available_tokens < bound:
         return None
     try:
         return hold(bound, bound)
     except (InsufficientQuota, TokensReserved):
-        # Spent by another request since the key was looked up: count exactly.
+        # Another request has spent it since the key was looked up: count exactly.
         return None
 
 
@@ -144,7 +145,7 @@ def _count(gateway: Gateway, prompt: Prompt, n_ctx: int) -> int:
 
 
 def count_prompt(gateway: Gateway, prompt: Input) -> int:
-    """The prompt's size in tokens, as upstream will count it.
+    """Return the prompt's size in tokens, as upstream will count it.
 
     Raises UpstreamUnavailable, UpstreamError, UnsupportedEndpoint, or InvalidRequest when upstream
     refuses the prompt.
@@ -158,7 +159,7 @@ def count_prompt(gateway: Gateway, prompt: Input) -> int:
 
 
 class _Busy(Exception):
-    """This upstream cannot count now."""
+    """The upstream cannot count at the moment (503)."""
 
 
 def _ask(upstream: Upstream, advice: str, path: str, body: bytes) -> Any:

@@ -50,7 +50,7 @@ class InFlightRequest:
         self.writing_since: float | None = None
         self.stream: LlamaStream | None = None
         self.stop_reason: str | None = None
-        # What the request's own thread is waiting for.
+        # The event that the request's own thread is waiting for.
         self.waker: threading.Event | None = None
         # Cuts the client off: the only way out of a write that the client does not read.
         self.hang_up: Callable[[], None] | None = None

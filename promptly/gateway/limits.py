@@ -1,8 +1,8 @@
-"""Request limits of /v1: so many a minute for an address and for a key, in a sliding window.
+"""Request limits of /v1: requests per minute of an address and of a key, in sliding windows.
 
-Both windows are lists of the times of the requests that were let in, so they are exact, and one
-Lua call looks at both: it is as dear as all of Flask. While Redis is away the same windows are
-kept in this process.
+Both windows are lists of the times of admitted requests, so the limits are exact. One Lua call
+checks both, because a call costs as much as all of Flask. While Redis is away, this process keeps
+the same windows in memory.
 """
 
 import threading
@@ -15,8 +15,8 @@ from promptly.runtime.redis_client import HotPathRedis, RedisUnavailable
 
 WINDOW_MS = 60_000
 
-# One window after the other; the first that is full decides, and then none has counted.
-# Answers {which window is full or 0, remaining, milliseconds until a place is free}.
+# Checks one window after the other; the first full one decides, and then none counts the request.
+# Returns {number of the full window or 0, remaining requests, milliseconds until a place is free}.
 SCRIPT = """
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
@@ -47,14 +47,14 @@ _LOCAL_WINDOWS = 10_000
 
 @dataclass(slots=True)
 class Allowance:
-    """What is left of the narrowest limit that was looked at."""
+    """State of the key's limit (without a key: the address's), or of the limit that is reached."""
 
     limit: int
     remaining: int
     reset_ms: int
 
     def headers(self) -> dict[str, str]:
-        """OpenAI's `x-ratelimit-*` headers."""
+        """Return OpenAI's `x-ratelimit-*` headers."""
         return {
             "x-ratelimit-limit-requests": str(self.limit),
             "x-ratelimit-remaining-requests": str(self.remaining),
@@ -63,7 +63,7 @@ class Allowance:
 
 
 class LimitExceeded(RateLimited):
-    """A window is full; carries the headers' figures."""
+    """A window is full; `allowance` has the figures for the headers."""
 
     def __init__(self, message: str, allowance: Allowance) -> None:
         seconds = max(1, -(-allowance.reset_ms // 1000))
@@ -72,7 +72,7 @@ class LimitExceeded(RateLimited):
 
 
 def duration(milliseconds: int) -> str:
-    """A duration as OpenAI writes it: `12ms`, `1s`, `6m0s`."""
+    """Format a duration as OpenAI does: `12ms`, `1s`, `6m0s`."""
     if milliseconds < 1000:
         return f"{milliseconds}ms"
     seconds = -(-milliseconds // 1000)
@@ -89,7 +89,10 @@ class RequestLimits:
         self._local = LocalWindows()
 
     def admit(self, address: str, key_hash: bytes | None) -> Allowance:
-        """Count one request; raises LimitExceeded, and then counts it nowhere."""
+        """Count one request against its address and, if given, its key.
+
+        Raises LimitExceeded if a window is full, and then counts the request in none.
+        """
         names = [f"promptly:rate:ip:{address}"]
         if key_hash is not None:
             names.append(f"promptly:rate:key:{key_hash[:16].hex()}")
@@ -103,20 +106,20 @@ class RequestLimits:
         who = ("address", "key")[full - 1]
         limit = limits[full - 1]
         raise LimitExceeded(
-            f"Rate limit reached: {limit} requests per minute for one {who}.",
+            f"Rate limit reached: {limit} requests per minute per {who}.",
             Allowance(limit, 0, reset_ms),
         )
 
 
 class LocalWindows:
-    """The script's rules over deques; the least recently used windows are forgotten."""
+    """The script's rules over deques; forgets the least recently used windows."""
 
     def __init__(self) -> None:
         self._windows: OrderedDict[str, deque[int]] = OrderedDict()
         self._lock = threading.Lock()
 
     def admit(self, names: list[str], limits: tuple[int, ...]) -> tuple[int, int, int]:
-        """As the script: which window is full or 0, remaining, milliseconds until a place."""
+        """Return the same values as the script."""
         now = time.monotonic_ns() // 1_000_000
         remaining = reset = 0
         with self._lock:

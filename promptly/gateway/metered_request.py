@@ -2,8 +2,8 @@
 
 `MeteredRequest` is common to all kinds of requests; `relay` and `embedding` build the upstream
 request and process its answer. A request may consist of several subrequests, one after the other,
-each with a slot of its own. However it ends (completely, by an error, by `close()` because the
-client is gone), it is settled exactly once, with the last counts that upstream reported.
+each with a slot of its own. However it ends (complete, by an error, or by `close()` when the client
+has gone), it is settled exactly once, with the last counts that upstream reported.
 """
 
 import logging
@@ -33,9 +33,9 @@ logger = logging.getLogger(__name__)
 
 
 class MeteredRequest(ABC):
-    """One metered request, from its placed hold to its settled end.
+    """One metered request, from its placed hold to its settlement.
 
-    `path` is upstream's, `subrequests` how many requests are sent there.
+    `path` is the upstream path, `subrequests` the number of requests sent to it.
     """
 
     def __init__(
@@ -61,46 +61,46 @@ class MeteredRequest(ABC):
         self.charge: metering.Charge | None = None
         gateway.hold_refresher.add(in_flight)
 
-    # What each kind of request does in its own way.
+    # Implemented by each kind of request.
 
     @abstractmethod
     def _body(self, subrequest: int) -> bytes:
-        """What upstream is sent for a subrequest."""
+        """Build the upstream body of a subrequest."""
 
     @abstractmethod
     def _answer(self, stream: LlamaStream) -> Generator[bytes, None, None]:
-        """Take in upstream's answer to a subrequest, yielding what the client gets of it.
+        """Process upstream's answer to a subrequest; yields the bytes for the client.
 
-        Raises NoAnswer as long as another upstream may be asked instead.
+        Raises NoAnswer as long as another upstream may be tried instead.
         """
 
     @abstractmethod
     def _go_on(self, subrequest: int) -> Generator[bytes, None, bool]:
-        """Between the subrequests, and after the last; False when the balance ends here."""
+        """Called before subrequest `subrequest`, and after the last; False if the balance ends."""
 
     @abstractmethod
     def _read_what_was_sent(self, stream: LlamaStream) -> None:
-        """After a stop: the last counts upstream had already sent."""
+        """After a stop, read the last counts that upstream had already sent."""
 
     @abstractmethod
     def _counts(self, outcome: str) -> tuple[int, int]:
-        """Prompt and completion tokens to be charged."""
+        """Return the prompt and completion tokens to charge."""
 
     def _first_token_at(self) -> float | None:
-        """When the client had its first token."""
+        """Return when the client got its first token (monotonic seconds), if there was one."""
         return None
 
-    # What they have in common.
+    # Common to all kinds of requests.
 
     def run(self) -> None:
-        """Answer the whole request for a client that does not stream; raises as `events` does."""
+        """Run the whole request for a client that does not stream; raises as `events` does."""
         for _ in self.events():
             pass
 
     def events(self) -> Generator[bytes, None, None]:
-        """What a streaming client gets, comments while there is nothing to say included.
+        """Yield the bytes for a streaming client, keep-alive comments included.
 
-        Raises PromptlyError for what the client should hear of; by then the request is settled.
+        Raises PromptlyError for errors that the client should see; by then the request is settled.
         """
         outcome = "client_disconnected"
         try:
@@ -130,7 +130,7 @@ class MeteredRequest(ABC):
             self._end(outcome)
 
     def _relay(self) -> Generator[bytes, None, bool]:
-        """One subrequest after the other; False when the balance ended before them."""
+        """Run one subrequest after the other; False when the balance ended before they did."""
         subrequest = 0
         tried: set[str] = set()
         while True:
@@ -150,7 +150,7 @@ class MeteredRequest(ABC):
                 return True
 
     def _give_up(self, upstream: Upstream, tried: set[str], problem: NoAnswer) -> None:
-        """This upstream has no answer; raises the reason if there is no other left to ask."""
+        """Report an upstream without an answer to the pool; raises if no other is left to try."""
         pool = self._gateway.pool
         if isinstance(problem, NotServed):
             pool.lacks(upstream, self._path)
@@ -180,7 +180,7 @@ class MeteredRequest(ABC):
             if time.monotonic() > deadline:
                 raise QueueFull(
                     "The request waited for the model for "
-                    f"{self._settings.queue_timeout_seconds} s and did not get its turn."
+                    f"{self._settings.queue_timeout_seconds} s without getting a slot."
                 )
             yield sse.KEEPALIVE
         self.model = upstream.model
@@ -206,7 +206,7 @@ class MeteredRequest(ABC):
             self._slot_request = None
 
     def _end(self, outcome: str) -> None:
-        """Stop upstream, free the slot, settle. Runs once, however the request ended."""
+        """Stop upstream, release the slot, settle; runs once, however the request ended."""
         stream = self.in_flight.stream
         if stream is not None and outcome != "rejected":
             stream.cancel()

@@ -1,6 +1,6 @@
-"""Relays generated text from upstream to the client while it is counted and its hold grows.
+"""Relays generated text from upstream to the client, counts it and grows its hold.
 
-`Relay.events` yields what the client gets of one chat, or of several prompts one after the other.
+`Relay.events` yields the client's bytes for one chat, or for several prompts one after the other.
 """
 
 import time
@@ -19,7 +19,7 @@ from promptly.gateway.running_hold import RunningHold
 from promptly.gateway.upstream_errors import NoAnswer, refusal
 from promptly.services.accounts.authentication import Caller
 
-# After a stop: for how long, and how much, to read of what upstream had already sent.
+# After a stop: bounds for reading the bytes that upstream had already sent.
 DRAIN_SECONDS = 2.0
 DRAIN_BYTES = 4 * 1024 * 1024
 
@@ -30,8 +30,8 @@ MALFORMED = (*chunks.MALFORMED, sse.EventTooLong)
 class Relay(MeteredRequest):
     """One metered request for generated text, with a subrequest for each prompt.
 
-    The hold covers the prompts still to come as well. Where the balance ends, the current answer
-    ends; the answers after it are empty, are not run and cost nothing.
+    The hold also covers the prompts still to come. Where the balance ends, the current answer ends;
+    the later answers are empty: they do not run and cost nothing.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Relay(MeteredRequest):
         return False
 
     def _cover(self, subrequest: int) -> Generator[bytes, None, bool]:
-        """Wait until the hold covers the prompts from this one on and a token of output."""
+        """Wait until the hold covers the prompts from this one on, and a token of output."""
         covered = self._reserved(subrequest) + self._placed.prompt_tokens[subrequest]
         output = first_output(
             self._request.max_tokens,
@@ -110,7 +110,7 @@ class Relay(MeteredRequest):
         return (yield from self._hold.cover(self.in_flight, covered + 1, covered + output))
 
     def _reserved(self, subrequest: int) -> int:
-        """Tokens of the hold that are not for this subrequest, which is about to start."""
+        """Return the hold's tokens that are not for this subrequest, which is about to start."""
         _, prompt_tokens, completion_tokens = self._hold.total_counts()
         return prompt_tokens + completion_tokens + sum(self._placed.prompt_tokens[subrequest + 1 :])
 
@@ -124,9 +124,10 @@ class Relay(MeteredRequest):
         self._hold.start_next(self.reader, reserved)
 
     def _count_from(self, subrequest: int) -> bool:
-        """Count the prompts from this one on, if they are only bounded; False if it does not help.
+        """Count the prompts from this one on, if only their bounds are known.
 
-        Their bounds are several times as large: too much to reserve when the balance ends.
+        Bounds are several times as large as counts: too much to reserve when the balance ends.
+        Returns False if there is nothing to count, or if counting fails.
         """
         placed, prompts = self._placed, self._request.prompts
         if placed.counted or subrequest == self._subrequests:
@@ -159,7 +160,7 @@ class Relay(MeteredRequest):
         return (yield from self._hold.grow(self.in_flight))
 
     def _answer(self, stream: LlamaStream) -> Generator[bytes, None, None]:
-        """Relay one upstream's answer: the loop that runs once per chunk."""
+        """Relay one upstream's answer; the loop runs once per chunk."""
         reader, in_flight, hold, feed = self.reader, self.in_flight, self._hold, self._buffer.feed
         comment_seconds = self._settings.keepalive_comment_seconds
         stream.wait_at_most(comment_seconds)
@@ -203,7 +204,7 @@ class Relay(MeteredRequest):
                 yield out
                 in_flight.writing_since = None
             if reader.error is not None:
-                # Tokens that came with it are charged, so they were relayed first.
+                # Tokens that came with the error are charged, so they were relayed first.
                 raise UpstreamError
             if not out and now - self._spoke_at >= comment_seconds:
                 yield from self._comment()
@@ -235,7 +236,7 @@ class Relay(MeteredRequest):
         size = 0
         try:
             if reader.limit_reached:
-                # It was waiting for its hold to grow, with more of the answer received.
+                # The relay was waiting for its hold to grow, with more of the answer received.
                 reader.counts_only = True
                 reader.resume(None)
             stream.wait_at_most(DRAIN_SECONDS)
@@ -253,7 +254,7 @@ class Relay(MeteredRequest):
         reader = self.reader
         _, prompt_tokens, completion_tokens = self._hold.total_counts()
         if outcome != "client_disconnected" and not reader.completion_tokens:
-            # The client got nothing for this prompt, and did not leave: it pays nothing for it.
+            # The client stayed and got nothing for this prompt, so it pays nothing for it.
             prompt_tokens -= reader.prompt_tokens
         return prompt_tokens, completion_tokens
 

@@ -171,8 +171,8 @@ class RunningHold:
         """Wait until the used-up hold covers more output; False when the balance ends here.
 
         Yields comments for the client. Raises ServiceUnavailable if PostgreSQL does not answer,
-        or if the hold was ended while this process stood still: tokens that nobody holds are not
-        given away.
+        or if the hold was ended while this process was stalled: tokens without a hold are not given
+        away.
         """
         deadline = time.monotonic() + EXTENSION_SECONDS
         while self.target_tokens is not None or self._is_used_up():

@@ -1,7 +1,7 @@
-"""Settlements that must not be lost: tried at once, and again until PostgreSQL takes them.
+"""Settles requests without losing a charge: at once, and again until PostgreSQL accepts it.
 
-Those that come while others are being settled go together: one call, one wait for the disk, and an
-account's lock is taken once for all its requests.
+Settlements that arrive while a batch runs go together into the next: one call, one wait for the
+disk, and one lock of an account for all its requests.
 """
 
 import logging
@@ -20,7 +20,7 @@ from promptly.transactions import transaction
 logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = 1.0
-# In one round: one account may be locked by somebody; with several it is PostgreSQL.
+# Failures that end a round of retries: one may be a locked account, several mean PostgreSQL.
 MAX_FAILURES = 3
 GIVE_UP_SECONDS = 3600.0
 
@@ -41,14 +41,14 @@ class Settler:
     def settle(
         self, settlement: metering.Settlement, settled: Callable[[], None]
     ) -> metering.Charge | None:
-        """Settle now, or keep trying in the background; `settled` is called when it is done.
+        """Settle now, or else retry in the background; call `settled` when done or given up.
 
-        Returns None when PostgreSQL is away (the charge then comes later) or the account gone.
+        Returns None if PostgreSQL is away (the charge follows later) or the account is gone.
         """
         try:
             charge = self._together.submit(settlement) or self._settle(settlement)
         except Exception as problem:
-            # Whatever it is, the charge must not be lost with it.
+            # Retry after any exception: the charge must not be lost.
             logger.warning(
                 "settlement put off",
                 extra={"request_id": settlement.request_id.hex, "reason": type(problem).__name__},
@@ -61,7 +61,7 @@ class Settler:
         return charge
 
     def pending(self) -> int:
-        """How many settlements wait for PostgreSQL."""
+        """Return the number of settlements that wait for PostgreSQL."""
         return len(self._pending)
 
     def _settle(self, settlement: metering.Settlement) -> metering.Charge | None:
@@ -86,11 +86,11 @@ class Settler:
                 try:
                     self._settle(settlement)
                 except Exception as problem:
-                    # A bug may be mended, by an operator in the database for one.
+                    # Retry bugs too: an operator may fix the cause, for one in the database.
                     if time.monotonic() - since < GIVE_UP_SECONDS:
                         failures += 1
                         with self._lock:
-                            # Behind the others: one that always fails must not keep them waiting.
+                            # Move it to the end: one that always fails must not delay the others.
                             self._pending[key] = self._pending.pop(key)
                         if failures >= MAX_FAILURES:
                             break

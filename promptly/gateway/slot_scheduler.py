@@ -1,13 +1,13 @@
-"""A slot for each request, fairly, across all processes and machines.
+"""Grants each request a slot, fairly across all processes and machines.
 
-An upstream runs only as many requests as it has slots; more would wait inside it without a sign
-of life. One thread of each process speaks for all its requests: whatever was asked for, given back
-or is due for renewal while one exchange with Redis runs goes into the next, so a busy process
-pays far less than one call a request. Who waits is served in the order in which accounts run
-fewest requests, then in the order of arrival (`slots.lua`).
+An upstream gets only as many requests as it has slots; more would wait inside it without a sign
+of life. One thread per process exchanges with Redis for all its requests: whatever is requested,
+released or due for renewal during one exchange goes into the next, so a busy process needs far
+less than one call per request. Requests of the account that runs fewest go first, then those that
+arrived first (`slots.lua`).
 
-While Redis is away each process admits as many as the upstreams have slots: upstream's own queue
-takes the rest.
+While Redis is away, each process admits as many requests as the upstreams have slots; upstream's
+own queue takes the rest.
 """
 
 import threading
@@ -27,8 +27,8 @@ TTL_MS = 10_000
 RENEW_SECONDS = 3.0
 POLL_SECONDS = 0.05
 
-# Where requests wait. Embeddings are made by servers of their own as a rule: in one line, who waits
-# for one kind of server would keep others from the free slots of the other kind.
+# Queues. Embeddings usually have servers of their own: in a shared queue, requests that wait for
+# one kind of server would block the free slots of the other kind.
 _LINE = "promptly:waiting"
 _LINES = {EMBEDDINGS_PATH: "promptly:waiting:embeddings"}
 
@@ -38,7 +38,7 @@ _NO_CHANGES: dict[str, Any] = {"renew": {}, "release": {}, "quit": {}}
 class SlotRequest:
     """A request for a slot of a server that serves `path`, and the slot once it is granted.
 
-    `changed` is set when there is an answer.
+    `changed` is set when the slot is granted or refused.
     """
 
     __slots__ = ("changed", "full", "line", "member", "path", "queued", "upstream")
@@ -53,7 +53,7 @@ class SlotRequest:
         self.queued = False
 
     def granted(self) -> Upstream | None:
-        """The upstream whose slot was granted; None while waiting. Raises QueueFull."""
+        """Return the upstream whose slot was granted, None while waiting; raises QueueFull."""
         if self.full:
             raise QueueFull
         return self.upstream
@@ -61,14 +61,14 @@ class SlotRequest:
 
 @dataclass(frozen=True)
 class Occupancy:
-    """How many slots of each upstream, by name, are taken, and how many requests wait for one."""
+    """Number of slots taken, by the upstream's name, and of requests that wait for a slot."""
 
     taken: dict[str, int]
     waiting: int
 
 
 class SlotScheduler:
-    """Hands out the upstreams' slots to this process's requests."""
+    """Grants the upstreams' slots to this process's requests."""
 
     def __init__(self, redis: HotPathRedis, pool: UpstreamPool, max_queued: int) -> None:
         self._redis = redis
@@ -112,11 +112,11 @@ class SlotScheduler:
         self._wake.set()
 
     def held(self) -> int:
-        """How many slots this process holds."""
+        """Return the number of slots that this process holds."""
         return len(self._held)
 
     def occupancy(self) -> Occupancy:
-        """What all processes together run and let wait at this moment; raises RedisUnavailable."""
+        """Return what all processes together run and queue now; raises RedisUnavailable."""
         seconds, microseconds = self._redis.command("TIME")
         now = int(seconds) * 1000 + int(microseconds) // 1000
 
@@ -144,7 +144,7 @@ class SlotScheduler:
     def _exchange(self) -> None:
         with self._lock:
             paths = {slot_request.path for slot_request in self._waiting.values()}
-        # Looking for upstreams may take its time: not under the lock.
+        # Outside the lock: probing upstreams may take a while.
         ready = {path: self._pool.ready(path) for path in paths}
         with self._lock:
             waiting = list(self._waiting.values())
@@ -183,7 +183,7 @@ class SlotScheduler:
     def _exchange_for(
         self, upstreams: list[Upstream], slot_requests: list[SlotRequest], changes: dict[str, Any]
     ) -> dict[str, Any]:
-        """One exchange with Redis for those who wait for the same upstreams."""
+        """Do one exchange with Redis for requests that wait for the same upstreams."""
         line = slot_requests[0].line if slot_requests else _LINE
         message = {
             "ttl": TTL_MS,
@@ -216,7 +216,7 @@ class SlotScheduler:
 
     def _grant(self, slot_request: SlotRequest, upstream: Upstream) -> None:
         if self._waiting.pop(slot_request.member, None) is None:
-            # It left the queue while the exchange ran.
+            # The request left the queue during the exchange.
             self._released.append((upstream.name, slot_request.member))
             self._wake.set()
             return

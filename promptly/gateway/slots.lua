@@ -1,11 +1,13 @@
--- One exchange of a process with everybody's slots: it renews what it holds, gives back what it
--- no longer needs, names who waits, and learns who may start. State that is not renewed expires,
--- so a dead process frees its slots by itself.
+-- One exchange of a process with the shared state of all slots: the process renews and releases
+-- its slots, names its waiting requests, and learns which of them may start. Entries that are not
+-- renewed expire, so a dead process frees its slots by itself.
 --
--- KEYS[1] waiting: request -> time of arrival    KEYS[2] seen: request -> expiry
--- ARGV[1] JSON: ttl, capacity, limit, upstreams [{key, slots}], renew {key: [member]},
---               release {key: [member]}, quit {line: [member]}, waiting [member]
--- A member is "account|request". Answers JSON {granted: {member: number of upstream}, full: [..]}.
+-- KEYS[1] waiting: member -> arrival time    KEYS[2] seen: member -> expiry    (milliseconds)
+-- ARGV[1] JSON: ttl (milliseconds), limit (waiting requests), upstreams [{key, slots}],
+--               renew {key: [member]}, release {key: [member]}, quit {line: [member]},
+--               waiting [member] (of this process)
+-- A member is "account|request". Returns JSON {granted: {member: place in upstreams, from 1},
+-- full: [member]}, each only if not empty.
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local input = cjson.decode(ARGV[1])
@@ -83,7 +85,7 @@ else
         running[owner] = (running[owner] or 0) + 1
       end
     end
-    -- The account that runs least goes first, and among equals who came first.
+    -- The account that runs fewest requests goes first, among equals the earliest arrival.
     local line = redis.call('ZRANGE', waiting, 0, -1)
     while total > 0 do
       local best
@@ -99,7 +101,7 @@ else
       running[owner] = (running[owner] or 0) + 1
       line[best] = false
       total = total - 1
-      -- A free slot that is due to somebody else's request is left for its process to take.
+      -- Leave a free slot that is due to another process's request for that process to take.
       if mine[member] then grant(member) end
     end
   end

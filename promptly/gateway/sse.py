@@ -1,22 +1,22 @@
-"""Framing of server-sent events: bytes in, whole events out.
+"""Framing of server-sent events: bytes in, complete events out.
 
-llama-server ends every line with a single line feed and every event with an empty line
-(https://html.spec.whatwg.org/multipage/server-sent-events.html allows more, it sends no more).
+llama-server ends every line with a single line feed and every event with an empty line; it uses
+nothing else of what https://html.spec.whatwg.org/multipage/server-sent-events.html allows.
 """
 
 KEEPALIVE = b": keep-alive\n\n"
 DONE = b"data: [DONE]\n\n"
 
-# An event longer than this is no event of a chat completion.
+# A longer event cannot belong to a chat completion.
 MAX_EVENT_BYTES = 8 * 1024 * 1024
 
 
 class EventTooLong(Exception):
-    """Upstream sends a line without an end."""
+    """Upstream has sent MAX_EVENT_BYTES without the end of an event."""
 
 
 class EventBuffer:
-    """Collects bytes until they hold whole events, wherever the stream was cut."""
+    """Collects bytes into complete events, wherever the stream was cut."""
 
     __slots__ = ("_rest",)
 
@@ -24,7 +24,10 @@ class EventBuffer:
         self._rest = b""
 
     def feed(self, data: bytes) -> bytes:
-        """The whole events that are complete with `data`, ends included; maybe none."""
+        """Return the events that `data` completes, terminators included; empty if none.
+
+        Raises EventTooLong.
+        """
         if self._rest:
             data = self._rest + data
         if data.endswith(b"\n\n"):
@@ -41,10 +44,10 @@ class EventBuffer:
 
 
 def event(data: bytes) -> bytes:
-    """One event with this data."""
+    """Build an event with this data."""
     return b"data: " + data + b"\n\n"
 
 
 def named_event(name: str, data: bytes) -> bytes:
-    """One event with a name and this data."""
+    """Build an event with a name and this data."""
     return b"event: %b\ndata: %b\n\n" % (name.encode(), data)

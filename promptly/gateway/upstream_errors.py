@@ -1,4 +1,4 @@
-"""What upstream says instead of an answer, in our own words; its own may hold paths, templates."""
+"""Translates upstream's errors into our own; its own texts may contain paths and templates."""
 
 import logging
 import re
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 class NoAnswer(Exception):
-    """An upstream failed before the first byte of its answer: another one may try."""
+    """An upstream failed before the first byte of its answer: another one may be tried."""
 
     def __init__(self, error: PromptlyError) -> None:
         self.error = error
@@ -26,21 +26,21 @@ class NoAnswer(Exception):
 
 
 class NotServed(NoAnswer):
-    """An upstream does not serve the endpoint at all."""
+    """An upstream lacks the endpoint altogether."""
 
     def __init__(self) -> None:
         super().__init__(UnsupportedEndpoint())
 
 
-# What llama-server says when it was started for vectors of tokens, not of texts.
+# llama-server's error when it was started for vectors of tokens, not of texts.
 _NO_VECTORS = "Pooling type 'none'"
-# What it says of an input that it would have to work through at once but cannot.
+# Its error for an input that it has to process in one batch, but that exceeds the batch size.
 _TOO_LARGE = re.compile(r"input (?:\((\d+) tokens\) )?is too large to process")
 _BATCH = re.compile(r"current batch size: (\d+)")
 
 
 def refusal(stream: LlamaStream, data: bytes | None, sent: Input) -> Exception:
-    """The error to raise for an answer to `sent` that is not 200 and began with `data`."""
+    """Return the error to raise for an answer to `sent` that is not 200 and began with `data`."""
     if sent.optional and stream.status in (404, 501):
         return NotServed()
     error = stream.read_error(data or b"")
@@ -64,10 +64,10 @@ def refusal(stream: LlamaStream, data: bytes | None, sent: Input) -> Exception:
 def context_exceeded(
     prompt_tokens: int | None, n_ctx: int | None, param: str
 ) -> ContextLengthExceeded:
-    """The prompt does not fit the model; both in tokens."""
+    """Return the error for a prompt that does not fit the model; both sizes in tokens."""
     figures = ""
     if prompt_tokens is not None and n_ctx is not None:
-        figures = f": {prompt_tokens} tokens, and at most {n_ctx} fit"
+        figures = f": {prompt_tokens} tokens, but at most {n_ctx} fit"
     problem = ContextLengthExceeded(
         f"The prompt is longer than the model's context{figures}.", param=param
     )
@@ -76,7 +76,7 @@ def context_exceeded(
 
 
 def _too_long(tokens: str | None, batch: str | None, param: str) -> ContextLengthExceeded:
-    figures = f": {tokens} tokens, and at most {batch} fit" if tokens and batch else ""
+    figures = f": {tokens} tokens, but at most {batch} fit" if tokens and batch else ""
     return ContextLengthExceeded(
-        f"An input is longer than the model server takes at once{figures}.", param=param
+        f"An input is longer than the model server accepts in one piece{figures}.", param=param
     )

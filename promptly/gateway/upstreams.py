@@ -1,8 +1,8 @@
-"""The pool of llama-servers: what each one is, what it serves, and whether it is ready.
+"""The pool of llama-servers: the model, the endpoints and the readiness of each.
 
-Every process looks for itself, every few seconds and whenever a request found one wanting. Which
-endpoints a server lacks is learned when a request is refused for it. That a server's model is only
-good for embeddings must be configured: asked for text, it would generate some.
+Each process probes for itself, every few seconds and when no server is ready for a request. It
+learns which endpoints a server lacks from refused requests. A model that is only good for
+embeddings must be configured as such, because its server would generate text on request.
 """
 
 import logging
@@ -20,13 +20,13 @@ logger = logging.getLogger(__name__)
 EMBEDDINGS_PATH = "/v1/embeddings"
 
 PROBE_SECONDS = 5.0
-# After so long an endpoint that a server lacked is tried again.
+# Try an endpoint that a server lacked again after this long.
 LACKING_SECONDS = 60.0
 
 
 @dataclass(slots=True)
 class Upstream:
-    """One llama-server as last seen; `slots` is how many requests it runs at a time."""
+    """One llama-server as last probed; `slots` is how many requests it runs at a time."""
 
     client: LlamaClient
     only_embeddings: bool = False
@@ -35,18 +35,18 @@ class Upstream:
     n_ctx: int = 0
     model: str = ""
     probed_at: float = field(default=float("-inf"))
-    # A request found it wanting and nobody has looked since.
+    # A request has failed and no probe has run since.
     doubted: bool = False
-    # Paths that it does not serve, and until when that is believed.
+    # Paths that it does not serve, each with the (monotonic) time until which we believe it.
     lacking: dict[str, float] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
-        """What it is called in Redis and in logs."""
+        """The upstream's name in Redis and in logs."""
         return self.client.base_url
 
     def serves(self, path: str) -> bool:
-        """Whether a request to this path is worth trying."""
+        """Return whether a request to this path is worth trying."""
         if self.only_embeddings and path not in ("", EMBEDDINGS_PATH):
             return False
         return path not in self.lacking or self.lacking[path] < time.monotonic()
@@ -71,9 +71,9 @@ class UpstreamPool:
         self._looking = threading.Lock()
 
     def ready(self, path: str = "") -> list[Upstream]:
-        """The upstreams that can take a request to a path; without one, all that answer.
+        """Return the upstreams that can take a request to `path`; without a path, all ready ones.
 
-        They are probed if they were not just now.
+        Stale ones are probed in the background; only if none is ready, the caller waits for it.
         """
         now = time.monotonic()
         stale = [up for up in self.upstreams if now - up.probed_at > PROBE_SECONDS]
@@ -83,9 +83,9 @@ class UpstreamPool:
         return [up for up in able if up.ready] or self._look_again(able)
 
     def seen(self) -> list[Upstream]:
-        """The upstreams that were ready when last looked at, for pages: nobody waits for a probe.
+        """Return the upstreams that were ready when last probed, for pages that must not wait.
 
-        Only the first of all looks is waited for.
+        The caller waits only for the very first probe.
         """
         if all(up.probed_at == float("-inf") for up in self.upstreams):
             return self.ready()
@@ -96,16 +96,16 @@ class UpstreamPool:
         return [up for up in self.upstreams if up.ready]
 
     def refusal(self, path: str) -> PromptlyError:
-        """Why no upstream takes a request to this path."""
+        """Return the error for a request to `path` that no upstream takes."""
         if any(up.serves(path) for up in self.upstreams):
             return UpstreamUnavailable()
         return UnsupportedEndpoint()
 
     def _look_again(self, able: list[Upstream]) -> list[Upstream]:
-        """None of these is ready, so nothing is lost by looking once more before saying no.
+        """Probe upstreams once more, as none is ready, before the request is refused.
 
-        At once where only a request failed, which may have been that request's own misfortune;
-        once a second where looking has failed.
+        At once where only a request has failed, perhaps by its own fault; at most once a second
+        where a probe has failed.
         """
         with self._looking:
             for upstream in able:
@@ -115,7 +115,7 @@ class UpstreamPool:
         return [up for up in able if up.ready]
 
     def failed(self, upstream: Upstream) -> None:
-        """A request found this upstream away: leave it out until a probe says otherwise."""
+        """Exclude an upstream after a failed request, until a probe finds it ready."""
         if upstream.ready:
             logger.warning("upstream failed", extra={"upstream": upstream.name})
             upstream.doubted = True
@@ -123,7 +123,7 @@ class UpstreamPool:
         upstream.probed_at = time.monotonic()
 
     def lacks(self, upstream: Upstream, path: str) -> None:
-        """A request found that this upstream does not serve the path."""
+        """Remember for LACKING_SECONDS that an upstream does not serve a path."""
         logger.info("upstream lacks endpoint", extra={"upstream": upstream.name, "endpoint": path})
         upstream.lacking[path] = time.monotonic() + LACKING_SECONDS
 
@@ -144,7 +144,7 @@ class UpstreamPool:
         threading.Thread(target=run, name="probe-upstreams", daemon=True).start()
 
     def probe(self, upstream: Upstream) -> bool:
-        """Ask an upstream what it is; True when it is ready."""
+        """Query an upstream's properties; return whether it is ready."""
         was_ready = upstream.ready
         was = (upstream.model, upstream.n_ctx, upstream.slots)
         upstream.doubted = False
@@ -154,7 +154,7 @@ class UpstreamPool:
         except LlamaError:
             upstream.ready = False
         if not was_ready or (upstream.model, upstream.n_ctx, upstream.slots) != was:
-            # It may be another server than the one that was asked.
+            # This may be a different server than the one that refused.
             upstream.lacking.clear()
         upstream.probed_at = time.monotonic()
         if upstream.ready != was_ready:

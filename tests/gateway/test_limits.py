@@ -45,7 +45,7 @@ def test_the_key_limit_and_its_headers(url: str) -> None:
     assert [allowance.remaining for allowance in left] == [2, 1, 0]
     assert all(allowance.limit == 3 for allowance in left)
     assert all(0 < allowance.reset_ms <= limits.WINDOW_MS for allowance in left)
-    with pytest.raises(LimitExceeded, match="3 requests per minute for one key") as refusal:
+    with pytest.raises(LimitExceeded, match="3 requests per minute per key") as refusal:
         windows.admit("a", KEY)
     assert refusal.value.status == 429
     assert refusal.value.retry_after_seconds == 60
@@ -61,9 +61,9 @@ def test_the_address_limit_comes_first(url: str) -> None:
     windows = RequestLimits(HotPathRedis(url), 2, 100)
     assert windows.admit("a", None).limit == 2
     windows.admit("a", KEY)
-    with pytest.raises(LimitExceeded, match="2 requests per minute for one address"):
+    with pytest.raises(LimitExceeded, match="2 requests per minute per address"):
         windows.admit("a", None)
-    with pytest.raises(LimitExceeded, match="for one address"):
+    with pytest.raises(LimitExceeded, match="per address"):
         windows.admit("a", b"other" * 7)
     assert windows.admit("b", KEY).remaining == 98
 

@@ -1,8 +1,8 @@
-"""The APIs that clients speak, each in a room of its own.
+"""The APIs that clients speak, one package each.
 
-A dialect checks the client's JSON and writes it anew: a chat as a `ChatRequest`, plain text as one
-body for each prompt. On the way back it makes of upstream's chunks what its clients expect.
-Holding, relaying and settling know nothing of it.
+A dialect checks the client's JSON and rewrites it: a chat as a `ChatRequest`, plain text as one
+body per prompt. On the way back it converts upstream's chunks to the format of its API. Holding,
+relaying and settling do not depend on it.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from promptly.errors import PromptlyError
 
 Chunk = dict[str, Any]
-# Takes one decoded chunk; returns what the client gets of it at once.
+# Takes one decoded chunk; returns the bytes that the client gets for it at once.
 Sink = Callable[[Chunk], bytes]
 
 
@@ -19,21 +19,21 @@ class WholeAnswer(Protocol):
     """An answer that is collected and sent as one JSON object."""
 
     def add(self, chunk: Chunk) -> bytes:
-        """Take in one chunk of upstream's; nothing is sent yet."""
+        """Add one of upstream's chunks; returns no bytes, as nothing is sent yet."""
 
     def build(self) -> dict[str, Any]:
-        """The object, once upstream has ended."""
+        """Build the object, once upstream has ended."""
 
 
 class StreamedAnswer(Protocol):
-    """An answer that is sent as it comes."""
+    """An answer that is sent as it is generated."""
 
     @property
     def sink(self) -> Sink | None:
-        """What makes the client's events of each chunk; None when upstream's own go through."""
+        """Converts each chunk to the client's events; None to pass upstream's own events on."""
 
     def end(self) -> bytes:
-        """What follows upstream's last chunk."""
+        """Return the bytes that follow upstream's last chunk."""
 
     def failed(self, problem: PromptlyError) -> bytes:
-        """What ends the stream when it fails after its first bytes."""
+        """Return the bytes that end a stream which fails after its first bytes."""

@@ -1,4 +1,4 @@
-"""Types of fields that several dialects share, with their bounds."""
+"""Field types that several dialects share, with their bounds."""
 
 from typing import Annotated
 
@@ -6,8 +6,8 @@ from msgspec import Meta, Struct
 
 Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Natural = Annotated[int, Meta(ge=0, le=2**31 - 1)]
-# How many of the last tokens are looked at. Upstream sets memory aside for as many as are asked
-# for: 16 GB for 2**31, half a minute long.
+# How many of the last tokens to look at. Upstream allocates memory for as many as are requested:
+# for 2**31 it takes 16 GB and half a minute.
 Window = Annotated[int, Meta(ge=0, le=65_536)]
 Integer = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
 Number = Annotated[float, Meta(ge=-1e9, le=1e9)]

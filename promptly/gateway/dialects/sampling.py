@@ -1,4 +1,4 @@
-"""How tokens are chosen: the fields that all requests for generated text have in common."""
+"""Sampling parameters of chat and text completions."""
 
 from typing import Annotated
 
@@ -18,7 +18,7 @@ from promptly.gateway.dialects.fields import (
 
 
 class Sampling(Struct, omit_defaults=True, kw_only=True):
-    """OpenAI's fields and llama.cpp's own; they go to upstream as they are, once checked."""
+    """OpenAI's fields and llama.cpp's own; checked, then passed to upstream unchanged."""
 
     temperature: Temperature | None = None
     top_p: Share | None = None

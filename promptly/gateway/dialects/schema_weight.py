@@ -1,22 +1,22 @@
-"""A bound on JSON schemas that clients give: of tools' parameters, and of the answer's format.
+"""A limit on clients' JSON schemas: those of tools' parameters and of the answer's format.
 
-llama-server makes a grammar of them, in a time that grows with the square of an object's
-properties, of a list of alternatives, of a pattern, and does nothing else meanwhile: 1,000
-properties take it 2 s, 5,000 alternatives 4 s, a pattern of 4,000 characters 14 s, and 20,000
-properties end it. Within the bound it needs less than a second.
+llama-server compiles them to a grammar, in time that grows with the square of an object's
+properties, of a list of alternatives and of a pattern's length, and does nothing else in that time:
+1,000 properties take it 2 s, 5,000 alternatives 4 s, a pattern of 4,000 characters 14 s, and 20,000
+properties crash it. Within the limit it needs less than a second.
 """
 
 from typing import Any
 
 from promptly.errors import InvalidRequest
 
-# As much as 630 properties of one object, or 1,260 alternatives, or a pattern of 1,260 characters.
+# Equals 630 properties of one object, or 1,260 alternatives, or a pattern of 1,260 characters.
 MAX_WEIGHT = 400_000
 MAX_TOOLS = 1024
 
 
 def check_schemas(schemas: Any, param: str) -> None:
-    """Raise InvalidRequest naming `param` if these decoded schemas together are too much."""
+    """Raise InvalidRequest naming `param` if these decoded schemas together are too large."""
     if weight(schemas) > MAX_WEIGHT:
         raise InvalidRequest(
             f"Invalid value for '{param}': its JSON schemas are too large for the model server. "
@@ -26,7 +26,7 @@ def check_schemas(schemas: Any, param: str) -> None:
 
 
 def weight(schemas: Any) -> int:
-    """What the schemas weigh: squares of sizes, a quarter of them for lists and patterns."""
+    """Return the sum of the squares of all sizes, with a quarter for lists and patterns."""
     total = 0
     waiting = [schemas]
     while waiting:

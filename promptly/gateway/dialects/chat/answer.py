@@ -1,4 +1,4 @@
-"""Chat completions as their clients get them: streamed as they come, or in one object."""
+"""Chat completions in the client's format: streamed, or as one object."""
 
 from typing import Any
 
@@ -9,21 +9,21 @@ from promptly.gateway import sse
 
 
 class ChatStream:
-    """The streamed answer: upstream's own events, and what ends them."""
+    """The streamed answer: upstream's own events, and the one that ends them."""
 
     sink = None
 
     def end(self) -> bytes:
-        """The event that ends every good stream."""
+        """Return the event that ends every complete stream."""
         return sse.DONE
 
     def failed(self, problem: PromptlyError) -> bytes:
-        """The error as a last event."""
+        """Return the error as a last event."""
         return sse.event(orjson.dumps(problem.body()))
 
 
 class ChatAnswer:
-    """Collects the deltas of one chat stream, as `ChunkReader` lets them through."""
+    """Collects the deltas of one chat stream, as `ChunkReader` passes them on."""
 
     def __init__(self) -> None:
         self._head: dict[str, Any] = {}
@@ -35,7 +35,7 @@ class ChatAnswer:
         self._usage: dict[str, Any] | None = None
 
     def add(self, chunk: dict[str, Any]) -> bytes:
-        """Take in one chunk."""
+        """Add a chunk's delta."""
         if not self._head:
             self._head = {
                 name: chunk[name]
@@ -66,7 +66,7 @@ class ChatAnswer:
         call["function"]["arguments"] += function.get("arguments") or ""
 
     def build(self) -> dict[str, Any]:
-        """The `chat.completion` object."""
+        """Build the `chat.completion` object."""
         message: dict[str, Any] = {"role": "assistant", "content": "".join(self._content)}
         if self._reasoning:
             message["reasoning_content"] = "".join(self._reasoning)

@@ -1,7 +1,7 @@
-"""Client JSON of chat completions: checked, reduced to known fields, written anew.
+"""Client JSON of chat completions: checked, reduced to known fields, rewritten.
 
-What is declared here is forwarded; what stands in WITHOUT_EFFECT or is unknown is left out and
-named in `x-promptly-ignored`; what would change the meaning if it were left out is refused.
+Fields declared in `Forwarded` are passed on; unknown ones are dropped and named in
+`x-promptly-ignored`; those that would change the answer if dropped are refused.
 The declared types are the rules: msgspec checks them and names the field that breaks one.
 """
 
@@ -21,7 +21,7 @@ from promptly.gateway.dialects.schema_weight import MAX_TOOLS, check_schemas
 
 class TextPart(Struct):
     text: str
-    # Not a tag: msgspec asks for one only where there is a choice, and the contract would not.
+    # Not a tag: outside unions msgspec accepts its absence, but the contract would require it.
     type: Literal["text"] = "text"
 
 
@@ -114,7 +114,7 @@ class ResponseFormat(Struct, omit_defaults=True):
 
 
 class Forwarded(Sampling, omit_defaults=True, kw_only=True):
-    """Fields that go to upstream as they are, once checked."""
+    """Fields that are passed to upstream unchanged, once checked."""
 
     messages: Annotated[list[Message], Meta(min_length=1, max_length=100_000)]
     logprobs: bool | None = None
@@ -128,18 +128,18 @@ class Forwarded(Sampling, omit_defaults=True, kw_only=True):
 
 
 class ChatBody(Forwarded, kw_only=True):
-    """The whole of a chat completion's body, as far as it is known."""
+    """The known fields of a chat completion's body."""
 
     model: Annotated[str, Meta(max_length=256)] | None = None
     max_tokens: Count | None = None
     max_completion_tokens: Count | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    # More is refused below; the contract has only what is accepted.
+    # More than 1 is refused below; the contract lists only what is accepted.
     n: Annotated[int, Meta(ge=1, le=128, extra_json_schema={"const": 1})] | None = None
 
 
-# Left out, these would change what the client gets back.
+# Ignoring these would change the answer.
 REFUSED = {
     "functions": "use 'tools'",
     "function_call": "use 'tool_choice'",
@@ -168,7 +168,7 @@ def parse_chat(body: bytes) -> ChatRequest:
         if item is not None:
             fields[name] = item
     if isinstance(chat.tool_choice, ToolChoice):
-        # llama-server takes a named function for "auto": leave it no other, and no choice.
+        # llama-server treats a named function as "auto": offer only this one, and require a call.
         fields["tools"] = _named(chat.tools or [], chat.tool_choice.function.name)
         fields["tool_choice"] = "required"
     return make_chat_request(
@@ -183,12 +183,14 @@ def parse_chat(body: bytes) -> ChatRequest:
 def _named(tools: list[Tool], name: str) -> list[Tool]:
     found = [tool for tool in tools if tool.function.name == name]
     if not found:
-        raise InvalidRequest("'tool_choice' names none of 'tools'.", param="tool_choice")
+        raise InvalidRequest(
+            "'tool_choice' names a function that is not in 'tools'.", param="tool_choice"
+        )
     return found
 
 
 def _take_refusals(message: AssistantMessage) -> None:
-    """Make refusals the text that they are: upstream knows nothing else."""
+    """Turn refusals into plain text, the only content that llama-server accepts."""
     if message.content is None:
         message.content = message.refusal
     elif not isinstance(message.content, str):
@@ -200,9 +202,9 @@ def _take_refusals(message: AssistantMessage) -> None:
 
 
 def _check_calls(calls: Iterable[ToolCall], path: str) -> None:
-    """Arguments are JSON within a string: upstream decodes it, and has no bound on its depth."""
+    """Check that arguments are JSON and not too deep: upstream decodes them at any depth."""
     for number, call in enumerate(calls):
-        # Many clients write nothing for a call without arguments.
+        # Many clients send an empty string for a call without arguments.
         call.function.arguments = call.function.arguments or "{}"
         try:
             orjson.loads(call.function.arguments)
@@ -212,7 +214,7 @@ def _check_calls(calls: Iterable[ToolCall], path: str) -> None:
 
 
 def _check_content(chat: ChatBody) -> None:
-    """Rules that concern two fields at once."""
+    """Check what the types cannot express, such as rules that concern two fields at once."""
     for index, message in enumerate(chat.messages):
         if (
             isinstance(message, AssistantMessage)

@@ -1,4 +1,4 @@
-"""OpenAI's older completions of plain text, one prompt or several, with llama.cpp's own fields.
+"""OpenAI's legacy text completions, for one or more prompts, with llama.cpp's own fields.
 
 https://platform.openai.com/docs/api-reference/completions
 """

@@ -1,4 +1,4 @@
-"""Text completions as their clients get them: streamed as they come, or in one object."""
+"""Text completions in the client's format: streamed, or as one object."""
 
 import time
 from typing import Any
@@ -13,9 +13,9 @@ Choice = dict[str, Any]
 
 
 class Choices:
-    """Reads upstream's chunks, prompt after prompt: what is new of which choice.
+    """Reads upstream's chunks, prompt after prompt, and returns what each adds to its choice.
 
-    `head` is what all objects of the answer have in common, `usage` the sum over all prompts.
+    `head` has the fields that all objects of the answer share, `usage` the sum over all prompts.
     """
 
     def __init__(self, answer_id: str, logprobs: int | None) -> None:
@@ -36,7 +36,7 @@ class Choices:
         self._logprobs = Logprobs(logprobs or 0)
 
     def read(self, chunk: dict[str, Any]) -> Choice | None:
-        """What a chunk adds to its choice; None if nothing."""
+        """Return what a chunk adds to its choice; None if nothing."""
         usage = chunk.get("usage")
         if usage:
             self._add(usage)
@@ -67,25 +67,25 @@ class Choices:
 
 
 class TextStream:
-    """The streamed answer: a chunk for each of upstream's that adds something."""
+    """The streamed answer: one event for each upstream chunk that adds something."""
 
     def __init__(self, answer_id: str, *, logprobs: int | None, include_usage: bool) -> None:
         self._choices = Choices(answer_id, logprobs)
         self._include_usage = include_usage
 
     def sink(self, chunk: dict[str, Any]) -> bytes:
-        """The event for one chunk, or nothing."""
+        """Return the event for one chunk, or nothing."""
         choice = self._choices.read(chunk)
         return b"" if choice is None else self._event(choices=[choice])
 
     def end(self) -> bytes:
-        """The usage of all prompts, if it was asked for, and the event that ends the stream."""
+        """Return the usage of all prompts, if requested, and the event that ends the stream."""
         if not self._include_usage:
             return sse.DONE
         return self._event(choices=[], usage=self._choices.usage) + sse.DONE
 
     def failed(self, problem: PromptlyError) -> bytes:
-        """The error as a last event."""
+        """Return the error as a last event."""
         return sse.event(orjson.dumps(problem.body()))
 
     def _event(self, **fields: Any) -> bytes:
@@ -93,14 +93,14 @@ class TextStream:
 
 
 class TextAnswer:
-    """Collects the choices of all prompts."""
+    """Collects the choices of all prompts into one object."""
 
     def __init__(self, answer_id: str, *, logprobs: int | None) -> None:
         self._choices = Choices(answer_id, logprobs)
         self._parts: list[list[Choice]] = []
 
     def add(self, chunk: dict[str, Any]) -> bytes:
-        """Take in one chunk."""
+        """Add what a chunk has for its choice."""
         choice = self._choices.read(chunk)
         if choice is not None:
             if choice["index"] == len(self._parts):
@@ -109,7 +109,7 @@ class TextAnswer:
         return b""
 
     def build(self) -> dict[str, Any]:
-        """The `text_completion` object."""
+        """Build the `text_completion` object."""
         return {
             **self._choices.head,
             "choices": [_joined(parts) for parts in self._parts],
@@ -118,7 +118,7 @@ class TextAnswer:
 
 
 def _joined(parts: list[Choice]) -> Choice:
-    """One choice of all that was added to it."""
+    """Join the parts of one choice."""
     logprobs = [part["logprobs"] for part in parts if part["logprobs"]]
     return {
         **parts[-1],

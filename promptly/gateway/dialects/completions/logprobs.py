@@ -1,14 +1,14 @@
-"""Logprobs as OpenAI's completions have them, made of those that chat completions have."""
+"""Logprobs in the format of OpenAI's text completions, converted from chat completions' format."""
 
 import codecs
 from typing import Any
 
 
 class Logprobs:
-    """Turns upstream's entries into four lists, for one choice from its beginning on.
+    """Turns upstream's entries into four lists, for one choice from its start.
 
-    `text_offset` counts characters within the choice's text. A token that is no whole character is
-    shown as `bytes:\\xe6\\x97`, so that those that begin alike stay apart.
+    `text_offset` counts characters within the choice's text. A token that is only part of a
+    character is shown as `bytes:\\xe6\\x97`, so that such tokens stay distinct.
     """
 
     def __init__(self, alternatives: int) -> None:
@@ -17,17 +17,17 @@ class Logprobs:
         self._offset = 0
 
     def read(self, entries: list[dict[str, Any]]) -> dict[str, list[Any]]:
-        """`tokens`, `token_logprobs`, `top_logprobs` and `text_offset` of these entries."""
+        """Return `tokens`, `token_logprobs`, `top_logprobs` and `text_offset` of these entries."""
         tokens, chosen, top, offsets = [], [], [], []
         for entry in entries:
             token = _shown(entry)
             tokens.append(token)
             chosen.append(entry["logprob"])
-            # The likeliest first, and of special tokens, which show no text, only that one.
+            # The likeliest come first. Special tokens have no text: only their likeliest is kept.
             alternatives: dict[str, float] = {}
             for other in (entry.get("top_logprobs") or [])[: self._alternatives]:
                 alternatives.setdefault(_shown(other), other["logprob"])
-            # Always with the chosen one, as OpenAI has it.
+            # Always include the chosen token, as OpenAI does.
             top.append(alternatives | {token: entry["logprob"]})
             offsets.append(self._offset)
             self._offset += len(self._decoder.decode(bytes(entry["bytes"])))

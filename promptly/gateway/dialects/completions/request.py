@@ -1,4 +1,4 @@
-"""Client JSON of text completions: checked, reduced to known fields, one body for each prompt."""
+"""Client JSON of text completions: checked, reduced to known fields, one body per prompt."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
@@ -14,7 +14,7 @@ from promptly.gateway.dialects.sampling import Sampling
 from promptly.gateway.generation import Call
 
 MAX_PROMPTS = 128
-# OpenAI's default. Plain text has no natural end: without a limit an answer could run through the
+# OpenAI's default. Plain text has no natural end: without a limit, an answer could use up the
 # whole context, and the balance.
 DEFAULT_MAX_TOKENS = 16
 
@@ -22,7 +22,7 @@ PromptText = Annotated[str, Meta(min_length=1)]
 
 
 class CompletionBody(Sampling, kw_only=True):
-    """The whole of a completion's body, as far as it is known."""
+    """The known fields of a text completion's body."""
 
     prompt: PromptText | Annotated[list[PromptText], Meta(min_length=1, max_length=MAX_PROMPTS)]
     model: Annotated[str, Meta(max_length=256)] | None = None
@@ -30,14 +30,14 @@ class CompletionBody(Sampling, kw_only=True):
     logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    # Other values are refused below; the contract has only what is accepted.
+    # Other values are refused below; the contract lists only those that are accepted.
     n: Annotated[int, Meta(ge=1, le=128, extra_json_schema={"const": 1})] | None = None
     best_of: Annotated[int, Meta(ge=1, le=128, extra_json_schema={"const": 1})] | None = None
     echo: Annotated[bool, Meta(extra_json_schema={"const": False})] | None = None
     suffix: Annotated[str, Meta(extra_json_schema={"const": ""})] | None = None
 
 
-# Left out, these would change what the client gets back.
+# Ignoring these would change the answer.
 REFUSED = {
     "grammar": "use 'response_format' of /v1/chat/completions",
     "json_schema": "use 'response_format' of /v1/chat/completions",
@@ -49,7 +49,7 @@ _KNOWN = frozenset(CompletionBody.__struct_fields__)
 
 @dataclass(slots=True)
 class TextPrompt:
-    """One prompt: `text` is JSON, `fields` what all prompts have in common, JSON without braces."""
+    """One prompt: `text` is JSON, `fields`, shared by all prompts, is JSON without braces."""
 
     path: ClassVar[str] = "/v1/completions"
     optional: ClassVar[bool] = True
@@ -61,22 +61,22 @@ class TextPrompt:
 
     @property
     def prompt_bound(self) -> int:
-        """At least the prompt's size in tokens."""
+        """Upper bound of the prompt's size in tokens."""
         return texts.bound(self.text)
 
     def upstream_body(self, max_tokens: int | None) -> bytes:
-        """The body for a streamed upstream answer of at most `max_tokens`."""
+        """Build the body for a streamed upstream answer of at most `max_tokens`."""
         limit = b"" if max_tokens is None else b',"max_tokens":%d' % max_tokens
         return b'{"prompt":%b%b%b%b' % (self.text, self.fields, limit, STREAMED)
 
     def count(self, call: Call) -> int:
-        """The prompt's size in tokens; upstream needs no slot for it."""
+        """Return the prompt's size in tokens; upstream needs no slot for this."""
         return texts.count(call, self.text)
 
 
 @dataclass(slots=True)
 class TextRequest:
-    """A checked request; `logprobs` is how many alternatives to each token are asked for."""
+    """A checked request; `logprobs` is how many alternatives to each token are requested."""
 
     prompts: list[TextPrompt]
     stream: bool
@@ -104,7 +104,7 @@ def parse_completion(body: bytes) -> TextRequest:
         if (item := getattr(asked, name)) is not None
     }
     if asked.logprobs is not None:
-        # Without any alternative upstream would leave out the chosen token's own figure.
+        # With 0 upstream would omit even the chosen token's logprob.
         fields["logprobs"] = max(asked.logprobs, 1)
     shared = json_body.encode(fields)[1:-1]
     shared = b"," + shared if shared else b""

@@ -1,4 +1,4 @@
-"""Client JSON of embeddings: checked, reduced to known fields, written anew in batches."""
+"""Client JSON of embeddings: checked, reduced to known fields, rewritten in batches."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
@@ -18,15 +18,15 @@ Text = Annotated[str, Meta(min_length=1)]
 
 
 class EmbeddingsBody(Struct, kw_only=True):
-    """The whole of a body, as far as it is known."""
+    """The known fields of an embeddings request's body."""
 
     input: Text | Annotated[list[Text], Meta(min_length=1, max_length=MAX_INPUTS)]
     model: Annotated[str, Meta(max_length=256)] | None = None
     encoding_format: Literal["float", "base64"] | None = None
 
 
-# Upstream ignores it, and vectors of another size than asked for would be wrong.
-REFUSED = {"dimensions": "vectors have the size that the model gives them"}
+# Upstream ignores it, and vectors of another size than requested would be wrong.
+REFUSED = {"dimensions": "the model determines the size of the vectors"}
 
 _KNOWN = frozenset(EmbeddingsBody.__struct_fields__)
 
@@ -46,20 +46,20 @@ class EmbeddingsRequest:
 
     @property
     def bounds(self) -> list[int]:
-        """Of each input, at least its size in tokens."""
+        """Upper bound of each input's size in tokens."""
         return [texts.bound(text) for text in self.inputs]
 
     def upstream_body(self, start: int, end: int) -> bytes:
-        """The body for the inputs from `start` to before `end`."""
+        """Build the body for `inputs[start:end]`."""
         return b'{"input":[%b],"encoding_format":"%b"}' % (
             b",".join(self.inputs[start:end]),
             self.encoding_format.encode(),
         )
 
     def count(self, call: Call) -> int:
-        """The size of all inputs in tokens."""
+        """Return the size of all inputs in tokens."""
         together = texts.count(call, b"[%b]" % b",".join(self.inputs))
-        # In a list only the first text gets its special tokens.
+        # In a list only the first text gets special tokens.
         special = texts.count(call, b'""')
         return together + special * (len(self.inputs) - 1)
 

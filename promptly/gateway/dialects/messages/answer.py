@@ -1,4 +1,4 @@
-"""The answer as one `message` object, and what both forms of an answer keep of the chunks."""
+"""The answer as one `message` object, and the state that both forms of an answer share."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,15 +9,15 @@ from promptly.gateway.dialects import Chunk
 
 STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
 
-# Thoughts are not signed here. Clients drop a block of them whose signature is empty.
+# Thinking is not signed here, but clients drop a thinking block whose signature is empty.
 SIGNATURE = "unsigned"
 
 
 class MessageState:
-    """What the chunks have said so far about the message as a whole.
+    """State of the message as a whole, from the chunks so far.
 
-    `begun` is the beginning of the answer if the client gave one: upstream repeats it first, and
-    Anthropic's clients do not expect it.
+    `begun` is the start of the answer if the client gave one (prefill): upstream repeats it first,
+    which Anthropic's clients do not expect.
     """
 
     def __init__(self, begun: str = "") -> None:
@@ -30,7 +30,7 @@ class MessageState:
         self._usage: dict[str, Any] | None = None
 
     def note(self, chunk: Chunk) -> dict[str, Any]:
-        """Keep what a chunk says about the message; returns its delta, maybe empty."""
+        """Store what a chunk says about the message; returns its delta, which may be empty."""
         timings = chunk.get("timings")
         if timings is not None:
             self._timings = timings
@@ -55,7 +55,7 @@ class MessageState:
         return self._heard.removeprefix(begun)
 
     def usage(self) -> dict[str, int]:
-        """Tokens so far. The three counts of input add up to the prompt that is charged."""
+        """Return the tokens so far; the three input counts add up to the charged prompt."""
         cached = self._timings.get("cache_n", 0)
         if self._usage is not None:
             prompt, output = self._usage["prompt_tokens"], self._usage["completion_tokens"]
@@ -71,14 +71,14 @@ class MessageState:
         }
 
     def stop_reason(self) -> str | None:
-        """Why the answer has ended; None while it has not.
+        """Return why the answer has ended; None while it has not.
 
-        Upstream does not tell a stop sequence from an end of its own: both are `end_turn`.
+        Upstream does not distinguish stop sequences from a natural end: both are `end_turn`.
         """
         return STOP_REASONS.get(self._finish_reason, "end_turn") if self._finish_reason else None
 
     def message(self, content: list[dict[str, Any]]) -> dict[str, Any]:
-        """The `message` object with this content."""
+        """Build the `message` object with this content."""
         return {
             "id": self._id,
             "type": "message",
@@ -93,9 +93,9 @@ class MessageState:
 
 @dataclass(slots=True)
 class Block:
-    """One block of content and the pieces it came in; `start` is how it begins, empty.
+    """One block of content and the pieces of its text; `start` is the empty block that begins it.
 
-    `key` is its type or, for a tool's call, the call's index upstream.
+    `key` is its type or, for a tool call, the call's index upstream.
     """
 
     key: str | int
@@ -103,7 +103,7 @@ class Block:
     pieces: list[str] = field(default_factory=list)
 
     def build(self) -> dict[str, Any]:
-        """The whole block."""
+        """Build the whole block."""
         text = "".join(self.pieces)
         match self.start["type"]:
             case "tool_use":
@@ -115,7 +115,7 @@ class Block:
 
 
 def start_of_call(call: dict[str, Any], position: int) -> dict[str, Any]:
-    """How the block of a tool's call begins; `position` counts the blocks before it."""
+    """Build the empty block of a tool call; `position` is the number of blocks before it."""
     return {
         "type": "tool_use",
         "id": call.get("id") or f"toolu_{position}",
@@ -125,7 +125,7 @@ def start_of_call(call: dict[str, Any], position: int) -> dict[str, Any]:
 
 
 def _arguments(text: str) -> dict[str, Any]:
-    """A call's arguments; empty when they were cut off, for half of them is a call of its own."""
+    """Return a call's arguments; empty if cut off, as a part of them would be a different call."""
     try:
         found = orjson.loads(text)
     except orjson.JSONDecodeError:
@@ -141,7 +141,7 @@ class MessageAnswer(MessageState):
         self._blocks: list[Block] = []
 
     def add(self, chunk: Chunk) -> bytes:
-        """Take in one chunk."""
+        """Add a chunk's delta to its block."""
         delta = self.note(chunk)
         if thought := delta.get("reasoning_content"):
             self._block("thinking", {"type": "thinking"}).pieces.append(thought)
@@ -154,11 +154,11 @@ class MessageAnswer(MessageState):
         return b""
 
     def _block(self, key: str | int, start: dict[str, Any]) -> Block:
-        """The block that is being written, a new one if the last is another."""
+        """Return the last block, or a new one if that has a different key."""
         if not self._blocks or self._blocks[-1].key != key:
             self._blocks.append(Block(key, start))
         return self._blocks[-1]
 
     def build(self) -> dict[str, Any]:
-        """The `message` object."""
+        """Build the `message` object."""
         return self.message([block.build() for block in self._blocks])

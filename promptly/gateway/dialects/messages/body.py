@@ -1,4 +1,4 @@
-"""The body of Messages, as types, and which of Anthropic's fields are refused."""
+"""Types of the Messages body, and which of Anthropic's fields are refused."""
 
 from typing import Annotated, Any, Literal
 
@@ -15,7 +15,7 @@ from promptly.gateway.dialects.schema_weight import MAX_TOOLS
 
 
 class Tool(Struct, kw_only=True):
-    # First, so that a tool of another kind is refused for that and not for what it lacks.
+    # First, so that a tool of another kind is refused for its type, not for missing fields.
     type: Literal["custom"] | None = None
     name: Name
     input_schema: dict[str, Any]
@@ -64,7 +64,7 @@ class OutputConfig(Struct):
 
 
 class ContextEdit(Struct):
-    # Thoughts of earlier turns are the chat template's to keep or drop; nothing else is cut here.
+    # The chat template keeps or drops the thinking of earlier turns; nothing else is cut here.
     type: Annotated[str, Meta(pattern="^clear_thinking_")]
 
 
@@ -73,7 +73,7 @@ class ContextManagement(Struct):
 
 
 class CountBody(Struct, kw_only=True):
-    """What decides about the prompt: the body of `count_tokens`, and a part of a message's."""
+    """Fields that make up the prompt: the body of `count_tokens`, and part of a message's."""
 
     messages: Annotated[
         list[UserMessage | AssistantMessage | SystemMessage], Meta(min_length=1, max_length=100_000)
@@ -89,7 +89,7 @@ class CountBody(Struct, kw_only=True):
 
 
 class MessagesBody(CountBody, kw_only=True):
-    """The whole body of a message, as far as it is known."""
+    """The known fields of a message's body."""
 
     max_tokens: Count
     stream: bool | None = None
@@ -99,12 +99,12 @@ class MessagesBody(CountBody, kw_only=True):
     top_k: Integer | None = None
 
 
-# Left out, these would change what the client gets back.
+# Ignoring these would change the answer.
 REFUSED = {
-    "billing_policy": "the account of the key is charged",
-    "compaction": "nothing is summarized here",
-    "container": "nothing is executed here",
-    "mcp_servers": "no servers are called from here; give their tools in 'tools'",
+    "billing_policy": "the account that owns the key is charged",
+    "compaction": "conversations are not summarized here",
+    "container": "code is not executed here",
+    "mcp_servers": "MCP servers are not called from here; give their tools in 'tools'",
 }
-# What they may be all the same: clients write an empty list for none.
+# Values that are accepted all the same: some clients send an empty list for none.
 EMPTY: tuple[Any, ...] = (None, [], {})

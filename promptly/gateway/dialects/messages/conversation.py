@@ -1,7 +1,7 @@
-"""The turns of a conversation: Anthropic's blocks in, a chat's messages out.
+"""Converts the turns of a conversation: Anthropic's blocks in, chat messages out.
 
-Turns of one role that follow each other are one, as in Anthropic's API: many chat templates refuse
-them otherwise. The results of tools come first in their turn, right after the calls they answer.
+Consecutive turns of the same role are merged, as in Anthropic's API: many chat templates refuse
+them otherwise. Tool results come first in their turn, right after the calls that they answer.
 """
 
 from collections.abc import Sequence
@@ -14,14 +14,14 @@ from promptly.errors import InvalidRequest
 from promptly.gateway import json_body
 from promptly.gateway.dialects.fields import Name
 
-# Claude Code begins its system prompt with a line for Anthropic's billing, another one each time.
-# To a model it says nothing, and no prompt that begins with it is ever found in upstream's cache.
+# Claude Code starts its system prompt with a line for Anthropic's billing, different each time. It
+# means nothing to a model, and a prompt that starts with it never hits upstream's cache.
 BILLING_LINE = "x-anthropic-billing-header:"
 
 
 class Text(Struct):
     text: str
-    # Not a tag: msgspec asks for one only where there is a choice, and the contract would not.
+    # Not a tag: outside unions msgspec accepts its absence, but the contract would require it.
     type: Literal["text"] = "text"
 
 
@@ -68,12 +68,12 @@ ChatMessage = dict[str, Any]
 def chat_messages(
     system: str | list[Text] | None, messages: Sequence[Message]
 ) -> list[ChatMessage]:
-    """The whole conversation; raises InvalidRequest for what is none.
+    """Convert a whole conversation; raises InvalidRequest if it is empty or ends with tool calls.
 
-    A last turn of the assistant's is the beginning of the answer: one text, and nothing else.
+    A final assistant turn is the start of the answer: only its text is kept, as one string.
     """
     turns = [*messages] if not system else [SystemMessage(system), *messages]
-    # First of all, so that what stands around a system turn without a word is side by side.
+    # Drop empty system turns first, so that the turns around them become adjacent.
     turns = [turn for turn in turns if not _is_silent(turn)]
     found: list[ChatMessage] = []
     for kind, group in groupby(turns, key=type):
@@ -85,12 +85,12 @@ def chat_messages(
         else:
             found.append(_assistant(blocks, messages))
     if not found:
-        raise InvalidRequest("'messages' has not a word.", param="messages")
+        raise InvalidRequest("'messages' contains no text.", param="messages")
     if isinstance(turns[-1], AssistantMessage):
         if "tool_calls" in found[-1]:
             last = max(i for i, turn in enumerate(messages) if isinstance(turn, AssistantMessage))
             raise InvalidRequest(
-                f"'messages[{last}]' calls tools; their results have to follow.",
+                f"'messages[{last}]' calls tools; their results must follow.",
                 param=f"messages[{last}]",
             )
         found[-1] = {"role": "assistant", "content": "".join(_texts(blocks))}
@@ -106,7 +106,7 @@ def _blocks(content: Any) -> list[Any]:
 
 
 def _content(texts: Sequence[str]) -> str | list[dict[str, str]]:
-    """The texts as a message's content: parts stay parts, so that the template may join them."""
+    """Return texts as a message's content; several stay parts, for the template to join."""
     if len(texts) <= 1:
         return "".join(texts)
     return [{"type": "text", "text": text} for text in texts]
@@ -137,7 +137,7 @@ def _user(blocks: list[Any]) -> list[ChatMessage]:
 def _tool_result(block: ToolResultBlock) -> ChatMessage:
     texts = _texts(_blocks(block.content or []))
     if block.is_error:
-        # A chat's tool message has no mark for it.
+        # Tool messages of a chat have no error flag.
         texts = [f"Error: {texts[0]}", *texts[1:]] if texts else ["Error"]
     return {"role": "tool", "tool_call_id": block.tool_use_id, "content": _content(texts)}
 
@@ -160,7 +160,7 @@ def _tool_call(block: ToolUseBlock, messages: Sequence[Message]) -> dict[str, An
     try:
         arguments = json_body.encode(block.input).decode()
     except InvalidRequest:
-        # Once more from the top, to name the place from there.
+        # Encode again from the top, so that the error names the whole path.
         json_body.encode({"messages": messages})
         raise
     function = {"name": block.name, "arguments": arguments}

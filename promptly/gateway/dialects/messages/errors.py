@@ -1,4 +1,4 @@
-"""Errors in Anthropic's shape: https://docs.anthropic.com/en/api/errors."""
+"""Errors in Anthropic's format: https://docs.anthropic.com/en/api/errors."""
 
 import re
 from typing import Any
@@ -21,9 +21,9 @@ _INDEX = re.compile(r"\[(\d+)\]")
 
 
 def error_body(problem: PromptlyError, request_id: str | None = None) -> dict[str, Any]:
-    """The error object, with the id of the request in a whole answer.
+    """Build the error object; answers that are not streamed include the request's id.
 
-    Our own code stands where Anthropic has its finer ones.
+    Our own error code is where Anthropic has its finer ones.
     """
     error: dict[str, Any] = {"type": error_type(problem.status), "message": _message(problem)}
     if problem.code is not None:
@@ -35,14 +35,14 @@ def error_body(problem: PromptlyError, request_id: str | None = None) -> dict[st
 
 
 def error_type(status: int) -> str:
-    """The type of an error with this status."""
+    """Return Anthropic's type of an error with this status."""
     return _TYPES.get(status) or ("api_error" if status >= 500 else "invalid_request_error")
 
 
 def _message(problem: PromptlyError) -> str:
-    """The message, which begins with the field's path, for the shape has no other place for it."""
+    """Return the message, prefixed with the field's path: the format has no field for that."""
     if isinstance(problem, ContextLengthExceeded) and problem.prompt_tokens is not None:
-        # In these words: agents look for them, and shorten the conversation.
+        # Exactly these words: agents recognize them, and shorten the conversation.
         return f"prompt is too long: {problem.prompt_tokens} tokens > {problem.n_ctx} maximum"
     if problem.param is None:
         return problem.message

@@ -1,7 +1,7 @@
-"""Client JSON of Messages: checked, reduced to known fields, written as a chat completion's.
+"""Client JSON of Messages: checked, reduced to known fields, rewritten as a chat request.
 
-What is declared in the body has an effect; what is unknown is left out and named in
-`x-promptly-ignored`; what would change the meaning if it were left out is refused.
+Declared fields have an effect; unknown ones are dropped and named in `x-promptly-ignored`; those
+that would change the answer if dropped are refused.
 """
 
 import re
@@ -34,13 +34,13 @@ from promptly.gateway.dialects.schema_weight import check_schemas
 
 T = TypeVar("T")
 
-# A model's templates know three.
+# Chat templates know three levels.
 _EFFORTS = {"low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"}
 
 _KNOWN = frozenset(MessagesBody.__struct_fields__) - {"context_management"}
 
-# Names of what stands deeper in the body and has no effect, and the bytes that betray it: within
-# a string the quotes would be escaped.
+# Nested names without an effect, and the bytes that reveal them: within a string the quotes would
+# be escaped.
 _DEEPER = {
     "cache_control": b'"cache_control"',
     "x-anthropic-billing-header": b'"%b' % BILLING_LINE.encode(),
@@ -50,7 +50,7 @@ _DEEPER = {
 def parse_messages(body: bytes) -> tuple[ChatRequest, str]:
     """Check the body of a message; raises InvalidRequest naming the field.
 
-    Returns the request, and the beginning of the answer if the client gives one.
+    Returns the request, and the start of the answer if the client gives one (else "").
     """
     value = _decode(body)
     message = _check(value, MessagesBody)
@@ -78,7 +78,7 @@ def parse_messages(body: bytes) -> tuple[ChatRequest, str]:
 
 
 def parse_count(body: bytes) -> ChatRequest:
-    """Check the body of a request for the size of its prompt; raises InvalidRequest."""
+    """Check the body of a `count_tokens` request; raises InvalidRequest naming the field."""
     return make_chat_request(
         _prompt_fields(_check(_decode(body), CountBody)),
         stream=False,
@@ -94,9 +94,9 @@ def _decode(body: bytes) -> dict[str, Any]:
         if value.get(name) not in EMPTY:
             raise UnsupportedParameter(name, advice)
     if value.get("thread") not in EMPTY:
-        # At this code Anthropic's SDKs go on by sending the whole conversation.
+        # On this code, Anthropic's SDKs continue by sending the whole conversation.
         raise InvalidRequest(
-            "Unsupported parameter: 'thread': no conversation is kept here.",
+            "Unsupported parameter: 'thread': conversations are not stored here.",
             param="thread",
             code="thread_unsupported_request",
         )
@@ -108,7 +108,7 @@ _NAMED_VALUE = re.compile(r"[Ii]nvalid (?:enum )?value '([^']*)'\.?$")
 
 
 def _check(value: dict[str, Any], kind: type[T]) -> T:
-    """As `json_body.check`; a block or a tool of a kind that has no place here is refused whole."""
+    """Check like `json_body.check`, but name a block or tool of an unsupported kind as a whole."""
     try:
         return json_body.check(value, kind)
     except InvalidRequest as problem:
@@ -121,7 +121,7 @@ def _check(value: dict[str, Any], kind: type[T]) -> T:
 
 
 def _prompt_fields(body: CountBody) -> dict[str, Any]:
-    """What upstream gets of the fields that decide about the prompt."""
+    """Return the upstream fields that make up the prompt."""
     fields: dict[str, Any] = {"messages": chat_messages(body.system, body.messages)}
     if body.tools:
         check_schemas([tool.input_schema for tool in body.tools], "tools")
@@ -169,9 +169,10 @@ def _tool_choice(
             named = [tool for tool in tools if tool.name == choice.name]
             if not named:
                 raise InvalidRequest(
-                    "'tool_choice.name' names none of 'tools'.", param="tool_choice.name"
+                    "'tool_choice.name' names a tool that is not in 'tools'.",
+                    param="tool_choice.name",
                 )
-            # Upstream knows no choice by name: it has to call one, and is given this one alone.
+            # Upstream cannot choose by name: offer only this tool, and require a call.
             fields["tool_choice"] = "required"
             fields["tools"] = [_function(tool) for tool in named]
     if choice.disable_parallel_tool_use:
@@ -182,7 +183,7 @@ def _tool_choice(
 def _thinking(body: CountBody, *, is_begun: bool) -> dict[str, Any]:
     match body.thinking:
         case None if is_begun:
-            # An answer that the client has begun is gone on with; upstream refuses to think then.
+            # Upstream refuses to think when it continues an answer that the client has started.
             return {"chat_template_kwargs": {"enable_thinking": False}}
         case None:
             return {}

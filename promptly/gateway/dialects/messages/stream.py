@@ -1,7 +1,7 @@
-"""The answer as Anthropic's events, made of each chunk as it comes.
+"""The answer as Anthropic's events, built from each chunk as it arrives.
 
 message_start, then for every block of content content_block_start, its deltas, content_block_stop;
-in the end message_delta with the reason and the usage, and message_stop.
+at the end message_delta with the stop reason and the usage, and message_stop.
 https://docs.anthropic.com/en/docs/build-with-claude/streaming
 """
 
@@ -19,7 +19,7 @@ _BLOCK_START = (
     b"event: content_block_start\n"
     b'data: {"type":"content_block_start","index":%d,"content_block":%b}\n\n'
 )
-# What precedes the text of a delta; the text follows as a JSON string, then _DELTA_END.
+# The start of a delta; its text follows as a JSON string, then _DELTA_END.
 _DELTA = (
     b"event: content_block_delta\n"
     b'data: {"type":"content_block_delta","index":%d,"delta":{"type":%b:'
@@ -30,7 +30,7 @@ _MESSAGE_DELTA = b'event: message_delta\ndata: {"type":"message_delta","delta":%
 _MESSAGE_STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 _ERROR = b"event: error\ndata: %b\n\n"
 
-# The type of a block's deltas, and the name of their text.
+# The type of a block's deltas, and the name of their text field.
 _TEXT = b'"text_delta","text"'
 _THINKING = b'"thinking_delta","thinking"'
 _INPUT = b'"input_json_delta","partial_json"'
@@ -38,19 +38,19 @@ _SIGNED = b'"signature_delta","signature"'
 
 
 class MessageStream(MessageState):
-    """Writes events. The first comes with the first piece of content: then the prompt is known."""
+    """Builds events, the first with the first piece of content, when the prompt's size is known."""
 
     def __init__(self, begun: str = "") -> None:
         super().__init__(begun)
         self._index = -1
-        # The key of the block that is being written, and how each of its deltas begins.
+        # The key of the open block, and the start of each of its deltas.
         self._open: str | int | None = None
         self._head = b""
         self._started = False
         self._concluded = False
 
     def sink(self, chunk: Chunk) -> bytes:
-        """The events of one chunk."""
+        """Return the events of one chunk."""
         delta = self.note(chunk)
         out = b""
         if thought := delta.get("reasoning_content"):
@@ -75,11 +75,11 @@ class MessageStream(MessageState):
         return out
 
     def end(self) -> bytes:
-        """What ends every good stream."""
+        """Return the events that end every complete stream."""
         return self._conclude() + _MESSAGE_STOP
 
     def failed(self, problem: PromptlyError) -> bytes:
-        """The error as a last event."""
+        """Return the error as a last event."""
         return _ERROR % orjson.dumps(error_body(problem))
 
     def _delta(self, text: str) -> bytes:
@@ -99,7 +99,7 @@ class MessageStream(MessageState):
         return out + _BLOCK_START % (self._index, orjson.dumps(start))
 
     def _close(self) -> bytes:
-        """The end of the block that is being written, if there is one."""
+        """Return the events that end the open block; empty without one."""
         if self._open is None:
             return b""
         out = b""
@@ -109,7 +109,7 @@ class MessageStream(MessageState):
         return out + _BLOCK_STOP % self._index
 
     def _conclude(self) -> bytes:
-        """The reason and the final usage, once."""
+        """Return the stop reason and the final usage, once."""
         if self._concluded:
             return b""
         self._concluded = True

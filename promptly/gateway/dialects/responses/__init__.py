@@ -1,4 +1,4 @@
-"""OpenAI's Responses, as far as text goes.
+"""OpenAI's Responses API, for text only.
 
 https://platform.openai.com/docs/api-reference/responses
 """

@@ -1,6 +1,6 @@
-"""The response object, while it grows and at its end.
+"""The response object, while it grows and when it is complete.
 
-Texts and logprobs are kept as JSON once they are whole, since a stream repeats them four times.
+Complete texts and logprobs are kept as JSON, since a stream repeats them four times.
 """
 
 import uuid
@@ -20,7 +20,7 @@ Status = Literal["in_progress", "completed", "incomplete", "failed"]
 
 
 class OutputItem(ABC):
-    """One item of the output: thoughts or the message, with one part of content."""
+    """One item of the output: reasoning or the message, with one part of content."""
 
     prefix: ClassVar[str]
     part_type: ClassVar[str]
@@ -33,25 +33,25 @@ class OutputItem(ABC):
         self._texts: list[str] = []
 
     def add(self, text: str, logprobs: bytes) -> None:
-        """Take in a delta."""
+        """Add a delta; `logprobs` are only kept for messages."""
         self._texts.append(text)
 
     def close(self, status: ItemStatus) -> None:
-        """Put the deltas together; nothing is added any more."""
+        """Join the deltas; call it after the last `add`."""
         self.status = status
         self.text = orjson.Fragment(orjson.dumps("".join(self._texts)))
 
     @abstractmethod
     def part(self) -> Json:
-        """The part of content, empty until `close`."""
+        """Build the part of content, empty until `close`."""
 
     @abstractmethod
     def body(self, content: list[Json]) -> Json:
-        """The item with this content."""
+        """Build the item with this content."""
 
 
 class ReasoningItem(OutputItem):
-    """What the model thought before it answered."""
+    """The model's reasoning before its answer."""
 
     prefix = "rs"
     part_type = "reasoning_text"
@@ -70,7 +70,7 @@ class ReasoningItem(OutputItem):
 
 
 class MessageItem(OutputItem):
-    """What the model answered."""
+    """The model's answer."""
 
     prefix = "msg"
     part_type = "output_text"
@@ -81,7 +81,7 @@ class MessageItem(OutputItem):
         self._logprobs: list[bytes] = []
 
     def add(self, text: str, logprobs: bytes) -> None:
-        """Take in a delta, its logprobs as the inside of a JSON array."""
+        """Add a delta, with its logprobs as the inside of a JSON array."""
         self._texts.append(text)
         if logprobs:
             self._logprobs.append(logprobs)
@@ -109,7 +109,7 @@ class MessageItem(OutputItem):
 
 
 class Draft:
-    """What is known of a response so far; its ids are made of the request's digits."""
+    """State of a response so far; its ids consist of the request id's digits."""
 
     def __init__(self, request_id: uuid.UUID, model: str, echo: Echo) -> None:
         self.items: list[OutputItem] = []
@@ -123,9 +123,9 @@ class Draft:
         self._thinking: Json = {}
 
     def read(self, chunk: Chunk) -> tuple[str, str, bytes] | None:
-        """Note the counts; return what came of thoughts, of text, and the text's logprobs.
+        """Store a chunk's counts; return its reasoning, its text and the text's logprobs.
 
-        None for a chunk that brings counts alone.
+        Returns None for a chunk that has only counts.
         """
         timings = chunk.get("timings")
         if timings is not None:
@@ -145,24 +145,24 @@ class Draft:
         return thought, text, _rendered(logprobs) if logprobs else b""
 
     def open(self, kind: type[OutputItem]) -> OutputItem:
-        """Begin the next item."""
+        """Start the next item."""
         item = kind(self._digits, len(self.items))
         self.items.append(item)
         return item
 
     @property
     def outcome(self) -> Literal["completed", "incomplete"]:
-        """How an answer ended that did not fail."""
+        """Status of an answer that did not fail."""
         return "incomplete" if self._finish_reason == "length" else "completed"
 
     def lacks_message(self) -> bool:
-        """Whether an empty message is due: only what was cut in its thoughts does without."""
+        """Return whether an empty message is due; an answer cut off in its reasoning has none."""
         if not self.items:
             return True
         return self.outcome == "completed" and not isinstance(self.items[-1], MessageItem)
 
     def response(self, status: Status, error: Json | None = None) -> Json:
-        """The response object."""
+        """Build the response object."""
         completed_at = int(utcnow().timestamp()) if status == "completed" else None
         incomplete = {"reason": "max_output_tokens"} if status == "incomplete" else None
         return {
@@ -186,7 +186,7 @@ class Draft:
         }
 
     def _counts(self) -> Json | None:
-        """Upstream's usage, or what its last timings say; None before the first token."""
+        """Return upstream's usage, or else its last timings; None before the first token."""
         usage, timings = self._usage, self._timings
         if usage is not None:
             prompt, completion = usage["prompt_tokens"], usage["completion_tokens"]
@@ -197,7 +197,7 @@ class Draft:
             return None
         details = (usage or {}).get("prompt_tokens_details") or {}
         cached = details.get("cached_tokens", timings.get("cache_n", 0))
-        # Upstream does not count thoughts apart: this is the count at the last delta of them.
+        # Upstream does not count reasoning separately: use the count at its last delta.
         thoughts = self._thinking.get("predicted_n", 0)
         return {
             "input_tokens": prompt,
@@ -209,13 +209,13 @@ class Draft:
 
 
 class ResponsesAnswer:
-    """The whole answer, in one response object."""
+    """Collects the answer into one response object."""
 
     def __init__(self, request_id: uuid.UUID, model: str, echo: Echo) -> None:
         self._draft = Draft(request_id, model, echo)
 
     def add(self, chunk: Chunk) -> bytes:
-        """Take in one chunk."""
+        """Add a chunk's delta."""
         pieces = self._draft.read(chunk)
         if pieces is not None:
             thought, text, logprobs = pieces
@@ -232,7 +232,7 @@ class ResponsesAnswer:
         return self._draft.open(kind)
 
     def build(self) -> Json:
-        """The `response` object."""
+        """Build the `response` object."""
         draft = self._draft
         if draft.lacks_message():
             draft.open(MessageItem)
@@ -244,7 +244,7 @@ class ResponsesAnswer:
 
 
 def _rendered(logprobs: Json) -> bytes:
-    """Upstream's logprobs as the inside of a JSON array, without its token ids."""
+    """Return upstream's logprobs as the inside of a JSON array, without its token ids."""
     entries = [
         {**_token(entry), "top_logprobs": [_token(top) for top in entry["top_logprobs"]]}
         for entry in logprobs["content"]

@@ -1,4 +1,4 @@
-"""The body of Responses, as types, and what of OpenAI's fields is refused or has no effect."""
+"""Types of the Responses body, and which of OpenAI's fields are refused or have no effect."""
 
 from typing import Annotated, Any, Literal
 
@@ -6,7 +6,7 @@ from msgspec import Meta, Struct
 
 from promptly.gateway.dialects.fields import Count, Name, Share, StopWord, Temperature
 
-# Accepted in `include`, since SDKs ask for it by themselves; there are no encrypted thoughts.
+# Accepted in `include`, since SDKs request it by default; reasoning is never encrypted here.
 ENCRYPTED_THOUGHTS = "reasoning.encrypted_content"
 
 
@@ -31,7 +31,7 @@ class InputMessage(Struct, tag_field="type", tag="message"):
 
 
 class PastReasoning(Struct, tag_field="type", tag="reasoning"):
-    """Thoughts of an earlier answer, as SDKs send them back; the model does not see them again."""
+    """Reasoning of an earlier answer, as SDKs send it back; the model does not see it again."""
 
 
 InputItem = InputMessage | PastReasoning
@@ -70,7 +70,7 @@ Metadata = Annotated[
 
 
 class ResponsesBody(Struct, kw_only=True):
-    """The whole of a Responses body, as far as it is known and has an effect."""
+    """The fields of a Responses body that are known and have an effect."""
 
     input: str | Annotated[list[InputItem], Meta(min_length=1, max_length=100_000)]
     model: Annotated[str, Meta(max_length=256)] | None = None
@@ -83,7 +83,7 @@ class ResponsesBody(Struct, kw_only=True):
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     metadata: Metadata | None = None
     stream: bool | None = None
-    # What else these take is refused below; the contract has only what is accepted.
+    # Other values are refused in `request`; the contract lists only those that are accepted.
     background: Annotated[bool, Meta(extra_json_schema={"const": False})] | None = None
     truncation: (
         Annotated[Literal["disabled", "auto"], Meta(extra_json_schema={"const": "disabled"})] | None
@@ -97,8 +97,8 @@ class ResponsesBody(Struct, kw_only=True):
     seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
 
 
-NO_TOOLS = "tools are called through /v1/chat/completions"
-NOTHING_STORED = "nothing is stored here, send the whole conversation as 'input'"
+NO_TOOLS = "use /v1/chat/completions for tools"
+NOTHING_STORED = "nothing is stored here; send the whole conversation as 'input'"
 REFUSED = {
     "previous_response_id": NOTHING_STORED,
     "conversation": NOTHING_STORED,

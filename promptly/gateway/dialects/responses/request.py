@@ -1,7 +1,7 @@
 """Client JSON of Responses: checked, and turned into a chat request.
 
-A field without effect is named in `x-promptly-ignored`. What would change the answer if it were
-left out is refused, and so is every field that is not known. `null` means absent everywhere.
+Fields without an effect are named in `x-promptly-ignored`. Those that would change the answer if
+dropped are refused, and so are all unknown ones. `null` means absent everywhere.
 """
 
 from typing import Any
@@ -31,7 +31,7 @@ from promptly.gateway.dialects.responses.body import (
 from promptly.gateway.dialects.schema_weight import check_schemas
 
 Json = dict[str, Any]
-# What the response repeats of its request, each value as finished JSON.
+# Request fields that the response repeats, each value already encoded as JSON.
 Echo = dict[str, orjson.Fragment]
 
 _KNOWN = frozenset(ResponsesBody.__struct_fields__)
@@ -50,14 +50,14 @@ _NESTED_WITHOUT_EFFECT = (
 
 
 def parse_responses(body: bytes) -> tuple[ChatRequest, Echo]:
-    """Check the body of a response; raises InvalidRequest naming the field."""
+    """Check the body of a Responses request; raises InvalidRequest naming the field."""
     decoded = json_body.decode_object(body)
     value = {name: item for name, item in decoded.items() if item is not None}
     _refuse_fields(value)
     _refuse_items(value.get("input"))
     asked = json_body.check(value, ResponsesBody)
     _refuse_choices(asked)
-    # Before the chat request is made: what JSON cannot carry is named by the client's own path.
+    # Before the chat request, so that encoding errors name the client's own path.
     echo = _echo(asked)
     request = make_chat_request(
         _chat_fields(asked),
@@ -96,7 +96,7 @@ def _unknown(path: str) -> InvalidRequest:
 
 
 def _refuse_items(items: Any) -> None:
-    """Refuse what is no text; an item without a type is a message, and gets its type here."""
+    """Refuse input other than text; items without a type are messages, and get that type here."""
     if not isinstance(items, list):
         return
     for index, item in enumerate(items):
@@ -116,7 +116,7 @@ def _refuse_items(items: Any) -> None:
 def _refuse_type(kind: Any, supported: tuple[str, ...], path: str) -> None:
     if isinstance(kind, str) and kind not in supported:
         raise UnsupportedParameter(
-            path, f"of the type '{kind[:100]}', and only {', '.join(supported)} are supported"
+            path, f"type '{kind[:100]}' is not supported, only {', '.join(supported)}"
         )
 
 
@@ -125,16 +125,16 @@ def _refuse_choices(asked: ResponsesBody) -> None:
     if asked.tools:
         raise UnsupportedParameter("tools", NO_TOOLS)
     if asked.background:
-        raise UnsupportedParameter("background", "answers are given at once")
+        raise UnsupportedParameter("background", "responses are not run in the background")
     if asked.truncation == "auto":
-        raise UnsupportedParameter("truncation", "what is too long is refused, not cut")
+        raise UnsupportedParameter("truncation", "prompts that are too long are refused, not cut")
     for index, name in enumerate(asked.include or ()):
         if name != ENCRYPTED_THOUGHTS:
             raise UnsupportedParameter(f"include[{index}]", "there is nothing to include")
 
 
 def _chat_fields(asked: ResponsesBody) -> Json:
-    """What upstream gets, by the names of chat completions."""
+    """Return the upstream fields, under their names in chat completions."""
     form = asked.text.format if asked.text else None
     effort = asked.reasoning.effort if asked.reasoning else None
     fields = {
@@ -145,7 +145,7 @@ def _chat_fields(asked: ResponsesBody) -> Json:
         "seed": asked.seed,
         "response_format": _response_format(form),
         "reasoning_effort": effort,
-        # 0 is what OpenAI takes an absent one for.
+        # OpenAI treats an absent value as 0.
         "logprobs": True if asked.top_logprobs else None,
         "top_logprobs": asked.top_logprobs or None,
     }
@@ -162,14 +162,14 @@ def _messages(asked: ResponsesBody) -> list[Json]:
             if isinstance(item, InputMessage)
         ]
     if not messages:
-        raise InvalidRequest("'input' has no message.", param="input")
+        raise InvalidRequest("'input' contains no message.", param="input")
     if asked.instructions is not None:
         messages.insert(0, {"role": "system", "content": asked.instructions})
     return messages
 
 
 def _text(content: str | list[Part]) -> Any:
-    """The content as chat completions take it; one part is nothing but its text."""
+    """Return the content as chat completions accept it; a single part becomes its text."""
     if isinstance(content, str):
         return content
     texts = [part.refusal if isinstance(part, Refusal) else part.text for part in content]
@@ -205,7 +205,7 @@ def _echo(asked: ResponsesBody) -> Echo:
 
 
 def _encoded(name: str, item: Any) -> orjson.Fragment:
-    # With its name, so that an error tells the whole path.
+    # Encode with the name, so that an error names the whole path.
     return orjson.Fragment(json_body.encode({name: item})[len(name) + 4 : -1])
 
 

@@ -1,9 +1,9 @@
 """A response as a sequence of events.
 
 Each event is named by its `type` and numbered from 0. An item is closed before the next is opened,
-and all are before the last event, which repeats the whole output. The deltas are nearly all of it,
-so they are put together from bytes made when their item was opened; a dict is written as JSON only
-where an item begins or ends.
+and all are closed before the last event, which repeats the whole output. Nearly all events are
+deltas, so these are assembled from bytes prepared when their item was opened; dicts are encoded
+only where an item starts or ends.
 """
 
 import uuid
@@ -35,11 +35,11 @@ class ResponsesStream:
 
     @property
     def sink(self) -> Sink | None:
-        """Makes the events of each chunk."""
+        """Converts each chunk to its events."""
         return self._take
 
     def end(self) -> bytes:
-        """The events that end a good answer."""
+        """Return the events that end a complete answer."""
         draft = self._draft
         out = self._begin()
         if draft.lacks_message():
@@ -49,7 +49,7 @@ class ResponsesStream:
         return out + self._event(f"response.{draft.outcome}", response=response)
 
     def failed(self, problem: PromptlyError) -> bytes:
-        """The events that end an answer that fails."""
+        """Return the events that end an answer that fails."""
         out = self._begin() + self._close("incomplete")
         error = {"code": _code(problem), "message": problem.message}
         response = self._draft.response("failed", error)
@@ -68,7 +68,7 @@ class ResponsesStream:
         return out
 
     def _begin(self) -> bytes:
-        """The two events that begin every stream, unless they are sent."""
+        """Return the two events that start every stream, unless they were sent."""
         if self._number:
             return b""
         response = orjson.Fragment(orjson.dumps(self._draft.response("in_progress")))
@@ -112,7 +112,7 @@ class ResponsesStream:
         return added + self._part_event("content_part.added", part=item.part())
 
     def _close(self, status: ItemStatus) -> bytes:
-        """The events that end the open item; none if there is none."""
+        """Return the events that end the open item; empty without one."""
         item = self._item
         if item is None:
             return b""
@@ -128,7 +128,7 @@ class ResponsesStream:
         return out
 
     def _part_event(self, name: str, **fields: Any) -> bytes:
-        """An event of the open item's content."""
+        """Build an event of the open item's content."""
         assert self._item is not None
         place = {"item_id": self._item.id, "output_index": self._item.index, "content_index": 0}
         return self._event(f"response.{name}", **place, **fields)
@@ -140,7 +140,7 @@ class ResponsesStream:
 
 
 def _code(problem: PromptlyError) -> str:
-    """The nearest of the codes that a response's error may have."""
+    """Return the nearest of the codes that OpenAI allows in a response's error."""
     if problem.status == 429:
         return "rate_limit_exceeded"
     return "invalid_prompt" if problem.status < 500 else "server_error"
