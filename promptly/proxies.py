@@ -12,7 +12,7 @@ import redis
 from flask import current_app, request
 
 from promptly.runtime.redis_client import HotPathRedis, RedisUnavailable
-from promptly.settings import Settings
+from promptly.settings import current_settings
 
 HOP_COUNTS_KEY = "promptly:forwarded"
 RECORD_EVERY_SECONDS = 60
@@ -53,7 +53,7 @@ def client_network() -> str:
 
 def client_address() -> str:
     """The client's address for rate limits; the peer's if the proxies forwarded too few."""
-    settings: Settings = current_app.extensions["settings"]
+    settings = current_settings()
     peer = request.environ.get("REMOTE_ADDR") or "local"
     forwarded = request.environ.get("HTTP_X_FORWARDED_FOR")
     return forwarded_address(peer, forwarded, settings.trusted_proxy_hops) or peer

@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
+from flask import current_app
 
 from promptly.packs import Pack, parse_currency, parse_packs, too_cheap
 from promptly.secret import Secret
@@ -284,3 +285,9 @@ def from_environment(directory: Path | None = None) -> Settings:
             variables.update({name: value for name, value in found.items() if value is not None})
     variables.update(os.environ)
     return Settings.from_mapping(variables)
+
+
+def current_settings() -> Settings:
+    """Return the settings of the current application; needs an application context."""
+    settings: Settings = current_app.extensions["settings"]
+    return settings

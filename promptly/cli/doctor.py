@@ -1,12 +1,12 @@
 """flask doctor: check the configuration and all dependencies."""
 
 import click
-from flask import current_app
 from flask.cli import with_appcontext
 
 from promptly.cli.checks import CHECKS
 from promptly.cli.output import json_option, show_object
 from promptly.extensions import db
+from promptly.settings import current_settings
 
 MARKS = {"ok": "ok     ", "warning": "warning", "error": "ERROR  "}
 
@@ -16,7 +16,7 @@ MARKS = {"ok": "ok     ", "warning": "warning", "error": "ERROR  "}
 @with_appcontext
 def group(as_json: bool) -> None:
     """Check the configuration and all dependencies, with advice; exit code 1 on errors."""
-    settings = current_app.extensions["settings"]
+    settings = current_settings()
     findings = [finding for check in CHECKS for finding in check(settings)]
     db.session.rollback()
     healthy = all(finding.level != "error" for finding in findings)

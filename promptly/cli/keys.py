@@ -1,7 +1,6 @@
 """flask keys: API keys."""
 
 import click
-from flask import current_app
 from flask.cli import AppGroup
 
 from promptly.cli.operators import operator
@@ -15,6 +14,7 @@ from promptly.cli.output import (
     yes_option,
 )
 from promptly.services.accounts import accounts, keys
+from promptly.settings import current_settings
 from promptly.transactions import transaction
 
 group = AppGroup("keys", help="API keys: list, create, revoke.")
@@ -39,7 +39,7 @@ def list_keys(email: str | None, user_id: int | None, as_json: bool) -> None:
 @reports_errors
 def create(email: str | None, user_id: int | None, name: str, as_json: bool) -> None:
     """Create a key and print it; it cannot be shown again."""
-    settings = current_app.extensions["settings"]
+    settings = current_settings()
     with transaction():
         user = chosen_account(email, user_id)
         accounts.lock(user.id)

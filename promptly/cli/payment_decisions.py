@@ -3,7 +3,6 @@
 from typing import Any
 
 import click
-from flask import current_app
 from flask.cli import with_appcontext
 
 from promptly import money
@@ -12,6 +11,7 @@ from promptly.cli.output import json_option, reports_errors, show_object, yes_op
 from promptly.errors import InvalidRequest
 from promptly.models import Order
 from promptly.services.payments import case_decisions, cases, orders, refunds, reversals
+from promptly.settings import current_settings
 from promptly.transactions import transaction
 
 
@@ -113,7 +113,7 @@ def refund(
 
 
 def _carried_out(refund_id: int) -> dict[str, Any]:
-    outcome = refunds.execute_refund(refund_id, current_app.extensions["settings"])
+    outcome = refunds.execute_refund(refund_id, current_settings())
     if outcome is None:
         # A webhook of this order is being processed: reconciliation requests the refund later.
         return {"refund": refund_id, "refund_state": reversals.REQUESTED, "refund_error": "busy"}

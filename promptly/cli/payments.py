@@ -3,7 +3,6 @@
 from typing import Any
 
 import click
-from flask import current_app
 from flask.cli import AppGroup
 
 from promptly import money
@@ -22,6 +21,7 @@ from promptly.models import Order, PaymentReversal, User
 from promptly.models.payments import ORDER_STATES, PROVIDERS
 from promptly.services.paging import NEWEST, Cursor
 from promptly.services.payments import cases, orders, reconciliation, refunds, reversals
+from promptly.settings import current_settings
 from promptly.transactions import transaction
 
 group = AppGroup("payments", help="Purchases: list, show, attention, resolve, refund, reconcile.")
@@ -146,7 +146,7 @@ def list_cases(limit: int, as_json: bool) -> None:
 @json_option
 def reconcile(as_json: bool) -> None:
     """Compare all orders with the providers' lists, correct differences, and report."""
-    row = reconciliation.run(current_app.extensions["settings"], actor=operator().actor)
+    row = reconciliation.run(current_settings(), actor=operator().actor)
     if row is None:
         raise click.ClickException("A reconciliation is already running: wait until it ends.")
     with transaction():

@@ -1,7 +1,6 @@
 """flask users: accounts."""
 
 import click
-from flask import current_app
 from flask.cli import AppGroup
 
 from promptly.cli.operators import operator
@@ -18,6 +17,7 @@ from promptly.services import account_deletion
 from promptly.services.accounts import accounts, keys
 from promptly.services.ledger import adjustments, balances
 from promptly.services.mail import outbox
+from promptly.settings import current_settings
 from promptly.transactions import transaction
 
 group = AppGroup("users", help="Accounts: list, show, create, delete.")
@@ -70,7 +70,7 @@ def show(email: str, as_json: bool) -> None:
 def create(email: str, mail: bool, as_json: bool) -> None:
     """Create an account with its trial but without a key; sends no mail without --mail."""
     with transaction():
-        user = accounts.create(email, current_app.extensions["settings"])
+        user = accounts.create(email, current_settings())
         if mail:
             outbox.add("new_key", user.email, user_id=user.id)
         values = _described(user)

@@ -8,14 +8,13 @@ import logging
 from email.message import EmailMessage
 
 from celery import shared_task
-from flask import current_app
 
 from promptly.clients import smtp
 from promptly.models import OutboxMail
 from promptly.services.accounts import accounts, keys
 from promptly.services.mail import messages, outbox
 from promptly.services.mail.outbox import Lease
-from promptly.settings import Settings
+from promptly.settings import Settings, current_settings
 from promptly.transactions import transaction
 
 logger = logging.getLogger(__name__)
@@ -40,7 +39,7 @@ def sweep() -> None:
 
 def _send_next(outbox_id: int | None = None) -> bool:
     """Send one due mail; return False if there is none, or no mail server is configured."""
-    settings: Settings = current_app.extensions["settings"]
+    settings = current_settings()
     if not settings.smtp_host:
         return False
     with transaction():

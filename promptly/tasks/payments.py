@@ -6,7 +6,6 @@ No transaction is open during a call to a provider; rows are leased instead.
 import logging
 
 from celery import shared_task
-from flask import current_app
 
 from promptly.clients.provider_errors import ProviderProblem
 from promptly.services.payments import (
@@ -18,7 +17,7 @@ from promptly.services.payments import (
     webhook_inbox,
 )
 from promptly.services.payments.providers import registry
-from promptly.settings import Settings
+from promptly.settings import Settings, current_settings
 from promptly.tasks import alone
 from promptly.transactions import transaction
 
@@ -83,5 +82,5 @@ def purge() -> None:
 
 
 def _settings() -> Settings:
-    settings: Settings = current_app.extensions["settings"]
+    settings = current_settings()
     return settings

@@ -3,10 +3,10 @@
 import logging
 
 from celery import shared_task
-from flask import current_app
 
 from promptly.services.accounts import key_activity
 from promptly.services.usage import partitions, rollups, statistics
+from promptly.settings import current_settings
 from promptly.tasks import alone
 
 logger = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ def roll_up() -> None:
 @shared_task(name="promptly.tasks.usage.maintain_partitions")
 def maintain_partitions() -> None:
     """Create the coming months' partitions, and drop those past the retention."""
-    retention_days = current_app.extensions["settings"].usage_retention_days
+    retention_days = current_settings().usage_retention_days
     with alone("usage.partitions") as chosen:
         made = partitions.make_ahead() if chosen else []
     with alone("usage.partitions") as chosen:

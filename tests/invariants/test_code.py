@@ -26,6 +26,29 @@ def test_only_transactions_commit(project: Path) -> None:
     assert found == {"promptly/transactions.py"}
 
 
+# They wait or call a provider between two short transactions, so no caller could open one for them.
+OPEN_TRANSACTIONS = {
+    "promptly/services/account_deletion.py": "waits for running requests to end",
+    "promptly/services/usage/account_statements.py": "streams an export for minutes",
+    "promptly/services/payments/checkout.py": "calls a provider",
+    "promptly/services/payments/reconciliation.py": "calls a provider",
+    "promptly/services/payments/refunds.py": "calls a provider",
+    "promptly/services/payments/sync.py": "calls a provider",
+    "promptly/services/payments/webhook_handler.py": "calls a provider",
+}
+
+
+def test_only_named_services_open_transactions(project: Path) -> None:
+    found = {
+        name
+        for name, text in sources(project)
+        if name.startswith(("promptly/services", "promptly/models", "promptly/clients"))
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "transaction"
+    }
+    assert found == set(OPEN_TRANSACTIONS)
+
+
 def test_services_do_not_know_flask(project: Path) -> None:
     pattern = re.compile(r"^\s*(from|import) flask\b", re.MULTILINE)
     found = [name for name, text in sources(project) if pattern.search(text)]

@@ -1,4 +1,4 @@
-"""Whatever events are delivered, in any order and number, the ledger agrees with the provider.
+"""For any events, in any order and number, the ledger agrees with the provider.
 
 The simulators know the true state of each payment (`truth_of`). Between the steps some withheld
 events are delivered, often in many copies at once, so that intermediate states are applied too.

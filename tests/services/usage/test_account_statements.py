@@ -202,7 +202,7 @@ def test_it_adds_up_while_requests_settle(app: Flask, monkeypatch: pytest.Monkey
                 found = list(statement.lines())
                 assert all(line.created_at <= statement.end for line in found)
                 check(found, found[-1].balance_tokens, 0)
-                # What was owned at the statement's end, computed from the current books.
+                # Compare with the balance at the statement's end, computed from the current books.
                 assert statement._sums(account_statements._OWNED, statement.end) == (
                     found[-1].balance_tokens, 0,
                 )  # fmt: skip
