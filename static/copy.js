@@ -1,4 +1,4 @@
-// A button with data-copy="#id" copies the text of that element. Without scripts it stays hidden.
+// A button with data-copy="#id" copies the text of that element; without scripts it stays hidden.
 "use strict";
 
 for (const button of document.querySelectorAll("button[data-copy]")) {

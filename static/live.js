@@ -1,5 +1,5 @@
-// Keeps the page fresh while somebody looks at it: every 15 s it is fetched anew, and what is marked
-// data-live is swapped where it has changed. After an error or a redirect it stops; a reload begins again.
+// Keeps a visible page up to date: fetches it every 15 s and replaces elements marked data-live that have
+// changed. Stops after an error or a redirect; reloading the page starts it again.
 "use strict";
 {
   const SECONDS = 15;
@@ -9,7 +9,7 @@
   const swap = (old, fresh) => {
     const open = [...old.querySelectorAll("details")].map((part) => part.open);
     fresh.querySelectorAll("details").forEach((part, index) => { part.open = open[index] ?? false; });
-    // What somebody is in the middle of stays as it is: a focused link, a selected text.
+    // Leave an element alone while the user has focus or selected text in it.
     const chosen = getSelection();
     const busy = old.contains(document.activeElement) || (!chosen.isCollapsed && chosen.containsNode(old, true));
     if (!busy && !old.isEqualNode(fresh)) old.replaceWith(fresh);

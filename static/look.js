@@ -1,5 +1,6 @@
-// What waits for news, an element with data-look="seconds" data-next="URL", is looked up again and
-// replaced where it changed, without moving the reader. Without scripts the page refreshes itself.
+// Polls for news: fetches the data-next URL of an element with data-look="seconds" after that time and
+// replaces only the parts that changed, so the reader does not lose their place. Without scripts, the page
+// refreshes itself.
 "use strict";
 
 const main = document.querySelector("main");

@@ -1,4 +1,20 @@
-"""The edge: blueprints, each guarding its own routes."""
+"""HTTP routes as Flask blueprints; each guards its own.
+
+admin           operator panel and form API, behind an address allowlist and ADMIN_KEY
+docs            documentation pages, /AGENTS.md and /llms.txt
+ops             health checks
+purchases       checkout and purchase pages of signed-in customers
+site            landing page, registration, sign-in and dashboard
+v1              the metered inference API below /v1
+openapi         /openapi.json
+webhooks        webhook receivers for Stripe and BTCPay
+charts          daily figures as SVG coordinates
+error_handlers  errors as JSON or pages; error_shapes has the JSON of /v1
+navigation      whether a request is a browser opening a page
+page_headers    security headers of every page
+"""
+
+from email.utils import parseaddr
 
 from flask import Flask
 
@@ -13,10 +29,13 @@ from promptly.blueprints import (
     v1,
     webhooks,
 )
+from promptly.settings import Settings
 
 
 def register(app: Flask) -> None:
-    """Put every blueprint and the error handlers on the application."""
+    """Register every blueprint and the error handlers."""
+    settings: Settings = app.extensions["settings"]
+    app.jinja_env.globals["contact_address"] = parseaddr(settings.smtp_from)[1]
     app.register_blueprint(docs.blueprint)
     app.register_blueprint(openapi.blueprint)
     app.register_blueprint(ops.blueprint)

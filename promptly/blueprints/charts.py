@@ -1,6 +1,6 @@
-"""Daily figures as stacked bars: coordinates for an SVG, so that templates only place them.
+"""Daily figures as stacked bars: SVG coordinates that templates only have to place.
 
-Drawn here and not by a script: the figures are there without one, and before it (ADR 13).
+Computed on the server, so that charts need no script (ADR 13).
 """
 
 from collections.abc import Callable
@@ -11,13 +11,13 @@ from typing import Any
 HEIGHT = 100.0
 BAR_WIDTH = 7.0
 STEP = 10.0
-# What was used at all is at least a visible line.
+# Any non-zero value is drawn at least as a visible line.
 LEAST_HEIGHT = 1.0
 
 
 @dataclass(frozen=True)
 class Series:
-    """One colour of the bars: `name` is its class in the stylesheet, a value for each day."""
+    """One colour of the bars: `name` is its CSS class, `values` has one entry per day."""
 
     name: str
     label: str
@@ -25,7 +25,6 @@ class Series:
 
     @property
     def total(self) -> int:
-        """The sum over all days."""
         return sum(self.values)
 
 
@@ -42,7 +41,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Bar:
-    """One day."""
+    """The bar of one day; `x` is its left edge."""
 
     day: date
     x: float
@@ -50,13 +49,12 @@ class Bar:
 
     @property
     def total(self) -> int:
-        """The sum of its segments."""
         return sum(segment.value for segment in self.segments)
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A row of bars; `top` is the value that the whole height stands for."""
+    """A row of bars; the full height stands for the value `top`."""
 
     bars: list[Bar]
     series: list[Series]
@@ -69,17 +67,17 @@ class Chart:
 
     @property
     def busy_days(self) -> list[Bar]:
-        """The days on which anything happened, newest first."""
+        """Bars with a non-zero total, newest first."""
         return [bar for bar in reversed(self.bars) if bar.total]
 
 
 def plain(value: int) -> str:
-    """A number with separators."""
+    """Format a number with thousands separators."""
     return f"{value:,}"
 
 
 def compact(value: int) -> str:
-    """A number as short as an axis wants it: 850, 1.5k, 20M."""
+    """Format a number for an axis: 850, 1.5k, 20M."""
     for size, unit in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
         if value >= size:
             return f"{value / size:.3g}{unit}"
@@ -92,9 +90,9 @@ def stacked(
     show: Callable[[int], str] = plain,
     axis: Callable[[int], str] | None = None,
 ) -> Chart:
-    """Bars of consecutive days, the first series at the bottom.
+    """Return the bars of consecutive days, the first series at the bottom.
 
-    `show` writes a value, `axis` writes one beside the drawing, where there is less room.
+    `show` formats values; `axis` formats those next to the drawing, where there is less room.
     """
     highest = max(
         (sum(values) for values in zip(*(s.values for s in series), strict=True)), default=0
@@ -121,7 +119,7 @@ def stacked(
 def every_day(
     found: list[dict[str, Any]], start: date, end: date, names: tuple[str, ...]
 ) -> list[dict[str, Any]]:
-    """Daily rows (`date` in ISO 8601 and figures) with the days on which nothing happened."""
+    """Return daily rows (`date` in ISO 8601, and figures), with zeros for missing days."""
     by_date = {row["date"]: row for row in found}
     nothing = dict.fromkeys(names, 0)
     days = [start + timedelta(days=number) for number in range((end - start).days + 1)]
@@ -129,12 +127,12 @@ def every_day(
 
 
 def _scaled(value: int, top: int) -> float:
-    # Bars are drawn to a hair below the top line.
+    # The highest bar stays just below the top line.
     return round(max(value / top * (HEIGHT - 1), LEAST_HEIGHT), 2) if value else 0.0
 
 
 def _round_top(highest: int) -> int:
-    """The next value above that reads well, and whose half does."""
+    """Return the next value, at or above, that is round and has a round half."""
     size = 1
     while True:
         for factor in (2, 4, 6, 8, 10):

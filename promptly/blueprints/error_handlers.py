@@ -1,6 +1,6 @@
-"""Errors as answers: JSON in the route's shape below /v1, a page of the design everywhere else.
+"""Error responses: JSON in the route's shape below /v1, a page everywhere else.
 
-Views raise; only this module answers for them. Every answer carries `x-request-id`.
+Views raise; only this module turns errors into responses. Each carries `x-request-id`.
 """
 
 import logging
@@ -34,18 +34,18 @@ from promptly.request_ids import new_request_id, public_id
 logger = logging.getLogger(__name__)
 
 TITLES = {
-    400: "That did not work",
+    400: "This request could not be completed",
     401: "Not signed in",
-    403: "Not allowed",
+    403: "Access denied",
     404: "Page not found",
-    405: "Not possible here",
-    413: "Too large",
+    405: "Method not allowed",
+    413: "Request too large",
     429: "Too many requests",
     500: "Something went wrong",
-    503: "Back in a moment",
+    503: "Temporarily unavailable",
 }
 
-# Our own words for Werkzeug's errors; what is not listed keeps its general description.
+# Our own errors in place of Werkzeug's; other statuses get a generic message.
 _HTTP_ERRORS: dict[int, type[PromptlyError]] = {
     400: InvalidRequest,
     403: Forbidden,
@@ -60,21 +60,22 @@ _HTTP_ERRORS: dict[int, type[PromptlyError]] = {
 class MethodNotAllowed(InvalidRequest):
     status = 405
     code = "method_not_allowed"
-    message = "This method is not allowed here."
+    message = "Method not allowed."
 
 
 def register(app: Flask) -> None:
-    """Map the error tree, Werkzeug's errors, a missing PostgreSQL and anything unknown."""
+    """Register handlers for our errors, Werkzeug's, database outages and unexpected exceptions."""
     app.register_error_handler(PromptlyError, answer)
     app.register_error_handler(HTTPException, answer_http_exception)
-    # Pages speak SQLAlchemy; these say that PostgreSQL is away, not that a statement is wrong.
+    # Raised by SQLAlchemy in pages when PostgreSQL is unavailable, but also for some statements
+    # that it refused; the handler tells them apart.
     for away in (OperationalError, InterfaceError, PoolTimeout, psycopg2.OperationalError):
         app.register_error_handler(away, answer_database_away)
     app.register_error_handler(Exception, answer_unknown)
 
 
 def request_id() -> str:
-    """The public id of the current request; one is made where the view has made none."""
+    """Return the public id of the current request; create one if the view has not."""
     if "request_id" not in g:
         g.request_id = public_id(new_request_id())
     known: str = g.request_id
@@ -82,8 +83,8 @@ def request_id() -> str:
 
 
 def answer(problem: PromptlyError) -> Response:
-    """The answer to an error that was raised on purpose."""
-    # No log line below /v1, which writes one for every request, with its outcome.
+    """Return the response to an error of ours."""
+    # Below /v1, every request is logged with its outcome anyway.
     if not error_shapes.is_api(request.path):
         if problem.status >= 500:
             logger.warning("request failed", extra=_log_fields(problem))
@@ -97,10 +98,10 @@ def answer(problem: PromptlyError) -> Response:
 
 
 def answer_http_exception(problem: HTTPException) -> AnyResponse:
-    """The answer to Werkzeug's own errors: unknown URL, wrong method, a body too large."""
+    """Return the response to an error of Werkzeug's: unknown URL, wrong method, large body."""
     code = problem.code or 500
     if code < 400 or problem.response is not None:
-        # A redirect, or an answer that somebody has already built.
+        # A redirect, or an exception that brings its own response.
         return problem.get_response(request.environ)
     response = answer(_translated(problem, code))
     for name, value in problem.get_headers():
@@ -110,7 +111,7 @@ def answer_http_exception(problem: HTTPException) -> AnyResponse:
 
 
 def answer_database_away(problem: Exception) -> Response:
-    """The answer while PostgreSQL is away: 503, worth another try."""
+    """Return 503, which clients may retry, while PostgreSQL is unavailable."""
     if isinstance(problem, DBAPIError) and not _means_away(problem):
         return answer_unknown(problem)
     logger.warning("PostgreSQL is away", extra={"reason": type(problem).__name__})
@@ -118,7 +119,7 @@ def answer_database_away(problem: Exception) -> Response:
 
 
 def answer_unknown(problem: Exception) -> Response:
-    """The answer to a bug: its traceback is logged once, the client learns the request id."""
+    """Return the response to a bug: log its traceback once, give the client the request id."""
     logger.error("unexpected error", exc_info=problem, extra={"request_id": request_id()})
     response = _rendered(PromptlyError())
     response.headers["x-request-id"] = request_id()
@@ -128,13 +129,16 @@ def answer_unknown(problem: Exception) -> Response:
 def _translated(problem: HTTPException, code: int) -> PromptlyError:
     if isinstance(problem, RateLimitExceeded):
         return RateLimited(
-            "Please wait a little before you try this again.",
+            "Please wait before trying again.",
             retry_after_seconds=_seconds_until_reset(),
         )
     if code == 404 and error_shapes.is_api(request.path):
         return UnknownURL(f"Unknown request URL: {request.method} {request.path}.")
     if code == 405:
-        return MethodNotAllowed(f"{request.method} is not allowed for {request.path}.")
+        known_methods = set(getattr(problem, "valid_methods", None) or ())
+        usable = sorted(known_methods - {"HEAD", "OPTIONS"})
+        hint = f" Use {' or '.join(usable)}." if usable else ""
+        return MethodNotAllowed(f"{request.method} is not allowed for {request.path}.{hint}")
     known = _HTTP_ERRORS.get(code)
     if known is None:
         known = InvalidRequest if code < 500 else PromptlyError
@@ -150,7 +154,8 @@ def _seconds_until_reset() -> int:
 
 
 def _means_away(problem: DBAPIError) -> bool:
-    # With an SQLSTATE the server answered; these classes of it say that it could not work.
+    # An SQLSTATE means that the server answered. These classes mean that it cannot work now:
+    # connection exceptions, insufficient resources, object state, operator intervention.
     state = getattr(problem.orig, "pgcode", None)
     return state is None or state[:2] in {"08", "53", "55", "57"}
 
@@ -160,7 +165,7 @@ def _rendered(problem: PromptlyError) -> Response:
         body = error_shapes.body(request.path, problem, request_id())
         response = Response(body, mimetype="application/json")
     elif g.get("answers_json"):
-        # A script at the administration's form API.
+        # A script using the admin form API.
         response = Response(orjson.dumps(problem.body()), mimetype="application/json")
     else:
         response = _page(problem)
@@ -169,7 +174,7 @@ def _rendered(problem: PromptlyError) -> Response:
 
 
 def _page(problem: PromptlyError) -> Response:
-    title = TITLES.get(problem.status, "That did not work")
+    title = TITLES.get(problem.status, "This request could not be completed")
     response = Response(
         render_template(
             "error.html",
@@ -185,11 +190,11 @@ def _page(problem: PromptlyError) -> Response:
 
 
 def wait_in_words(seconds: int | None) -> str | None:
-    """How long to wait, as a person would say it, rounded up; None if nobody knows."""
+    """Format a wait for people, rounded up; None if it is unknown."""
     if seconds is None:
         return None
     for unit, size in (("hour", 3600), ("minute", 60), ("second", 1)):
-        # "90 minutes" says more than "2 hours".
+        # "90 minutes" is more precise than "2 hours".
         if seconds >= 2 * size or size == 1:
             number = max(-(-seconds // size), 1)
             return f"{number} {unit}{'' if number == 1 else 's'}"

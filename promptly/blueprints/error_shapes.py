@@ -1,4 +1,4 @@
-"""The JSON of errors below /v1: each route has the shape of the API that it belongs to."""
+"""JSON errors below /v1, each in the shape of the API that the route implements."""
 
 import orjson
 
@@ -9,17 +9,17 @@ MESSAGES = "/v1/messages"
 
 
 def is_api(path: str) -> bool:
-    """Whether programs call this path; people get a page. The URL need not be known."""
+    """Whether the path, known or not, gets JSON errors; all others get pages."""
     return path == "/v1" or path.startswith("/v1/")
 
 
 def is_anthropic(path: str) -> bool:
-    """Whether clients of this path speak Anthropic's API; all others of /v1 speak OpenAI's."""
+    """Whether this path belongs to Anthropic's API; the rest of /v1 belongs to OpenAI's."""
     return path == MESSAGES or path.startswith(f"{MESSAGES}/")
 
 
 def body(path: str, problem: PromptlyError, request_id: str) -> bytes:
-    """The error as clients of this path read it.
+    """Return the error in the shape that clients of this path expect.
 
     OpenAI's is `{"error": {"message", "type", "param", "code"}}`, Anthropic's
     `{"type": "error", "error": {"type", "message"}, "request_id"}`.

@@ -1,13 +1,13 @@
-"""Whether a person's browser asks, or a program."""
+"""Detection of browser navigation, as opposed to requests by programs."""
 
 from flask import request
 
 
 def is_navigation() -> bool:
-    """Whether this request is a browser going to a page.
+    """Whether this request is a browser opening a page.
 
-    Browsers say so by `Sec-Fetch-Mode`, but not over plain http to another machine; there they
-    still ask for upgraded links, which no program does.
+    Browsers send `Sec-Fetch-Mode`, except over plain http to another machine; there they still
+    send `Upgrade-Insecure-Requests`, unlike other programs.
     """
     mode = request.headers.get("Sec-Fetch-Mode")
     if mode is None:

@@ -1,4 +1,4 @@
-"""GET /openapi.json: the contract of /v1, for whoever wants it; it needs no key."""
+"""GET /openapi.json: the OpenAPI document of /v1, public."""
 
 from functools import lru_cache
 
@@ -18,7 +18,7 @@ blueprint.after_request(add_page_headers)
 
 @blueprint.get("/openapi.json")
 def show() -> AnyResponse:
-    """The document; 304 for who has it already."""
+    """Return the document, or 304 if the client has the current one."""
     settings: Settings = current_app.extensions["settings"]
     response = Response(encoded(settings.base_url), mimetype="application/json")
     response.add_etag()
@@ -29,5 +29,5 @@ def show() -> AnyResponse:
 
 @lru_cache(maxsize=4)
 def encoded(base_url: str) -> bytes:
-    """The document as JSON, built once in a process."""
+    """Return the document as JSON, built once per process."""
     return orjson.dumps(document(base_url))

@@ -1,4 +1,4 @@
-"""The security headers of every page, in one place."""
+"""Security headers of every page."""
 
 from urllib.parse import urlsplit
 
@@ -6,7 +6,7 @@ from flask import Response, current_app, request
 
 from promptly.settings import Settings
 
-# No inline script or style anywhere, so nothing that is injected can run or dress up as ours.
+# No page has inline scripts or styles, so injected markup can neither run nor restyle a page.
 CONTENT_SECURITY_POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -23,20 +23,20 @@ ONE_YEAR_SECONDS = 365 * 24 * 3600
 
 
 def is_https() -> bool:
-    """Whether the client came by https, told by exactly the trusted proxies if there are any."""
+    """Whether the client used https; behind proxies, as the outermost trusted one reports."""
     settings: Settings = current_app.extensions["settings"]
     hops = settings.trusted_proxy_hops
     told = [part.strip() for part in request.headers.get("X-Forwarded-Proto", "").split(",")]
     if hops and told[0]:
-        # Most proxies overwrite this header instead of adding to it.
+        # Most proxies overwrite this header instead of appending, so it may be shorter than hops.
         return (told[-hops] if len(told) >= hops else told[0]).lower() == "https"
     return request.is_secure
 
 
 def content_security_policy() -> str:
-    """The policy of every page; forms lead to ourselves, and on to where one pays.
+    """Return the policy of every page; forms may lead to ourselves and the payment pages.
 
-    A browser applies `form-action` to the redirect that answers a form, too.
+    Browsers apply `form-action` to the redirect that follows a form, too.
     """
     settings: Settings = current_app.extensions["settings"]
     targets = ["'self'"]
@@ -53,12 +53,12 @@ def _origin(url: str) -> str:
 
 
 def add_page_headers(response: Response) -> Response:
-    """Give a page its policy; a header that the view has set stays as it is."""
+    """Add the security headers to a page; keep those that the view has set."""
     headers = response.headers
     headers.setdefault("Content-Security-Policy", content_security_policy())
     headers.setdefault("X-Content-Type-Options", "nosniff")
-    # Not always no-referrer: the protection of forms over https compares the referrer. But what a
-    # page loads that was asked for with a key must not carry that on; it has no forms to protect.
+    # CSRF protection over https needs the referrer, so it is withheld only where the URL has a
+    # key, which the page's own requests would disclose; such pages have no forms to protect.
     policy = "no-referrer" if "key" in request.args else "same-origin"
     headers.setdefault("Referrer-Policy", policy)
     headers.setdefault("Cross-Origin-Opener-Policy", "same-origin")

@@ -20,7 +20,7 @@ from promptly.services.payments.webhook_events import ReceivedEvent
 from promptly.settings import Settings
 from promptly.transactions import transaction
 
-# Far beyond what a provider sends; one that is limited retries later.
+# Far above what a provider sends; a limited provider retries later.
 RATE_LIMIT = "1200 per minute"
 BAD_SIGNATURE = "The signature is missing, wrong or too old."
 
@@ -28,7 +28,7 @@ View = Callable[[], Response]
 
 
 def _plainly(view: Callable[[Settings], ReceivedEvent]) -> View:
-    """Wrap a view that reads an event: store what it returns and answer in plain text."""
+    """Wrap a view that reads an event: store the event and answer in plain text."""
 
     @functools.wraps(view)
     def answer() -> Response:
@@ -48,10 +48,10 @@ def _plainly(view: Callable[[Settings], ReceivedEvent]) -> View:
 
 @_plainly
 def stripe(settings: Settings) -> ReceivedEvent:
-    """An event of Stripe's, snapshot or thin."""
+    """Receive an event from Stripe, snapshot or thin."""
     if not settings.takes_stripe:
         raise NotFound("Stripe is not configured here.")
-    # The SDK is large: only who takes cards loads it.
+    # The SDK is large: load it only where Stripe is configured.
     from promptly.clients.stripe import signature_is_good
 
     body = request.get_data(cache=False)
@@ -63,7 +63,7 @@ def stripe(settings: Settings) -> ReceivedEvent:
 
 @_plainly
 def btcpay(settings: Settings) -> ReceivedEvent:
-    """An event of BTCPay's."""
+    """Receive an event from BTCPay."""
     if not settings.takes_btcpay:
         raise NotFound("BTCPay is not configured here.")
     from promptly.clients.btcpay import signature_is_good
@@ -86,6 +86,6 @@ blueprint.add_url_rule("/btcpay/webhook", "btcpay", btcpay, methods=["POST"])
 
 @blueprint.after_request
 def finish(response: Response) -> Response:
-    """No cache keeps an answer to a provider."""
+    """Keep answers to providers out of caches."""
     response.headers.setdefault("Cache-Control", "no-store")
     return add_page_headers(response)

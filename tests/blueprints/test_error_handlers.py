@@ -126,8 +126,8 @@ def test_pages_of_errors(failing: FlaskClient) -> None:
 
 def test_a_page_says_when_to_come_back(failing: FlaskClient) -> None:
     page = failing.get("/fail/reserved").get_data(as_text=True)
-    assert "Come back in <strong>7 seconds</strong>" in page
-    assert "Come back" not in failing.get("/fail/field").get_data(as_text=True)
+    assert "Try again in <strong>7 seconds</strong>" in page
+    assert "Try again in" not in failing.get("/fail/field").get_data(as_text=True)
 
 
 @pytest.mark.parametrize(

@@ -35,9 +35,9 @@ class Customer:
         page = self.page
         page.goto(self.site.url)
         page.get_by_role("main").get_by_role("link", name="Create an account").first.click()
-        page.get_by_label("E-mail").fill(self.address)
-        page.get_by_role("button", name="Mail me a key").click()
-        page.get_by_role("heading", name="Check your mail").wait_for()
+        page.get_by_label("Email address").fill(self.address)
+        page.get_by_role("button", name="Email me a key").click()
+        page.get_by_role("heading", name="Check your email").wait_for()
         self.key = self.site.wait_for_key(self.address)
 
     def sign_in(self) -> None:
@@ -87,4 +87,5 @@ class Customer:
 
     def receipts(self) -> list[str]:
         """Return the texts of the receipts received so far."""
-        return [text_of(mail) for mail in self.site.mails(self.address, "Your promptly purchase")]
+        subject = "Receipt for your promptly purchase"
+        return [text_of(mail) for mail in self.site.mails(self.address, subject)]

@@ -13,7 +13,7 @@ from tests.browser.site import KEY
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 BOTH = pytest.mark.parametrize("scripts", [False, True], ids=["plain", "scripts"])
-CONFIRMATION = "Do you want to delete your promptly account?"
+CONFIRMATION = "Confirm the deletion of your promptly account"
 
 
 def row(page: Page, table: str, text: str | re.Pattern[str]) -> Page:
@@ -56,8 +56,8 @@ def test_from_registration_to_the_first_receipt(visitor: Customer, scripts: bool
 @BOTH
 def test_a_key_is_made_used_and_revoked(customer: Customer) -> None:
     page = customer.page
-    page.get_by_label("Name of a new key").fill("build server")
-    page.get_by_role("button", name="Make a key").click()
+    page.get_by_label("Name of the new key").fill("build server")
+    page.get_by_role("button", name="Create key").click()
     expect(page.get_by_role("heading", name="Your new key")).to_be_visible()
     found = KEY.search(page.inner_text("main"))
     assert found is not None
@@ -69,7 +69,7 @@ def test_a_key_is_made_used_and_revoked(customer: Customer) -> None:
     # The key is shown only once.
     assert key not in page.content() and key[:12] in page.content()
     row(page, "Keys", "build server").get_by_role("link", name="Revoke").click()
-    page.get_by_role("button", name="Revoke the key").click()
+    page.get_by_role("button", name="Revoke key").click()
     expect(page.get_by_role("status").filter(has_text="revoked")).to_be_visible()
     expect(row(page, "Keys", "build server")).to_have_count(0)
     expect(row(page, "Keys", "default")).to_have_count(1)
@@ -81,8 +81,8 @@ def test_a_key_is_made_used_and_revoked(customer: Customer) -> None:
 
 def test_a_name_that_is_no_markup(customer: Customer) -> None:
     page = customer.page
-    page.get_by_label("Name of a new key").fill("<b>bold</b>")
-    page.get_by_role("button", name="Make a key").click()
+    page.get_by_label("Name of the new key").fill("<b>bold</b>")
+    page.get_by_role("button", name="Create key").click()
     page.get_by_role("link", name="Back to the dashboard").click()
     expect(row(page, "Keys", "<b>bold</b>")).to_have_count(1)
 
@@ -107,37 +107,37 @@ def test_the_export_adds_up_to_the_balance(customer: Customer) -> None:
 
 def test_choosing_what_is_mailed(customer: Customer) -> None:
     page = customer.page
-    page.get_by_label("Tokens to be warned at").fill("75,000")
-    page.get_by_label("Tell me a day before my trial ends").uncheck()
+    page.get_by_label("Low-balance threshold").fill("75,000")
+    page.get_by_label("Email me one day before my trial ends").uncheck()
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_role("status").filter(has_text="Saved")).to_be_visible()
     page.goto(f"{customer.site.url}/dashboard")
-    expect(page.get_by_label("Tokens to be warned at")).to_have_value("75,000")
-    expect(page.get_by_label("Tell me a day before my trial ends")).not_to_be_checked()
+    expect(page.get_by_label("Low-balance threshold")).to_have_value("75,000")
+    expect(page.get_by_label("Email me one day before my trial ends")).not_to_be_checked()
 
 
 def test_a_wrong_number_is_explained(customer: Customer) -> None:
     customer.watch.allow(400)
     page = customer.page
-    page.get_by_label("Tokens to be warned at").fill("a few")
+    page.get_by_label("Low-balance threshold").fill("a few")
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_role("alert")).to_contain_text("Enter a number")
-    expect(page.get_by_label("Tokens to be warned at")).to_have_value("a few")
+    expect(page.get_by_label("Low-balance threshold")).to_have_value("a few")
 
 
 @BOTH
 def test_an_account_goes_when_its_owner_has_confirmed_it_by_mail(customer: Customer) -> None:
     site, page = customer.site, customer.page
     page.get_by_role("link", name="Delete my account").click()
-    page.get_by_role("button", name="Mail me a link").click()
-    expect(page.get_by_role("heading", name="Check your mail")).to_be_visible()
+    page.get_by_role("button", name="Email me a confirmation link").click()
+    expect(page.get_by_role("heading", name="Check your email")).to_be_visible()
     link = re.search(rf"{site.url}\S+", site.wait_for_mail(customer.address, CONFIRMATION))
     assert link is not None
     # Neither the mail nor following its link deletes anything.
     page.goto(link.group())
     site.ask(customer.key)
     page.get_by_role("button", name="Delete the account").click()
-    expect(page.get_by_role("heading", name="Your account is deleted")).to_be_visible()
+    expect(page.get_by_role("heading", name="Your account has been deleted")).to_be_visible()
     page.goto(f"{site.url}/dashboard")
     assert page.url == f"{site.url}/"
     assert site.books.rows("SELECT 1 FROM users WHERE email = :a", a=customer.address) == []

@@ -31,7 +31,7 @@ def test_what_is_paid_follows_within_seconds(customer: Customer) -> None:
         customer.pay(pay)
         assert customer.page.url.startswith(f"{customer.site.url}/checkout/P-")
         # The page reloads itself until the payment is credited.
-        customer.page.wait_for_selector("h1:has-text('Paid, and credited')")
+        customer.page.wait_for_selector("h1:has-text('Payment received')")
         available += tokens
         assert f"now {available:,} tokens" in " ".join(customer.page.inner_text("main").split())
         assert customer.balance() == f"{available:,}"
@@ -74,10 +74,10 @@ def test_what_is_paid_while_webhooks_are_lost(customer: Customer) -> None:
 def test_leaving_the_providers_page_and_going_on(customer: Customer) -> None:
     customer.go_to_pay("pro", "Pay by card")
     customer.page.click("text=Cancel")
-    assert "You have not paid" in customer.page.inner_text("h1")
-    customer.page.click("text=Go on paying")
+    assert "Payment not completed" in customer.page.inner_text("h1")
+    customer.page.click("text=Continue to payment")
     customer.pay("Pay 6.00")
-    customer.page.wait_for_selector("h1:has-text('Paid, and credited')")
+    customer.page.wait_for_selector("h1:has-text('Payment received')")
     assert customer.balance() == "100,100,000"
 
 
@@ -99,8 +99,8 @@ def test_a_page_that_waits_follows_by_itself(customer: Customer) -> None:
     page.wait_for_selector("h1:has-text('Your payment is on its way')")
     page.evaluate("() => { window.isTheSamePage = true; }")
     # The simulated network confirms the payment after ten seconds.
-    page.wait_for_selector("h1:has-text('Paid, and credited')", timeout=60_000)
-    assert page.title().startswith("Paid, and credited")
+    page.wait_for_selector("h1:has-text('Payment received')", timeout=60_000)
+    assert page.title().startswith("Payment received")
     assert page.evaluate("() => window.isTheSamePage")
 
 
@@ -118,5 +118,5 @@ def test_a_provider_that_fails(customer: Customer) -> None:
         customer.site.switch("stripe", "faults/clear")
     customer.page.click("button:has-text('Try again')")
     customer.pay("Pay 0.50")
-    customer.page.wait_for_selector("h1:has-text('Paid, and credited')")
+    customer.page.wait_for_selector("h1:has-text('Payment received')")
     assert len(customer.history()) == 1

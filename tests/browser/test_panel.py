@@ -36,7 +36,7 @@ class Operator:
         """Search for an account and open its page."""
         page = self.page
         page.get_by_role("link", name="Users", exact=True).click()
-        page.get_by_label("Part of an address").fill(address)
+        page.get_by_label("Search by email").fill(address)
         page.get_by_role("button", name="Search").click()
         page.get_by_role("link", name=address).click()
         expect(page.get_by_role("heading", name=address)).to_be_visible()
@@ -45,7 +45,7 @@ class Operator:
     def acts(self) -> list[str]:
         """Return the rows of the audit log, newest first, each in one line."""
         self.page.get_by_role("link", name="Audit", exact=True).click()
-        rows = self.page.get_by_role("region", name="Acts").get_by_role("row").all()[1:]
+        rows = self.page.get_by_role("region", name="Actions").get_by_role("row").all()[1:]
         return [" ".join(row.inner_text().split()) for row in rows]
 
 
@@ -122,7 +122,7 @@ def test_accounts_are_searched_sorted_and_paged(
     page.get_by_role("link", name="Previous").click()
     expect(first).to_contain_text(newest)
 
-    page.get_by_label("Part of an address").fill(crowd)
+    page.get_by_label("Search by email").fill(crowd)
     page.get_by_role("button", name="Search").click()
     page.get_by_role("link", name="Balance").click()
     heading = page.get_by_role("columnheader", name="Balance")
@@ -131,9 +131,9 @@ def test_accounts_are_searched_sorted_and_paged(
         expect(first).to_contain_text(f"{crowd}{account}")
         page.get_by_role("link", name="Balance").click()
 
-    page.get_by_label("Part of an address").fill("nobody-has-this")
+    page.get_by_label("Search by email").fill("nobody-has-this")
     page.get_by_role("button", name="Search").click()
-    expect(page.get_by_text("No address contains")).to_be_visible()
+    expect(page.get_by_text("No email address contains")).to_be_visible()
 
 
 @BOTH
@@ -151,7 +151,7 @@ def test_adjusting_a_balance(operator: Operator, account: tuple[str, str]) -> No
 
     page.get_by_label("Tokens").first.fill("-50000")
     page.get_by_role("button", name="Adjust").click()
-    page.get_by_role("button", name="Take 50,000 tokens").click()
+    page.get_by_role("button", name="Remove 50,000 tokens").click()
     expect(figure(page, "Paid")).to_contain_text("0")
     newest = operator.acts()[:2]
     assert all("adjust" in line and "127.0.0.1" in line for line in newest)
@@ -165,7 +165,7 @@ def test_a_wrong_number_is_asked_for_again(operator: Operator, account: tuple[st
     page.get_by_role("button", name="Adjust").click()
     expect(page.get_by_role("alert")).to_be_visible()
     page.get_by_label("Tokens").fill("7")
-    page.get_by_role("button", name="Go on").click()
+    page.get_by_role("button", name="Continue").click()
     page.get_by_role("button", name="Add 7 tokens").click()
     expect(figure(page, "Paid")).to_contain_text("5,007")
 
@@ -214,7 +214,7 @@ def test_handling_an_event_again(operator: Operator, site: Site, scripts: bool) 
     page.get_by_label("State").select_option(label="parked")
     page.get_by_role("button", name="Show").click()
     page.get_by_role("link", name=str(event["id"]), exact=True).click()
-    page.get_by_role("button", name="Handle it again").click()
+    page.get_by_role("button", name="Process again").click()
     expect(page.get_by_role("status")).to_be_visible()
     newest = operator.acts()[0]
     assert "replay" in newest and str(event["id"]) in newest
@@ -229,7 +229,7 @@ def test_sending_a_mail_again(operator: Operator, site: Site, account: tuple[str
         row.user_id = found[0]["id"]
         mail_id = row.id
     page = operator.page
-    page.get_by_role("link", name="Mail", exact=True).click()
+    page.get_by_role("link", name="Email", exact=True).click()
     page.get_by_label("State").select_option(label="failed")
     page.get_by_role("button", name="Show").click()
     page.get_by_role("link", name=str(mail_id), exact=True).click()

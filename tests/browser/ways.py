@@ -19,10 +19,10 @@ from tests.browser.seeding import Past
 from tests.browser.site import Site
 from tests.support import factories
 
-DELETION = "Do you want to delete your promptly account?"
+DELETION = "Confirm the deletion of your promptly account"
 # A request id whose timestamp, its first part, is long ago.
 DEAD_REQUEST = uuid.UUID("019a9e3c-7f10-7c6e-9f6e-2b7f3b1d9a01")
-REISSUE = "Do you want a new promptly API key?"
+REISSUE = "Confirm your new promptly API key"
 
 _numbers = itertools.count(1)
 
@@ -56,8 +56,8 @@ def send_too_much(page: Page, _: World) -> None:
 
 def register(address: str) -> Callable[[Page, World], None]:
     def act(page: Page, _: World) -> None:
-        page.get_by_label("E-mail").fill(address)
-        page.get_by_role("button", name="Mail me a key").click()
+        page.get_by_label("Email address").fill(address)
+        page.get_by_role("button", name="Email me a key").click()
 
     return act
 
@@ -70,7 +70,7 @@ def register_too_often(page: Page, world: World) -> None:
 
 
 def want_a_strange_warning(page: Page, _: World) -> None:
-    page.get_by_label("Tokens to be warned at").fill("a few")
+    page.get_by_label("Low-balance threshold").fill("a few")
     page.get_by_role("button", name="Save").click()
 
 
@@ -80,8 +80,8 @@ def buy(page: Page, _: World) -> None:
 
 def make_a_key(name: str) -> Callable[[Page, World], None]:
     def act(page: Page, _: World) -> None:
-        page.get_by_label("Name of a new key").fill(name)
-        page.get_by_role("button", name="Make a key").click()
+        page.get_by_label("Name of the new key").fill(name)
+        page.get_by_role("button", name="Create key").click()
 
     return act
 
@@ -113,8 +113,8 @@ def _leave(page: Page, world: World) -> str:
     address, key = world.site.open_account(f"leaver{next(_numbers)}@example.com")
     page.goto(f"{world.site.url}/dashboard?key={key}")
     page.goto(f"{world.site.url}/dashboard/delete")
-    page.get_by_role("button", name="Mail me a link").click()
-    page.get_by_role("heading", name="Check your mail").wait_for()
+    page.get_by_role("button", name="Email me a confirmation link").click()
+    page.get_by_role("heading", name="Check your email").wait_for()
     return address
 
 

@@ -1,7 +1,7 @@
-"""The operator's side: the panel, and the form API for scripts.
+"""Operator panel, and the form API for scripts.
 
-Two layers stand before every route, the client's address and ADMIN_KEY or a session opened with
-it; `guard` is the one place that looks at both.
+Every route requires an allowed client address and ADMIN_KEY, or a session opened with it; `guard`
+is the only place that checks both.
 """
 
 from flask import Blueprint, Flask, Response, current_app, g, request
@@ -44,13 +44,13 @@ CASE, EVENT, MAIL = (
     f"<int(max={LARGEST_ID}):{name}>" for name in ("case_id", "event_id", "mail_id")
 )
 
-# The panel's pages, as its navigation shows them once they are there.
+# Navigation of the panel; entries without a registered endpoint are left out.
 NAVIGATION = (
     ("admin.overview", "Overview"),
     ("admin.users", "Users"),
     ("admin.purchases", "Purchases"),
     ("admin.webhooks", "Webhooks"),
-    ("admin.outbox", "Mail"),
+    ("admin.outbox", "Email"),
     ("admin.holds", "Holds"),
     ("admin.audit", "Audit"),
 )
@@ -108,22 +108,22 @@ add("/holds/<request_id>/recover", "recover_hold", holds.recover, methods=["POST
 
 @blueprint.record_once
 def configure(state: BlueprintSetupState) -> None:
-    """Give the application its count of wrong keys, and the templates the navigation."""
+    """Create the throttle for wrong keys, and make the navigation a template global."""
     app: Flask = state.app  # type: ignore[assignment]
     app.extensions["admin_throttle"] = Throttle(app.extensions["hot_path_redis"])
     app.jinja_env.globals["admin_navigation"] = navigation
 
 
 def navigation() -> list[tuple[str, str]]:
-    """The pages that are there, each by its endpoint and name."""
+    """Return endpoint and label of each registered page."""
     known = current_app.view_functions
     return [(endpoint, label) for endpoint, label in NAVIGATION if endpoint in known]
 
 
 @blueprint.before_request
 def guard() -> AnyResponse | None:
-    """Both layers: raises Forbidden, or answers with the form to sign in."""
-    # Whoever has no session is a script, to these routes; what else it is, its body tells.
+    """Check address and key or session; raise Forbidden, or return the sign-in form."""
+    # Without a session cookie, assume a script; `_guard_post` looks for a key in the body, too.
     g.answers_json = request.endpoint in FORM_API and sessions.COOKIE not in request.cookies
     proxies.record_hop_count()
     g.admin_address = access.allowed_address()
@@ -139,7 +139,7 @@ def guard() -> AnyResponse | None:
 
 @blueprint.before_app_request
 def guard_unknown() -> AnyResponse | None:
-    """The same for what is no page here, or no method of one: strangers cannot tell."""
+    """Guard unknown URLs and methods below /admin, so that strangers cannot probe for routes."""
     return guard() if request.routing_exception is not None and _is_below() else None
 
 
@@ -151,7 +151,7 @@ def _guard_post() -> AnyResponse | None:
     if request.mimetype not in {"", FORM}:
         raise InvalidRequest(f"Send the fields as {FORM}.")
     if "key" in request.form:
-        # A key needs no token beside it, and no cookie has a say.
+        # A request with a key needs no CSRF token, and its cookies are ignored.
         g.answers_json = request.endpoint in FORM_API
         refuse_foreign_posts()
         if request.endpoint != "admin.open_session":
@@ -173,7 +173,7 @@ def _has_session() -> bool:
 
 @blueprint.after_app_request
 def finish(response: Response) -> Response:
-    """No cache keeps what is here, and no search engine."""
+    """Renew the session, and keep panel pages out of caches and search engines."""
     if not _is_below():
         return response
     sessions.renew(response)

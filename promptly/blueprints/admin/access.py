@@ -1,6 +1,6 @@
-"""The two layers before everything an operator can do: where he comes from, and his key.
+"""The two checks before every administrative action: the client's address and ADMIN_KEY.
 
-Neither helps without the other, and a refusal does not tell which of them it was.
+Both must pass, and a refusal does not reveal which one failed.
 """
 
 import hmac
@@ -21,9 +21,9 @@ logger = logging.getLogger(__name__)
 
 
 def allowed_address() -> str:
-    """The client's address, if it may administer; raises Forbidden.
+    """Return the client's address if it is allowed; raise Forbidden otherwise.
 
-    Behind proxies a request that carries fewer addresses than there are proxies came around them.
+    A request with fewer forwarded addresses than there are proxies bypassed them: refuse it.
     """
     settings = _settings()
     text = forwarded_address(
@@ -43,7 +43,7 @@ def allowed_address() -> str:
 
 
 def require_configured_key() -> None:
-    """Raise Forbidden where no ADMIN_KEY is set: nothing could match it."""
+    """Raise Forbidden if no ADMIN_KEY is set."""
     if not _settings().admin_key:
         raise Forbidden
 
@@ -51,7 +51,7 @@ def require_configured_key() -> None:
 def check_key(presented: str, address: str) -> None:
     """Raise Forbidden for a wrong key, RateLimited after too many of them.
 
-    While an address has to wait its right key is refused as well: otherwise guessing would go on.
+    While a network is limited, the right key is refused as well: otherwise guessing could go on.
     """
     throttle: Throttle = current_app.extensions["admin_throttle"]
     network = client_network()
@@ -65,7 +65,7 @@ def check_key(presented: str, address: str) -> None:
 
 def _is_the_key(presented: str) -> bool:
     expected = _settings().admin_key.reveal().encode()
-    # In forms and URLs a plus means a space, and base64 is full of them.
+    # Forms and URLs decode a plus as a space, and base64 keys contain plus signs.
     spellings = (presented.strip(), presented.strip("\r\n\t").replace(" ", "+"))
     alike = [hmac.compare_digest(text.encode(errors="replace"), expected) for text in spellings]
     return bool(expected) and any(alike)
@@ -77,7 +77,7 @@ def _tell_of_refusal(address: str) -> None:
         with transaction():
             audit.record("session.refuse", actor="unknown", address=address)
     except SQLAlchemyError as problem:
-        # The refusal stands without its entry.
+        # Refuse the key even if the audit entry cannot be written.
         logger.warning("not in the audit log", extra={"reason": type(problem).__name__})
 
 

@@ -1,4 +1,4 @@
-"""What will happen to an account, before it does; each of these pages has the button for it."""
+"""Confirmation pages for changes to an account: the effects, and the button that applies them."""
 
 import secrets
 from datetime import timedelta
@@ -17,7 +17,7 @@ AnyPage = str | Response
 
 
 def adjust(user_id: int) -> AnyPage:
-    """What an adjustment would change; the form again if what was entered is wrong."""
+    """Confirm an adjustment of paid tokens; show the form again if the input is invalid."""
     user, balance = accounts.find(user_id=user_id), balances.read(user_id)
     try:
         delta = fields.integer(
@@ -26,20 +26,20 @@ def adjust(user_id: int) -> AnyPage:
     except InvalidRequest as problem:
         return _again(user, "Adjust paid tokens", {"delta": "Tokens"}, problem)
     paid, held = balance["paid_tokens"], balance["reserved_tokens"]
-    word = "Add" if delta >= 0 else "Take"
+    word = "Add" if delta >= 0 else "Remove"
     effects = []
     if paid + delta < 0:
-        effects.append("There are not so many: what is there is taken.")
+        effects.append("The account has fewer paid tokens: the balance stops at zero.")
     if delta < 0 and held:
-        effects.append(f"Of the {held:,} tokens that running requests hold none is taken.")
+        effects.append(f"The {held:,} tokens held by running requests are not affected.")
     return confirmation.ask(
         Confirmation(
             title="Adjust paid tokens",
             facts=[
                 *_account(user),
                 (word, f"{abs(delta):,} paid tokens"),
-                ("Now", f"{paid:,}"),
-                ("Then", f"{max(paid + delta, 0):,}"),
+                ("Before", f"{paid:,}"),
+                ("After", f"{max(paid + delta, 0):,}"),
             ],
             effects=effects,
             action=url_for("admin.adjust"),
@@ -53,7 +53,7 @@ def adjust(user_id: int) -> AnyPage:
 
 
 def grant(user_id: int) -> AnyPage:
-    """What a grant would change; the form again if what was entered is wrong."""
+    """Confirm a grant of trial tokens; show the form again if the input is invalid."""
     user, balance = accounts.find(user_id=user_id), balances.read(user_id)
     try:
         tokens = fields.integer(request.args, "tokens", 1, adjustments.MOST_TOKENS)
@@ -62,7 +62,7 @@ def grant(user_id: int) -> AnyPage:
         labels = {"tokens": "Tokens", "days": "Days"}
         return _again(user, "Grant trial tokens", labels, problem)
     trial, ends = balance["trial_tokens"], balance["trial_expires_at"]
-    # The present trial may last longer, and then all of it does.
+    # If the current trial ends later, its expiry applies to all trial tokens.
     ends_then = max(balances.iso(utcnow() + timedelta(days=days)) or "", ends or "")
     return confirmation.ask(
         Confirmation(
@@ -70,8 +70,8 @@ def grant(user_id: int) -> AnyPage:
             facts=[
                 *_account(user),
                 ("Grant", f"{tokens:,} tokens for {days} {'day' if days == 1 else 'days'}"),
-                ("Now", f"{trial:,}" + (f", until {_moment(ends)}" if ends else "")),
-                ("Then", f"{trial + tokens:,}, until {_moment(ends_then)}"),
+                ("Before", f"{trial:,}" + (f", until {_moment(ends)}" if ends else "")),
+                ("After", f"{trial + tokens:,}, until {_moment(ends_then)}"),
             ],
             effects=[],
             action=url_for("admin.grant"),
@@ -85,7 +85,7 @@ def grant(user_id: int) -> AnyPage:
 
 
 def delete(user_id: int) -> AnyPage:
-    """What the deletion of an account would take away."""
+    """Confirm the deletion of an account, listing what is lost."""
     user, balance = accounts.find(user_id=user_id), balances.read(user_id)
     lost = f"{balance['paid_tokens']:,} paid, {balance['trial_tokens']:,} trial"
     return confirmation.ask(
@@ -94,12 +94,12 @@ def delete(user_id: int) -> AnyPage:
             facts=[
                 *_account(user),
                 ("Tokens lost", lost),
-                ("Keys refused", str(len(keys.list_good(user_id)))),
+                ("Keys revoked", str(len(keys.list_good(user_id)))),
             ],
             effects=[
-                "Running requests are ended and charged first.",
-                "Then the account goes, with its keys, ledger, usage and mails.",
-                "Purchases stay, without a name. Its mailbox gets no second trial.",
+                "Running requests are stopped and charged first.",
+                "The account is then deleted with its keys, ledger, usage and emails.",
+                "Purchases are kept without personal data. The mailbox gets no second trial.",
                 "This cannot be undone.",
             ],
             action=url_for("admin.delete"),
@@ -111,18 +111,18 @@ def delete(user_id: int) -> AnyPage:
 
 
 def reissue(user_id: int) -> AnyPage:
-    """Which keys would be refused, and where a new one would be mailed."""
+    """Confirm revoking all keys and emailing a new one."""
     user, good = accounts.find(user_id=user_id), len(keys.list_good(user_id))
     return confirmation.ask(
         Confirmation(
-            title="Revoke all keys and mail a new one?",
-            facts=[*_account(user), ("Keys refused", str(good))],
+            title="Revoke all keys and email a new one?",
+            facts=[*_account(user), ("Keys revoked", str(good))],
             effects=[
-                "They are refused from that moment on, and sessions of the dashboard end.",
-                f"A new key is mailed to {user.email}. The balance is kept.",
+                "All keys stop working immediately, and dashboard sessions end.",
+                f"A new key is emailed to {user.email}. The balance does not change.",
             ],
             action=url_for("admin.reissue", user_id=user_id),
-            button="Revoke and mail",
+            button="Revoke and email",
             back=_page_of(user),
             user_id=user_id,
         )
@@ -130,13 +130,13 @@ def reissue(user_id: int) -> AnyPage:
 
 
 def revoke(user_id: int, key_id: int) -> AnyPage:
-    """Which key would be refused."""
+    """Confirm revoking one key."""
     user, key = accounts.find(user_id=user_id), good_key(user_id, key_id)
     return confirmation.ask(
         Confirmation(
             title="Revoke this key?",
-            facts=[*_account(user), ("Key", key.name), ("Begins with", key.prefix)],
-            effects=["It is refused from that moment on. Nobody is told by mail."],
+            facts=[*_account(user), ("Key", key.name), ("Starts with", key.prefix)],
+            effects=["It stops working immediately. The customer is not notified by email."],
             action=url_for("admin.revoke", user_id=user_id, key_id=key_id),
             button="Revoke",
             back=_page_of(user),
@@ -146,16 +146,16 @@ def revoke(user_id: int, key_id: int) -> AnyPage:
 
 
 def good_key(user_id: int, key_id: int) -> ApiKey:
-    """A key of this account that is good; raises NotFound."""
+    """Return an active key of this account; raise NotFound otherwise."""
     key = keys.find_good(key_id)
     if key is None or key.user_id != user_id:
-        raise NotFound("There is no such key that is good.")
+        raise NotFound("This account has no such active key.")
     return key
 
 
 def _again(user: User, title: str, labels: dict[str, str], problem: InvalidRequest) -> Response:
-    """The form with what was entered, and what is wrong about it."""
-    # The label says which field it is.
+    """Show the form again with the input and the error."""
+    # The label already names the field.
     message = problem.message.replace(f"'{problem.param}'", "This")
     page = render_template(
         "admin/again.html",
@@ -182,5 +182,5 @@ def _moment(iso: str) -> str:
 
 
 def _reference() -> str:
-    """What lets a form that is sent twice act once."""
+    """Return an idempotency reference, so that a form sent twice acts once."""
     return f"panel-{secrets.token_hex(8)}"

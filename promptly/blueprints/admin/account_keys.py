@@ -1,4 +1,4 @@
-"""An account's keys, refused at once: one of them, or all, with a new one by mail."""
+"""Revoke an account's keys: one, or all with a new one sent by email."""
 
 from flask import redirect, url_for
 from werkzeug.wrappers import Response as AnyResponse
@@ -11,7 +11,6 @@ from promptly.transactions import transaction
 
 
 def revoke(user_id: int, key_id: int) -> AnyResponse:
-    """Revoke one key."""
     confirmation.require_account(user_id)
     with transaction():
         accounts.lock(user_id)
@@ -25,7 +24,7 @@ def revoke(user_id: int, key_id: int) -> AnyResponse:
 
 
 def reissue(user_id: int) -> AnyResponse:
-    """Revoke every key of an account and mail it a new one."""
+    """Revoke every key of an account and email it a new one."""
     confirmation.require_account(user_id)
     with transaction():
         user = accounts.find(user_id=user_id)

@@ -1,4 +1,4 @@
-"""Who acts in this request, for the ledger and the audit log."""
+"""The operator acting in the current request, for the ledger and the audit log."""
 
 from typing import Any
 
@@ -10,12 +10,12 @@ PANEL, API = "panel", "api"
 
 
 def operator() -> Operator:
-    """Whoever sent this request: by session or by key, and from where."""
+    """Return how the request authenticated (session or key), and its address."""
     return Operator(g.actor, g.admin_address)
 
 
 def is_panel() -> bool:
-    """Whether a person with a session acts, to be answered with pages."""
+    """Whether the request uses a panel session and is answered with pages."""
     return bool(g.actor == PANEL)
 
 
@@ -27,5 +27,5 @@ def record(
     before: dict[str, Any] | None = None,
     after: dict[str, Any] | None = None,
 ) -> int:
-    """Write an act of this request into the audit log; returns the entry's number."""
+    """Record an action of this request in the audit log; return the entry's id."""
     return operator().record(action, user_id=user_id, subject=subject, before=before, after=after)

@@ -1,4 +1,4 @@
-"""The audit log: every administrative act, and wrong keys that were tried."""
+"""The audit log: every administrative action, and attempts with a wrong key."""
 
 from flask import render_template, request
 
@@ -9,7 +9,7 @@ PAGE_SIZE = 50
 
 
 def entries() -> str:
-    """The log, newest first, of all or of one account, of all acts or of one kind."""
+    """List entries, newest first, optionally of one account or one kind of action."""
     action = request.args.get("action", "")
     action = action if action in audit.ACTIONS else ""
     user_id = pages.number("user_id")

@@ -1,4 +1,4 @@
-"""Payments that an operator decides about: what waits, what was decided, and the decision."""
+"""Payment cases that need an operator's decision: the list, one case, the decision."""
 
 from flask import current_app, g, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
@@ -17,7 +17,7 @@ PAGE_SIZE = 50
 
 
 def index() -> str:
-    """Cases, newest first: the open ones, or all."""
+    """List cases, newest first: the open ones, or all with `show=all`."""
     show_all = request.args.get("show") == "all"
     page = cases.page(PAGE_SIZE, pages.cursor(), only_open=not show_all)
     newer, older = pages.links(page)
@@ -32,7 +32,7 @@ def index() -> str:
 
 
 def one(case_id: int) -> str:
-    """One case with what can be decided; with a choice, the question whether to do that."""
+    """Show one case with its choices; with `choice`, ask for confirmation."""
     case = cases.find(case_id)
     order = None if case.order_id is None else db.session.get(Order, case.order_id)
     user = None if order is None or order.user_id is None else db.session.get(User, order.user_id)
@@ -54,7 +54,7 @@ def one(case_id: int) -> str:
 
 
 def resolve(case_id: int) -> AnyResponse:
-    """Record the decision, carry it out, and ask the provider for a refund if that was it."""
+    """Record and apply the decision; if it is a refund, request it from the provider."""
     choice = request.form.get("choice", "")
     with transaction():
         case = cases.find(case_id)
@@ -83,9 +83,9 @@ def resolve(case_id: int) -> AnyResponse:
 
 def _question(case: PaymentCase, order: Order | None, user: User | None, choice: str) -> str:
     if case.resolution is not None:
-        raise InvalidRequest("This case has been decided already.")
+        raise InvalidRequest("This case has already been decided.")
     if choice not in cases.CHOICES[case.kind]:
-        raise InvalidRequest("This case does not offer that.", param="choice")
+        raise InvalidRequest("This choice is not available for this case.", param="choice")
     label, effect = labels.CHOICES[choice]
     return confirmation.ask(
         Confirmation(
@@ -105,7 +105,7 @@ def _question(case: PaymentCase, order: Order | None, user: User | None, choice:
 
 def _facts(case: PaymentCase, order: Order | None, user: User | None) -> list[tuple[str, str]]:
     facts = [
-        ("What", labels.plain(labels.CASES, case.kind)),
+        ("Problem", labels.plain(labels.CASES, case.kind)),
         ("Detail", case.detail),
         ("Provider", f"{labels.PROVIDERS[case.provider]}, {case.checkout_id}"),
     ]

@@ -1,4 +1,4 @@
-"""The page before an act that cannot be undone: what will happen, to what, and whose it is."""
+"""Confirmation pages: the target, the effects, and the button that posts the action."""
 
 from dataclasses import dataclass, field
 
@@ -9,9 +9,9 @@ from promptly.errors import InvalidRequest
 
 @dataclass(frozen=True)
 class Confirmation:
-    """One act to be confirmed; its button posts `fields` to `action`.
+    """An action to confirm; its button posts `fields` to `action`.
 
-    `facts` name what it is done to, `effects` are sentences, `note` offers a line for a reason.
+    `facts` describe the target, `effects` are sentences, `note` adds a field for a reason.
     """
 
     title: str
@@ -27,20 +27,21 @@ class Confirmation:
 
 
 def ask(question: Confirmation) -> str:
-    """The page with the question."""
     return render_template("admin/confirm.html", question=question)
 
 
 def require_account(user_id: int | None) -> None:
-    """Raise InvalidRequest unless the form names the account that it acts on, or none if none."""
+    """Raise InvalidRequest unless the form's `user_id` is this account's (empty if None)."""
     named = request.form.get("user_id", "")
     if named != ("" if user_id is None else str(user_id)):
-        raise InvalidRequest("The form names another account: look again.", param="user_id")
+        raise InvalidRequest(
+            "This form is for a different account. Reload the page.", param="user_id"
+        )
 
 
 def note() -> str | None:
-    """The reason that was entered."""
+    """Return the reason entered, or None; raise InvalidRequest if it is too long."""
     entered = request.form.get("note", "").strip()
     if len(entered) > 500 or "\x00" in entered:
-        raise InvalidRequest("The note is too long: 500 characters at most.", param="note")
+        raise InvalidRequest("The note may have at most 500 characters.", param="note")
     return entered or None

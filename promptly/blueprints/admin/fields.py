@@ -1,4 +1,4 @@
-"""Fields of the form API, read strictly: what is wrong is answered 400 with the field's name."""
+"""Strict parsing of the form API's fields: an invalid one is a 400 that names the field."""
 
 import re
 from collections.abc import Iterable
@@ -18,14 +18,14 @@ Form = MultiDict[str, str]
 
 
 def refuse_duplicates(form: Form, names: Iterable[str]) -> None:
-    """Raise InvalidRequest if one of these fields comes twice: nobody could say which counts."""
+    """Raise InvalidRequest if one of these fields occurs twice, as it would be ambiguous."""
     for name in names:
         if len(form.getlist(name)) > 1:
             raise InvalidRequest(f"'{name}' was sent more than once.", param=name)
 
 
 def integer(form: Form, name: str, least: int, most: int) -> int:
-    """A whole number; raises InvalidRequest."""
+    """Parse a whole number; raise InvalidRequest if it is missing, malformed or out of range."""
     entered = form.get(name, "").strip()
     if not entered:
         raise InvalidRequest(f"'{name}' is missing.", param=name)
@@ -33,12 +33,12 @@ def integer(form: Form, name: str, least: int, most: int) -> int:
         raise InvalidRequest(f"'{name}' must be a whole number.", param=name)
     number = int(entered)
     if not least <= number <= most:
-        raise InvalidRequest(f"'{name}' must lie between {least} and {most}.", param=name)
+        raise InvalidRequest(f"'{name}' must be between {least} and {most}.", param=name)
     return number
 
 
 def reference(form: Form) -> str | None:
-    """What makes an act happen once, if it was given; raises InvalidRequest."""
+    """Return the idempotency reference, if any; raise InvalidRequest if it is malformed."""
     entered = form.get("reference", "").strip()
     if not entered:
         return None
@@ -50,18 +50,18 @@ def reference(form: Form) -> str | None:
 
 
 def account(form: Form) -> User:
-    """The account that `user_id` or `email` names, or both alike.
+    """Return the account that `user_id` or `email` identifies, or both together.
 
-    Raises InvalidRequest, and NotFound.
+    Raises InvalidRequest if neither is given or they disagree, NotFound for an unknown account.
     """
     email = form.get("email", "").strip() or None
     if not form.get("user_id", "").strip():
         if email is None:
-            raise InvalidRequest("Name the account by 'user_id' or 'email'.", param="user_id")
+            raise InvalidRequest("Identify the account by 'user_id' or 'email'.", param="user_id")
         return accounts.find(email=email)
     user = accounts.find(user_id=integer(form, "user_id", 1, LARGEST_ID))
     if user.closed_at is not None:
         raise NotFound("There is no such account.")
     if email is not None and email_addresses.normalise(email) != user.email:
-        raise InvalidRequest("'email' and 'user_id' name different accounts.", param="email")
+        raise InvalidRequest("'email' and 'user_id' identify different accounts.", param="email")
     return user

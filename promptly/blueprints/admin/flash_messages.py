@@ -1,6 +1,6 @@
-"""What has just been done, told on the page that follows: read from the act's audit entry.
+"""Notices about the action just taken, composed from its audit entry.
 
-The URL carries the number of that entry, `act`.
+The URL carries the entry's id as `act`.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ Figures = dict[str, Any]
 
 
 def notice(user_id: int | None = None, *, subject: str | None = None) -> str | None:
-    """A sentence about the act that this URL names, if it was one on this account or subject."""
+    """Return a sentence about the action in `act`, if it concerns this account and subject."""
     number = pages.number("act")
     entry = None if number is None else audit.find(number)
     if entry is None or (user_id is not None and entry.user_id != user_id):
@@ -24,7 +24,7 @@ def notice(user_id: int | None = None, *, subject: str | None = None) -> str | N
 
 
 def told(entry: AuditEntry) -> str | None:
-    """The sentence about an act; None for one that no page tells of."""
+    """Return the sentence about an action; None if it has none."""
     if entry.action in _BY_FIGURES:
         return _BY_FIGURES[entry.action](entry.after or {})
     sentence = _SENTENCES.get(entry.action)
@@ -34,8 +34,8 @@ def told(entry: AuditEntry) -> str | None:
 def _adjusted(after: Figures) -> str:
     applied = after.get("applied_delta", 0)
     if not applied:
-        return "Nothing was changed: there was nothing to take that is not held."
-    return f"{abs(applied):,} paid tokens were {'added' if applied > 0 else 'taken'}."
+        return "No change: the account has no paid tokens that are not held by requests."
+    return f"{abs(applied):,} paid tokens were {'added' if applied > 0 else 'removed'}."
 
 
 def _granted(after: Figures) -> str:
@@ -44,30 +44,30 @@ def _granted(after: Figures) -> str:
 
 def _refunded(after: Figures) -> str:
     amount = money.shown(after.get("amount_minor", 0), after.get("currency", "USD"))
-    return f"A refund of {amount} was written down; below stands what came of it."
+    return f"A refund of {amount} was recorded. Its status is shown below."
 
 
 def _checked(after: Figures) -> str:
     if after.get("problem"):
-        return f"The provider could not be asked: {after['problem']}"
+        return f"The check with the provider failed: {after['problem']}"
     if after.get("busy"):
-        return "Somebody else is asking the provider about this purchase: look again in a moment."
-    return "The provider was asked, and what it said has been applied."
+        return "Another check of this purchase is in progress. Try again in a moment."
+    return "The provider's current state has been fetched and applied."
 
 
 _SENTENCES: Mapping[str, str] = {
     "account.delete": "Account {user_id} was deleted.",
     "hold.recover": "The request was settled at its last checkpoint.",
-    "key.reissue": "All keys were revoked, and a new one is on its way by mail.",
+    "key.reissue": "All keys were revoked. A new one is on its way by email.",
     "key.revoke": "The key was revoked.",
-    "mail.cancel": "The mail was cancelled.",
-    "mail.resend": "The mail is sent again: within seconds, if the workers run.",
+    "mail.cancel": "The email was cancelled.",
+    "mail.resend": "The email will be sent within seconds, if the workers are running.",
     "payment.reconcile": (
-        "A comparison with the providers has been asked for. It begins within seconds and takes up"
-        " to a few minutes; look again then."
+        "Reconciliation requested. It starts within seconds and takes up to a few minutes;"
+        " reload this page to see the result."
     ),
     "payment.resolve": "Case {subject} was decided.",
-    "webhook.replay": "The event is handled again: within seconds, if the workers run.",
+    "webhook.replay": "The event will be processed within seconds, if the workers are running.",
 }
 _BY_FIGURES: Mapping[str, Callable[[Figures], str]] = {
     "balance.adjust": _adjusted,

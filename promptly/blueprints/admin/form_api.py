@@ -1,4 +1,4 @@
-"""Adjust, grant, delete: for scripts with the key, answered in JSON, and for the panel's forms."""
+"""Adjust, grant and delete: for scripts with the key (JSON answers) and for the panel's forms."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ FIELDS = ("key", "user_id", "email", "delta", "tokens", "days", "reference")
 
 
 def adjust() -> AnyResponse:
-    """Add paid tokens or take them away; a deduction stops at zero and tells what it took."""
+    """Add or remove paid tokens; a removal stops at zero and reports the amount applied."""
     fields.refuse_duplicates(request.form, FIELDS)
     delta = fields.integer(request.form, "delta", -adjustments.MOST_TOKENS, adjustments.MOST_TOKENS)
     reference = fields.reference(request.form)
@@ -27,7 +27,7 @@ def adjust() -> AnyResponse:
 
 
 def grant() -> AnyResponse:
-    """Give trial tokens that expire."""
+    """Grant trial tokens that expire."""
     fields.refuse_duplicates(request.form, FIELDS)
     tokens = fields.integer(request.form, "tokens", 1, adjustments.MOST_TOKENS)
     days = fields.integer(request.form, "days", 1, adjustments.MOST_DAYS)
@@ -41,7 +41,7 @@ def grant() -> AnyResponse:
 
 
 def delete() -> AnyResponse:
-    """Delete an account; the answer is what was there."""
+    """Delete an account; the answer describes what it owned."""
     fields.refuse_duplicates(request.form, FIELDS)
     with transaction():
         user = fields.account(request.form)

@@ -1,4 +1,4 @@
-"""Open holds: which requests run, for whom, and those whose process has died."""
+"""Open holds: running requests with their accounts, and those whose process has died."""
 
 from flask import redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
@@ -17,7 +17,7 @@ PAGE_SIZE = 50
 
 
 def index() -> str:
-    """Open holds, oldest first."""
+    """List open holds, oldest first."""
     after = parse_id(request.args.get("after", ""))
     rows = running.oldest(PAGE_SIZE + 1, after=after)
     shown = rows[:PAGE_SIZE]
@@ -34,7 +34,7 @@ def index() -> str:
 
 
 def recover_question(request_id: str) -> str:
-    """What settling a dead request now means."""
+    """Confirm settling a dead request."""
     hold = running.find(request_id)
     user = db.session.get(User, hold.user_id)
     counted = hold.prompt_tokens + hold.completion_tokens
@@ -48,12 +48,12 @@ def recover_question(request_id: str) -> str:
                 ("Held", f"{hold.held_paid + hold.held_trial:,} tokens"),
             ],
             effects=[
-                f"The {counted:,} tokens of its last checkpoint are charged, the rest is freed.",
-                f"Only a process that has been silent for {recovery.STALE_SECONDS} seconds is"
-                " taken for dead. The sweep does the same by itself while the workers run.",
+                f"The {counted:,} tokens of its last checkpoint are charged; the rest is released.",
+                f"A process counts as dead after {recovery.STALE_SECONDS} seconds of silence."
+                " While the workers run, the sweep settles such requests automatically.",
             ],
             action=url_for("admin.recover_hold", request_id=request_id),
-            button="Settle it",
+            button="Settle",
             back=url_for("admin.holds"),
             user_id=hold.user_id,
         )
@@ -67,7 +67,7 @@ def recover(request_id: str) -> AnyResponse:
         confirmation.require_account(hold.user_id)
         before = running.figures(hold)
         if not recovery.recover(session, hold.request_id):
-            raise InvalidRequest("This request has ended, or its process lives after all.")
+            raise InvalidRequest("This request has ended, or its process is still alive.")
         act = actor.record(
             "hold.recover",
             user_id=hold.user_id,

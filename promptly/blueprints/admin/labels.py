@@ -1,65 +1,65 @@
-"""States, kinds and outcomes in plain words, for every page of the panel."""
+"""Labels of states, kinds and outcomes on the panel's pages."""
 
 from collections.abc import Mapping
 
 OUTCOMES: Mapping[str, str] = {
     "completed": "completed",
-    "balance_exhausted": "ended with the balance",
-    "client_disconnected": "client gone",
+    "balance_exhausted": "balance used up",
+    "client_disconnected": "client disconnected",
     "rejected": "rejected",
     "upstream_error": "model server failed",
     "timeout": "timed out",
-    "internal_error": "our error",
+    "internal_error": "internal error",
     "recovered": "recovered after a crash",
-    "shutdown": "ended by a restart",
-    "account_deleted": "ended by a deletion",
+    "shutdown": "interrupted by a restart",
+    "account_deleted": "account deleted",
 }
 
 EVENTS: Mapping[str, str] = {
-    "pending": "waits",
-    "handled": "handled",
-    "ignored": "of no interest",
+    "pending": "pending",
+    "handled": "processed",
+    "ignored": "ignored",
     "parked": "parked",
 }
 
 MAILS: Mapping[str, str] = {
-    "pending": "waits",
+    "pending": "pending",
     "sent": "sent",
     "failed": "failed",
     "cancelled": "cancelled",
 }
 
 MAIL_KINDS: Mapping[str, str] = {
-    "new_key": "a new key",
-    "confirm_reissue": "confirm a new key",
-    "confirm_deletion": "confirm a deletion",
+    "new_key": "new key",
+    "confirm_reissue": "new key confirmation",
+    "confirm_deletion": "deletion confirmation",
     "receipt": "receipt",
     "refund_notice": "refund",
     "dispute_notice": "dispute",
     "low_balance": "low balance",
-    "trial_ending": "trial ends",
+    "trial_ending": "trial ending",
 }
 
 CASES: Mapping[str, str] = {
-    "paid_partial": "paid too little",
-    "paid_late": "paid too late",
-    "paid_over": "paid too much",
-    "unconfirmed": "never confirmed",
-    "amount": "another amount",
-    "currency": "another currency",
-    "livemode": "another mode",
+    "paid_partial": "underpaid",
+    "paid_late": "paid late",
+    "paid_over": "overpaid",
+    "unconfirmed": "not confirmed",
+    "amount": "amount mismatch",
+    "currency": "currency mismatch",
+    "livemode": "live/test mode mismatch",
     "second_checkout": "paid twice",
     "account_deleted": "account deleted",
     "unknown_order": "unknown purchase",
-    "invalid": "withdrawn after a credit",
+    "invalid": "payment reversed after credit",
 }
 
-# What can be decided about a case: on a button, and what it does.
+# Button label and effect of each decision about a case.
 CHOICES: Mapping[str, tuple[str, str]] = {
-    "credit": ("Credit", "The tokens of the pack are credited as if it had been paid in full."),
-    "refund": ("Refund", "The provider is asked to give the money back."),
-    "dismiss": ("Dismiss", "The case is closed. No tokens and no money move."),
-    "take_back": ("Take back", "What is unspent of the credited tokens is taken back."),
+    "credit": ("Credit", "The pack's tokens are credited as if it had been paid in full."),
+    "refund": ("Refund", "The provider is asked to return the money."),
+    "dismiss": ("Dismiss", "The case is closed. No tokens or money are moved."),
+    "take_back": ("Take back", "The unspent part of the credited tokens is taken back."),
 }
 
 RESOLUTIONS: Mapping[str, str] = {
@@ -67,18 +67,18 @@ RESOLUTIONS: Mapping[str, str] = {
     "refund": "refunded",
     "dismiss": "dismissed",
     "take_back": "taken back",
-    "superseded": "decided by later events",
+    "superseded": "superseded by later events",
 }
 
 REVERSALS: Mapping[str, str] = {
     "refund": "refund",
     "dispute": "dispute",
-    "invalidation": "payment withdrawn",
+    "invalidation": "payment reversed",
 }
 
 PROVIDERS: Mapping[str, str] = {"stripe": "Stripe", "btcpay": "BTCPay"}
 
 
 def plain(known: Mapping[str, str], name: str) -> str:
-    """The words for a name; what has none is shown as it is, without underscores."""
+    """Return the label of a name; an unknown name is shown without its underscores."""
     return known.get(name, name.replace("_", " "))

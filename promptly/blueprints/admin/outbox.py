@@ -1,4 +1,4 @@
-"""Mail: what waits, was sent or failed; sent again or stopped. What a mail says is never shown."""
+"""Outgoing email: the list, one email, resend and cancel. Contents are never shown."""
 
 from flask import redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
@@ -14,7 +14,7 @@ PAGE_SIZE = 50
 
 
 def index() -> str:
-    """All mails, newest first."""
+    """List emails, newest first."""
     state, kind = request.args.get("state"), request.args.get("kind")
     chosen = {
         "state": state if state in labels.MAILS else None,
@@ -36,7 +36,7 @@ def index() -> str:
 
 
 def one(mail_id: int) -> str:
-    """One mail: to whom, what kind, and what came of it."""
+    """Show one email: recipient, kind and delivery state."""
     mail = outbox.find(mail_id)
     return render_template(
         "admin/mail.html",
@@ -48,27 +48,25 @@ def one(mail_id: int) -> str:
 
 
 def resend_question(mail_id: int) -> str:
-    """What sending it again means."""
+    """Confirm sending an email again."""
     mail = outbox.find(mail_id)
-    effects = ["It is sent as if it had never been, and may arrive a second time."]
+    effects = ["It is sent as if for the first time, and may arrive twice."]
     if mail.kind in messages.WITH_KEY:
-        effects.append(
-            "It carries a new key; a key that it carried before is refused from then on."
-        )
+        effects.append("It carries a new key; any key it carried before stops working.")
     return _question(mail, "Send again", "resend", effects, danger=False)
 
 
 def cancel_question(mail_id: int) -> str:
-    """What not sending it means."""
+    """Confirm cancelling an email."""
     mail = outbox.find(mail_id)
     effects = ["It is not sent."]
     if mail.kind in messages.WITH_KEY:
-        effects.append("The account gets no key by this mail.")
-    return _question(mail, "Cancel the mail", "cancel", effects, danger=True)
+        effects.append("The account does not get the key that this email was to deliver.")
+    return _question(mail, "Cancel this email", "cancel", effects, danger=True)
 
 
 def resend(mail_id: int) -> AnyResponse:
-    """Send a mail again, whatever became of it."""
+    """Send an email again, whatever its state."""
     with transaction():
         mail = outbox.find(mail_id)
         before = _before(mail)
@@ -77,7 +75,7 @@ def resend(mail_id: int) -> AnyResponse:
 
 
 def cancel(mail_id: int) -> AnyResponse:
-    """Do not send a mail that waits."""
+    """Cancel a pending email."""
     with transaction():
         mail = outbox.find(mail_id)
         before = _before(mail)
@@ -90,7 +88,7 @@ def _question(mail: OutboxMail, button: str, act: str, effects: list[str], *, da
         Confirmation(
             title=f"{button}?",
             facts=[
-                ("Mail", f"{mail.id}: {labels.plain(labels.MAIL_KINDS, mail.kind)}"),
+                ("Email", f"{mail.id}: {labels.plain(labels.MAIL_KINDS, mail.kind)}"),
                 ("To", mail.recipient),
                 ("State", labels.plain(labels.MAILS, mail.state)),
             ],

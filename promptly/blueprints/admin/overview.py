@@ -1,4 +1,4 @@
-"""The panel's first page: how the service does, and what waits for its operator."""
+"""The panel's first page: health, totals, and what needs the operator's attention."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -25,7 +25,7 @@ from promptly.services.usage import statistics
 from promptly.services.usage.rollups import SWEEP_NAME
 from promptly.settings import Settings
 
-# The sweep of holds runs every ten seconds; later than this nothing runs at all.
+# The sweep of holds runs every ten seconds; if it is later than this, no worker runs.
 WORKER_SILENT = timedelta(seconds=60)
 NEWEST_ACCOUNTS = 10
 ROLL_UP_LATE = timedelta(minutes=15)
@@ -33,7 +33,10 @@ ROLL_UP_LATE = timedelta(minutes=15)
 
 @dataclass(frozen=True)
 class Server:
-    """A model server as this process saw it last; `taken` by all processes, None: unknown."""
+    """A model server as this process last saw it.
+
+    `taken` counts the slots used by all processes; None if unknown.
+    """
 
     name: str
     ready: bool
@@ -44,7 +47,6 @@ class Server:
 
 
 def overview() -> str:
-    """How the service does."""
     settings: Settings = current_app.extensions["settings"]
     now = utcnow()
     days = chart_days(now.date())
@@ -76,7 +78,7 @@ def overview() -> str:
 
 
 def _live() -> dict[str, Any]:
-    """The model servers, and what runs and waits at this moment."""
+    """Return the model servers with their slots in use, and the number of queued requests."""
     gateway = current_gateway()
     gateway.pool.seen()
     try:
@@ -98,25 +100,25 @@ def _live() -> dict[str, Any]:
 
 
 def _troubles(runs: dict[str, Any], now: datetime, settings: Settings) -> list[str]:
-    """What does not run as it should, in sentences."""
+    """Return one sentence for each thing that does not work as it should."""
     found = []
     swept_at, rolled_up_at = runs.get("holds"), runs.get(SWEEP_NAME)
     if swept_at is None or now - swept_at > WORKER_SILENT:
         found.append(
-            "The Celery worker or its beat does not run: mail, payments and totals stand still."
+            "The Celery worker or beat is not running: email, payments and totals are on hold."
         )
     elif rolled_up_at is None or now - rolled_up_at > ROLL_UP_LATE:
-        found.append("The totals on this page are old: the roll-up does not run.")
+        found.append("The totals on this page are out of date: the roll-up is not running.")
     newest = runs["reconciliation"]
     if newest is not None and newest.finished_at is not None and not newest.complete:
-        found.append("The last comparison with the payment providers was not complete.")
+        found.append("The last reconciliation with the payment providers was incomplete.")
     if not settings.smtp_host:
-        found.append("No mail server is configured (SMTP_HOST): no key reaches anybody.")
+        found.append("No mail server is configured (SMTP_HOST): keys cannot be delivered.")
     return found
 
 
 def _summed(rows: list[dict[str, Any]]) -> list[tuple[str, int, float]]:
-    """Each outcome in words with its number and share, most frequent first."""
+    """Return label, number and share of each outcome, most frequent first."""
     sums: dict[str, int] = {}
     for row in rows:
         sums[row["outcome"]] = sums.get(row["outcome"], 0) + row["requests"]

@@ -1,4 +1,4 @@
-"""The charts of the panel's first page: the last days, from the daily totals."""
+"""The charts of the panel's first page, from the daily totals."""
 
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -10,7 +10,7 @@ from promptly.blueprints.charts import Chart, Series, plain, stacked
 CHART_DAYS = 30
 DAY_MS = 86_400_000
 
-# The four colours of outcomes: a good end, ends that others chose, refusals, failures.
+# Colour, label and outcomes of each group; the last takes every outcome that is not listed.
 GROUPS = (
     ("first", "completed", ("completed",)),
     ("second", "cut short", ("client_disconnected", "balance_exhausted", "account_deleted")),
@@ -21,9 +21,9 @@ GROUPS = (
 
 @dataclass(frozen=True)
 class Figure:
-    """A chart with its title, and what is to be said beside it.
+    """A chart with its title and summary.
 
-    Eight of them on one page are drawn as few paths, and share one table of their figures.
+    A page shows eight of them, so each is drawn as few paths, and they share one table.
     """
 
     title: str
@@ -32,7 +32,7 @@ class Figure:
 
     @property
     def paths(self) -> list[tuple[str, str]]:
-        """The bars of each series as one path, with its class."""
+        """Class of each series, and its bars as one SVG path."""
         width = f"{self.chart.bar_width:g}"
         return [
             (
@@ -49,7 +49,7 @@ class Figure:
 
     @property
     def days(self) -> list[tuple[str, str]]:
-        """For each day where it begins in the drawing, and its figures in words."""
+        """Left edge of each day in the drawing, and its figures in words."""
         show = self.chart.show
         return [
             (
@@ -61,7 +61,7 @@ class Figure:
 
 
 def table(figures: list[Figure]) -> tuple[list[str], list[tuple[date, list[str]]]]:
-    """All figures as headings and rows, newest day first; days without any are left out."""
+    """Return headings and rows of all figures, newest day first, without empty days."""
     headings = [
         f"{figure.title}: {series.label}" if len(figure.chart.series) > 1 else figure.title
         for figure in figures
@@ -80,12 +80,12 @@ def table(figures: list[Figure]) -> tuple[list[str], list[tuple[date, list[str]]
 
 
 def chart_days(today: date) -> list[date]:
-    """The days that charts show, oldest first."""
+    """Return the days that charts show, oldest first."""
     return [today - timedelta(days=number) for number in range(CHART_DAYS - 1, -1, -1)]
 
 
 def usage_figures(days: list[date], totals: list[dict[str, Any]]) -> list[Figure]:
-    """Requests, tokens, active accounts and upstream load of each day."""
+    """Chart requests, tokens, active accounts and upstream load of each day."""
     by_day = {row["day"]: row for row in totals}
 
     def values(name: str) -> list[int]:
@@ -97,22 +97,22 @@ def usage_figures(days: list[date], totals: list[dict[str, Any]]) -> list[Figure
         Series("second", "completion", values("completion_tokens")),
     ]
     active = Series("first", "active accounts", values("active_accounts"))
-    load = Series("third", "requests at a time", [_load(ms) for ms in values("duration_ms")])
+    load = Series("third", "concurrent requests", [_load(ms) for ms in values("duration_ms")])
     used = sum(series.total for series in tokens)
     return [
         Figure("Requests", f"{requests.total:,} in 30 days", stacked(days, [requests])),
         Figure("Tokens", f"{used:,} in 30 days", stacked(days, tokens)),
-        Figure("Active accounts", "a day", stacked(days, [active])),
+        Figure("Active accounts", "per day", stacked(days, [active])),
         Figure(
             "Upstream load",
-            "requests running at a time, on average",
+            "average number of concurrent requests",
             stacked(days, [load], show=_hundredths, axis=_hundredths),
         ),
     ]
 
 
 def outcome_figure(days: list[date], rows: list[dict[str, Any]]) -> Figure:
-    """How requests ended each day, in four groups."""
+    """Chart the outcomes of each day's requests, in four groups."""
     group_of = {outcome: name for name, _, outcomes in GROUPS for outcome in outcomes}
     counts: dict[tuple[date, str], int] = {}
     for row in rows:
@@ -128,7 +128,7 @@ def outcome_figure(days: list[date], rows: list[dict[str, Any]]) -> Figure:
 
 
 def sign_up_figure(days: list[date], accounts: dict[date, int]) -> Figure:
-    """New accounts of each day."""
+    """Chart the new accounts of each day."""
     series = Series("first", "new accounts", [accounts.get(day, 0) for day in days])
     return Figure("Sign-ups", f"{series.total:,} in 30 days", stacked(days, [series]))
 
@@ -136,7 +136,7 @@ def sign_up_figure(days: list[date], accounts: dict[date, int]) -> Figure:
 def revenue_figures(
     days: list[date], rows: list[dict[str, Any]], usual_currency: str
 ) -> list[Figure]:
-    """What was earned each day: a chart for each currency, and one more for test mode."""
+    """Chart the revenue of each day, separately per currency and for test mode."""
     kinds = {(row["livemode"], row["currency"]): None for row in rows} or {
         (True, usual_currency): None
     }

@@ -1,4 +1,4 @@
-"""Pages of long lists in the panel: where one begins, and the links to those beside it."""
+"""Paging of long lists in the panel: the requested position, and links to adjacent pages."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from promptly.services.paging import NEWEST, Cursor, Page
 
 
 def cursor() -> Cursor:
-    """Where the page that was asked for begins; the newest if that is not to be understood."""
+    """Return the start of the requested page; the newest page if the URL is invalid."""
     before, after = number("before"), number("after")
     if before is None and after is None:
         return NEWEST
@@ -17,7 +17,7 @@ def cursor() -> Cursor:
 
 
 def number(name: str) -> int | None:
-    """A positive number from the URL, or None."""
+    """Return a positive number from the URL, or None."""
     written = request.args.get(name, "")
     if not (written.isascii() and written.isdecimal() and len(written) < 20):
         return None
@@ -25,12 +25,12 @@ def number(name: str) -> int | None:
 
 
 def links(page: Page[Any]) -> tuple[str | None, str | None]:
-    """The URLs of the newer page and of the older one, None where there is none."""
+    """Return the URLs of the newer and the older page, each None if there is no such page."""
     return _link(page.newer), _link(page.older)
 
 
 def here(**changed: object) -> str:
-    """This page's own URL with some arguments changed, or left out where they are None."""
+    """Return this page's URL with some arguments changed, or removed if they are None."""
     arguments: dict[str, Any] = dict(request.view_args or {})
     arguments |= {name: value for name, value in request.args.items() if name != "key"}
     arguments |= changed

@@ -1,4 +1,4 @@
-"""Purchases: the list of all, the page of one, and a look at what its provider says now."""
+"""Purchases: the list, one purchase, and a check of its state at the provider."""
 
 from typing import Any
 
@@ -32,7 +32,7 @@ MOST_SEARCHED = 254
 
 
 def index() -> str:
-    """All purchases, newest first."""
+    """List purchases, newest first."""
     state = _one_of(ORDER_STATES, "state")
     provider = _one_of(PROVIDERS, "provider")
     search = request.args.get("q", "").replace("\x00", "").strip()[:MOST_SEARCHED]
@@ -66,7 +66,7 @@ def index() -> str:
 
 
 def one(number: str) -> str:
-    """One purchase with all that concerns it."""
+    """Show one purchase with its cases, refunds, disputes, webhook events and emails."""
     order = orders.find(number)
     user = None if order.user_id is None else db.session.get(User, order.user_id)
     quote = refunds.quote(order)
@@ -88,14 +88,14 @@ def one(number: str) -> str:
 
 
 def check(number: str) -> AnyResponse:
-    """Ask the provider about a purchase now, and apply what it says."""
+    """Fetch the purchase's state from the provider now, and apply it."""
     settings: Settings = current_app.extensions["settings"]
     with transaction():
         order = orders.find(number)
         confirmation.require_account(order.user_id)
         order_id, user_id, before, name = order.id, order.user_id, order.state, order.provider
     if name not in registry.offered(settings):
-        raise InvalidRequest("The provider of this purchase is not configured any more.")
+        raise InvalidRequest("The provider of this purchase is no longer configured.")
     after: dict[str, Any]
     try:
         with registry.connect(name, settings, registry.OPERATOR_WAITS_SECONDS) as provider:
@@ -115,7 +115,7 @@ def check(number: str) -> AnyResponse:
 
 
 def row_of(order: Order, email: str | None) -> dict[str, Any]:
-    """What is shown of an order, in a list and on its page."""
+    """Return the fields shown of an order, in lists and on its page."""
     return {
         "purchase": customer_view.Purchase.of(order),
         "email": email,
@@ -126,7 +126,7 @@ def row_of(order: Order, email: str | None) -> dict[str, Any]:
 
 
 def case_of(case: PaymentCase) -> dict[str, Any]:
-    """What is shown of a case, with the choices while it is open."""
+    """Return the fields shown of a case, with its choices while it is open."""
     choices = () if case.resolution else cases.CHOICES[case.kind]
     return {
         "case": case,
@@ -147,7 +147,7 @@ def _reversal(row: PaymentReversal, order: Order) -> dict[str, Any]:
 
 
 def _mails(order: Order) -> list[Any]:
-    """The mails about a purchase; they are gone with its account."""
+    """Return the emails about a purchase; they are deleted with its account."""
     if order.user_id is None:
         return []
     return outbox.page(MOST_SHOWN, user_id=order.user_id, number=order.number).rows

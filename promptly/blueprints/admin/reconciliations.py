@@ -1,4 +1,4 @@
-"""Comparisons with the payment providers: what they found, and a new one on demand."""
+"""Reconciliation with the payment providers: the reports, and a new run on demand."""
 
 from flask import current_app, g, redirect, render_template, url_for
 from werkzeug.wrappers import Response as AnyResponse
@@ -13,7 +13,7 @@ MOST_SHOWN = 50
 
 
 def index() -> str:
-    """The newest runs with their reports."""
+    """List the newest runs with their reports."""
     settings: Settings = current_app.extensions["settings"]
     return render_template(
         "admin/reconciliations.html",
@@ -24,7 +24,7 @@ def index() -> str:
 
 
 def begin() -> AnyResponse:
-    """Ask a worker for a comparison: it takes longer than a page should."""
+    """Enqueue a reconciliation: it takes too long for a web request."""
     with transaction():
         enqueue("promptly.tasks.payments.reconcile", g.actor)
         act = actor.record("payment.reconcile")

@@ -1,4 +1,4 @@
-"""A refund of a purchase: asked about first, with what it takes, then written down and made."""
+"""Refunds of purchases: confirmed with their effects, then recorded and sent to the provider."""
 
 from flask import current_app, g, redirect, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
@@ -15,7 +15,7 @@ from promptly.transactions import transaction
 
 
 def question(number: str) -> str:
-    """What a refund would give back, and which tokens it would take."""
+    """Confirm a refund: the amount returned, and the tokens taken back."""
     order = orders.find(number)
     amount = _entered_amount(order)
     by_hand = "by_hand" in request.args
@@ -31,9 +31,9 @@ def question(number: str) -> str:
                 ("Refunded so far", money.shown(order.refunded_minor, order.currency)),
             ],
             effects=[
-                f"{shown} is only written down as refunded: you have given it back yourself."
+                f"{shown} is only recorded as refunded: you have returned the money yourself."
                 if by_hand
-                else f"The provider is asked to give {shown} back; that cannot be undone here.",
+                else f"The provider is asked to refund {shown}. This cannot be undone here.",
                 _taken(order, amount),
             ],
             action=url_for("admin.refund", number=number),
@@ -50,13 +50,13 @@ def question(number: str) -> str:
 
 
 def refund(number: str) -> AnyResponse:
-    """Write the refund down, take the tokens, and ask the provider."""
+    """Record the refund, take back the tokens, and request it from the provider."""
     with transaction():
         order = orders.lock(orders.find(number).id)
         confirmation.require_account(order.user_id)
         if request.form.get("reversed_minor") != str(order.reversed_minor):
-            # Sent twice, or something else came between the question and its answer.
-            raise InvalidRequest("This purchase has changed since you were asked: look again.")
+            # The form was sent twice, or the purchase changed after the confirmation page.
+            raise InvalidRequest("This purchase has changed since this page was loaded. Reload it.")
         before = {"state": order.state, "reversed_minor": order.reversed_minor}
         row = refunds.request_refund(
             number, amount_minor=_amount_minor(), actor=g.actor, by_hand="by_hand" in request.form
@@ -69,7 +69,7 @@ def refund(number: str) -> AnyResponse:
             after=refunds.audited(order, row),
         )
         row_id = row.id
-    # If it stays without an answer, reconciliation asks again.
+    # If the provider does not answer, reconciliation asks again.
     refunds.execute_refund(row_id, current_app.extensions["settings"])
     return redirect(url_for("admin.purchase", number=number, act=act), 303)
 
@@ -82,7 +82,7 @@ def _entered_amount(order: Order) -> int:
         raise InvalidRequest(f"The amount is {problem}.", param="amount") from None
     if not 0 < amount <= quote.most_minor:
         most = money.shown(quote.most_minor, order.currency)
-        raise InvalidRequest(f"At most {most} can be refunded, and not nothing.", param="amount")
+        raise InvalidRequest(f"Enter an amount above zero, at most {most}.", param="amount")
     return amount
 
 
@@ -98,8 +98,8 @@ def _taken(order: Order, amount_minor: int) -> str:
     wanted = tokens_reversed(order.tokens, order.amount_minor, reversed_minor)
     more = max(wanted - order.tokens_taken, 0)
     if order.user_id is None:
-        return "The account is deleted, so no tokens are taken."
+        return "The account has been deleted, so no tokens are taken back."
     return (
-        f"Of its {order.tokens:,} tokens {more:,} more are taken back; what of them is spent or"
-        " held by a running request is noted as owed."
+        f"Of its {order.tokens:,} tokens, {more:,} more are taken back. Any of them already spent"
+        " or held by a running request are recorded as owed."
     )

@@ -1,8 +1,8 @@
-"""Sessions of the panel: a signed cookie of its own, short-lived, sent to the panel only.
+"""Panel sessions: a separate signed cookie, short-lived and sent only below /admin.
 
-It is signed with GATEWAY_SECRET_KEY and ADMIN_KEY together, so another key ends all of them. The
-cookie says when its session was opened and last seen; one that was signed out is remembered in
-Redis until it would have ended anyway.
+It is signed with GATEWAY_SECRET_KEY and ADMIN_KEY together, so changing either ends all sessions.
+The cookie records when the session was opened and last seen; Redis remembers a signed-out session
+until it would have expired anyway.
 """
 
 import hashlib
@@ -24,13 +24,13 @@ COOKIE = "promptly_admin"
 PATH = "/admin"
 IDLE_SECONDS = 30 * 60
 LONGEST_SECONDS = 8 * 3600
-# A cookie that is younger is not written anew.
+# A younger cookie is not renewed.
 RENEWAL_SECONDS = 60
 
 
 @dataclass(frozen=True)
 class PanelSession:
-    """One sign-in; moments are Unix seconds."""
+    """One sign-in; times are Unix seconds."""
 
     session_id: str
     opened_at: int
@@ -38,13 +38,13 @@ class PanelSession:
 
 
 def start() -> PanelSession:
-    """A new session; `write` puts it into an answer."""
+    """Create a session; `write` puts it into a response."""
     now = _now()
     return PanelSession(secrets.token_urlsafe(16), opened_at=now, seen_at=now)
 
 
 def current() -> PanelSession | None:
-    """The session that this request carries, if it is still good."""
+    """Return the session of this request, if it is still valid."""
     try:
         found = PanelSession(*_serializer().loads(request.cookies.get(COOKIE, "")))
     except (BadData, TypeError):
@@ -56,7 +56,7 @@ def current() -> PanelSession | None:
 
 
 def renew(response: Response) -> None:
-    """Note in the cookie that its session is in use, if it carries one."""
+    """Update the last-seen time in the cookie, at most once per RENEWAL_SECONDS."""
     session: PanelSession | None = g.get("panel_session")
     now = _now()
     if session is not None and now - session.seen_at >= RENEWAL_SECONDS:
@@ -64,7 +64,7 @@ def renew(response: Response) -> None:
 
 
 def write(response: AnyResponse, session: PanelSession) -> None:
-    """Put a session into the cookie of an answer."""
+    """Set the session cookie of a response."""
     value = [session.session_id, session.opened_at, session.seen_at]
     response.set_cookie(
         COOKIE,
@@ -78,11 +78,11 @@ def write(response: AnyResponse, session: PanelSession) -> None:
 
 
 def end(response: AnyResponse, session: PanelSession) -> None:
-    """Sign out: the cookie goes, and a copy of it is worth nothing."""
-    # Remaining as it is, the answer would renew what it ends.
+    """Delete the cookie, and mark the session as ended so that a copy of it is refused."""
+    # Otherwise `renew` could set the cookie again on this response.
     g.panel_session = None
     response.delete_cookie(COOKIE, path=PATH, secure=is_https(), httponly=True, samesite="Strict")
-    # Without Redis the browser forgets it all the same.
+    # Without Redis, the browser still deletes its cookie.
     with suppress(RedisUnavailable):
         _redis().command("SET", _ended(session), "1", "EX", LONGEST_SECONDS)
 

@@ -1,4 +1,4 @@
-"""The ways into the panel and out: a link with the key, a form, the button that signs out."""
+"""Signing in to the panel, by a link with the key or a form, and signing out."""
 
 import re
 from urllib.parse import urlencode
@@ -15,18 +15,22 @@ _PAGE = re.compile(r"/admin(/[A-Za-z0-9_-]+)*", re.ASCII)
 
 
 def page(*, error: str | None = None, wanted: str | None = None) -> Response:
-    """The form to sign in, in the place of what was asked for."""
+    """Return the sign-in form, with status 403, in place of the requested page."""
     response = make_response(
         render_template("admin/sign_in.html", error=error, wanted=wanted or request.path), 403
     )
     if is_navigation() and request.headers.get("Sec-Fetch-Site") == "cross-site":
-        # Coming from a link elsewhere a browser keeps the cookie back; from here it sends it.
+        # On a link from another site, browsers withhold the SameSite=Strict cookie; a refresh of
+        # this page sends it.
         response.headers["Refresh"] = "0"
     return response
 
 
 def enter_by_url() -> AnyResponse | None:
-    """Behind a right key in the URL: a browser gets a session and a clean URL, others the page."""
+    """Open a session for a browser that sent the right key, and redirect to the URL without it.
+
+    Returns None for other clients: they get the page itself.
+    """
     if not is_navigation():
         return None
     others = [(name, value) for name, value in request.args.items(multi=True) if name != "key"]
@@ -35,24 +39,23 @@ def enter_by_url() -> AnyResponse | None:
 
 
 def open_session() -> AnyResponse:
-    """Sign in with a key that was typed."""
+    """Sign in with the key of the form."""
     wanted = request.form.get("next", "")
     if not is_page(wanted):
         wanted = url_for("admin.overview")
     try:
         access.check_key(request.form.get("key", ""), g.admin_address)
     except Forbidden:
-        return page(error="This is not the key.", wanted=wanted)
+        return page(error="Incorrect key.", wanted=wanted)
     return _open(wanted)
 
 
 def is_page(path: str) -> bool:
-    """Whether this is the path of a page of the panel, and leads to no other host."""
+    """Whether this is a path of the panel, so that a redirect cannot lead to another host."""
     return _PAGE.fullmatch(path) is not None
 
 
 def end_session() -> AnyResponse:
-    """Sign out."""
     response = redirect(url_for("admin.overview"), 303)
     if g.get("panel_session") is not None:
         with transaction():

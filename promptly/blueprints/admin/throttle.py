@@ -1,7 +1,7 @@
-"""Wrong admin keys are counted, by address and over all addresses; too many, and keys must wait.
+"""Throttling of wrong admin keys, per client network and over all networks.
 
-Open sessions go on meanwhile, and so does the command line. The counts lie in Redis, and in each
-process besides: while Redis is away guessing is bounded by the process's own counts.
+Open sessions and the command line are not affected. Wrong keys are counted in Redis and also in
+each process: while Redis is unavailable, the process's own counts bound guessing.
 """
 
 import threading
@@ -16,7 +16,7 @@ WINDOW_SECONDS = 300
 WRONG_KEYS_PER_ADDRESS = 10
 WRONG_KEYS_IN_ALL = 100
 
-# Answers the milliseconds to wait, 0 for none; with ARGV[2] it counts and answers 0.
+# Returns the milliseconds to wait, 0 for none; if ARGV[2] is 1, counts and returns 0.
 SCRIPT = """
 local wait = 0
 for i, key in ipairs(KEYS) do
@@ -34,26 +34,25 @@ _LOCAL_WINDOWS = 10_000
 
 
 class Throttle:
-    """The counts of wrong keys; a window begins with its first."""
+    """Counts of wrong keys in fixed windows; a window begins with its first wrong key."""
 
     def __init__(self, redis: HotPathRedis) -> None:
         self._script = redis.script(SCRIPT)
         self._local = LocalCounts()
 
     def check(self, network: str) -> None:
-        """Raise RateLimited while this network, or everybody, has to wait."""
+        """Raise RateLimited while this network, or every network, has to wait."""
         names = _names(network)
         wait_ms = self._local.wait_ms(names)
         with suppress(RedisUnavailable):
             wait_ms = max(wait_ms, self._script(names, [WINDOW_SECONDS * 1000, 0, *_LIMITS]))
         if wait_ms:
             raise RateLimited(
-                "Too many wrong keys. Please wait a little and try again.",
+                "Too many incorrect keys. Please wait before trying again.",
                 retry_after_seconds=max(1, -(-wait_ms // 1000)),
             )
 
     def count(self, network: str) -> None:
-        """Count one wrong key."""
         names = _names(network)
         self._local.count(names)
         with suppress(RedisUnavailable):
@@ -61,14 +60,14 @@ class Throttle:
 
 
 class LocalCounts:
-    """The script's rules in this process; the oldest windows are forgotten."""
+    """The script's rules, applied in this process; the oldest windows are evicted."""
 
     def __init__(self) -> None:
         self._windows: OrderedDict[str, tuple[float, int]] = OrderedDict()
         self._lock = threading.Lock()
 
     def wait_ms(self, names: list[str]) -> int:
-        """The milliseconds to wait, 0 for none."""
+        """Return the milliseconds to wait, 0 for none."""
         now = time.monotonic()
         waits = [0]
         with self._lock:

@@ -1,4 +1,4 @@
-"""One account: what it owns, uses and bought, and what can be done about it."""
+"""The page of one account: balance, usage, keys, purchases, ledger and audit log."""
 
 from datetime import timedelta
 
@@ -22,7 +22,6 @@ _FIGURES = ("requests", "prompt_tokens", "completion_tokens", "charged_tokens")
 
 
 def user(user_id: int) -> str:
-    """The page of one account."""
     row = accounts.find(user_id=user_id)
     today = utcnow().date()
     start = today - timedelta(days=CHART_DAYS - 1)
@@ -57,7 +56,7 @@ def user(user_id: int) -> str:
 
 
 def user_ledger(user_id: int) -> str:
-    """All ledger entries of an account, page by page."""
+    """List all ledger entries of an account."""
     page = ledger.page(user_id, LEDGER_PAGE, pages.cursor())
     newer, older = pages.links(page)
     return render_template(

@@ -1,4 +1,4 @@
-"""All accounts: searched, sorted, page by page."""
+"""The list of accounts, with search, sorting and paging."""
 
 from flask import render_template, request
 
@@ -11,11 +11,10 @@ PAGE_SIZE = 50
 
 
 def users() -> str:
-    """The list of accounts."""
     part = request.args.get("q", "").replace("\x00", "").strip()[:MAX_LENGTH]
     order = request.args.get("sort", "")
     order = order if order in ORDERS else directory.JOINED
-    # The largest and the newest are looked for first, addresses from the beginning.
+    # By default, addresses are sorted alphabetically, everything else largest or newest first.
     usual = "asc" if order == directory.EMAIL else "desc"
     direction = request.args.get("dir", "")
     direction = direction if direction in {"asc", "desc"} else usual
@@ -39,9 +38,9 @@ def users() -> str:
 
 
 def _header(name: str, order: str, direction: str) -> dict[str, str | None]:
-    """A column's heading: how it is sorted, and where a click leads."""
+    """Return how a column is sorted, and the link of its heading."""
     is_sorted = name == order
-    # A second click turns the order round.
+    # A second click reverses the order.
     turned = ("asc" if direction == "desc" else "desc") if is_sorted else None
     link = pages.here(sort=name, dir=turned, before=None, after=None, act=None)
     sorted_as = {"asc": "ascending", "desc": "descending"}[direction] if is_sorted else None

@@ -1,4 +1,4 @@
-"""What payment providers told: the list, one event, and handling it again."""
+"""Webhook events of the payment providers: the list, one event, and its replay."""
 
 from flask import redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
@@ -13,7 +13,7 @@ PAGE_SIZE = 50
 
 
 def index() -> str:
-    """All events, newest first."""
+    """List events, newest first."""
     state, provider = request.args.get("state"), request.args.get("provider")
     chosen = {
         "state": state if state in labels.EVENTS else None,
@@ -34,7 +34,7 @@ def index() -> str:
 
 
 def one(event_id: int) -> str:
-    """One event, and the purchase that it is about."""
+    """Show one event and its purchase."""
     event = webhook_inbox.find(event_id)
     order, user = _about(event)
     return render_template(
@@ -48,7 +48,7 @@ def one(event_id: int) -> str:
 
 
 def replay(event_id: int) -> AnyResponse:
-    """Handle an event again; what has been credited stays credited once."""
+    """Process an event again; a purchase is still credited only once."""
     with transaction():
         event = webhook_inbox.find(event_id)
         order, _ = _about(event)

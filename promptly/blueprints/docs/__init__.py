@@ -1,6 +1,6 @@
-"""The documentation: the documents of `docs/` as pages, and what agents read first.
+"""The documents of `docs/` as pages, and /AGENTS.md and /llms.txt for agents.
 
-Open to everybody, the same for everybody, and kept by caches: nothing here looks at a session.
+Public, the same for every client and cacheable: nothing here reads the session.
 """
 
 from pathlib import Path
@@ -22,7 +22,7 @@ blueprint = Blueprint("docs", __name__)
 
 @blueprint.record_once
 def set_up(state: BlueprintSetupState) -> None:
-    """Find the documents beside the package."""
+    """Load the documents from `docs/`, next to the package."""
     settings: Settings = state.app.extensions["settings"]
     folder = Path(state.app.root_path).parent / "docs"
     state.app.extensions["docs"] = Library(folder, settings.base_url)
@@ -32,7 +32,7 @@ def set_up(state: BlueprintSetupState) -> None:
 @blueprint.get(ROOT, defaults={"path": ""})
 @blueprint.get(f"{ROOT}<path:path>")
 def show(path: str) -> AnyResponse:
-    """A document as a page; with `.md` behind its URL, its Markdown."""
+    """Show a document as a page, or as Markdown if its URL ends in `.md`."""
     library: Library = current_app.extensions["docs"]
     url = ROOT + path
     if url in library.names:
@@ -41,18 +41,18 @@ def show(path: str) -> AnyResponse:
         return answer(library.sources[name], "text/markdown")
     if f"{url}/" in library.names:
         return redirect(f"{url}/", 301)
-    raise NotFound("The documentation has no such page.")
+    raise NotFound("This documentation page does not exist.")
 
 
 @blueprint.get("/AGENTS.md")
 def show_agents() -> Response:
-    """All of the API on one page, with the values of this installation."""
+    """Show the whole API on one page, with the values of this installation."""
     return answer(render_template("agents.md", **reference.facts()), "text/markdown")
 
 
 @blueprint.get("/llms.txt")
 def show_llms() -> Response:
-    """The same in short, and where to read on (https://llmstxt.org)."""
+    """Show a summary of the API with links (https://llmstxt.org)."""
     library: Library = current_app.extensions["docs"]
     text = render_template("llms.txt", contents=library.contents, **reference.facts())
     return answer(text, "text/plain")
@@ -60,12 +60,11 @@ def show_llms() -> Response:
 
 @blueprint.after_request
 def finish(response: Response) -> Response:
-    """Headers of every page."""
     return add_page_headers(response)
 
 
 def page(library: Library, url: str) -> str:
-    """The HTML of a document, rendered once per process."""
+    """Return the HTML of a document, rendered once per process."""
     pages: dict[str, str] = current_app.extensions["docs_pages"]
     if url not in pages:
         document = library.document(library.names[url])
@@ -76,7 +75,7 @@ def page(library: Library, url: str) -> str:
 
 
 def answer(text: str, mimetype: str) -> Response:
-    """Text that caches may keep for a while, and ask about with its ETag."""
+    """Return text that caches may keep for five minutes and then revalidate by its ETag."""
     response = Response(f"{text.rstrip()}\n", mimetype=mimetype)
     response.headers["Cache-Control"] = CACHE_CONTROL
     response.add_etag()

@@ -1,7 +1,7 @@
-"""The documents of the folder `docs/` as pages: their URLs, their order, their text here.
+"""The documents of the folder `docs/`: their URLs, order and text.
 
-The folder is read once. A path that a client asks for is only ever looked up among the documents
-that were found then, so it cannot leave the folder.
+The folder is read once. A requested path is only looked up among the documents found then, so it
+cannot leave the folder.
 """
 
 import posixpath
@@ -16,21 +16,21 @@ ROOT = "/docs/"
 INDEX = "README"
 SUFFIX = ".md"
 
-# Where `make run` serves; documents for users name it, and show this installation's URL instead.
+# The URL of `make run`; documents for users show this installation's URL in its place.
 EXAMPLE_URL = "http://127.0.0.1:8503"
 FOR_USERS = re.compile(r"README|api|clients/.+")
 
 
 @dataclass(frozen=True)
 class Section:
-    """One group of the contents: titles and URLs in their order."""
+    """One group of the contents: titles and URLs in order."""
 
     title: str
     pages: tuple[tuple[str, str], ...]
 
 
 class Library:
-    """All documents below a folder, by name: their path without its ending, as `clients/curl`."""
+    """All documents below a folder, by name: the path without its suffix, as `clients/curl`."""
 
     def __init__(self, folder: Path, base_url: str) -> None:
         self._folder = folder
@@ -38,7 +38,7 @@ class Library:
 
     @cached_property
     def sources(self) -> dict[str, str]:
-        """The Markdown of every document, with this installation's URLs."""
+        """Markdown of every document, with this installation's URLs."""
         found = {}
         for path in sorted(self._folder.rglob(f"*{SUFFIX}")):
             name = path.relative_to(self._folder).with_suffix("").as_posix()
@@ -50,12 +50,12 @@ class Library:
 
     @cached_property
     def names(self) -> dict[str, str]:
-        """The document that each URL shows."""
+        """Document name by URL."""
         return {url_of(name): name for name in self.sources}
 
     @cached_property
     def contents(self) -> tuple[Section, ...]:
-        """The contents, as the sections and lists of the first document give them."""
+        """Table of contents, from the sections and lists of the index document."""
         sections = []
         for part in re.split(r"^## ", self.sources.get(INDEX, ""), flags=re.MULTILINE)[1:]:
             pages = tuple(
@@ -68,11 +68,11 @@ class Library:
         return tuple(sections)
 
     def document(self, name: str) -> Document:
-        """A document, rendered."""
+        """Render a document."""
         return render(self.sources[name], lambda target: self.resolve(name, target))
 
     def resolve(self, name: str, target: str) -> str | None:
-        """Where a link of a document leads; None if that is no page of the site."""
+        """Return the URL of a document's link; None if the site has no such page."""
         path, mark, anchor = target.partition("#")
         if not path or re.match(r"[a-z]+:", path):
             return target
@@ -83,7 +83,7 @@ class Library:
 
 
 def url_of(name: str) -> str:
-    """The URL of a document; a README is the page of its folder."""
+    """Return the URL of a document; a README is the page of its folder."""
     folder, _, last = name.rpartition("/")
     if last == INDEX:
         return f"{ROOT}{folder}/" if folder else ROOT

@@ -1,4 +1,4 @@
-"""Markdown as the site shows it: headings with anchors, tables that scroll, links that lead on."""
+"""Markdown rendering for the site: heading anchors, scrolling tables, resolved links."""
 
 import re
 from collections import Counter
@@ -10,16 +10,16 @@ from markdown_it import MarkdownIt
 from markdown_it.common.utils import escapeHtml
 from markdown_it.token import Token
 
-# A link's target as the document writes it -> where it leads on the site, or None for nowhere.
+# Maps a link target as written in a document to its URL, or None if the site has no such page.
 Resolve = Callable[[str], str | None]
 
-# What is nothing but text stays text: no HTML of a document reaches a page.
+# Raw HTML in a document is shown as text.
 _PARSER = MarkdownIt("commonmark", {"html": False}).enable("table")
 
 
 @dataclass(frozen=True)
 class Heading:
-    """A section of a document; `anchor` is its id in the page, formed as GitHub forms it."""
+    """A heading of a document; `anchor` is its id in the page, in GitHub's form."""
 
     level: int
     text: str
@@ -36,7 +36,7 @@ class Document:
 
 
 def render(source: str, resolve: Resolve) -> Document:
-    """Render a document of ours."""
+    """Render a trusted document."""
     tokens = _PARSER.parse(source)
     headings = _mark_headings(tokens)
     _turn_links(tokens, resolve)
@@ -45,7 +45,7 @@ def render(source: str, resolve: Resolve) -> Document:
 
 
 def anchor_of(text: str) -> str:
-    """The id of a heading with this text, if no other has it."""
+    """Return the id of a heading with this text, before duplicates are numbered."""
     return re.sub(r"[^\w\- ]", "", text.strip().lower()).replace(" ", "-")
 
 
@@ -82,7 +82,7 @@ def _anchor_link(anchor: str) -> list[Token]:
 
 
 def _turn_links(tokens: list[Token], resolve: Resolve) -> None:
-    """Lead every link to its page; one that leads nowhere on this site is left as its text."""
+    """Point every link to its page; replace links that the site cannot resolve by their text."""
     for token in tokens:
         dropped = False
         for child in token.children or []:
@@ -97,7 +97,7 @@ def _turn_links(tokens: list[Token], resolve: Resolve) -> None:
 
 
 def _framed(tokens: list[Token]) -> list[Token]:
-    """Tables and code in frames of their own, which scroll and can be reached by keyboard."""
+    """Put tables and code into frames that scroll and can be reached by keyboard."""
     framed = []
     for token in tokens:
         if token.type in {"fence", "code_block"}:

@@ -1,4 +1,4 @@
-"""What `/AGENTS.md` and `/llms.txt` tell of this installation."""
+"""Values of this installation shown in `/AGENTS.md` and `/llms.txt`."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from promptly.settings import Settings
 
 
 def facts() -> dict[str, Any]:
-    """The values that the two templates show; `models` is empty while no model server is ready."""
+    """Return the templates' values; `models` is empty while no model server is ready."""
     settings: Settings = current_app.extensions["settings"]
     return {
         "settings": settings,

@@ -1,4 +1,4 @@
-"""Health, for load balancers and operators."""
+"""Health checks, for load balancers and operators."""
 
 import logging
 
@@ -15,13 +15,16 @@ blueprint = Blueprint("ops", __name__)
 
 @blueprint.get("/health")
 def health() -> Response:
-    """The process lives."""
+    """Report that the process is alive."""
     return jsonify(status="ok")
 
 
 @blueprint.get("/health/ready")
 def ready() -> Response:
-    """200 when every dependency answers, else 503; one line for each."""
+    """Return 200 if every dependency answers and the process is not shutting down, else 503.
+
+    The body has one line for each dependency.
+    """
     checks = {"postgresql": _postgresql(), "redis": _redis(), "upstream": _upstream()}
     lines = "".join(f"{name}: {'ok' if ok else 'away'}\n" for name, ok in checks.items())
     gateway = current_gateway()
@@ -49,5 +52,5 @@ def _redis() -> bool:
 
 
 def _upstream() -> bool:
-    # A server for embeddings alone is not enough.
+    # A server that only serves embeddings is not enough.
     return bool(current_gateway().pool.ready(ChatRequest.path))

@@ -1,4 +1,4 @@
-"""Checkout and purchases: pages for a customer who is signed in."""
+"""Checkout and purchase pages of signed-in customers."""
 
 from flask import (
     Blueprint,
@@ -30,7 +30,7 @@ blueprint.add_url_rule("/purchases", "history", purchases.history)
 
 @blueprint.before_request
 def guard() -> AnyResponse | None:
-    """Require a session, and a form token from those that have one."""
+    """Require a session, and a CSRF token on forms sent with one."""
     if request.method == "POST":
         refuse_foreign_posts()
         if "key_id" in session:
@@ -40,13 +40,13 @@ def guard() -> AnyResponse | None:
         return None
     session.clear()
     if request.endpoint in PUBLIC:
-        # Without a look-up: the page is the same whether or not the purchase exists.
+        # No look-up: the page must not reveal whether the purchase exists.
         return make_response(render_template("purchase_signed_out.html"), 401)
     return redirect(url_for("site.index"), 303)
 
 
 @blueprint.after_request
 def finish(response: Response) -> Response:
-    """Headers of every page; what belongs to an account is kept by no cache."""
+    """Add the security headers, and keep pages of an account out of caches."""
     response.headers.setdefault("Cache-Control", "no-store")
     return add_page_headers(response)

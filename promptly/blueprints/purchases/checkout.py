@@ -1,4 +1,4 @@
-"""From a pack to the provider's page."""
+"""Starting a checkout: from a pack to the provider's payment page."""
 
 from flask import current_app, g, make_response, redirect, render_template, request
 from werkzeug.wrappers import Response
@@ -15,14 +15,14 @@ CHECKOUTS = "30 per hour"
 
 
 def account() -> str:
-    """Whom the limits of these pages count."""
+    """Return the rate-limit key of these pages: the account."""
     key: ApiKey = g.key
     return str(key.user_id)
 
 
 @limiter.limit(CHECKOUTS, key_func=account)
 def start() -> Response:
-    """Lead the customer to the page where he pays the pack of the form, or say why not."""
+    """Redirect to the provider's checkout for the chosen pack, or explain why not."""
     settings: Settings = current_app.extensions["settings"]
     key: ApiKey = g.key
     pack, method = request.form.get("pack", ""), request.form.get("method", "")
@@ -36,9 +36,9 @@ def start() -> Response:
 def _not_now(
     problem: PaymentUnavailable | PaymentRefused, pack: str, method: str, settings: Settings
 ) -> Response:
-    """Say what happened, with the ways that are left: this one once more, or another one.
+    """Explain the problem, and offer to retry or to pay with another provider.
 
-    Once more is the same purchase: the service goes on with its order.
+    A retry continues the same purchase: the service reuses its order.
     """
     offer = next((offer for offer in customer_view.offers(settings) if offer.name == pack), None)
     if offer is None:

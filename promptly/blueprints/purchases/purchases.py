@@ -1,4 +1,4 @@
-"""What came of a purchase: the page that the provider's leads back to, and the list of all."""
+"""Purchase pages: the status page that providers redirect back to, and the list of purchases."""
 
 from datetime import timedelta
 
@@ -17,24 +17,24 @@ from promptly.transactions import enqueue, transaction
 LOOKS_AT_A_PURCHASE = "120 per minute"
 PURCHASES_A_PAGE = 25
 
-# A page that waits looks again after so many seconds, and once more, and then no more by itself.
+# Seconds before each automatic reload of a page that waits; after the last one it stops.
 WAITS = {
     "open": (2, 2, 2, 3, 3, 5, 5, 10, 10, 15, 15, 20, 30, 30, 60, 60),
     "processing": (3, 5, 10, 20) + (30,) * 20,
 }
-# The provider is asked at the first look, and then no more often than this.
+# The provider is queried on the first view, and then at most this often.
 ASKED_AGAIN = timedelta(seconds=8)
 
 
 @limiter.limit(LOOKS_AT_A_PURCHASE, key_func=account)
 def purchase(number: str) -> Response:
-    """How a purchase stands. While it waits the page looks again by itself, a bounded time."""
+    """Show the status of a purchase; a pending one reloads itself for a limited time."""
     key: ApiKey = g.key
     settings: Settings = current_app.extensions["settings"]
     look = _look()
     with transaction():
         order = orders.find_own(key.user_id, number)
-        # A hint only: webhooks and reconciliation would do without it, later.
+        # This only speeds things up: a webhook or reconciliation would report the payment later.
         if order.is_unsettled and (look == 0 or order.checked_at < utcnow() - ASKED_AGAIN):
             enqueue("promptly.tasks.payments.check_order", order.id)
         told = customer_view.situation(order, canceled="canceled" in request.args)
@@ -57,7 +57,7 @@ def purchase(number: str) -> Response:
 
 
 def history() -> Response:
-    """All purchases of the account, page by page."""
+    """List the account's purchases, newest first."""
     key: ApiKey = g.key
     found, more = customer_view.history(key.user_id, PURCHASES_A_PAGE, request.args.get("before"))
     return make_response(
@@ -68,6 +68,6 @@ def history() -> Response:
 
 
 def _look() -> int:
-    """How often this page has looked before; whatever else stands there counts as never."""
+    """Return how often this page has reloaded itself; an invalid number counts as 0."""
     given = request.args.get("look", "")
     return min(int(given), 1000) if given.isascii() and given.isdecimal() and len(given) < 9 else 0

@@ -1,7 +1,7 @@
-"""Pages for people.
+"""Pages for customers: landing page, registration, sign-in, dashboard.
 
-Every route here needs a session, unless it is listed as public below. Forms that act for a
-signed-in account carry a token; the two that curl may post too are guarded by where they come from.
+Every route requires a session unless it is in PUBLIC. Forms that act for a signed-in account carry
+a CSRF token; every form is refused if a browser sent it from another site.
 """
 
 from flask import Blueprint, Response, g, redirect, request, session, url_for
@@ -34,11 +34,11 @@ PUBLIC = frozenset(
         "site.end_session",
     }
 )
-# Documented for curl, or authorised by what they carry: a key, a signed link.
+# Documented for use with curl, or authorised by a key or signed link in the form.
 WITHOUT_FORM_TOKEN = frozenset(
     {"site.register", "site.confirm_reissue", "site.confirm_deletion", "site.open_session"}
 )
-# More than any form here can need.
+# More than any form here needs.
 FORM_BYTES = 16 * 1024
 
 blueprint = Blueprint("site", __name__)
@@ -68,12 +68,12 @@ blueprint.add_url_rule(
 
 @blueprint.before_request
 def guard() -> AnyResponse | None:
-    """Refuse forged forms, and send whoever is not signed in to the landing page."""
+    """Refuse forged forms; redirect requests without a session to the landing page."""
     proxies.record_hop_count()
     if request.method == "POST":
         request.max_content_length = FORM_BYTES
         if (request.content_length or 0) > FORM_BYTES:
-            raise BodyTooLarge("This form is larger than any that stands here.")
+            raise BodyTooLarge("The submitted form is too large.")
         refuse_foreign_posts()
         if request.endpoint not in WITHOUT_FORM_TOKEN and "key_id" in session:
             csrf.protect()
@@ -90,7 +90,7 @@ def guard() -> AnyResponse | None:
 
 @blueprint.after_request
 def finish(response: Response) -> Response:
-    """Headers of every page; what belongs to an account is kept by no cache."""
+    """Add the security headers, and keep pages of an account out of caches."""
     private = request.endpoint not in PUBLIC or request.method == "POST"
     response.headers.setdefault("Cache-Control", "no-store" if private else "private, no-cache")
     return add_page_headers(response)

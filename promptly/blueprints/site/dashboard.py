@@ -1,4 +1,4 @@
-"""The dashboard: balance, trial, usage, recent requests, packs, purchases, keys, mails."""
+"""The dashboard: balance, usage, recent requests, packs, purchases, keys, email alerts."""
 
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -19,19 +19,19 @@ CHART_DAYS = 30
 RECENT_REQUESTS = 10
 RECENT_PURCHASES = 5
 PERIODS = (("Today", 1), ("7 days", 7), ("30 days", CHART_DAYS))
-# What stands in the form of somebody who is not warned.
+# Suggested in the form while the low-balance alert is off.
 SUGGESTED_TOKENS = 50_000
 
 _TOTALS = ("requests", "prompt_tokens", "completion_tokens", "charged_tokens")
 
 
 def dashboard() -> Response:
-    """The page of the account whose key this session, or this URL, carries."""
+    """Show the dashboard of the account whose key the session or the URL carries."""
     return page()
 
 
 def page(*, status: int = 200, **entered: str) -> Response:
-    """The page, with what was entered into its forms and what is wrong about it.
+    """Render the dashboard, with the input and errors of its forms.
 
     `entered`: `threshold` and `threshold_error`, `key_name` and `key_error`.
     """
@@ -72,7 +72,7 @@ def page(*, status: int = 200, **entered: str) -> Response:
 
 
 def daily_chart(days: list[dict[str, Any]]) -> Chart:
-    """Prompt and completion tokens of each day."""
+    """Chart the prompt and completion tokens of each day."""
     return stacked(
         [date.fromisoformat(row["date"]) for row in days],
         [
@@ -83,21 +83,20 @@ def daily_chart(days: list[dict[str, Any]]) -> Chart:
 
 
 def totals(days: list[dict[str, Any]]) -> dict[str, int]:
-    """The sums over all days."""
     return {name: sum(row[name] for row in days) for name in _TOTALS}
 
 
 def remaining(expires_at: str | None, now: datetime) -> str | None:
-    """How long a trial still lasts, in words; None if there is none.
+    """Return how long a trial still lasts, in words; None without a trial.
 
-    To the nearest of the unit, so that a trial of seven days that was just made says seven.
+    Rounded to the nearest unit, so that a new trial of seven days shows seven.
     """
     if expires_at is None:
         return None
     seconds = (datetime.fromisoformat(expires_at) - now).total_seconds()
     for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
-        # Less than two of a unit is told in the next smaller one.
+        # Below two of a unit, the next smaller unit is used.
         if seconds >= 2 * size or (unit == "minute" and seconds >= size):
             number = round(seconds / size)
             return f"{number} {unit}{'' if number == 1 else 's'} left"
-    return "ends now"
+    return "ending now"

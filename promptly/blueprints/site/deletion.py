@@ -1,4 +1,4 @@
-"""An account is deleted by its owner: asked for when signed in, confirmed by mail."""
+"""Account deletion by its owner: requested on the dashboard, confirmed by email."""
 
 from flask import Response, current_app, g, make_response, render_template, request, session
 
@@ -15,11 +15,11 @@ from promptly.services.mail.outbox import LINK_HOURS
 from promptly.settings import Settings
 from promptly.transactions import transaction
 
-LINK_SPENT = "This link has been used already, or is too old, or a newer mail has taken its place."
+LINK_SPENT = "This link has expired, has already been used, or was replaced by a newer email."
 
 
 def ask() -> Response:
-    """Say what goes and what stays; mail a link when the button is pressed."""
+    """On GET, explain what is deleted and what is kept; on POST, email a confirmation link."""
     key: ApiKey = g.key
     user_id = key.user_id
     email = accounts.find(user_id=user_id).email
@@ -41,9 +41,9 @@ def ask() -> Response:
 
 
 def confirm() -> Response:
-    """Show the button behind a mailed link; delete the account when it is pressed.
+    """On GET, show the confirmation button of an emailed link; on POST, delete the account.
 
-    A mail scanner follows links, so only the button does anything.
+    Mail scanners follow links, so only the button has an effect.
     """
     settings: Settings = current_app.extensions["settings"]
     token = request.values.get("token", "")

@@ -1,4 +1,4 @@
-"""GET /dashboard/usage.csv: the account's statement, written while it is read."""
+"""GET /dashboard/usage.csv: the account's statement, streamed while it is read."""
 
 import csv
 import io
@@ -21,14 +21,14 @@ COLUMNS = (
     "time_to_first_token_ms", "duration_ms", "key", "reference",
 )  # fmt: skip
 DETAILS = COLUMNS[6:]
-# What a spreadsheet would take for a formula.
+# First characters that make a spreadsheet treat text as a formula.
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 LINES_A_PIECE = 500
 YEARS = range(2000, 3000)
 
 
 def statement() -> Response:
-    """The whole statement, or that of some days: `?start=&end=`, in UTC, both included."""
+    """Return the whole statement, or that of `?start=&end=`: days in UTC, both included."""
     key: ApiKey = g.key
     user_id = key.user_id
     start, end = _day("start"), _day("end")
@@ -68,7 +68,7 @@ def _cells(line: Line) -> list[str | int]:
 
 
 def _cell(value: str | int | None) -> str | int:
-    """Numbers as they are; text so that no spreadsheet runs it."""
+    """Quote text that a spreadsheet would run as a formula; keep numbers."""
     if isinstance(value, str) and value.startswith(FORMULA):
         return f"'{value}"
     return "" if value is None else value
@@ -83,5 +83,5 @@ def _day(name: str) -> date | None:
     except ValueError:
         found = date.min
     if found.year not in YEARS:
-        raise InvalidRequest(f"'{name}' must be a day as YYYY-MM-DD.", param=name)
+        raise InvalidRequest(f"'{name}' must be a date in the form YYYY-MM-DD.", param=name)
     return found

@@ -1,4 +1,4 @@
-"""Keys on the dashboard: made with a name and shown once, revoked after a question."""
+"""Keys on the dashboard: created with a name and shown once, revoked after confirmation."""
 
 from flask import (
     Response,
@@ -22,7 +22,7 @@ from promptly.transactions import transaction
 
 
 def create() -> Response:
-    """Make a key and show it on this answer, which nobody keeps; it is nowhere else."""
+    """Create a key and show it in this response only; only its hash is stored."""
     key: ApiKey = g.key
     settings: Settings = current_app.extensions["settings"]
     name = request.form.get("name", "")
@@ -41,12 +41,12 @@ def create() -> Response:
 
 
 def revoke(key_id: int) -> AnyResponse:
-    """Ask whether a key shall be revoked; do it when the button is pressed."""
+    """On GET, ask for confirmation; on POST, revoke the key."""
     signed_in_with: ApiKey = g.key
     user_id, own_id = signed_in_with.user_id, signed_in_with.id
     good = {key.id: key for key in keys.list_good(user_id)}
     if key_id not in good:
-        raise NotFound("There is no such key.")
+        raise NotFound("This key does not exist or has been revoked.")
     if request.method != "POST":
         return make_response(
             render_template(

@@ -1,4 +1,4 @@
-"""The landing page: what this is, and the two ways in."""
+"""The landing page, with registration and sign-in."""
 
 from flask import Response, current_app, make_response, render_template
 
@@ -11,12 +11,11 @@ WAYS = {"stripe": "by card", "btcpay": "with Bitcoin"}
 
 
 def index() -> Response:
-    """The landing page."""
     return page()
 
 
 def page(*, key_error: str | None = None, status: int = 200) -> Response:
-    """The landing page, with what was wrong about a key that was entered."""
+    """Render the landing page, with the error of a key that was entered."""
     settings: Settings = current_app.extensions["settings"]
     models = live_models()
     response = make_response(
@@ -38,6 +37,6 @@ def page(*, key_error: str | None = None, status: int = 200) -> Response:
 
 
 def live_models() -> list[str]:
-    """The names of the models that answer now, as far as this process knows; none: it is away."""
+    """Return the names of the models that this process last saw available, sorted."""
     seen = current_gateway().pool.seen()
     return sorted({upstream.model for upstream in seen if upstream.serves(ChatRequest.path)})

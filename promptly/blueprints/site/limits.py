@@ -1,4 +1,4 @@
-"""How often registration and sign-in may be tried, and who counts as one."""
+"""Rate limits of registration, sign-in, deletion emails and exports, and their keys."""
 
 import hashlib
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from promptly.services.accounts import email_addresses
 
 REGISTRATIONS_PER_ADDRESS = "3 per hour"
 FAILED_SIGN_INS = "20 per minute"
-# By account.
+# Per account.
 DELETION_MAILS = "3 per hour"
 EXPORTS = "60 per hour"
 
@@ -21,7 +21,7 @@ View = Callable[..., Any]
 
 
 def entered_mailbox() -> str:
-    """The mailbox of the form, as a hash: no address is to lie in Redis."""
+    """Return the form's mailbox as a hash, so that no address is stored in Redis."""
     try:
         address = email_addresses.normalise(request.form.get("email", ""))
     except InvalidRequest:
@@ -30,7 +30,7 @@ def entered_mailbox() -> str:
 
 
 def limit_registration(view: View) -> View:
-    """Bound a registration form by client and by mailbox."""
+    """Limit a registration form by client network and by mailbox."""
     by_client = limiter.limit(
         lambda: f"{current_app.extensions['settings'].registration_rate_limit} per hour",
         key_func=client_network,

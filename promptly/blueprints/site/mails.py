@@ -1,4 +1,4 @@
-"""The form on the dashboard that says what its owner wants to be mailed."""
+"""The dashboard's form for email alerts."""
 
 from flask import Response, current_app, g, redirect, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
@@ -13,7 +13,7 @@ from promptly.transactions import transaction
 
 
 def choose() -> AnyResponse | Response:
-    """Keep the choice of the form, or show what is wrong about it."""
+    """Save the form, or show it again with its error."""
     key: ApiKey = g.key
     settings: Settings = current_app.extensions["settings"]
     entered = request.form.get("low_balance_tokens", "")
@@ -29,7 +29,7 @@ def choose() -> AnyResponse | Response:
 
 
 def _tokens(entered: str) -> int:
-    """The number of tokens that somebody typed, with or without separators."""
+    """Parse a number of tokens, with or without separators; raise InvalidRequest."""
     digits = "".join(entered.split()).translate(str.maketrans("", "", ",._'"))
     number = int(digits) if digits.isascii() and digits.isdecimal() and len(digits) < 20 else 0
     if not 1 <= number <= alerts.MOST_TOKENS:

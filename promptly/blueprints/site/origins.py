@@ -1,4 +1,4 @@
-"""Forms that another site makes a browser send are refused; clients without a browser are not."""
+"""Refuse forms that a browser sends from another site; other clients are not affected."""
 
 from urllib.parse import urlsplit
 
@@ -9,10 +9,10 @@ from promptly.settings import Settings
 
 
 def refuse_foreign_posts() -> None:
-    """Raise Forbidden if a browser says that this form was on a page of another site.
+    """Raise Forbidden if a browser reports that this form was on a page of another site.
 
-    Without a session there is no token to compare, and none is needed: browsers say where a form
-    comes from, and what says nothing is no browser that could be misused.
+    Without a session there is no token to compare, and none is needed: browsers report the origin
+    of a form, and a client that reports none is not a browser that another site could misuse.
     """
     site = request.headers.get("Sec-Fetch-Site")
     if site in {"same-origin", "none"}:

@@ -1,4 +1,4 @@
-"""Requests of the account: all of them, page by page, and the receipt of each."""
+"""The account's requests: the list, and the receipt of each."""
 
 from flask import Response, g, make_response, render_template, request
 
@@ -9,7 +9,7 @@ REQUESTS_A_PAGE = 50
 
 
 def history() -> Response:
-    """All requests of the account, newest first."""
+    """List the account's requests, newest first."""
     key: ApiKey = g.key
     before = request.args.get("before")
     found, more = receipts.history(key.user_id, REQUESTS_A_PAGE, before)
@@ -21,7 +21,7 @@ def history() -> Response:
 
 
 def receipt(request_id: str) -> Response:
-    """One request: what it used, what it cost, how it ended."""
+    """Show the receipt of one request: usage, cost and outcome."""
     key: ApiKey = g.key
     found = receipts.read(key.user_id, request_id)
     return make_response(

@@ -1,4 +1,4 @@
-"""Registration: one form, and one answer for known and unknown addresses."""
+"""Registration: one form, with the same answer for known and unknown addresses."""
 
 import time
 
@@ -11,15 +11,15 @@ from promptly.services.mail import messages
 from promptly.settings import Settings
 from promptly.transactions import transaction
 
-# Longer than a registration takes, by far.
+# Far longer than a registration takes.
 ANSWER_SECONDS = 0.05
 
-LINK_SPENT = "This link has been used already, or is too old. Ask for a new key once more."
+LINK_SPENT = "This link has expired or has already been used. Request a new key again."
 
 
 @limit_registration
 def register() -> Response:
-    """Show the form; register what it holds."""
+    """On GET, show the form; on POST, register the address."""
     settings: Settings = current_app.extensions["settings"]
     if request.method != "POST":
         return _form(settings)
@@ -30,7 +30,7 @@ def register() -> Response:
             accounts.register(email, settings)
     except InvalidRequest as problem:
         return _form(settings, email=email, error=problem.message, status=400)
-    # A known address takes up to a millisecond less than a new one, which nobody is to measure.
+    # A known address is handled up to a millisecond faster; hide that from timing attacks.
     time.sleep(max(began + ANSWER_SECONDS - time.monotonic(), 0.0))
     return make_response(
         render_template("registered.html", email=email, may_ask=settings.key_reissue_confirm)
@@ -38,9 +38,9 @@ def register() -> Response:
 
 
 def confirm() -> Response:
-    """Show the button behind a mailed link; reissue the key when it is pressed.
+    """On GET, show the confirmation button of an emailed link; on POST, reissue the key.
 
-    A mail scanner follows links, so only the button does anything.
+    Mail scanners follow links, so only the button has an effect.
     """
     settings: Settings = current_app.extensions["settings"]
     token = request.values.get("token", "")

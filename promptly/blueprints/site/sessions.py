@@ -1,4 +1,4 @@
-"""Sessions: a signed cookie with the id of a key, good for as long as that key is."""
+"""Sessions: a signed cookie with the id of a key, valid as long as the key is."""
 
 from flask import Flask, Request, current_app, g, redirect, request, session, url_for
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
@@ -16,13 +16,13 @@ from promptly.services.accounts import keys
 
 
 class SessionInterface(SecureCookieSessionInterface):
-    """Flask's own, with a cookie that is Secure whenever the request came by https."""
+    """Flask's sessions, with a Secure cookie whenever the request came over https."""
 
     def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
         if request.path.startswith("/v1/"):
-            # Keys only: nothing to open, and then nothing to save.
+            # The API uses keys only: there is no session to open or save.
             return self.make_null_session(app)
-        # Most requests carry no cookie: they need no signature checked.
+        # Most requests carry no cookie: skip the signature check.
         if self.get_cookie_name(app) not in request.cookies:
             return self.session_class()
         return super().open_session(app, request)
@@ -32,23 +32,26 @@ class SessionInterface(SecureCookieSessionInterface):
 
 
 def configure(app: Flask) -> None:
-    """Let the application keep its sessions this way."""
+    """Install the session interface."""
     app.session_interface = SessionInterface()
-    # A form on a page that was left open is good for as long as the session is.
+    # A form on a page that was left open stays valid as long as the session.
     app.config["WTF_CSRF_TIME_LIMIT"] = None
 
 
 def current_key() -> ApiKey | None:
-    """The key that this session was opened with, if it is still good."""
+    """Return the key that this session was opened with, if it is still active."""
     key_id = session.get("key_id")
     return keys.find_good(key_id) if isinstance(key_id, int) else None
 
 
 def entered_key(raw: str) -> ApiKey | None:
-    """The good key that somebody typed or pasted; raises RateLimitExceeded for too many others."""
+    """Return the active key that was entered, None if it is not valid.
+
+    Raises RateLimitExceeded after too many keys that are not valid.
+    """
     key = keys.find(raw.strip(), current_app.extensions["settings"].key_pepper)
     if key is None:
-        # Only failures count: a script may fetch its page as often as it likes.
+        # Count only failures: a script may fetch its page as often as it likes.
         with limiter.shared_limit(FAILED_SIGN_INS, scope="sign-in", key_func=client_network):
             return None
     return key
@@ -58,29 +61,28 @@ def open_session() -> AnyResponse:
     """Sign in with a key."""
     key = entered_key(request.form.get("key", ""))
     if key is None:
-        message = "This key is not known here. A new registration mails you a new one."
+        message = "This key is not valid. Register again to get a new one by email."
         return landing.page(key_error=message, status=401)
     _start(key)
     return redirect(url_for("site.dashboard"), 303)
 
 
 def end_session() -> AnyResponse:
-    """Sign out."""
     session.clear()
     return redirect(url_for("site.index"), 303)
 
 
 def enter_by_url() -> AnyResponse | None:
-    """Let a key in the URL in: a browser gets a session and a clean URL, others the page.
+    """Open a session for a browser with a key in the URL, and redirect to the URL without it.
 
-    Raises InvalidKey.
+    Returns None for other clients: they get the page itself. Raises InvalidKey.
     """
     key = entered_key(request.args["key"])
     if key is None:
-        raise InvalidKey("This key is not known here.")
+        raise InvalidKey("This key is not valid.")
     if is_navigation():
         _start(key)
-        # The same page with whatever else it was asked, and without the key.
+        # The same page with all other arguments, without the key.
         rest = {name: value for name, value in request.args.items() if name != "key"}
         page = request.endpoint if request.method == "GET" else None
         arguments = (request.view_args or {}) | rest if page else {}

@@ -1,4 +1,4 @@
-"""The API that clients speak: everything below /v1, all of it behind `guard.admit`."""
+"""The inference API: all routes below /v1, guarded by `guard.admit`."""
 
 from flask import Blueprint
 

@@ -1,4 +1,4 @@
-"""GET /v1/balance and /v1/usage: what the account has, and where it went."""
+"""GET /v1/balance and /v1/usage: the account's tokens, and how they were used."""
 
 from datetime import date, timedelta
 
@@ -12,17 +12,17 @@ from promptly.services.usage import rollups
 
 DEFAULT_DAYS = 30
 MAX_DAYS = 366
-# Days beyond these cannot be counted from, in Python or in PostgreSQL.
+# Date arithmetic beyond these years overflows in Python or PostgreSQL.
 YEARS = range(2000, 3000)
 
 
 def show_balance() -> Response:
-    """The balance, in tokens."""
+    """Return the balance, in tokens."""
     return jsonify(balances.read(guard.caller().user_id))
 
 
 def show_usage() -> Response:
-    """Daily totals between two UTC days, or the receipt of one request."""
+    """Return daily totals between two UTC days, or the receipt of one request."""
     request_id = request.args.get("request_id")
     if request_id is not None:
         return jsonify(rollups.receipt(guard.caller().user_id, request_id))
@@ -37,16 +37,18 @@ def show_usage() -> Response:
 
 
 def day(name: str, default: date) -> date:
-    """A day from the query, as YYYY-MM-DD."""
+    """Parse a query argument in the form YYYY-MM-DD; raise InvalidRequest."""
     text = request.args.get(name)
     if text is None:
         return default
     try:
         found = date.fromisoformat(text)
     except ValueError:
-        raise InvalidRequest(f"'{name}' must be a day as YYYY-MM-DD.", param=name) from None
+        raise InvalidRequest(
+            f"'{name}' must be a date in the form YYYY-MM-DD.", param=name
+        ) from None
     if found.year not in YEARS:
         raise InvalidRequest(
-            f"'{name}' must lie between {YEARS[0]}-01-01 and {YEARS[-1]}-12-31.", param=name
+            f"'{name}' must be between {YEARS[0]}-01-01 and {YEARS[-1]}-12-31.", param=name
         )
     return found

@@ -1,4 +1,4 @@
-"""Reading a request's body within its bounds, of size and of time."""
+"""Reading a request's body within its limits of size and time."""
 
 from flask import request
 from gevent import Timeout
@@ -10,12 +10,15 @@ from promptly.settings import Settings
 
 
 def read_body(settings: Settings) -> bytes:
-    """The whole body; raises BodyTooLarge, BodyTimeout, InvalidRequest if it breaks off."""
+    """Return the whole body.
+
+    Raises BodyTooLarge, BodyTimeout, or InvalidRequest if the body is incomplete or malformed.
+    """
     limit = settings.max_body_bytes
     length = request.content_length
     if length is not None and length > limit:
         raise too_large(limit)
-    # One byte more: a body without a length is cut there in silence.
+    # One byte more: a body without a length is silently cut at this limit.
     request.max_content_length = limit + 1
     try:
         with Timeout(settings.body_timeout_seconds):
@@ -25,9 +28,9 @@ def read_body(settings: Settings) -> bytes:
     except RequestEntityTooLarge:
         raise too_large(limit) from None
     except (ClientDisconnected, OSError):
-        raise InvalidRequest("The body broke off.") from None
+        raise InvalidRequest("The connection closed before the whole body was received.") from None
     except ParseException:
-        raise InvalidRequest("The body is not framed as its Transfer-Encoding says.") from None
+        raise InvalidRequest("The body does not match its Transfer-Encoding.") from None
     if len(body) > limit:
         raise too_large(limit)
     if length is not None and len(body) < length:
@@ -36,5 +39,5 @@ def read_body(settings: Settings) -> bytes:
 
 
 def too_large(limit: int) -> BodyTooLarge:
-    """The body is larger than is taken here."""
+    """Return the error for a body above the limit, in bytes."""
     return BodyTooLarge(f"The body is larger than {limit} bytes.")

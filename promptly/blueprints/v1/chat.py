@@ -1,4 +1,4 @@
-"""POST /v1/chat/completions, and what its prompt would cost."""
+"""POST /v1/chat/completions, and the token count of its prompt."""
 
 from flask import Response, jsonify
 
@@ -12,7 +12,7 @@ ENDPOINT = "chat.completions"
 
 
 def chat_completions() -> Response:
-    """An OpenAI chat completion, streamed or not."""
+    """Create an OpenAI chat completion, streamed or not."""
     chat = parse_chat(read_body(current_gateway().settings))
     if chat.stream:
         return serve_stream(ENDPOINT, chat, ChatStream())
@@ -20,7 +20,7 @@ def chat_completions() -> Response:
 
 
 def count_chat_tokens() -> Response:
-    """How many tokens the prompt of such a request has; nothing is charged."""
+    """Count the tokens of the request's prompt, free of charge."""
     gateway = current_gateway()
     chat = parse_chat(read_body(gateway.settings))
     return jsonify(

@@ -1,4 +1,4 @@
-"""POST /v1/completions: plain text continued, for one prompt or several."""
+"""POST /v1/completions: plain text continuation of one or several prompts."""
 
 from flask import Response, g
 
@@ -12,7 +12,7 @@ ENDPOINT = "completions"
 
 
 def text_completions() -> Response:
-    """OpenAI's older completions, streamed or not."""
+    """Create a completion of OpenAI's legacy API, streamed or not."""
     asked = parse_completion(read_body(current_gateway().settings))
     answer_id = f"cmpl-{g.request_uuid.hex}"
     if asked.stream:

@@ -1,4 +1,4 @@
-"""POST /v1/embeddings: texts as vectors, where a model server makes them."""
+"""POST /v1/embeddings: texts as vectors, if a model server supports it."""
 
 from flask import Response
 
@@ -11,5 +11,5 @@ ENDPOINT = "embeddings"
 
 
 def make_embeddings() -> Response:
-    """OpenAI's embeddings of one text or a list of them."""
+    """Create OpenAI embeddings of one text or a list of texts."""
     return serve_embeddings(ENDPOINT, parse_embeddings(read_body(current_gateway().settings)))

@@ -1,7 +1,7 @@
-"""What stands before every route of /v1: limits by address, the key, limits by key.
+"""Checks before every route of /v1: rate limits per address and key, and authentication.
 
 The key is looked up before the body is read. Its limit is counted under its hash in the same Redis
-call as the address's, so a wrong key costs its sender a place as well.
+call as the address's, so requests with a wrong key count as well.
 """
 
 import time
@@ -20,7 +20,7 @@ from promptly.services.accounts.authentication import Caller, authenticate
 
 
 def admit() -> None:
-    """Let the request in or raise LimitExceeded or InvalidKey; runs before every view."""
+    """Admit the request, or raise LimitExceeded or InvalidKey; runs before every view."""
     g.started_at = time.monotonic()
     g.request_uuid = new_request_id()
     g.request_id = public_id(g.request_uuid)
@@ -39,13 +39,13 @@ def admit() -> None:
 
 
 def admit_unknown() -> None:
-    """Count a request whose URL or method is none of ours against its address; it needs no key."""
+    """Count a request with an unknown URL or method against its address; it needs no key."""
     if request.routing_exception is not None and request.path.startswith("/v1/"):
         count(None)
 
 
 def count(key_hash: bytes | None) -> None:
-    """Count a request against its address and key, and keep what its headers will say."""
+    """Count a request against its address and key; keep the result for its headers."""
     try:
         allowance = current_gateway().limits.admit(client_network(), key_hash)
     except LimitExceeded as problem:
@@ -55,7 +55,7 @@ def count(key_hash: bytes | None) -> None:
 
 
 def presented_key() -> str:
-    """The key of the request, from `Authorization: Bearer` or `x-api-key`; maybe empty."""
+    """Return the key from `Authorization: Bearer` or `x-api-key`; may be empty."""
     scheme, _, value = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return value.strip()
@@ -63,18 +63,18 @@ def presented_key() -> str:
 
 
 def caller() -> Caller:
-    """Who sent the request that is being served."""
+    """Return the authenticated caller of the current request."""
     return cast(Caller, g.caller)
 
 
 def add_headers(response: Response) -> Response:
-    """The standing headers of every answer below /v1, errors and unknown URLs included."""
+    """Add the headers of every response below /v1, including errors and unknown URLs."""
     if request.path.startswith("/v1"):
         if "request_id" not in g:
             g.request_id = public_id(new_request_id())
         response.headers["x-request-id"] = g.request_id
         if error_shapes.is_anthropic(request.path):
-            # Where Anthropic's SDKs look for it.
+            # Anthropic's SDKs read this header.
             response.headers["request-id"] = g.request_id
         for name, value in g.get("rate_headers", {}).items():
             response.headers[name] = value

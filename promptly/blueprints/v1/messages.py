@@ -1,4 +1,4 @@
-"""POST /v1/messages, Anthropic's API, and what the prompt of such a request would cost."""
+"""POST /v1/messages, Anthropic's API, and the token count of its prompt."""
 
 from flask import Response, jsonify
 
@@ -13,7 +13,7 @@ ENDPOINT = "messages"
 
 
 def create_message() -> Response:
-    """A message, streamed or not."""
+    """Create an Anthropic message, streamed or not."""
     chat, begun = parse_messages(read_body(current_gateway().settings))
     if chat.stream:
         return serve_stream(ENDPOINT, chat, MessageStream(begun))
@@ -21,7 +21,7 @@ def create_message() -> Response:
 
 
 def count_message_tokens() -> Response:
-    """How many tokens the prompt of such a request has; nothing is charged."""
+    """Count the tokens of the request's prompt, free of charge."""
     gateway = current_gateway()
     chat = parse_count(read_body(gateway.settings))
     return jsonify(input_tokens=hold_placement.count_prompt(gateway, chat))

@@ -1,6 +1,6 @@
-"""GET /v1/models and /v1/models/{id}: what is loaded, built from what promptly knows.
+"""GET /v1/models and /v1/models/{id}: the loaded models.
 
-Upstream's own answer holds paths and sizes; nothing of it is passed on.
+Upstream's own answer, which contains paths and sizes, is not passed on.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ from promptly.gateway import current_gateway
 
 
 def loaded() -> list[dict[str, Any]]:
-    """The loaded models, each once."""
+    """Return the loaded models in OpenAI's format, each once."""
     models: dict[str, dict[str, Any]] = {}
     for upstream in current_gateway().pool.ready():
         models.setdefault(
@@ -29,12 +29,12 @@ def loaded() -> list[dict[str, Any]]:
 
 
 def list_models() -> Response:
-    """The models that answer now."""
+    """List the models that are ready."""
     return jsonify(object="list", data=loaded())
 
 
 def show_model(name: str) -> Response:
-    """One model; an unknown id is 404."""
+    """Return one model; raise NotFound for an unknown id."""
     for model in loaded():
         if model["id"] == name:
             return jsonify(model)

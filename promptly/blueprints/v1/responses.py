@@ -1,4 +1,4 @@
-"""POST /v1/responses, and what its prompt would cost."""
+"""POST /v1/responses, and the token count of its prompt."""
 
 from flask import Response, g, jsonify
 
@@ -14,7 +14,7 @@ ENDPOINT = "responses"
 
 
 def create_response() -> Response:
-    """An OpenAI response, streamed or not."""
+    """Create an OpenAI response, streamed or not."""
     gateway = current_gateway()
     chat, echo = parse_responses(read_body(gateway.settings))
     model = _loaded_model(gateway)
@@ -27,7 +27,7 @@ def create_response() -> Response:
 
 
 def count_response_tokens() -> Response:
-    """How many tokens the prompt of such a request has; nothing is charged."""
+    """Count the tokens of the request's prompt, free of charge."""
     gateway = current_gateway()
     chat, _ = parse_responses(read_body(gateway.settings))
     try:
@@ -38,13 +38,13 @@ def count_response_tokens() -> Response:
 
 
 def _loaded_model(gateway: Gateway) -> str:
-    """What a response is said to come from until upstream names itself."""
+    """Return the model name that a response carries until upstream reports its own."""
     ready = gateway.pool.ready()
     return ready[0].model if ready else ""
 
 
 def _in_terms_of_input(problem: InvalidRequest) -> InvalidRequest:
-    """Upstream's refusal of a chat request, for a client that sent none."""
+    """Rephrase upstream's refusal of the chat request that we built from a Responses request."""
     if isinstance(problem, ContextLengthExceeded):
         return ContextLengthExceeded(problem.message, param="input")
     return InvalidRequest(

@@ -1,4 +1,4 @@
-"""From a checked request to its answer, in whatever dialect: one way through metering for all."""
+"""Serving a parsed request of any dialect: all of them share one path through metering."""
 
 from collections.abc import Callable, Iterator
 
@@ -18,7 +18,7 @@ from promptly.gateway.relay import Relay
 
 
 def serve_stream(endpoint: str, generation: GenerationRequest, answer: StreamedAnswer) -> Response:
-    """Answer with server-sent events as they come; `endpoint` is what the usage event names."""
+    """Answer with server-sent events as they arrive; `endpoint` is recorded in the usage event."""
     relay = _start(endpoint, generation, answer.sink)
     headers = {
         **_standing_headers(generation.ignored),
@@ -31,13 +31,13 @@ def serve_stream(endpoint: str, generation: GenerationRequest, answer: StreamedA
 
 
 def serve_whole(endpoint: str, generation: GenerationRequest, answer: WholeAnswer) -> Response:
-    """Answer with one JSON object; `endpoint` is what the usage event names."""
+    """Answer with one JSON object; `endpoint` is recorded in the usage event."""
     relay = _start(endpoint, generation, answer.add)
     return _run(relay, generation.ignored, lambda: orjson.dumps(answer.build()))
 
 
 def serve_embeddings(endpoint: str, asked: EmbeddingsRequest) -> Response:
-    """Answer with a list of vectors; `endpoint` is what the usage event names."""
+    """Answer with a list of vectors; `endpoint` is recorded in the usage event."""
     gateway, caller = current_gateway(), guard.caller()
     hold = hold_placement.place_exactly(
         gateway, caller, g.request_uuid, endpoint, asked, asked.bounds
@@ -47,14 +47,14 @@ def serve_embeddings(endpoint: str, asked: EmbeddingsRequest) -> Response:
 
 
 def _start(endpoint: str, generation: GenerationRequest, sink: Sink | None) -> Relay:
-    """Hold the request's cost and make its relay."""
+    """Place a hold for the request's cost, and create its relay."""
     gateway, caller = current_gateway(), guard.caller()
     placed = hold_placement.place(gateway, caller, g.request_uuid, endpoint, generation)
     return Relay(gateway, caller, endpoint, generation, placed, sink)
 
 
 def _run(metered: MeteredRequest, ignored: tuple[str, ...], build: Callable[[], bytes]) -> Response:
-    """Run a request to its settled end, then build its answer."""
+    """Run a request until it is settled, then build its answer."""
     headers = _standing_headers(ignored)
     watch = _watch(metered)
     try:
@@ -81,7 +81,7 @@ def _standing_headers(ignored: tuple[str, ...]) -> dict[str, str]:
 
 
 class StreamBody:
-    """The body of a streamed answer; what fails after its first bytes ends as the dialect says."""
+    """Body of a streamed answer; an error after its first bytes is sent in the dialect's form."""
 
     __slots__ = ("_answer", "_events", "_first", "_watch")
 
@@ -90,7 +90,7 @@ class StreamBody:
         self._watch = watch
         self._events = relay.events()
         try:
-            # Whatever goes wrong until now still has a status of its own.
+            # An error up to here can still be answered with its own HTTP status.
             self._first = next(self._events, b"")
         except BaseException:
             watch.stop()
@@ -107,6 +107,6 @@ class StreamBody:
         yield self._answer.end()
 
     def close(self) -> None:
-        """Called by the server when all is sent or the client has gone."""
+        """Release the request; called by the server when all is sent or the client is gone."""
         self._watch.stop()
         self._events.close()

@@ -26,7 +26,7 @@ def cancel(mail_id: int) -> OutboxMail:
     _lock_account(mail_id)
     mail = outbox.cancel(mail_id)
     if mail is None:
-        raise InvalidRequest("This mail does not wait any more.")
+        raise InvalidRequest("This email has already been sent, has failed or was cancelled.")
     if mail.user_id is not None:
         keys.revoke_of_mail(mail.user_id, mail.id)
     return mail

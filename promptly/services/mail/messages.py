@@ -18,11 +18,11 @@ TEMPLATES = Path(__file__).parents[3] / "templates" / "mail"
 
 SUBJECTS = {
     "new_key": "Your promptly API key",
-    "confirm_reissue": "Do you want a new promptly API key?",
-    "confirm_deletion": "Do you want to delete your promptly account?",
-    "receipt": "Your promptly purchase",
-    "refund_notice": "A refund of your promptly purchase",
-    "dispute_notice": "About the payment of your promptly purchase",
+    "confirm_reissue": "Confirm your new promptly API key",
+    "confirm_deletion": "Confirm the deletion of your promptly account",
+    "receipt": "Receipt for your promptly purchase",
+    "refund_notice": "Refund of your promptly purchase",
+    "dispute_notice": "Update on the payment for your promptly purchase",
     "low_balance": "Your promptly balance is low",
     "trial_ending": "Your promptly trial ends soon",
 }

@@ -19,7 +19,7 @@ LABELS = {
     "created": "not started",
     "open": "waiting for payment",
     "processing": "payment on its way",
-    "attention": "with the operator",
+    "attention": "under review",
     "expired": "expired",
     "failed": "failed",
     "paid": "paid",
@@ -27,7 +27,7 @@ LABELS = {
     "refunded": "refunded",
     "disputed": "disputed",
     "charged_back": "charged back",
-    "invalid": "payment withdrawn",
+    "invalid": "payment reversed",
 }
 
 # Cases that the customer's page explains; the others concern only the operator.

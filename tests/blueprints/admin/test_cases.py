@@ -29,8 +29,8 @@ def raised(pages: Panel, kind: str = "amount", **values: Any) -> tuple[int, str]
 
 
 def test_nothing_to_decide(pages: Panel) -> None:
-    assert "Nothing to decide." in pages.words("/admin/cases")
-    assert "There has been no case yet." in pages.words("/admin/cases?show=all")
+    assert "No open cases." in pages.words("/admin/cases")
+    assert "No cases yet." in pages.words("/admin/cases?show=all")
     pages.page("/admin/cases/1", 404)
 
 
@@ -61,7 +61,7 @@ def test_a_case_is_credited_with_a_note(pages: Panel) -> None:
         ("payment.resolve", user_id, "1", {"state": "attention"},
          {"choice": "credit", "order": number, "state": "paid"})
     ]  # fmt: skip
-    assert "Nothing to decide." in pages.words("/admin/cases")
+    assert "No open cases." in pages.words("/admin/cases")
     assert "credited" in pages.words("/admin/cases?show=all")
     # A case is decided only once.
     pages.page("/admin/cases/1?choice=dismiss", 400)

@@ -27,8 +27,8 @@ def running(pages: Panel, email: str | None = None, silent_seconds: int = 0, **v
 
 
 def test_no_request_runs(pages: Panel) -> None:
-    assert "No request runs at this moment." in pages.words("/admin/holds")
-    assert "beyond these" in pages.words(f"/admin/holds?after={public_id(new_request_id())}")
+    assert "No requests are running." in pages.words("/admin/holds")
+    assert "No more requests" in pages.words(f"/admin/holds?after={public_id(new_request_id())}")
     pages.page("/admin/holds?after=nonsense")
 
 
@@ -37,7 +37,7 @@ def test_what_runs(pages: Panel) -> None:
     words = pages.words("/admin/holds")
     assert "1 open, 300 tokens held" in words
     assert "ann@example.com test-model chat.completions 300 100 20" in words
-    assert "Settle it" not in words
+    assert "Settle…" not in words
 
 
 def test_page_by_page(pages: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,7 +61,7 @@ def test_names_are_text(pages: Panel) -> None:
 
 def test_a_dead_request_is_settled_at_its_last_checkpoint(pages: Panel) -> None:
     request_id = running(pages, "ann@example.com", silent_seconds=60)
-    assert "Settle it…" in pages.words("/admin/holds")
+    assert "Settle…" in pages.words("/admin/holds")
     path = f"/admin/holds/{request_id}/recover"
     question = pages.words(path)
     assert "ann@example.com" in question and "The 120 tokens of its last checkpoint" in question
@@ -81,7 +81,7 @@ def test_a_dead_request_is_settled_at_its_last_checkpoint(pages: Panel) -> None:
 
 def test_a_living_request_is_left_alone(pages: Panel) -> None:
     path = f"/admin/holds/{running(pages)}/recover"
-    assert "lives after all" in pages.post(path, pages.form(path), 400)
+    assert "is still alive" in pages.post(path, pages.form(path), 400)
     assert pages.audited() == []
 
 

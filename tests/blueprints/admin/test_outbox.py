@@ -33,8 +33,8 @@ def state(pages: Panel, mail_id: int = 1) -> str:
 
 
 def test_none_yet(pages: Panel) -> None:
-    assert "No mail has been written yet." in pages.words("/admin/outbox")
-    assert "No mail is like this." in pages.words("/admin/outbox?kind=receipt")
+    assert "No emails yet." in pages.words("/admin/outbox")
+    assert "No matching emails." in pages.words("/admin/outbox?kind=receipt")
     for path in ("1", "1/resend", "1/cancel", "x"):
         pages.page(f"/admin/outbox/{path}", 404)
 
@@ -75,11 +75,11 @@ def test_what_was_stored_is_text(pages: Panel) -> None:
 def test_sending_again_asks_and_is_written_down(pages: Panel) -> None:
     user_id = written(pages, state="failed", attempts=30, last_error="550")
     question = pages.words("/admin/outbox/1/resend")
-    for sentence in ("1: a new key", "To ann@example.com", "carries a new key"):
+    for sentence in ("1: new key", "To ann@example.com", "carries a new key"):
         assert sentence in question, sentence
     assert 'href="/admin/outbox?user_id=1"' in pages.page("/admin/users/1")
     assert state(pages) == "failed"
-    assert "The mail is sent again" in pages.confirm("/admin/outbox/1/resend")
+    assert "The email will be sent" in pages.confirm("/admin/outbox/1/resend")
     assert state(pages) == "pending"
     assert pages.audited() == [
         ("mail.resend", user_id, "1", {"state": "failed", "kind": "new_key", "attempts": 30},
@@ -94,8 +94,8 @@ def test_cancelling_asks_and_revokes_what_it_carries(pages: Panel) -> None:
         key, _ = factories.api_key(user_id)
         key.outbox_id = 1
         key_id = key.id
-    assert "gets no key by this mail" in pages.words("/admin/outbox/1/cancel")
-    assert "The mail was cancelled." in pages.confirm("/admin/outbox/1/cancel")
+    assert "does not get the key" in pages.words("/admin/outbox/1/cancel")
+    assert "The email was cancelled." in pages.confirm("/admin/outbox/1/cancel")
     assert state(pages) == "cancelled" and "Cancel…" not in pages.words("/admin/outbox/1")
     with pages.app.app_context(), transaction() as session:
         assert session.get_one(ApiKey, key_id).revoked_at is not None
@@ -107,7 +107,7 @@ def test_what_was_sent_meanwhile_is_not_cancelled(pages: Panel) -> None:
     fields = pages.form("/admin/outbox/1/cancel")
     with pages.app.app_context(), transaction() as session:
         session.execute(text("UPDATE outbox SET state = 'sent'"))
-    assert "does not wait any more" in pages.post("/admin/outbox/1/cancel", fields, 400)
+    assert "has already been sent" in pages.post("/admin/outbox/1/cancel", fields, 400)
     assert state(pages) == "sent" and pages.audited() == []
 
 

@@ -43,13 +43,13 @@ def test_every_outcome_has_words() -> None:
 
 def test_a_new_service(pages: Panel) -> None:
     words = pages.words("/admin")
-    assert "Nothing: no payment to decide" in words
-    assert "Totals have not been made yet" in words
-    assert "The Celery worker or its beat does not run" in words
-    assert "No mail server is configured" in words and "No provider is configured" in words
-    assert "http://127.0.0.1:1 away" in words
+    assert "Nothing: no open payment cases" in words
+    assert "Totals have not been computed yet" in words
+    assert "The Celery worker or beat is not running" in words
+    assert "No mail server is configured" in words and "No payment provider is configured" in words
+    assert "http://127.0.0.1:1 unavailable" in words
     # Without figures there are no tables.
-    assert "Figures per day" not in words and "Outcome of requests" not in words
+    assert "Daily figures" not in words and "Outcome of requests" not in words
 
 
 def test_figures_are_the_roll_ups(pages: Panel) -> None:
@@ -69,19 +69,19 @@ def test_figures_are_the_roll_ups(pages: Panel) -> None:
         sold.reversed_minor = 50
     roll_up(pages.app)
     words = pages.words("/admin")
-    assert "Accounts 2 2 new in 30 days Active 1 in 30 days Owned tokens 10,500" in words
+    assert "Accounts 2 2 new in 30 days Active 1 in 30 days Unspent tokens 10,500" in words
     assert "Reserved 70 by 1 open hold" in words
     assert "Requests 4 in 30 days" in words and "Tokens 4,936 in 30 days" in words
     assert "Revenue in USD $1.50 in 30 days" in words
     assert "Test mode, USD $2.00 in 30 days: no real money" in words
     assert "Sign-ups 2 in 30 days" in words
     # Four requests of half a day each.
-    assert f"{datetime.now(UTC):%Y-%m-%d}: 2 requests at a time" in words
+    assert f"{datetime.now(UTC):%Y-%m-%d}: 2 concurrent requests" in words
     # An unknown outcome counts as a failure and appears under its own name.
     assert "Outcomes 50.00% failed" in words
     assert "completed 2 50.00 %" in words and "model server failed 1 25.00 %" in words
     assert "a new one 1 25.00 %" in words
-    assert "worker" not in words.partition("What waits")[0]
+    assert "worker" not in words.partition("Needs attention")[0]
 
 
 def test_every_chart_draws_every_day(pages: Panel) -> None:
@@ -108,8 +108,8 @@ def test_what_waits_is_named_and_linked(pages: Panel) -> None:
         )  # fmt: skip
     words = pages.words("/admin")
     for sentence in (
-        "1 payment case to decide", "1 webhook event parked", "1 mail failed for good",
-        "1 mail waiting for more than ten minutes", "7 tokens owed", "1 hold of processes",
+        "1 payment case needs a decision", "1 webhook event parked", "1 email failed permanently",
+        "1 email pending for more than ten minutes", "7 tokens owed", "1 hold of processes",
     ):  # fmt: skip
         assert sentence in words, sentence
     page = pages.page("/admin")
@@ -150,7 +150,7 @@ def test_redis_away(app_factory: AppFactory) -> None:
     client = app.test_client()
     client.post("/admin/session", data={"key": ADMIN_KEY})
     words = Panel(app, client).words("/admin")
-    assert "Redis is away" in words and "? of 0" in words
+    assert "Redis is unavailable" in words and "? of 0" in words
 
 
 def test_names_of_models_are_text(pages: Panel) -> None:

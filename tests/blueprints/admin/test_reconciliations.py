@@ -12,16 +12,16 @@ from tests.support.shop import Shop
 
 def test_without_a_provider_there_is_nothing_to_compare(pages: Panel) -> None:
     words = pages.words("/admin/reconciliations")
-    assert "No provider is configured" in words and "Compare with" not in words
+    assert "No payment provider is configured" in words and "Reconcile with" not in words
 
 
 def test_asked_for_run_and_reported(shop: Shop, shop_pages: Panel, redis_url: str) -> None:
     user_id = shop.account()
     shop.buy(user_id)
-    assert "Nothing has been compared yet." in shop_pages.words("/admin/reconciliations")
+    assert "No reconciliation has run yet." in shop_pages.words("/admin/reconciliations")
     path = "/admin/reconciliations"
     location = shop_pages.post(path, shop_pages.form(path))
-    assert "A comparison with the providers has been asked for" in shop_pages.words(location)
+    assert "Reconciliation requested." in shop_pages.words(location)
     assert [act[0] for act in shop_pages.audited()] == ["payment.reconcile"]
     with redis.Redis.from_url(redis_url) as client:
         assert client.llen("payments") >= 1
@@ -45,7 +45,7 @@ def test_problems_are_shown_as_text(pages: Panel) -> None:
             text("INSERT INTO payment_reconciliations (actor, leased_until) VALUES ('x', now())")
         )
     words = pages.words("/admin/reconciliations")
-    assert "not complete" in words and "runs, or was cut off" in words
+    assert "incomplete" in words and "running or interrupted" in words
 
 
 def test_a_form_without_its_token(admin_app: Flask, pages: Panel) -> None:

@@ -29,11 +29,11 @@ def test_a_refund_of_what_is_unspent(shop: Shop, shop_pages: Panel) -> None:
     )
     path = f"/admin/purchases/{number}/refund?amount=1.00"
     question = shop_pages.words(path)
-    for sentence in ("Refund $1.00?", number, "user", "The provider is asked to give $1.00 back",
+    for sentence in ("Refund $1.00?", number, "user", "The provider is asked to refund $1.00",
                      "12,500,000 more are taken back"):  # fmt: skip
         assert sentence in question, sentence
     words = shop_pages.confirm(path)
-    assert "A refund of $1.00 was written down" in words and "refund succeeded $1.00" in words
+    assert "A refund of $1.00 was recorded" in words and "refund succeeded $1.00" in words
     assert shop.orders()[0]["state"] == "partly_refunded" and shop.paid_tokens(user_id) == 0
     [(action, account, subject, before, after)] = shop_pages.audited()
     assert (action, account, subject) == ("payment.refund", user_id, number)
@@ -50,14 +50,14 @@ def test_a_button_pressed_twice_refunds_once(shop: Shop, shop_pages: Panel) -> N
     path = f"/admin/purchases/{number}/refund"
     fields = shop_pages.form(f"{path}?amount=0.50", path)
     shop_pages.post(path, fields)
-    assert "has changed since you were asked" in shop_pages.post(path, fields, 400)
+    assert "has changed since this page was loaded" in shop_pages.post(path, fields, 400)
     assert shop.orders()[0]["refunded_minor"] == 50 and len(shop_pages.audited()) == 1
 
 
 def test_a_refund_by_hand_is_only_written_down(shop: Shop, shop_pages: Panel) -> None:
     user_id, number = bought(shop)
     path = f"/admin/purchases/{number}/refund?amount=2&by_hand=1"
-    assert "only written down" in shop_pages.words(path)
+    assert "only recorded as refunded" in shop_pages.words(path)
     assert "by hand" in shop_pages.confirm(path)
     assert shop.stripe.requests("POST /v1/refunds") == []
     assert shop.paid_tokens(user_id) == 0 and shop_pages.audited()[0][4]["by_hand"] is True

@@ -79,7 +79,7 @@ def test_signing_in_by_the_form(admin_app: Flask, script: FlaskClient) -> None:
     assert page.status_code == 403 and 'action="/admin/session"' in page.text
     assert "Set-Cookie" not in page.headers
     wrong = script.post("/admin/session", data={"key": "wrong", "next": "/admin/users"})
-    assert wrong.status_code == 403 and "not the key" in wrong.text
+    assert wrong.status_code == 403 and "Incorrect key" in wrong.text
     right = script.post("/admin/session", data={"key": f" {ADMIN_KEY}\n", "next": "/admin/users"})
     assert (right.status_code, right.location) == (303, "/admin/users")
     assert script.get("/admin/users").status_code == 200

@@ -30,8 +30,8 @@ def listed(pages: Panel, query: str = "") -> list[int]:
 
 
 def test_none_yet(pages: Panel) -> None:
-    assert "No event has been received yet." in pages.words("/admin/webhooks")
-    assert "No event is like this." in pages.words("/admin/webhooks?state=parked")
+    assert "No events received yet." in pages.words("/admin/webhooks")
+    assert "No matching events." in pages.words("/admin/webhooks?state=parked")
     for path in ("1", str(2**63 - 1), str(2**63), "x"):
         pages.page(f"/admin/webhooks/{path}", 404)
 
@@ -58,8 +58,8 @@ def test_one_event_and_its_purchase(pages: Panel) -> None:
         session.execute(text("UPDATE webhook_events SET order_id = :id"), {"id": order.id})
         number = order.number
     words = pages.words("/admin/webhooks/1")
-    for sentence in ("State waits", "stripe0", f"Purchase {number} of ann@example.com",
-                     "Attempts 0, the next one", "Done not yet"):  # fmt: skip
+    for sentence in ("State pending", "stripe0", f"Purchase {number} of ann@example.com",
+                     "Attempts 0, next attempt", "Processed not yet"):  # fmt: skip
         assert sentence in words, sentence
 
 
@@ -83,13 +83,13 @@ def test_replay_applies_what_was_parked(shop: Shop, shop_pages: Panel) -> None:
     fields = shop_pages.form(path, f"{path}/replay")
     assert fields["user_id"] == str(user_id)
     words = shop_pages.words(shop_pages.post(f"{path}/replay", fields))
-    assert "The event is handled again" in words and "State waits" in words
+    assert "The event will be processed" in words and "State pending" in words
     assert shop_pages.audited() == [
         ("webhook.replay", user_id, "1", {"state": "parked", "attempts": 25}, {"state": "pending"})
     ]
     shop.work()
     assert shop.paid_tokens(user_id) == 25_000_000
-    assert "State handled" in shop_pages.words(path)
+    assert "State processed" in shop_pages.words(path)
     # A second replay credits nothing.
     shop_pages.post(f"{path}/replay", fields)
     shop.work()

@@ -113,7 +113,7 @@ def test_there_is_nothing_else(client: FlaskClient, path: str) -> None:
     answer = client.get(f"/docs/{path}")
     assert answer.status_code in {404, 308}
     if answer.status_code == 404:
-        assert "no such page" in answer.get_data(as_text=True)
+        assert "does not exist" in answer.get_data(as_text=True)
         assert "site-header" in answer.get_data(as_text=True)
 
 

@@ -75,7 +75,7 @@ def test_a_wrong_key(client: FlaskClient) -> None:
     for headers in ({}, NAVIGATION):
         assert client.get("/dashboard?key=sk-wrong", headers=headers).status_code == 401
     answer = client.post("/session", data={"key": "sk-wrong"})
-    assert answer.status_code == 401 and "not known" in answer.get_data(as_text=True)
+    assert answer.status_code == 401 and "not valid" in answer.get_data(as_text=True)
     assert client.get("/dashboard").status_code == 303
 
 
@@ -169,7 +169,7 @@ def test_trial_countdown() -> None:
         timedelta(days=1): "24 hours left",
         timedelta(minutes=119): "119 minutes left",
         timedelta(minutes=1): "1 minute left",
-        timedelta(seconds=20): "ends now",
+        timedelta(seconds=20): "ending now",
     }
     for left, words in told.items():
         assert remaining((now + left).isoformat(), now) == words

@@ -49,7 +49,7 @@ def count(app: Flask) -> int:
 def test_the_whole_way(mail_app: Flask, mail_catcher: MailCatcher) -> None:
     visitor = sign_up(mail_app, "ada@example.com", paid_tokens=1234)
     page = visitor.get("/dashboard/delete").text
-    assert "ada@example.com" in page and "1,234" in page and "What stays" in page
+    assert "ada@example.com" in page and "1,234" in page and "What is kept" in page
     ask(visitor)
     assert visitor.get("/dashboard").status_code == 200, "nothing has changed yet"
     run(mail_app, mail.sweep)
@@ -62,7 +62,7 @@ def test_the_whole_way(mail_app: Flask, mail_catcher: MailCatcher) -> None:
     assert asked.headers["Cache-Control"] in {"no-store", "private, no-cache"}
     assert count(mail_app) == 1, "a mail scanner follows links"
     status, said = press(mail_app, found.group(1), visitor)
-    assert status == 200 and "Your account is deleted" in said
+    assert status == 200 and "Your account has been deleted" in said
     assert count(mail_app) == 0
     assert visitor.get("/dashboard").status_code == 303
     with mail_app.app_context():
@@ -92,7 +92,7 @@ def test_a_second_request_spends_the_first_link(app: Flask, visitor: Visitor) ->
     ask(visitor)
     assert visitor.get(first).status_code == 400
     status, said = press(app, first)
-    assert status == 400 and "newer mail" in said
+    assert status == 400 and "newer email" in said
     assert count(app) == 1
     assert press(app, newest_link(app))[0] == 200
 

@@ -15,7 +15,7 @@ from tests.support import factories
 def test_a_form_has_a_bound(visitor: Visitor, path: str) -> None:
     answer = visitor.client.post(path, data={"name": "x" * site.FORM_BYTES})
     assert answer.status_code == 413
-    assert "larger than any" in answer.text
+    assert "form is too large" in answer.text
 
 
 def pages(app: Flask, visitor: Visitor) -> list[str]:

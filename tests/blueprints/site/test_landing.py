@@ -12,7 +12,7 @@ from tests.support import factories
 
 def test_without_a_model(client: FlaskClient) -> None:
     page = client.get("/").get_data(as_text=True)
-    assert "No model answers at the moment" in page
+    assert "No model is available right now" in page
     assert 'model="default"' in page
 
 
@@ -37,7 +37,7 @@ def test_a_server_for_embeddings_alone_is_no_model_to_talk_to(app_factory: AppFa
     try:
         app = app_factory(llama_embeddings_base_url=(llama.url,))
         page = app.test_client().get("/").get_data(as_text=True)
-        assert "No model answers" in page and "vectors" not in page
+        assert "No model is available" in page and "vectors" not in page
     finally:
         llama.stop()
 
