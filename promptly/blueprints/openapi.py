@@ -3,12 +3,12 @@
 from functools import lru_cache
 
 import orjson
-from flask import Blueprint, Response, current_app, request
+from flask import Blueprint, Response, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from promptly.blueprints.page_headers import add_page_headers
 from promptly.openapi import document
-from promptly.settings import Settings
+from promptly.settings import current_settings
 
 MAX_AGE_SECONDS = 300
 
@@ -19,7 +19,7 @@ blueprint.after_request(add_page_headers)
 @blueprint.get("/openapi.json")
 def show() -> AnyResponse:
     """Return the document, or 304 if the client has the current one."""
-    settings: Settings = current_app.extensions["settings"]
+    settings = current_settings()
     response = Response(encoded(settings.base_url), mimetype="application/json")
     response.add_etag()
     response.cache_control.public = True

@@ -2,9 +2,9 @@
 
 from urllib.parse import urlsplit
 
-from flask import Response, current_app, request
+from flask import Response, request
 
-from promptly.settings import Settings
+from promptly.settings import current_settings
 
 # No page has inline scripts or styles, so injected markup can neither run nor restyle a page.
 CONTENT_SECURITY_POLICY = "; ".join(
@@ -24,7 +24,7 @@ ONE_YEAR_SECONDS = 365 * 24 * 3600
 
 def is_https() -> bool:
     """Whether the client used https; behind proxies, as the outermost trusted one reports."""
-    settings: Settings = current_app.extensions["settings"]
+    settings = current_settings()
     hops = settings.trusted_proxy_hops
     told = [part.strip() for part in request.headers.get("X-Forwarded-Proto", "").split(",")]
     if hops and told[0]:
@@ -38,7 +38,7 @@ def content_security_policy() -> str:
 
     Browsers apply `form-action` to the redirect that follows a form, too.
     """
-    settings: Settings = current_app.extensions["settings"]
+    settings = current_settings()
     targets = ["'self'"]
     if settings.takes_stripe:
         targets.append(_origin(settings.stripe_api_base) or STRIPE_CHECKOUT)

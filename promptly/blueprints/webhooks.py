@@ -8,7 +8,7 @@ provider retry.
 import functools
 from collections.abc import Callable
 
-from flask import Blueprint, Response, current_app, request
+from flask import Blueprint, Response, request
 
 from promptly.blueprints.page_headers import add_page_headers
 from promptly.errors import InvalidRequest, NotFound
@@ -17,7 +17,7 @@ from promptly.proxies import client_address
 from promptly.services.payments import webhook_events
 from promptly.services.payments import webhook_inbox as inbox
 from promptly.services.payments.webhook_events import ReceivedEvent
-from promptly.settings import Settings
+from promptly.settings import Settings, current_settings
 from promptly.transactions import transaction
 
 # Far above what a provider sends; a limited provider retries later.
@@ -32,7 +32,7 @@ def _plainly(view: Callable[[Settings], ReceivedEvent]) -> View:
 
     @functools.wraps(view)
     def answer() -> Response:
-        settings: Settings = current_app.extensions["settings"]
+        settings = current_settings()
         try:
             event = view(settings)
         except (InvalidRequest, NotFound) as problem:

@@ -14,7 +14,7 @@ from promptly.blueprints.admin.throttle import Throttle
 from promptly.errors import Forbidden
 from promptly.proxies import client_network, forwarded_address
 from promptly.services import audit
-from promptly.settings import Settings
+from promptly.settings import current_settings
 from promptly.transactions import transaction
 
 logger = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ def allowed_address() -> str:
 
     A request with fewer forwarded addresses than there are proxies bypassed them: refuse it.
     """
-    settings = _settings()
+    settings = current_settings()
     text = forwarded_address(
         request.environ.get("REMOTE_ADDR") or "",
         request.environ.get("HTTP_X_FORWARDED_FOR"),
@@ -44,7 +44,7 @@ def allowed_address() -> str:
 
 def require_configured_key() -> None:
     """Raise Forbidden if no ADMIN_KEY is set."""
-    if not _settings().admin_key:
+    if not current_settings().admin_key:
         raise Forbidden
 
 
@@ -64,7 +64,7 @@ def check_key(presented: str, address: str) -> None:
 
 
 def _is_the_key(presented: str) -> bool:
-    expected = _settings().admin_key.reveal().encode()
+    expected = current_settings().admin_key.reveal().encode()
     # Forms and URLs decode a plus as a space, and base64 keys contain plus signs.
     spellings = (presented.strip(), presented.strip("\r\n\t").replace(" ", "+"))
     alike = [hmac.compare_digest(text.encode(errors="replace"), expected) for text in spellings]
@@ -79,8 +79,3 @@ def _tell_of_refusal(address: str) -> None:
     except SQLAlchemyError as problem:
         # Refuse the key even if the audit entry cannot be written.
         logger.warning("not in the audit log", extra={"reason": type(problem).__name__})
-
-
-def _settings() -> Settings:
-    settings: Settings = current_app.extensions["settings"]
-    return settings

@@ -1,6 +1,6 @@
 """Payment cases that need an operator's decision: the list, one case, the decision."""
 
-from flask import current_app, g, redirect, render_template, request, url_for
+from flask import g, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from promptly import money
@@ -11,6 +11,7 @@ from promptly.errors import InvalidRequest
 from promptly.extensions import db
 from promptly.models import Order, PaymentCase, User
 from promptly.services.payments import case_decisions, cases, refunds
+from promptly.settings import current_settings
 from promptly.transactions import transaction
 
 PAGE_SIZE = 50
@@ -77,7 +78,7 @@ def resolve(case_id: int) -> AnyResponse:
             },
         )
     if refund_id is not None:
-        refunds.execute_refund(refund_id, current_app.extensions["settings"])
+        refunds.execute_refund(refund_id, current_settings())
     return redirect(url_for("admin.case", case_id=case_id, act=act), 303)
 
 

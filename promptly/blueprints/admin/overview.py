@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from flask import current_app, render_template
+from flask import render_template
 
 from promptly.blueprints.admin import labels
 from promptly.blueprints.admin.overview_charts import (
@@ -23,7 +23,7 @@ from promptly.services.accounts import directory
 from promptly.services.payments.providers import registry
 from promptly.services.usage import statistics
 from promptly.services.usage.rollups import SWEEP_NAME
-from promptly.settings import Settings
+from promptly.settings import Settings, current_settings
 
 # The sweep of holds runs every ten seconds; if it is later than this, no worker runs.
 WORKER_SILENT = timedelta(seconds=60)
@@ -47,7 +47,7 @@ class Server:
 
 
 def overview() -> str:
-    settings: Settings = current_app.extensions["settings"]
+    settings = current_settings()
     now = utcnow()
     days = chart_days(now.date())
     since = datetime(days[0].year, days[0].month, days[0].day, tzinfo=UTC)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from flask import current_app, redirect, render_template, request, url_for
+from flask import redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from promptly import money
@@ -23,7 +23,7 @@ from promptly.services.payments import (
     webhook_inbox,
 )
 from promptly.services.payments.providers import registry
-from promptly.settings import Settings
+from promptly.settings import current_settings
 from promptly.transactions import transaction
 
 PAGE_SIZE = 50
@@ -70,7 +70,7 @@ def one(number: str) -> str:
     order = orders.find(number)
     user = None if order.user_id is None else db.session.get(User, order.user_id)
     quote = refunds.quote(order)
-    settings: Settings = current_app.extensions["settings"]
+    settings = current_settings()
     return render_template(
         "admin/purchase.html",
         **row_of(order, None if user is None else user.email),
@@ -89,7 +89,7 @@ def one(number: str) -> str:
 
 def check(number: str) -> AnyResponse:
     """Fetch the purchase's state from the provider now, and apply it."""
-    settings: Settings = current_app.extensions["settings"]
+    settings = current_settings()
     with transaction():
         order = orders.find(number)
         confirmation.require_account(order.user_id)

@@ -1,12 +1,12 @@
 """Reconciliation with the payment providers: the reports, and a new run on demand."""
 
-from flask import current_app, g, redirect, render_template, url_for
+from flask import g, redirect, render_template, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from promptly.blueprints.admin import actor, flash_messages, labels
 from promptly.services.payments import reconciliation
 from promptly.services.payments.providers import registry
-from promptly.settings import Settings
+from promptly.settings import current_settings
 from promptly.transactions import enqueue, transaction
 
 MOST_SHOWN = 50
@@ -14,7 +14,7 @@ MOST_SHOWN = 50
 
 def index() -> str:
     """List the newest runs with their reports."""
-    settings: Settings = current_app.extensions["settings"]
+    settings = current_settings()
     return render_template(
         "admin/reconciliations.html",
         runs=reconciliation.newest(MOST_SHOWN),

@@ -1,6 +1,6 @@
 """Refunds of purchases: confirmed with their effects, then recorded and sent to the provider."""
 
-from flask import current_app, g, redirect, request, url_for
+from flask import g, redirect, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from promptly import money
@@ -11,6 +11,7 @@ from promptly.extensions import db
 from promptly.models import Order, User
 from promptly.services.payments import orders, refunds
 from promptly.services.payments.snapshot import tokens_reversed
+from promptly.settings import current_settings
 from promptly.transactions import transaction
 
 
@@ -70,7 +71,7 @@ def refund(number: str) -> AnyResponse:
         )
         row_id = row.id
     # If the provider does not answer, reconciliation asks again.
-    refunds.execute_refund(row_id, current_app.extensions["settings"])
+    refunds.execute_refund(row_id, current_settings())
     return redirect(url_for("admin.purchase", number=number, act=act), 303)
 
 

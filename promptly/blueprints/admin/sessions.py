@@ -18,7 +18,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from promptly.blueprints.page_headers import is_https
 from promptly.clock import utcnow
 from promptly.runtime.redis_client import HotPathRedis, RedisUnavailable
-from promptly.settings import Settings
+from promptly.settings import current_settings
 
 COOKIE = "promptly_admin"
 PATH = "/admin"
@@ -99,7 +99,7 @@ def _ended(session: PanelSession) -> str:
 
 
 def _serializer() -> URLSafeSerializer:
-    settings: Settings = current_app.extensions["settings"]
+    settings = current_settings()
     secret = hmac.digest(
         settings.gateway_secret_key.reveal().encode(),
         settings.admin_key.reveal().encode(),

@@ -2,15 +2,13 @@
 
 from typing import Any
 
-from flask import current_app
-
 from promptly.blueprints.v1.models import loaded
-from promptly.settings import Settings
+from promptly.settings import current_settings
 
 
 def facts() -> dict[str, Any]:
     """Return the templates' values; `models` is empty while no model server is ready."""
-    settings: Settings = current_app.extensions["settings"]
+    settings = current_settings()
     return {
         "settings": settings,
         "base_url": settings.base_url,

@@ -1,6 +1,6 @@
 """Starting a checkout: from a pack to the provider's payment page."""
 
-from flask import current_app, g, make_response, redirect, render_template, request
+from flask import g, make_response, redirect, render_template, request
 from werkzeug.wrappers import Response
 
 from promptly.blueprints.error_handlers import request_id
@@ -9,7 +9,7 @@ from promptly.extensions import limiter
 from promptly.models import ApiKey
 from promptly.services.payments import checkout as checkouts
 from promptly.services.payments import customer_view
-from promptly.settings import Settings
+from promptly.settings import Settings, current_settings
 
 CHECKOUTS = "30 per hour"
 
@@ -23,7 +23,7 @@ def account() -> str:
 @limiter.limit(CHECKOUTS, key_func=account)
 def start() -> Response:
     """Redirect to the provider's checkout for the chosen pack, or explain why not."""
-    settings: Settings = current_app.extensions["settings"]
+    settings = current_settings()
     key: ApiKey = g.key
     pack, method = request.form.get("pack", ""), request.form.get("method", "")
     try:

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from flask import current_app, g, make_response, render_template, request
+from flask import g, make_response, render_template, request
 from werkzeug.wrappers import Response
 
 from promptly.blueprints.purchases.checkout import account
@@ -11,7 +11,7 @@ from promptly.extensions import limiter
 from promptly.models import ApiKey
 from promptly.services.ledger import balances
 from promptly.services.payments import customer_view, orders
-from promptly.settings import Settings
+from promptly.settings import current_settings
 from promptly.transactions import enqueue, transaction
 
 LOOKS_AT_A_PURCHASE = "120 per minute"
@@ -30,7 +30,7 @@ ASKED_AGAIN = timedelta(seconds=8)
 def purchase(number: str) -> Response:
     """Show the status of a purchase; a pending one reloads itself for a limited time."""
     key: ApiKey = g.key
-    settings: Settings = current_app.extensions["settings"]
+    settings = current_settings()
     look = _look()
     with transaction():
         order = orders.find_own(key.user_id, number)

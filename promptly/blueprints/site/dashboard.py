@@ -3,7 +3,7 @@
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from flask import Response, current_app, g, make_response, render_template, request
+from flask import Response, g, make_response, render_template, request
 
 from promptly.blueprints.charts import Chart, Series, every_day, stacked
 from promptly.clock import utcnow
@@ -13,7 +13,7 @@ from promptly.services.ledger import balances
 from promptly.services.mail import alerts
 from promptly.services.payments import customer_view
 from promptly.services.usage import receipts, rollups
-from promptly.settings import Settings
+from promptly.settings import current_settings
 
 CHART_DAYS = 30
 RECENT_REQUESTS = 10
@@ -36,7 +36,7 @@ def page(*, status: int = 200, **entered: str) -> Response:
     `entered`: `threshold` and `threshold_error`, `key_name` and `key_error`.
     """
     key: ApiKey = g.key
-    settings: Settings = current_app.extensions["settings"]
+    settings = current_settings()
     now = utcnow()
     today = now.date()
     start = today - timedelta(days=CHART_DAYS - 1)

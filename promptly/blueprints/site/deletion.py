@@ -1,6 +1,6 @@
 """Account deletion by its owner: requested on the dashboard, confirmed by email."""
 
-from flask import Response, current_app, g, make_response, render_template, request, session
+from flask import Response, g, make_response, render_template, request, session
 
 from promptly.blueprints.site import sessions
 from promptly.blueprints.site.limits import DELETION_MAILS
@@ -12,7 +12,7 @@ from promptly.services.accounts import accounts
 from promptly.services.ledger import balances
 from promptly.services.mail import messages, outbox
 from promptly.services.mail.outbox import LINK_HOURS
-from promptly.settings import Settings
+from promptly.settings import current_settings
 from promptly.transactions import transaction
 
 LINK_SPENT = "This link has expired, has already been used, or was replaced by a newer email."
@@ -45,7 +45,7 @@ def confirm() -> Response:
 
     Mail scanners follow links, so only the button has an effect.
     """
-    settings: Settings = current_app.extensions["settings"]
+    settings = current_settings()
     token = request.values.get("token", "")
     link = messages.read_token("confirm_deletion", token, settings)
     if link is None or not outbox.link_is_good("confirm_deletion", *link):

@@ -2,7 +2,6 @@
 
 from flask import (
     Response,
-    current_app,
     g,
     make_response,
     redirect,
@@ -17,14 +16,14 @@ from promptly.blueprints.site import dashboard
 from promptly.errors import InvalidRequest, NotFound
 from promptly.models import ApiKey
 from promptly.services.accounts import accounts, keys
-from promptly.settings import Settings
+from promptly.settings import current_settings
 from promptly.transactions import transaction
 
 
 def create() -> Response:
     """Create a key and show it in this response only; only its hash is stored."""
     key: ApiKey = g.key
-    settings: Settings = current_app.extensions["settings"]
+    settings = current_settings()
     name = request.form.get("name", "")
     try:
         with transaction():

@@ -1,11 +1,11 @@
 """The landing page, with registration and sign-in."""
 
-from flask import Response, current_app, make_response, render_template
+from flask import Response, make_response, render_template
 
 from promptly.gateway import current_gateway
 from promptly.gateway.chat_request import ChatRequest
 from promptly.services.payments.providers import registry
-from promptly.settings import Settings
+from promptly.settings import current_settings
 
 WAYS = {"stripe": "by card", "btcpay": "with Bitcoin"}
 
@@ -16,7 +16,7 @@ def index() -> Response:
 
 def page(*, key_error: str | None = None, status: int = 200) -> Response:
     """Render the landing page, with the error of a key that was entered."""
-    settings: Settings = current_app.extensions["settings"]
+    settings = current_settings()
     models = live_models()
     response = make_response(
         render_template(

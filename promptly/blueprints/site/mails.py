@@ -1,6 +1,6 @@
 """The dashboard's form for email alerts."""
 
-from flask import Response, current_app, g, redirect, request, url_for
+from flask import Response, g, redirect, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from promptly.blueprints.site import dashboard
@@ -8,14 +8,14 @@ from promptly.errors import InvalidRequest
 from promptly.models import ApiKey
 from promptly.services.mail import alerts
 from promptly.services.mail.alerts import Choice
-from promptly.settings import Settings
+from promptly.settings import current_settings
 from promptly.transactions import transaction
 
 
 def choose() -> AnyResponse | Response:
     """Save the form, or show it again with its error."""
     key: ApiKey = g.key
-    settings: Settings = current_app.extensions["settings"]
+    settings = current_settings()
     entered = request.form.get("low_balance_tokens", "")
     wanted = "low_balance" in request.form
     try:

@@ -2,10 +2,10 @@
 
 from urllib.parse import urlsplit
 
-from flask import current_app, request
+from flask import request
 
 from promptly.errors import Forbidden
-from promptly.settings import Settings
+from promptly.settings import current_settings
 
 
 def refuse_foreign_posts() -> None:
@@ -20,7 +20,7 @@ def refuse_foreign_posts() -> None:
     origin = request.headers.get("Origin")
     if site is None and origin is None:
         return
-    settings: Settings = current_app.extensions["settings"]
+    settings = current_settings()
     own = {request.host.lower(), urlsplit(settings.base_url).netloc.lower()}
     if site is None and origin is not None and urlsplit(origin).netloc.lower() in own:
         return

@@ -2,13 +2,13 @@
 
 import time
 
-from flask import Response, current_app, make_response, render_template, request
+from flask import Response, make_response, render_template, request
 
 from promptly.blueprints.site.limits import limit_registration
 from promptly.errors import InvalidRequest
 from promptly.services.accounts import accounts
 from promptly.services.mail import messages
-from promptly.settings import Settings
+from promptly.settings import Settings, current_settings
 from promptly.transactions import transaction
 
 # Far longer than a registration takes.
@@ -20,7 +20,7 @@ LINK_SPENT = "This link has expired or has already been used. Request a new key 
 @limit_registration
 def register() -> Response:
     """On GET, show the form; on POST, register the address."""
-    settings: Settings = current_app.extensions["settings"]
+    settings = current_settings()
     if request.method != "POST":
         return _form(settings)
     began = time.monotonic()
@@ -42,7 +42,7 @@ def confirm() -> Response:
 
     Mail scanners follow links, so only the button has an effect.
     """
-    settings: Settings = current_app.extensions["settings"]
+    settings = current_settings()
     token = request.values.get("token", "")
     link = messages.read_token("confirm_reissue", token, settings)
     if link is None:

@@ -1,6 +1,6 @@
 """Sessions: a signed cookie with the id of a key, valid as long as the key is."""
 
-from flask import Flask, Request, current_app, g, redirect, request, session, url_for
+from flask import Flask, Request, g, redirect, request, session, url_for
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from werkzeug.wrappers import Response as AnyResponse
 
@@ -13,6 +13,7 @@ from promptly.extensions import limiter
 from promptly.models import ApiKey
 from promptly.proxies import client_network
 from promptly.services.accounts import keys
+from promptly.settings import current_settings
 
 
 class SessionInterface(SecureCookieSessionInterface):
@@ -49,7 +50,7 @@ def entered_key(raw: str) -> ApiKey | None:
 
     Raises RateLimitExceeded after too many keys that are not valid.
     """
-    key = keys.find(raw.strip(), current_app.extensions["settings"].key_pepper)
+    key = keys.find(raw.strip(), current_settings().key_pepper)
     if key is None:
         # Count only failures: a script may fetch its page as often as it likes.
         with limiter.shared_limit(FAILED_SIGN_INS, scope="sign-in", key_func=client_network):
