@@ -268,4 +268,4 @@ def dispose(app: Flask) -> None:
     limiter._storage_dead = False
     # The next application may use another broker; Celery's cached connections belong to this one.
     kombu.pools.reset()
-    celery._after_fork()
+    celery._after_fork()  # type: ignore[attr-defined]  # private, so not in the stubs

@@ -48,9 +48,9 @@ def main(arguments: list[str]) -> int:
     if not everything:
         left_out.append("exhaustive")
     environment = os.environ | ({"PROMPTLY_EXHAUSTIVE_TESTS": "1"} if everything else {})
-    codes = []
+    codes: list[int] = []
     whole = not any(Path(argument.partition("::")[0]).exists() for argument in given)
-    phases = (
+    phases: tuple[tuple[str, list[str], list[str]], ...] = (
         (
             "not alone",
             ["-n", str(WORKERS), "--dist=loadfile", "--no-loadscope-reorder", "--durations=15"],

@@ -31,7 +31,8 @@ def project_files() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def compose() -> dict[str, Any]:
-    return yaml.safe_load((PROJECT / "docker-compose.yml").read_text())
+    found: dict[str, Any] = yaml.safe_load((PROJECT / "docker-compose.yml").read_text())
+    return found
 
 
 def test_compose_has_the_services_of_production(compose: dict[str, Any]) -> None:

@@ -56,16 +56,12 @@ def test_an_empty_variable_means_its_default() -> None:
         ("KEY_REISSUE_CONFIRM", "off", False),
         ("TRUSTED_HOSTS", "a.example, b.example,", ("a.example", "b.example")),
         ("LOG_LEVEL", "DEBUG", "debug"),
-        ("STRIPE_WEBHOOK_SECRET", "one,two", ("one", "two")),
+        ("STRIPE_WEBHOOK_SECRET", "one,two", (Secret("one"), Secret("two"))),
         ("BTCPAY_URL", "", ""),
     ],
 )
 def test_values(name: str, text: str, value: object) -> None:
-    found = getattr(built(**{name: text}), name.lower())
-    revealed = found.reveal() if isinstance(found, Secret) else found
-    if isinstance(found, tuple):
-        revealed = tuple(item.reveal() if isinstance(item, Secret) else item for item in found)
-    assert revealed == value
+    assert getattr(built(**{name: text}), name.lower()) == value
 
 
 @pytest.mark.parametrize(

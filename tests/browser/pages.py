@@ -4,9 +4,9 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext, Page, Response, StorageState
 
 from promptly.blueprints.docs.library import Library
 from promptly.models.payments import ORDER_STATES
@@ -42,9 +42,9 @@ class Shown:
         """Open it in a browser page; return the status of the last document shown."""
         statuses: list[int] = []
 
-        def note(response: object) -> None:
-            if response.request.is_navigation_request():  # type: ignore[attr-defined]
-                statuses.append(response.status)  # type: ignore[attr-defined]
+        def note(response: Response) -> None:
+            if response.request.is_navigation_request():
+                statuses.append(response.status)
 
         page.on("response", note)
         path = self.path.format(**vars(world.past), **world.past.orders)
@@ -62,15 +62,15 @@ class Visitors:
     def __init__(self, browser: Browser, world: World) -> None:
         self._browser = browser
         self._world = world
-        self._cookies: dict[str, object] = {}
+        self._cookies: dict[str, StorageState] = {}
 
-    def context(self, who: str, **options: object) -> BrowserContext:
+    def context(self, who: str, **options: Any) -> BrowserContext:
         """Open a new context, signed in as `who`; `options` are those of `new_context`."""
         if who != "stranger":
             options["storage_state"] = self._signed_in(who)
-        return self._browser.new_context(**options)  # type: ignore[arg-type]
+        return self._browser.new_context(**options)
 
-    def _signed_in(self, who: str) -> object:
+    def _signed_in(self, who: str) -> StorageState:
         if who not in self._cookies:
             site, past = self._world.site, self._world.past
             entrances = {

@@ -45,10 +45,12 @@ class Site:
         """The admin key, which `make run` also prints."""
         return self.runtime["ADMIN_KEY"] or ""
 
-    def open_account(self, address: str, **balance: int) -> tuple[str, str]:
-        """Create an account with `paid_tokens`, `trial_tokens`; return its address and its key."""
+    def open_account(
+        self, address: str, *, paid_tokens: int = 0, trial_tokens: int = 0
+    ) -> tuple[str, str]:
+        """Create an account with this balance; return its address and its key."""
         with self.books.app.app_context(), transaction():
-            user = factories.user(address, **balance)  # type: ignore[arg-type]
+            user = factories.user(address, paid_tokens=paid_tokens, trial_tokens=trial_tokens)
             raw = factories.api_key(user.id)[1]
             user.key_prefix = raw[:12]
             return user.email, raw
@@ -74,7 +76,7 @@ class Site:
 
     def wait_for_mail(self, address: str, subject: str) -> str:
         """Wait for a mail with a subject; return the text of the newest."""
-        wait_until(lambda: self.mails(address, subject), 30, f"the mail {subject!r}")
+        wait_until(lambda: bool(self.mails(address, subject)), 30, f"the mail {subject!r}")
         return text_of(self.mails(address, subject)[-1])
 
     def wait_for_key(self, address: str) -> str:

@@ -5,7 +5,7 @@ import re
 
 import pytest
 import requests
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.customer import Customer
 from tests.browser.site import KEY
@@ -16,9 +16,9 @@ BOTH = pytest.mark.parametrize("scripts", [False, True], ids=["plain", "scripts"
 CONFIRMATION = "Confirm the deletion of your promptly account"
 
 
-def row(page: Page, table: str, text: str | re.Pattern[str]) -> Page:
+def row(page: Page, table: str, text: str | re.Pattern[str]) -> Locator:
     """Return the row with this text in a region's table."""
-    return page.get_by_role("region", name=table).get_by_role("row").filter(has_text=text)  # type: ignore[return-value]
+    return page.get_by_role("region", name=table).get_by_role("row").filter(has_text=text)
 
 
 def figure(page: Page, name: str) -> str:

@@ -22,6 +22,11 @@ def receipt_of(customer: Customer, pack: str) -> str:
     return next((text for text in customer.receipts() if pack in text), "")
 
 
+def wait_for_receipt(customer: Customer, pack: str) -> str:
+    wait_until(lambda: bool(receipt_of(customer, pack)), 10, "the receipt")
+    return receipt_of(customer, pack)
+
+
 @pytest.mark.alone
 def test_what_is_paid_follows_within_seconds(customer: Customer) -> None:
     available = 100_000
@@ -36,9 +41,8 @@ def test_what_is_paid_follows_within_seconds(customer: Customer) -> None:
         assert f"now {available:,} tokens" in " ".join(customer.page.inner_text("main").split())
         assert customer.balance() == f"{available:,}"
         assert customer.history()[0] == ["paid", f"+{tokens:,}", pack, way]
-        wait_until(lambda pack=pack: receipt_of(customer, pack), 10, "the receipt")  # type: ignore[misc]
+        receipt = wait_for_receipt(customer, pack)
         assert time.monotonic() - paid_at < WITHIN_SECONDS
-        receipt = receipt_of(customer, pack)
         for said in ("P-", f"{tokens:,} tokens", price, f"{available:,} tokens"):
             assert said in receipt
     assert len(customer.history()) == len(customer.receipts()) == 2

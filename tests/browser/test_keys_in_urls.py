@@ -3,7 +3,7 @@
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Request, expect
+from playwright.sync_api import Browser, Request, Route, expect
 
 from tests.browser.site import Site
 from tests.browser.watching import Watch
@@ -74,10 +74,10 @@ def test_a_page_that_keeps_the_key_in_its_address_gives_it_to_nobody(
     asked: list[Request] = []
     page.on("request", lambda request: asked.append(request))
 
-    def without_hint(route: object) -> None:
-        request = route.request  # type: ignore[attr-defined]
+    def without_hint(route: Route) -> None:
+        request = route.request
         answer = context.request.get(request.url, max_redirects=0)
-        route.fulfill(response=answer)  # type: ignore[attr-defined]
+        route.fulfill(response=answer)
 
     page.route("**/*key=*", without_hint)
     page.goto(f"{site.url}{entrance}?key={key}")

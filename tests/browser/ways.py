@@ -64,7 +64,7 @@ def register(address: str) -> Callable[[Page, World], None]:
 
 def register_too_often(page: Page, world: World) -> None:
     for _ in range(3):
-        form = {"email": "impatient@example.com"}
+        form: dict[str, str | float | bool] = {"email": "impatient@example.com"}
         page.context.request.post(f"{world.site.url}/register", form=form)
     register("impatient@example.com")(page, world)
 

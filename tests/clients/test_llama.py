@@ -16,7 +16,7 @@ from sandbox.llama import SimulatedLlama
 from sandbox.ports import free_port
 from tests.blueprints.v1.client import CHAT, sim
 
-Answer = Callable[[socket.socket], None]
+Answer = Callable[[socket.socket], object]
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_nobody_there() -> None:
 
 def test_a_call_that_is_not_answered(serve: Callable[[Answer], LlamaClient]) -> None:
     done = threading.Event()
-    client = serve(lambda _: done.wait(20) and None)
+    client = serve(lambda _: done.wait(20))
     with pytest.raises(LlamaError):
         client.call("GET", "/props", timeout_seconds=0.2)
     done.set()

@@ -7,6 +7,7 @@ end. Each folder holds the tests of one client.
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,7 +85,7 @@ def real_backend(
 
 
 def _gateway(
-    folder: Path, database: str, redis: WorkerRedis, llama_url: str, **variables: object
+    folder: Path, database: str, redis: WorkerRedis, llama_url: str, **variables: Any
 ) -> Gateway:
     return Gateway(
         folder / "gateway",

@@ -17,7 +17,8 @@ def requirements(name: str) -> list[Requirement]:
 
 @pytest.fixture(scope="module")
 def lock() -> dict[str, Any]:
-    return json.loads((FOLDER / "node" / "package-lock.json").read_text())
+    found: dict[str, Any] = json.loads((FOLDER / "node" / "package-lock.json").read_text())
+    return found
 
 
 def test_python_packages_are_pinned_as_asked_for() -> None:

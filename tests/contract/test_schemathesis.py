@@ -31,6 +31,8 @@ from tests.support.servers import Gateway
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
+Case = schemathesis.Case[Any]
+
 # Exhaustive: boundary values, some hundreds for a large body, plus random requests.
 CASES, RANDOM_REQUESTS, RANDOM_STREAMS = (10_000, 320, 350) if EXHAUSTIVE else (600, 45, 45)
 
@@ -149,7 +151,7 @@ class Sender:
         self._url = url
         self._headers = account.headers
 
-    def send(self, case: schemathesis.Case) -> None:
+    def send(self, case: Case) -> None:
         """Send one case; fail if its answer violates the document."""
         response = case.call_and_validate(
             base_url=self._url,
@@ -161,7 +163,7 @@ class Sender:
         self.streams += "text/event-stream" in response.headers["content-type"][0]
 
 
-def takes_what_is_valid(ctx: CheckContext, response: Any, case: schemathesis.Case) -> None:
+def takes_what_is_valid(ctx: CheckContext, response: Any, case: Case) -> None:
     """Fail if a request valid under the document is refused, except for a rule in `EXCUSED`."""
     if case.meta is None or case.meta.generation.mode.name != "POSITIVE":
         return
@@ -184,17 +186,17 @@ def sender(gateway: Gateway, account: Account) -> Iterator[Sender]:
 
 
 @everything.parametrize()
-def test_requests(case: schemathesis.Case, sender: Sender) -> None:
+def test_requests(case: Case, sender: Sender) -> None:
     sender.send(case)
 
 
 @streams.parametrize()
-def test_streams(case: schemathesis.Case, sender: Sender) -> None:
+def test_streams(case: Case, sender: Sender) -> None:
     sender.send(case)
 
 
 @guarded.parametrize()
-def test_keys_are_asked_for(case: schemathesis.Case, sender: Sender) -> None:
+def test_keys_are_asked_for(case: Case, sender: Sender) -> None:
     sender.send(case)
 
 

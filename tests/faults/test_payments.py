@@ -80,7 +80,8 @@ class Market:
 def market(tmp_path: Path) -> Iterator[Market]:
     stripe = SimulatedStripe(retry_seconds=(0.5, 1, 2, 4, 8, 16)).start()
     btcpay = SimulatedBTCPay(retry_seconds=(0.5, 1, 2, 4, 8, 16)).start()
-    stack = ProcessStack(tmp_path / "stack", **stripe.variables(), **btcpay.variables())
+    variables: dict[str, Any] = {**stripe.variables(), **btcpay.variables()}
+    stack = ProcessStack(tmp_path / "stack", **variables)
     try:
         with running(stack):
             yield Market(stack, stripe, btcpay)

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 import psutil
 
@@ -150,7 +151,7 @@ class Newcomer:
         shutil.rmtree(self.output.parent, ignore_errors=True)
 
     def _popen(
-        self, command: list[str | Path], *, stdout: object, **variables: str
+        self, command: list[str | Path], *, stdout: int | IO[bytes], **variables: str
     ) -> subprocess.Popen[bytes]:
         other = self.person if self.person.is_somebody_else else None
         return subprocess.Popen(
@@ -158,7 +159,7 @@ class Newcomer:
             cwd=self.folder,
             env=self._environment | variables,
             stdin=subprocess.DEVNULL,
-            stdout=stdout,  # type: ignore[call-overload]
+            stdout=stdout,
             stderr=subprocess.STDOUT,
             start_new_session=True,
             user=None if other is None else other.uid,

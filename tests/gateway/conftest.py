@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -34,8 +35,8 @@ def make_llama(tmp_path: Path) -> Iterator[MakeLlama]:
     """Factory of simulated llama-servers for one test."""
     made: list[SimulatedLlama] = []
 
-    def make(**options: object) -> SimulatedLlama:
-        server = SimulatedLlama(tmp_path / f"llama{len(made)}", **options)  # type: ignore[arg-type]
+    def make(**options: Any) -> SimulatedLlama:
+        server = SimulatedLlama(tmp_path / f"llama{len(made)}", **options)
         made.append(server)
         return server.start()
 

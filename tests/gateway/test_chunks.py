@@ -32,7 +32,7 @@ def one_by_one(data: bytes) -> list[bytes]:
 
 def expected(name: str, *, include_usage: bool) -> list[Any]:
     """Return the events that a client may see, by a straightforward reference implementation."""
-    seen = []
+    seen: list[Any] = []
     for event in events(recording(name)):
         if event == "[DONE]" or "prompt_progress" in event:
             continue

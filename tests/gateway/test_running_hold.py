@@ -58,7 +58,8 @@ def drained(generator: Generator[bytes, None, T]) -> T:
         try:
             assert next(generator) == b": keep-alive\n\n"
         except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
+            value: T = end.value
+            return value
 
 
 def test_freed_tokens_are_not_spent_before_postgres_answers(

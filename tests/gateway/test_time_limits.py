@@ -1,7 +1,6 @@
 """The limit that a request has exceeded, and its error message."""
 
 import time
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -61,7 +60,7 @@ def test_time_limits(
         "upstream_first_byte_timeout_seconds": LONG,
         "upstream_idle_timeout_seconds": LONG,
     }
-    settings = replace(make_settings(), **{**limits, limit: 5})
+    settings = make_settings(**{**limits, limit: 5})
     now = time.monotonic()
     in_flight = request(now, state)
     assert overdue(in_flight, now + 4, settings) is None

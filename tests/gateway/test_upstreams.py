@@ -1,6 +1,7 @@
 """The selection of llama-servers that can take a request."""
 
 import time
+from typing import Any
 
 import pytest
 
@@ -69,7 +70,7 @@ def test_when_all_failed_the_next_request_looks_again(
     [upstream] = pool.ready()
     # Frozen time: after one request's failure the next request probes again at once.
     now = time.monotonic()
-    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     pool.failed(upstream)
     assert pool.ready() == [upstream]
     # After a failed probe the upstream is left alone for a second, whatever else fails.
@@ -114,13 +115,13 @@ def test_a_server_is_not_asked_for_what_it_lacks(
     pool.lacks(pool.upstreams[1], EMBEDDINGS_PATH)
     assert isinstance(pool.refusal(EMBEDDINGS_PATH), UnsupportedEndpoint)
     later = time.monotonic() + module.LACKING_SECONDS + 1
-    monkeypatch.setattr(module.time, "monotonic", lambda: later)
+    monkeypatch.setattr(time, "monotonic", lambda: later)
     assert pool.upstreams[0].serves(EMBEDDINGS_PATH)
 
 
 @pytest.mark.parametrize("options", [{}, {"alias": "other"}, {"slots": 1}, {"ctx": 512}])
 def test_another_server_may_serve_what_the_one_before_lacked(
-    make_llama: MakeLlama, options: dict[str, object]
+    make_llama: MakeLlama, options: dict[str, Any]
 ) -> None:
     llama = make_llama()
     pool = pool_of(llama)
@@ -132,7 +133,7 @@ def test_another_server_may_serve_what_the_one_before_lacked(
     if not options:
         # A restart of an identical server is noticed only if its absence was.
         pool.failed(upstream)
-    other = SimulatedLlama(port=llama.port, **options).start()  # type: ignore[arg-type]
+    other = SimulatedLlama(port=llama.port, **options).start()
     try:
         assert pool.probe(upstream)
         assert upstream.serves(EMBEDDINGS_PATH)

@@ -21,7 +21,7 @@ def everything_in(database_url: str) -> str:
             "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') "
             "AND relnamespace = 'public'::regnamespace"
         )
-        parts = []
+        parts: list[str] = []
         for (table,) in cursor.fetchall():
             cursor.execute(f'SELECT t::text FROM "{table}" t')
             parts.extend(row[0] for row in cursor.fetchall())

@@ -5,7 +5,7 @@ import importlib
 from pathlib import Path
 
 import pytest
-from celery import current_app as current_celery
+from celery._state import get_current_app
 from flask import Flask
 
 import celeryconfig
@@ -19,7 +19,7 @@ def _tasks() -> None:
 
 
 def registered(app: Flask) -> set[str]:
-    assert current_celery._get_current_object() is celery
+    assert get_current_app() is celery
     celery.finalize()
     return {name for name in celery.tasks if name.startswith("promptly.")}
 

@@ -1,6 +1,7 @@
 """Fixtures for gateways behind real nginx proxies."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,7 @@ def make_gateway(
     """Factory for started gateways; ADMIN_KEY is set unless overridden."""
     made: list[Gateway] = []
 
-    def make(**variables: object) -> Gateway:
+    def make(**variables: Any) -> Gateway:
         gateway = Gateway(
             tmp_path_factory.mktemp("gateway"),
             database_url=database,
@@ -57,9 +58,9 @@ def make_proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeProxy]:
     """Factory for started proxies in front of an upstream port."""
     made: list[Nginx] = []
 
-    def make(upstream_port: int, **options: object) -> Nginx:
+    def make(upstream_port: int, **options: Any) -> Nginx:
         folder = tmp_path_factory.mktemp("nginx") / "proxy"
-        made.append(Nginx(folder, upstream_port, **options))  # type: ignore[arg-type]
+        made.append(Nginx(folder, upstream_port, **options))
         return made[-1]
 
     yield make

@@ -46,7 +46,7 @@ class Certificate:
 
     def __init__(self, folder: Path) -> None:
         self.file, self.key = folder / "certificate.pem", folder / "certificate.key"
-        command = [
+        command: list[str | Path] = [
             "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
             "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1",
             "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", self.key, "-out", self.file,

@@ -9,7 +9,7 @@ import pytest
 import urllib3
 
 from sandbox.real_llama import RealLlama
-from tests.blueprints.v1.client import Client
+from tests.blueprints.v1.client import Client, Json
 from tests.support.books import Account, BooksReader
 from tests.support.servers import Gateway
 
@@ -28,9 +28,9 @@ TOOL = {
         },
     },
 }
-USAGE = {"stream_options": {"include_usage": True}}
+USAGE: Json = {"stream_options": {"include_usage": True}}
 # Suppress the tiny model's end-of-sequence token (id 4), so that a long answer does not end early.
-NO_END = {"logit_bias": {"4": -100}}
+NO_END: Json = {"logit_bias": {"4": -100}}
 
 
 def upstream(llama: RealLlama, path: str) -> bytes:
@@ -160,7 +160,7 @@ def test_a_prompt_beyond_the_context(
 def test_a_third_request_waits_for_two_slots(
     client: Client, llama: RealLlama, books: BooksReader, account: Account
 ) -> None:
-    long = {"messages": HELLO, "max_tokens": 4000, **NO_END}
+    long: Json = {"messages": HELLO, "max_tokens": 4000, **NO_END}
     with client.open(**long) as first, client.open(**long) as second:
         first.read_until(b"content")
         second.read_until(b"content")

@@ -87,10 +87,10 @@ def test_programs_in_a_closed_folder_run_as_another_user(
 @pytest.mark.slow
 def test_without_the_capability_a_copy_of_the_programs_is_used(closed: Path, place: Path) -> None:
     copy_of_the_wheel(closed)
-    arguments = [closed / "postgres", place, closed]
+    program: list[str | Path] = [sys.executable, "-c", WITHOUT_SETPCAP, "-c", START_IN_PLACE]
 
     def start() -> list[str]:
-        command = [sys.executable, "-c", WITHOUT_SETPCAP, "-c", START_IN_PLACE, *arguments]
+        command = [*program, closed / "postgres", place, closed]
         ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         assert ended.returncode == 0, ended.stderr
         return ended.stdout.split()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flask import Flask
-from sqlalchemy import text
+from sqlalchemy import CursorResult, text
 
 from promptly.app import create_app
 from promptly.extensions import db
@@ -90,6 +90,7 @@ class BooksReader:
         """Execute and commit a statement, and return its rows."""
         with self.app.app_context(), transaction() as session:
             result = session.execute(text(statement), parameters)
+            assert isinstance(result, CursorResult)
             return [dict(row) for row in result.mappings()] if result.returns_rows else []
 
     def differences(self) -> list[Difference]:

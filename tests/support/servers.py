@@ -13,6 +13,7 @@ import tempfile
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import flask_migrate
@@ -41,12 +42,12 @@ VARIABLES = {
 }
 
 
-def make_settings(**values: object) -> Settings:
+def make_settings(**values: Any) -> Settings:
     """Return complete settings; `values` are fields by name, each already of its type."""
     complete = Settings.from_mapping(VARIABLES)
     if "database_url" in values:
         values["database_url"] = database_url(str(values["database_url"]))
-    return replace(complete, **values)  # type: ignore[arg-type]
+    return replace(complete, **values)
 
 
 class Servers:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from flask import Flask
-from sqlalchemy import text
+from sqlalchemy import CursorResult, text
 from werkzeug.serving import make_server
 
 from promptly.extensions import db
@@ -185,4 +185,5 @@ class Shop:
         """Execute and commit a statement, and return its rows."""
         with self.app.app_context(), transaction():
             result = db.session.execute(text(statement), parameters)
+            assert isinstance(result, CursorResult)
             return [dict(row) for row in result.mappings()] if result.returns_rows else []

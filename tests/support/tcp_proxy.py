@@ -76,12 +76,12 @@ def _forward(near: socket.socket, far: socket.socket) -> None:
             selector.register(end, selectors.EVENT_READ)
         while True:
             for key, _ in selector.select():
-                end = key.fileobj
-                assert isinstance(end, socket.socket)
-                data = end.recv(65536)
+                sender = key.fileobj
+                assert isinstance(sender, socket.socket)
+                data = sender.recv(65536)
                 if not data:
                     return
-                other[end].sendall(data)
+                other[sender].sendall(data)
 
 
 def before_postgres(url: str) -> tuple[TcpProxy, str]:

@@ -1,9 +1,11 @@
 import re
+from typing import Any
 
 import pytest
 from flask import Flask
 from sqlalchemy import text
 
+from promptly.clients import smtp
 from promptly.extensions import db
 from promptly.models import ApiKey, OutboxMail
 from promptly.services import account_deletion
@@ -146,14 +148,14 @@ def test_a_reissue_while_a_mail_is_being_sent_leaves_only_the_new_key(
     mail_app: Flask, mail_catcher: MailCatcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     user_id = register(mail_app)
-    real_send = mail.smtp.send
+    real_send = smtp.send
 
-    def send_and_reissue(*arguments: object) -> None:
-        real_send(*arguments)  # type: ignore[arg-type]
-        monkeypatch.setattr(mail.smtp, "send", real_send)
+    def send_and_reissue(*arguments: Any) -> None:
+        real_send(*arguments)
+        monkeypatch.setattr(smtp, "send", real_send)
         register(mail_app)
 
-    monkeypatch.setattr(mail.smtp, "send", send_and_reissue)
+    monkeypatch.setattr(smtp, "send", send_and_reissue)
     run(mail_app, mail.sweep)
     first, second = mail_catcher.messages(ADDRESS)
     assert states(mail_app) == ["cancelled", "sent"]

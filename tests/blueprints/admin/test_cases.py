@@ -23,7 +23,7 @@ def raised(pages: Panel, kind: str = "amount", **values: Any) -> tuple[int, str]
         order = make_order(user.id, state="attention")
         cases.raise_case(
             kind, provider="stripe", checkout_id=order.checkout_id or "", order_id=order.id,
-            **{"detail": "Odd.", "paid_minor": 70} | values,
+            **{"detail": "Odd.", "paid_minor": 70, **values},
         )  # fmt: skip
         return user.id, order.number
 

@@ -1,6 +1,7 @@
 """Purchases in the panel: list, filters, detail page, and a check with the provider."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -17,11 +18,11 @@ from tests.support.factories import order as make_order
 from tests.support.shop import Shop
 
 
-def make(pages: Panel, count: int = 1, email: str | None = None, **values: str) -> list[str]:
+def make(pages: Panel, count: int = 1, email: str | None = None, **values: Any) -> list[str]:
     """Create purchases of a new account; return their numbers, oldest first."""
     with pages.app.app_context(), transaction():
         user = factories.user(email)
-        return [make_order(user.id, **values).number for _ in range(count)]  # type: ignore[arg-type]
+        return [make_order(user.id, **values).number for _ in range(count)]
 
 
 def test_no_purchase_yet(pages: Panel) -> None:

@@ -8,6 +8,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import text
+from sqlalchemy.orm import Session
 
 from promptly.models import AccountActivity
 from promptly.services import audit
@@ -92,14 +93,14 @@ def test_pages_hold_every_account_once_with_equal_values(
     assert sum(map(len, walk(panel, f"/admin/users?sort={sort}&q=u3-"))) == 18
 
 
-def sorted_by_database(session: object, sort: str, direction: str) -> list[str]:
+def sorted_by_database(session: Session, sort: str, direction: str) -> list[str]:
     value = {
         "joined": "u.created_at",
         "email": "u.email",
         "balance": "b.paid_tokens",
         "usage": "coalesce(a.tokens, 0)",
     }[sort]
-    rows = session.execute(  # type: ignore[attr-defined]
+    rows = session.execute(
         text(
             f"SELECT u.email FROM users u JOIN balances b ON b.user_id = u.id"
             f" LEFT JOIN account_activity a ON a.user_id = u.id"

@@ -27,11 +27,11 @@ REFRESH = re.compile(r'http-equiv="refresh" content="(\d+); url=(/checkout/[-0-9
 class Buyer:
     """An account with a signed-in client, and its orders."""
 
-    def __init__(self, app: Flask, **balance: int) -> None:
+    def __init__(self, app: Flask, *, paid_tokens: int = 0) -> None:
         self.app = app
         self.client: FlaskClient = app.test_client()
         with app.app_context(), transaction():
-            self.id = factories.user(**balance).id  # type: ignore[arg-type]
+            self.id = factories.user(paid_tokens=paid_tokens).id
             raw = factories.api_key(self.id)[1]
         self.client.post("/session", data={"key": raw})
 

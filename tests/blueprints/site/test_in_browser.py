@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from typing import Literal
 
 import pytest
 from flask import Flask
@@ -58,11 +59,11 @@ def raw_key(app: Flask) -> str:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 768, 1440])
 def test_pages_fit_and_load_all_they_need(
-    browser: Browser, address: str, raw_key: str, width: int, scheme: str
+    browser: Browser, address: str, raw_key: str, width: int, scheme: Literal["light", "dark"]
 ) -> None:
     context = browser.new_context(
         viewport={"width": width, "height": 800},
-        color_scheme=scheme,  # type: ignore[arg-type]
+        color_scheme=scheme,
     )
     page = context.new_page()
     problems: list[str] = []

@@ -12,14 +12,13 @@ from tests.blueprints.site.conftest import Visitor
 from tests.support import factories
 
 
-def make(app: Flask, visitor: Visitor, count: int, **values: object) -> list[str]:
+def make(app: Flask, visitor: Visitor, count: int) -> list[str]:
     """Create requests, each pair with the same timestamp; return their ids, oldest first."""
     with app.app_context(), transaction():
         events = [
             factories.usage_event(
                 visitor.user_id,
                 created_at=datetime.now(UTC) - timedelta(minutes=(count - n) // 2),
-                **values,  # type: ignore[arg-type]
             )
             for n in range(count)
         ]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -114,8 +115,8 @@ def make_llama(tmp_path: Path) -> Iterator[MakeLlama]:
     """Factory of simulated llama-servers for one test."""
     made: list[SimulatedLlama] = []
 
-    def make(**options: object) -> SimulatedLlama:
-        server = SimulatedLlama(tmp_path / f"llama{len(made)}", **options)  # type: ignore[arg-type]
+    def make(**options: Any) -> SimulatedLlama:
+        server = SimulatedLlama(tmp_path / f"llama{len(made)}", **options)
         made.append(server)
         return server.start()
 

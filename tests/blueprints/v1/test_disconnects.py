@@ -158,8 +158,9 @@ def test_a_client_that_reads_no_more_is_given_up(
     gateway = make_gateway(llama.url, UPSTREAM_IDLE_TIMEOUT_SECONDS=2)
     tag = next(tags)
     # More than all buffers on the way can hold.
-    fields = {"messages": sim(f"tokens=30000 tag={tag}"), "logprobs": True, "top_logprobs": 20}
-    with Client(gateway.url, account.key).open(**fields) as stream:
+    long = sim(f"tokens=30000 tag={tag}")
+    client = Client(gateway.url, account.key)
+    with client.open(messages=long, logprobs=True, top_logprobs=20) as stream:
         stream.read_until(b"content")
         [event] = books.wait_for_events(account, 1)
         assert event["outcome"] == "client_disconnected"

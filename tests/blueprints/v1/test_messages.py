@@ -157,7 +157,7 @@ def test_several_calls(client: Client, streamed: bool) -> None:
 
 @pytest.mark.parametrize("streamed", [True, False])
 def test_a_call_that_is_cut_off(client: Client, streamed: bool) -> None:
-    fields = {"tools": [TOOL], "tool_choice": {"type": "any"}, "max_tokens": 15}
+    fields: Json = {"tools": [TOOL], "tool_choice": {"type": "any"}, "max_tokens": 15}
     found = answered(send(client, stream=streamed, **fields))
     assert found["stop_reason"] == "max_tokens"
     assert [block["input"] for block in found["content"]] == [{}]

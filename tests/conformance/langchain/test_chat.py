@@ -90,7 +90,7 @@ def test_a_streamed_tool_call(make_model: MakeModel) -> None:
     model = make_model(max_tokens=CALL_TOKENS, logit_bias=BIAS).bind_tools(
         [get_weather], tool_choice="required", parallel_tool_calls=False
     )
-    chunks = list(model.stream(TEXT))
+    chunks: list[Any] = list(model.stream(TEXT))
     whole = chunks[0]
     for chunk in chunks[1:]:
         whole += chunk

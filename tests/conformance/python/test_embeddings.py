@@ -24,9 +24,10 @@ def test_vectors(sdk: openai.OpenAI, form: Any) -> None:
 
 
 def test_both_forms_are_the_same_vector(sdk: openai.OpenAI) -> None:
+    forms: list[dict[str, Any]] = [{}, {"encoding_format": "float"}]
     made = [
         sdk.embeddings.create(model="any", input="hello world", **form).data[0].embedding
-        for form in ({}, {"encoding_format": "float"})
+        for form in forms
     ]
     assert made[0] == pytest.approx(made[1], abs=1e-6)
 

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import openai
 import pytest
-from openai.types.chat import ChatCompletionMessageFunctionToolCall
+from openai.types.chat import ChatCompletionMessageFunctionToolCall, ChatCompletionToolMessageParam
 from pydantic import BaseModel
 
 from tests.conformance.asking import (
@@ -61,7 +61,11 @@ def test_a_call_into_a_class_and_its_result(sdk: openai.OpenAI, again: Any) -> N
     assert message.tool_calls
     [call] = message.tool_calls
     assert isinstance(call.function.parsed_arguments, GetWeather)
-    result = {"role": "tool", "tool_call_id": call.id, "content": '{"sunny": true}'}
+    result: ChatCompletionToolMessageParam = {
+        "role": "tool",
+        "tool_call_id": call.id,
+        "content": '{"sunny": true}',
+    }
     second = sdk.chat.completions.create(
         model="any",
         messages=[*HELLO, again(message), result],

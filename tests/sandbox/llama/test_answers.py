@@ -6,13 +6,16 @@ import pytest
 from openai import OpenAI
 
 from sandbox.llama import SimulatedLlama
-from tests.sandbox.llama.wire import CHAT, WEATHER, call, content, hello, post, sim, stream
+from tests.sandbox.llama.wire import CHAT, WEATHER, Json, call, content, hello, post, sim, stream
 
-COUNTED = {"stream_options": {"include_usage": True}, "timings_per_token": True}
+COUNTED: Json = {"stream_options": {"include_usage": True}, "timings_per_token": True}
 
 
 def test_the_count_asked_for_is_the_count_reported(llama: SimulatedLlama) -> None:
-    body = {"messages": [{"role": "system", "content": "日本語"}, *hello()], "tools": [WEATHER]}
+    body: Json = {
+        "messages": [{"role": "system", "content": "日本語"}, *hello()],
+        "tools": [WEATHER],
+    }
     _, counted = post(llama.url, f"{CHAT}/input_tokens", **body)
     _, answered = post(llama.url, **body)
     assert counted["input_tokens"] == answered["usage"]["prompt_tokens"]
@@ -71,8 +74,9 @@ def test_the_openai_client_reads_tools_thoughts_and_logprobs(llama: SimulatedLla
             tools=[WEATHER],
         ) as running:
             message = running.get_final_completion().choices[0].message
-        assert [tool.function.name for tool in message.tool_calls or []] == ["get_weather"] * 2
-        assert json.loads(message.tool_calls[1].function.arguments) == {"city": "Paris"}
+        calls = message.tool_calls or []
+        assert [tool.function.name for tool in calls] == ["get_weather"] * 2
+        assert json.loads(calls[1].function.arguments) == {"city": "Paris"}
         answer = client.chat.completions.create(
             model="any",
             messages=[{"role": "user", "content": "hello"}],

@@ -10,6 +10,7 @@ from sandbox.process import SandboxError, wait_until
 from tests.sandbox.llama.conftest import OpenStream
 from tests.sandbox.llama.wire import (
     CHAT,
+    Json,
     call,
     content,
     events,
@@ -19,7 +20,7 @@ from tests.sandbox.llama.wire import (
     stream,
 )
 
-TIMED = {"timings_per_token": True, "return_progress": True}
+TIMED: Json = {"timings_per_token": True, "return_progress": True}
 
 
 def test_end_of_file_in_the_middle(llama: SimulatedLlama, open_stream: OpenStream) -> None:

@@ -10,16 +10,16 @@ import pytest
 
 from sandbox.llama import SimulatedLlama
 from sandbox.real_llama import RealLlama
-from tests.sandbox.llama.wire import CHAT, WEATHER, call, hello, post, sim, stream
+from tests.sandbox.llama.wire import CHAT, WEATHER, Json, call, hello, post, sim, stream
 
 pytestmark = pytest.mark.real_llama
 
-ASK_FOR_ALL = {
+ASK_FOR_ALL: Json = {
     "timings_per_token": True,
     "return_progress": True,
     "stream_options": {"include_usage": True},
 }
-TOOL = {"tools": [WEATHER], "tool_choice": "required", "logit_bias": [["<tool_call>", 25]]}
+TOOL: Json = {"tools": [WEATHER], "tool_choice": "required", "logit_bias": [["<tool_call>", 25]]}
 THINK = {"chat_template_kwargs": {"enable_thinking": True}, "ignore_eos": True}
 END_OF_SEQUENCE = 4  # its id in the tiny model
 
@@ -69,7 +69,7 @@ def test_streams_have_the_same_events(
 
 
 def test_streamed_tool_calls_have_the_same_events(llama: SimulatedLlama, real: RealLlama) -> None:
-    body = {"messages": hello(), "max_tokens": 300, **TOOL, **ASK_FOR_ALL}
+    body: Json = {"messages": hello(), "max_tokens": 300, **TOOL, **ASK_FOR_ALL}
     expected = kinds(stream(real.url, **body))
     found = kinds(stream(llama.url, **body))
     # The model may start another call before its limit; head and arguments then alternate.
@@ -79,14 +79,14 @@ def test_streamed_tool_calls_have_the_same_events(llama: SimulatedLlama, real: R
 
 def test_a_named_function_is_taken_for_auto(llama: SimulatedLlama, real: RealLlama) -> None:
     choice = {"type": "function", "function": {"name": WEATHER["function"]["name"]}}
-    body = {"messages": hello(), "max_tokens": 6, "ignore_eos": True, "tools": [WEATHER]}
+    body: Json = {"messages": hello(), "max_tokens": 6, "ignore_eos": True, "tools": [WEATHER]}
     for server in (llama, real):
         _, answer = post(server.url, **body, tool_choice=choice)
         assert answer["choices"][0]["finish_reason"] == "length"
 
 
 def test_a_first_token_inside_a_character(llama: SimulatedLlama, real: RealLlama) -> None:
-    body = {"timings_per_token": True, "max_tokens": 8}
+    body: Json = {"timings_per_token": True, "max_tokens": 8}
     expected = stream(real.url, messages=hello(), grammar='root ::= "日本" [a-z ]+', **body)
     found = stream(llama.url, messages=sim("first=utf8"), **body)
     assert kinds(found) == kinds(expected)
@@ -105,7 +105,7 @@ def test_an_answer_that_was_begun(llama: SimulatedLlama, real: RealLlama) -> Non
 
 
 def test_an_answer_that_ends_at_once(llama: SimulatedLlama, real: RealLlama) -> None:
-    body = {"timings_per_token": True, "max_tokens": 8}
+    body: Json = {"timings_per_token": True, "max_tokens": 8}
     bias = [[END_OF_SEQUENCE, 50]]
     expected = stream(real.url, messages=hello(), logit_bias=bias, **body)
     assert kinds(stream(llama.url, messages=sim("tokens=1"), **body)) == kinds(expected)

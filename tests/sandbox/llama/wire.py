@@ -6,10 +6,12 @@ import socket
 from typing import Any
 from urllib.parse import urlsplit
 
+from openai.types.chat import ChatCompletionFunctionToolParam
+
 Json = dict[str, Any]
 
 CHAT = "/v1/chat/completions"
-WEATHER = {
+WEATHER: ChatCompletionFunctionToolParam = {
     "type": "function",
     "function": {
         "name": "get_weather",

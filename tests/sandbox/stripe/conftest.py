@@ -24,7 +24,7 @@ def sdk(stripe: SimulatedStripe, key: str = "", timeout: float = 10, retries: in
     ).v1
 
 
-def parameters(amount: int = 200, **others: Any) -> dict[str, Any]:
+def parameters(amount: int = 200, **others: Any) -> Any:
     """Return the parameters with which a shop creates a session for one pack."""
     price = {"currency": "usd", "product_data": {"name": "standard"}, "unit_amount": amount}
     return {

@@ -7,14 +7,20 @@ import pytest
 import requests
 import stripe as stripe_sdk
 from stripe import InvalidRequestError
+from stripe.checkout import Session
 
 from sandbox.process import SandboxError
 from sandbox.stripe import SimulatedStripe, calls
 from tests.sandbox.stripe.conftest import NewSession, parameters
 
 
-def post(url: str, **form: str) -> requests.Response:
-    return requests.post(url, data=form, allow_redirects=False, timeout=10)
+def url_of(session: Session) -> str:
+    assert session.url is not None
+    return session.url
+
+
+def post(session: Session, **form: str) -> requests.Response:
+    return requests.post(url_of(session), data=form, allow_redirects=False, timeout=10)
 
 
 def test_a_session_is_created_shown_and_paid_by_card(
@@ -25,11 +31,11 @@ def test_a_session_is_created_shown_and_paid_by_card(
     assert (session.status, session.payment_status) == ("open", "unpaid")
     assert (session.amount_total, session.currency, session.livemode) == (200, "usd", False)
     assert session.payment_intent is None
-    shown = requests.get(session.url, timeout=10)
+    shown = requests.get(url_of(session), timeout=10)
     assert "2.00 USD" in shown.text and 'value="ada@example.com"' in shown.text
     assert not re.search(r'(src|href)="http', shown.text)
 
-    answer = post(session.url, action="pay", method="card", email="grace@example.com")
+    answer = post(session, action="pay", method="card", email="grace@example.com")
     assert answer.status_code == 303
     assert answer.headers["Location"] == f"http://shop.example/back?session={session.id}"
 
@@ -44,7 +50,7 @@ def test_a_session_is_created_shown_and_paid_by_card(
     found = client.checkout.sessions.list({"payment_intent": intent.id})
     assert [item.id for item in found.data] == [session.id]
     assert stripe.truth_of(session.id)["held"] == 200
-    assert "has been paid" in requests.get(session.url, timeout=10).text
+    assert "has been paid" in requests.get(url_of(session), timeout=10).text
 
 
 @pytest.mark.parametrize("succeeded", [True, False])
@@ -52,7 +58,7 @@ def test_a_bank_debit_is_settled_later(
     stripe: SimulatedStripe, client: Any, new_session: NewSession, succeeded: bool
 ) -> None:
     session = new_session()
-    assert post(session.url, action="pay", method="debit", email="a@b.example").status_code == 303
+    assert post(session, action="pay", method="debit", email="a@b.example").status_code == 303
     waiting = client.checkout.sessions.retrieve(session.id)
     assert (waiting.status, waiting.payment_status) == ("complete", "unpaid")
     stripe.settle(session.id, succeeded=succeeded)
@@ -72,13 +78,13 @@ def test_a_customer_may_cancel_be_declined_and_come_back(
     stripe: SimulatedStripe, client: Any, new_session: NewSession
 ) -> None:
     session = new_session()
-    assert post(session.url, action="cancel").headers["Location"].endswith("/cancelled")
-    declined = post(session.url, action="pay", method="declined", email="a@b.example")
+    assert post(session, action="cancel").headers["Location"].endswith("/cancelled")
+    declined = post(session, action="pay", method="declined", email="a@b.example")
     assert (declined.status_code, "declined" in declined.text) == (402, True)
     assert client.checkout.sessions.retrieve(session.id).status == "open"
-    assert post(session.url, action="pay", method="card", email="a@b.example").status_code == 303
+    assert post(session, action="pay", method="card", email="a@b.example").status_code == 303
     # Pressing the button twice pays once.
-    assert "has been paid" in post(session.url, action="pay", method="card").text
+    assert "has been paid" in post(session, action="pay", method="card").text
     assert stripe.truth_of(session.id)["held"] == 200
 
 
@@ -92,7 +98,7 @@ def test_sessions_expire(stripe: SimulatedStripe, client: Any, new_session: NewS
     assert client.checkout.sessions.retrieve(by_time.id).status == "expired"
     assert client.checkout.sessions.retrieve(paid.id).status == "complete"
     assert len(stripe.events("checkout.session.expired")) == 2
-    assert "Expired" in requests.get(by_time.url, timeout=10).text
+    assert "Expired" in requests.get(url_of(by_time), timeout=10).text
     with pytest.raises(SandboxError, match="is expired"):
         stripe.pay(by_time.id)
 

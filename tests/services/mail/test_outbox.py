@@ -77,7 +77,7 @@ def test_many_workers_claim_each_mail_once(app: Flask) -> None:
             factories.mail()
 
     def work() -> list[int]:
-        claimed = []
+        claimed: list[int] = []
         while True:
             with transaction():
                 lease = outbox.claim()

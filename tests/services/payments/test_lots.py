@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from promptly.extensions import db
 from promptly.models import Balance, Order
 from promptly.services.ledger import ledger, verification
 from promptly.services.payments import credit, lots
@@ -99,8 +100,8 @@ def step(dice: random.Random, user_id: int, naive: Naive) -> None:
 
 def by_sql(user_id: int, tokens: int) -> None:
     statement = text("UPDATE token_purchases SET paid_tokens = paid_tokens + :t WHERE user_id = :u")
-    lots.db.session.execute(statement, {"t": tokens, "u": user_id})
-    lots.db.session.expire_all()
+    db.session.execute(statement, {"t": tokens, "u": user_id})
+    db.session.expire_all()
 
 
 def move(order: Order | None, tokens: int, kind: str) -> None:
@@ -114,7 +115,7 @@ def move(order: Order | None, tokens: int, kind: str) -> None:
         actor="test",
     )
     order.tokens_taken += tokens
-    lots.db.session.flush()
+    db.session.flush()
 
 
 def test_what_running_requests_hold_is_unspent_but_not_free(session: Session) -> None:

@@ -13,7 +13,7 @@ def told(shop: Shop) -> list[tuple[str, str, int, str]]:
     """Return the mails other than receipts: kind, event, tokens taken, and amount refunded."""
     rows = shop.rows("SELECT kind, payload FROM outbox WHERE kind <> 'receipt' ORDER BY id")
     names = ("event", "taken_tokens", "refunded")
-    return [(row["kind"], *(row["payload"][name] for name in names)) for row in rows]  # type: ignore[misc]
+    return [(row["kind"], *(row["payload"][name] for name in names)) for row in rows]
 
 
 def settle(shop: Shop) -> None:

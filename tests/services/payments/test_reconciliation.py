@@ -1,11 +1,12 @@
 """Without webhooks: our orders and the providers' lists, compared both ways and corrected."""
 
 from functools import partial
+from typing import Any
 
 import pytest
 
 from promptly.errors import NotFound
-from promptly.models import Reconciliation
+from promptly.models import Order, Reconciliation
 from promptly.services.payments import credit, orders, reconciliation, webhook_handler
 from promptly.transactions import transaction
 from tests.support import factories
@@ -203,10 +204,10 @@ def test_a_bug_with_one_order_does_not_hold_up_the_others(
     deaf.buy(second)
     real = credit.credit
 
-    def broken(order: object, **values: object) -> bool:
-        if getattr(order, "user_id", None) == first:
+    def broken(order: Order, **values: Any) -> bool:
+        if order.user_id == first:
             raise KeyError("a bug")
-        return real(order, **values)  # type: ignore[arg-type]
+        return real(order, **values)
 
     monkeypatch.setattr(credit, "credit", broken)
     report = deaf.reconcile()

@@ -242,6 +242,7 @@ def test_an_event_whose_order_is_free_again_is_handled_at_once(
 
     def meanwhile_released(*given: Any) -> Synced | None:
         found = really_sync(*given)
+        assert lease is not None
         with transaction():
             held = orders.locked_by(order["id"], lease.holder)
             assert held is not None

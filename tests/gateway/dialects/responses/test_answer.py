@@ -272,7 +272,7 @@ def test_logprobs_of_thoughts_are_left_out() -> None:
 
 
 def test_what_the_request_asked_for_is_repeated() -> None:
-    fields = {"instructions": "be brief", "metadata": {"a": "b"}, "temperature": 0.5}
+    fields: Json = {"instructions": "be brief", "metadata": {"a": "b"}, "temperature": 0.5}
     data = ROLE + say("a", 1) + chunk({}, "stop")
     for response in (whole(data, **fields), last(streamed(data, **fields))):
         assert {name: response[name] for name in fields} == fields
