@@ -18,7 +18,8 @@ from promptly.cli.output import (
 )
 from promptly.cli.payment_decisions import refund, resolve
 from promptly.models import Order, PaymentReversal, User
-from promptly.models.payments import ORDER_STATES, PROVIDERS
+from promptly.models.payments import PROVIDERS
+from promptly.models.states import OrderState
 from promptly.services.paging import NEWEST, Cursor
 from promptly.services.payments import cases, orders, reconciliation, refunds, reversals
 from promptly.settings import current_settings
@@ -31,7 +32,11 @@ group.add_command(refund)
 
 @group.command("list")
 @account_options
-@click.option("--state", type=click.Choice(ORDER_STATES), help="Only orders in this state.")
+@click.option(
+    "--state",
+    type=click.Choice([state.value for state in OrderState]),
+    help="Only orders in this state.",
+)
 @click.option("--provider", type=click.Choice(PROVIDERS), help="Only orders at this provider.")
 @click.option("--owed", is_flag=True, help="Only orders that owe tokens.")
 @click.option("--search", default="", help="An order number, or part of an email address.")

@@ -38,6 +38,7 @@ from promptly.gateway.limits import RequestLimits
 from promptly.gateway.settling import Settler
 from promptly.gateway.slot_scheduler import SlotScheduler
 from promptly.gateway.upstreams import UpstreamPool
+from promptly.models.states import Outcome
 from promptly.runtime.database import HotPathDatabase
 from promptly.runtime.redis_client import HotPathRedis
 from promptly.settings import Settings
@@ -76,7 +77,7 @@ class Gateway:
         if len(self.hold_refresher):
             logger.info("ending streams for shutdown", extra={"requests": len(self.hold_refresher)})
         while len(self.hold_refresher) and time.monotonic() < deadline + END_SECONDS:
-            self.hold_refresher.stop_all("shutdown")
+            self.hold_refresher.stop_all(Outcome.SHUTDOWN)
             pause.wait(0.5)
 
 

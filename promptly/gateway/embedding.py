@@ -20,6 +20,7 @@ from promptly.gateway.in_flight import InFlightRequest
 from promptly.gateway.metered_request import MeteredRequest
 from promptly.gateway.running_hold import RunningHold
 from promptly.gateway.upstream_errors import NoAnswer, refusal
+from promptly.models.states import Outcome
 from promptly.services import metering
 from promptly.services.accounts.authentication import Caller
 
@@ -123,9 +124,9 @@ class Embedding(MeteredRequest):
     def _read_what_was_sent(self, stream: LlamaStream) -> None:
         """Do nothing: a partial answer has no counts."""
 
-    def _counts(self, outcome: str) -> tuple[int, int]:
+    def _counts(self, outcome: Outcome) -> tuple[int, int]:
         # A client that got nothing pays nothing, unless it disconnected.
-        charged = outcome in ("completed", "client_disconnected")
+        charged = outcome in (Outcome.COMPLETED, Outcome.CLIENT_DISCONNECTED)
         return (self.in_flight.hold.counts.prompt_tokens if charged else 0), 0
 
     def answer(self) -> bytes:

@@ -16,6 +16,7 @@ from promptly.errors import PromptlyError
 from promptly.gateway.in_flight import InFlightRequest
 from promptly.gateway.running_hold import RunningHold
 from promptly.gateway.time_limits import overdue
+from promptly.models.states import Outcome
 from promptly.runtime.database import HotPathDatabase
 from promptly.services import metering
 from promptly.settings import Settings
@@ -58,7 +59,7 @@ class HoldRefresher:
     def __len__(self) -> int:
         return len(self._in_flight)
 
-    def stop_all(self, reason: str) -> None:
+    def stop_all(self, reason: Outcome) -> None:
         """End every running request."""
         for in_flight in list(self._in_flight.values()):
             in_flight.stop(reason)
@@ -117,7 +118,7 @@ class HoldRefresher:
         else:
             for in_flight in running:
                 if found.get(in_flight.request_id):
-                    in_flight.stop("account_deleted")
+                    in_flight.stop(Outcome.ACCOUNT_DELETED)
                 if in_flight.request_id not in found:
                     # Re-place the hold so that no other request can spend these tokens.
                     in_flight.hold.place_again()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from promptly.clients.llama import LlamaStream
 from promptly.gateway.running_hold import RunningHold
+from promptly.models.states import Outcome
 
 # A write that takes longer waits for a client that does not read.
 STUCK_SECONDS = 1.0
@@ -17,9 +18,9 @@ class ClientGone(Exception):
 
 
 class Stopped(Exception):
-    """The request was ended from outside; `reason` is an outcome."""
+    """The request was ended from outside; `reason` becomes its outcome."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: Outcome) -> None:
         self.reason = reason
         super().__init__(reason)
 
@@ -49,7 +50,7 @@ class InFlightRequest:
         self.started_at = self.touched_at = time.monotonic()
         self.writing_since: float | None = None
         self.stream: LlamaStream | None = None
-        self.stop_reason: str | None = None
+        self.stop_reason: Outcome | None = None
         # The event that the request's own thread is waiting for.
         self.waker: threading.Event | None = None
         # Cuts the client off: the only way out of a write that the client does not read.
@@ -59,7 +60,7 @@ class InFlightRequest:
     def request_id(self) -> uuid.UUID:
         return self.hold.request_id
 
-    def stop(self, reason: str) -> None:
+    def stop(self, reason: Outcome) -> None:
         """End the request soon; the first reason counts. Never blocks."""
         if self.stop_reason is None:
             self.stop_reason = reason
@@ -74,7 +75,7 @@ class InFlightRequest:
 
     def raise_if_stopped(self) -> None:
         """Raise ClientGone or Stopped if the request was ended."""
-        if self.stop_reason == "client_disconnected":
+        if self.stop_reason == Outcome.CLIENT_DISCONNECTED:
             raise ClientGone
         if self.stop_reason is not None:
             raise Stopped(self.stop_reason)

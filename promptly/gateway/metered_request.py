@@ -26,6 +26,7 @@ from promptly.gateway.slot_scheduler import SlotRequest
 from promptly.gateway.time_limits import timeout_error
 from promptly.gateway.upstream_errors import NoAnswer, NotServed
 from promptly.gateway.upstreams import Upstream
+from promptly.models.states import Outcome
 from promptly.services import metering
 from promptly.services.accounts.authentication import Caller
 
@@ -83,7 +84,7 @@ class MeteredRequest(ABC):
         """After a stop, read the last counts that upstream had already sent."""
 
     @abstractmethod
-    def _counts(self, outcome: str) -> tuple[int, int]:
+    def _counts(self, outcome: Outcome) -> tuple[int, int]:
         """Return the prompt and completion tokens to charge."""
 
     def _first_token_at(self) -> float | None:
@@ -102,29 +103,29 @@ class MeteredRequest(ABC):
 
         Raises PromptlyError for errors that the client should see; by then the request is settled.
         """
-        outcome = "client_disconnected"
+        outcome = Outcome.CLIENT_DISCONNECTED
         try:
             covered = yield from self._relay()
-            outcome = "completed" if covered else "balance_exhausted"
+            outcome = Outcome.COMPLETED if covered else Outcome.BALANCE_EXHAUSTED
         except GeneratorExit:
             raise
         except ClientGone:
             pass
         except Stopped as stopped:
             outcome = stopped.reason
-            if outcome == "timeout":
+            if outcome == Outcome.TIMEOUT:
                 raise timeout_error(self.in_flight, time.monotonic(), self._settings) from None
-            if outcome == "account_deleted":
+            if outcome == Outcome.ACCOUNT_DELETED:
                 raise InvalidKey("The account of this key has been deleted.") from None
             raise ServiceUnavailable("The service is restarting. Please try again.") from None
         except UpstreamError:
-            outcome = "upstream_error"
+            outcome = Outcome.UPSTREAM_ERROR
             raise
         except PromptlyError as problem:
-            outcome = "upstream_error" if problem.status >= 500 else "rejected"
+            outcome = Outcome.UPSTREAM_ERROR if problem.status >= 500 else Outcome.REJECTED
             raise
         except Exception:
-            outcome = "internal_error"
+            outcome = Outcome.INTERNAL_ERROR
             raise
         finally:
             self._end(outcome)
@@ -205,10 +206,10 @@ class MeteredRequest(ABC):
             self._gateway.slots.release(self._slot_request)
             self._slot_request = None
 
-    def _end(self, outcome: str) -> None:
+    def _end(self, outcome: Outcome) -> None:
         """Stop upstream, release the slot, settle; runs once, however the request ended."""
         stream = self.in_flight.stream
-        if stream is not None and outcome != "rejected":
+        if stream is not None and outcome != Outcome.REJECTED:
             stream.cancel()
             self._read_what_was_sent(stream)
         self._leave_upstream()

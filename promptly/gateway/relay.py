@@ -17,6 +17,7 @@ from promptly.gateway.in_flight import InFlightRequest
 from promptly.gateway.metered_request import MeteredRequest
 from promptly.gateway.running_hold import RunningHold
 from promptly.gateway.upstream_errors import NoAnswer, refusal
+from promptly.models.states import Outcome
 from promptly.services.accounts.authentication import Caller
 
 # After a stop: bounds for reading the bytes that upstream had already sent.
@@ -250,10 +251,10 @@ class Relay(MeteredRequest):
             # The stream is over; the counts so far stand.
             pass
 
-    def _counts(self, outcome: str) -> tuple[int, int]:
+    def _counts(self, outcome: Outcome) -> tuple[int, int]:
         reader = self.reader
         _, prompt_tokens, completion_tokens = self._hold.total_counts()
-        if outcome != "client_disconnected" and not reader.completion_tokens:
+        if outcome != Outcome.CLIENT_DISCONNECTED and not reader.completion_tokens:
             # The client stayed and got nothing for this prompt, so it pays nothing for it.
             prompt_tokens -= reader.prompt_tokens
         return prompt_tokens, completion_tokens

@@ -7,23 +7,24 @@ count towards it.
 
 from promptly.errors import UpstreamTimeout
 from promptly.gateway.in_flight import InFlightRequest
+from promptly.models.states import Outcome
 from promptly.settings import Settings
 
 
-def overdue(in_flight: InFlightRequest, now: float, settings: Settings) -> str | None:
+def overdue(in_flight: InFlightRequest, now: float, settings: Settings) -> Outcome | None:
     """Return the outcome that a request has to end with at `now` (monotonic seconds), if any."""
     if now - in_flight.started_at > settings.request_timeout_seconds:
-        return "timeout"
+        return Outcome.TIMEOUT
     if in_flight.writing_since is not None:
         # The client has stopped reading; it holds a slot that others wait for.
         late = now - in_flight.writing_since > settings.upstream_idle_timeout_seconds
-        return "client_disconnected" if late else None
+        return Outcome.CLIENT_DISCONNECTED if late else None
     if in_flight.stream is None:
         return None
     silent = now - in_flight.touched_at
     if in_flight.hold.counts.completion_tokens:
-        return "timeout" if silent > settings.upstream_idle_timeout_seconds else None
-    return "timeout" if silent > _first_byte_seconds(in_flight, settings) else None
+        return Outcome.TIMEOUT if silent > settings.upstream_idle_timeout_seconds else None
+    return Outcome.TIMEOUT if silent > _first_byte_seconds(in_flight, settings) else None
 
 
 def timeout_error(in_flight: InFlightRequest, now: float, settings: Settings) -> UpstreamTimeout:

@@ -8,6 +8,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from promptly.models.base import Base, BigId, Created
+from promptly.models.states import MailState, State, one_of
 
 
 class OutboxMail(Base):
@@ -20,7 +21,7 @@ class OutboxMail(Base):
     recipient: Mapped[str] = mapped_column(Text)
     kind: Mapped[str] = mapped_column(Text)
     payload: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'::jsonb"))
-    state: Mapped[str] = mapped_column(Text, server_default="pending")
+    state: Mapped[MailState] = mapped_column(State(MailState), server_default="pending")
     attempts: Mapped[int] = mapped_column(Integer, server_default="0")
     next_at: Mapped[Created]
     leased_by: Mapped[str | None] = mapped_column(Text)
@@ -31,7 +32,7 @@ class OutboxMail(Base):
     sent_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
 
     __table_args__ = (
-        CheckConstraint("state IN ('pending', 'sent', 'failed', 'cancelled')", name="state"),
+        CheckConstraint(one_of("state", MailState), name="state"),
         Index("ix_outbox_due", "next_at", postgresql_where=text("state = 'pending'")),
         Index("ix_outbox_user_id", "user_id"),
         Index("ix_outbox_state", "state", "id"),

@@ -21,20 +21,9 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from promptly.models.base import Base, BigId, Created, Tokens
+from promptly.models.states import CaseKind, EventState, OrderState, State, one_of
 
-UNSETTLED_STATES = ("created", "open", "processing")
-ORDER_STATES = (
-    *UNSETTLED_STATES,
-    "attention",
-    "expired",
-    "failed",
-    "paid",
-    "partly_refunded",
-    "refunded",
-    "disputed",
-    "charged_back",
-    "invalid",
-)
+UNSETTLED_STATES = (OrderState.CREATED, OrderState.OPEN, OrderState.PROCESSING)
 PROVIDERS = ("stripe", "btcpay")
 
 
@@ -58,7 +47,7 @@ class Order(Base):
     provider: Mapped[str] = mapped_column(Text)
     # False for Stripe's test mode, where no real money moves.
     livemode: Mapped[bool] = mapped_column(Boolean)
-    state: Mapped[str] = mapped_column(Text, server_default="created")
+    state: Mapped[OrderState] = mapped_column(State(OrderState), server_default="created")
     # Incremented when the provider has answered an attempt with an error of its own.
     attempt: Mapped[int] = mapped_column(Integer, server_default="1")
     # The provider was asked for a page and has not answered; it may have created one anyway.
@@ -97,7 +86,7 @@ class Order(Base):
         return self.state in UNSETTLED_STATES
 
     __table_args__ = (
-        CheckConstraint(_one_of("state", ORDER_STATES), name="state"),
+        CheckConstraint(one_of("state", OrderState), name="state"),
         CheckConstraint(_one_of("provider", PROVIDERS), name="provider"),
         CheckConstraint("tokens > 0 AND amount_minor > 0", name="something_for_something"),
         CheckConstraint(
@@ -198,7 +187,7 @@ class PaymentCase(Base):
     provider: Mapped[str] = mapped_column(Text)
     # The checkout in question, not necessarily the order's own.
     checkout_id: Mapped[str] = mapped_column(Text)
-    kind: Mapped[str] = mapped_column(Text)
+    kind: Mapped[CaseKind] = mapped_column(State(CaseKind))
     detail: Mapped[str] = mapped_column(Text)
     # The amount paid, if known: the amount that a refund would give back.
     paid_minor: Mapped[int | None] = mapped_column(BigInteger)
@@ -227,7 +216,7 @@ class WebhookEvent(Base):
     type: Mapped[str] = mapped_column(Text)
     object_id: Mapped[str | None] = mapped_column(Text)
     order_id: Mapped[int | None] = mapped_column(ForeignKey("orders.id"))
-    state: Mapped[str] = mapped_column(Text, server_default="pending")
+    state: Mapped[EventState] = mapped_column(State(EventState), server_default="pending")
     # Why it is ignored or parked, or why the last attempt failed.
     reason: Mapped[str | None] = mapped_column(Text)
     attempts: Mapped[int] = mapped_column(Integer, server_default="0")
@@ -238,9 +227,7 @@ class WebhookEvent(Base):
     handled_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
 
     __table_args__ = (
-        CheckConstraint(
-            _one_of("state", ("pending", "handled", "ignored", "parked")), name="state"
-        ),
+        CheckConstraint(one_of("state", EventState), name="state"),
         Index("uq_webhook_events_event_id", "provider", "event_id", unique=True),
         Index("ix_webhook_events_due", "next_at", postgresql_where=text("state = 'pending'")),
         Index(

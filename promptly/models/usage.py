@@ -12,6 +12,7 @@ from sqlalchemy.dialects.postgresql import UUID
 from sqlalchemy.orm import Mapped, mapped_column
 
 from promptly.models.base import Base, Created, Moment, Tokens
+from promptly.models.states import HoldState, Outcome, State, one_of
 
 
 class Hold(Base):
@@ -22,7 +23,7 @@ class Hold(Base):
     request_id: Mapped[uuid.UUID] = mapped_column(UUID(as_uuid=True), primary_key=True)
     user_id: Mapped[int] = mapped_column(BigInteger)
     key_id: Mapped[int | None] = mapped_column(BigInteger)
-    state: Mapped[str] = mapped_column(Text, server_default="open")
+    state: Mapped[HoldState] = mapped_column(State(HoldState), server_default="open")
     held_paid: Mapped[Tokens]
     held_trial: Mapped[Tokens]
     # Counts of the last checkpoint, which recovery charges if the process has died.
@@ -34,7 +35,7 @@ class Hold(Base):
     checkpoint_at: Mapped[Created]
 
     __table_args__ = (
-        CheckConstraint("state IN ('open', 'settled', 'recovered')", name="state"),
+        CheckConstraint(one_of("state", HoldState), name="state"),
         # Neither column changes at a checkpoint, so checkpoints stay off the index.
         Index("ix_holds_open", "user_id", postgresql_where=text("state = 'open'")),
         {"postgresql_with": {"fillfactor": "50"}},
@@ -57,7 +58,7 @@ class UsageEvent(Base):
     key_id: Mapped[int | None] = mapped_column(BigInteger)
     endpoint: Mapped[str] = mapped_column(Text)
     model: Mapped[str] = mapped_column(Text)
-    outcome: Mapped[str] = mapped_column(Text)
+    outcome: Mapped[Outcome] = mapped_column(State(Outcome))
     prompt_tokens: Mapped[int] = mapped_column(Integer)
     completion_tokens: Mapped[int] = mapped_column(Integer)
     charged_paid: Mapped[int] = mapped_column(BigInteger)

@@ -4,24 +4,13 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from promptly.models.states import Outcome
 from promptly.openapi.errors import ALWAYS, NO_ACCOUNT, NO_RECEIPT
 from promptly.openapi.operation import Operation, Parameter
 
 Tokens = Annotated[int, Meta(ge=0)]
 Moment = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 Day = Annotated[str, Meta(extra_json_schema={"format": "date"})]
-Outcome = Literal[
-    "completed",
-    "balance_exhausted",
-    "client_disconnected",
-    "upstream_error",
-    "timeout",
-    "shutdown",
-    "rejected",
-    "recovered",
-    "account_deleted",
-    "internal_error",
-]
 
 
 class Balance(Struct):

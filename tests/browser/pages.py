@@ -9,7 +9,7 @@ from typing import Any, Literal
 from playwright.sync_api import Browser, BrowserContext, Page, Response, StorageState
 
 from promptly.blueprints.docs.library import Library
-from promptly.models.payments import ORDER_STATES
+from promptly.models.states import OrderState
 from promptly.request_ids import public_id
 from tests.browser import ways
 from tests.browser.site import Site
@@ -130,7 +130,7 @@ CUSTOMERS = (
     Shown("purchases", "/purchases", who="ada"),
     *(
         Shown(f"purchase-{state.replace('_', '-')}", f"/checkout/{{{state}}}", who="ada")
-        for state in ORDER_STATES
+        for state in OrderState
     ),
     Shown("purchase-canceled", "/checkout/{open}?canceled=1", who="ada"),
     Shown("purchase-signed-out", "/checkout/{paid}", status=401),

@@ -20,7 +20,7 @@ from promptly.models import (
     SweepState,
     WebhookEvent,
 )
-from promptly.models.payments import ORDER_STATES
+from promptly.models.states import MailState, OrderState
 from promptly.services.accounts import accounts
 from promptly.services.ledger import ledger
 from promptly.services.usage import rollups, statistics
@@ -104,7 +104,7 @@ class Seeder:
         self._order(user.id, "pro", "stripe", "paid", 29.5)
         self._order(user.id, "standard", "btcpay", "paid", 12)
         self._requests(user.id, 26)
-        for days, state in enumerate(ORDER_STATES):
+        for days, state in enumerate(OrderState):
             if state != "paid":
                 provider = "btcpay" if state in AT_BTCPAY else "stripe"
                 self._order(user.id, "starter", provider, state, 11 - days)
@@ -220,7 +220,7 @@ class Seeder:
                 user_id=self.past.ada_id,
                 recipient=self.past.ada,
             )
-            row.state, row.attempts = state, 1
+            row.state, row.attempts = MailState(state), 1
             row.created_at = self._ago(8 - number / 2)
             if state == "sent":
                 row.sent_at = row.created_at + timedelta(seconds=2)

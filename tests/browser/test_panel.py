@@ -7,6 +7,7 @@ import pytest
 import requests
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from promptly.models.states import MailState
 from promptly.transactions import transaction
 from tests.browser.site import Site
 from tests.browser.watching import Watch
@@ -224,7 +225,7 @@ def test_handling_an_event_again(operator: Operator, site: Site, scripts: bool) 
 def test_sending_a_mail_again(operator: Operator, site: Site, account: tuple[str, str]) -> None:
     with site.books.app.app_context(), transaction():
         row = factories.mail("new_key", recipient=account[0])
-        row.state, row.last_error = "failed", "550 no such mailbox"
+        row.state, row.last_error = MailState.FAILED, "550 no such mailbox"
         found = site.books.rows("SELECT id FROM users WHERE email = :a", a=account[0])
         row.user_id = found[0]["id"]
         mail_id = row.id

@@ -10,6 +10,7 @@ from promptly.gateway.chunks import ChunkReader
 from promptly.gateway.hold_refresher import HoldRefresher
 from promptly.gateway.in_flight import InFlightRequest
 from promptly.gateway.running_hold import RunningHold
+from promptly.models.states import Outcome
 from promptly.services import account_deletion
 from promptly.settings import Settings
 from promptly.transactions import transaction
@@ -147,6 +148,6 @@ def test_an_overdue_request_is_stopped(keeper: Keeper) -> None:
 
 def test_all_are_stopped_for_one_reason(keeper: Keeper) -> None:
     first, second = keeper.request(), keeper.request()
-    first.stop("client_disconnected")
-    keeper.stop_all("shutdown")
+    first.stop(Outcome.CLIENT_DISCONNECTED)
+    keeper.stop_all(Outcome.SHUTDOWN)
     assert (first.stop_reason, second.stop_reason) == ("client_disconnected", "shutdown")

@@ -3,8 +3,8 @@
 from flask import g, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from promptly import money
-from promptly.blueprints.admin import actor, confirmation, flash_messages, labels, pages
+from promptly import labels, money
+from promptly.blueprints.admin import actor, confirmation, flash_messages, pages
 from promptly.blueprints.admin.confirmation import Confirmation
 from promptly.blueprints.admin.purchases import case_of
 from promptly.errors import InvalidRequest

@@ -3,7 +3,8 @@
 from flask import redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from promptly.blueprints.admin import actor, confirmation, flash_messages, labels, pages
+from promptly import labels
+from promptly.blueprints.admin import actor, confirmation, flash_messages, pages
 from promptly.blueprints.admin.confirmation import Confirmation
 from promptly.models import OutboxMail
 from promptly.services.accounts import mail_actions

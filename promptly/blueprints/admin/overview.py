@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import render_template
 
-from promptly.blueprints.admin import labels
+from promptly import labels
 from promptly.blueprints.admin.overview_charts import (
     chart_days,
     outcome_figure,

@@ -6,15 +6,20 @@ from typing import Any
 
 from promptly import money
 from promptly.blueprints.charts import Chart, Series, plain, stacked
+from promptly.models.states import Outcome
 
 CHART_DAYS = 30
 DAY_MS = 86_400_000
 
 # Colour, label and outcomes of each group; the last takes every outcome that is not listed.
 GROUPS = (
-    ("first", "completed", ("completed",)),
-    ("second", "cut short", ("client_disconnected", "balance_exhausted", "account_deleted")),
-    ("third", "rejected", ("rejected",)),
+    ("first", "completed", (Outcome.COMPLETED,)),
+    (
+        "second",
+        "cut short",
+        (Outcome.CLIENT_DISCONNECTED, Outcome.BALANCE_EXHAUSTED, Outcome.ACCOUNT_DELETED),
+    ),
+    ("third", "rejected", (Outcome.REJECTED,)),
     ("fourth", "failed", ()),
 )
 

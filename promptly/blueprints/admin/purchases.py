@@ -5,13 +5,14 @@ from typing import Any
 from flask import redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from promptly import money
-from promptly.blueprints.admin import actor, confirmation, flash_messages, labels, pages
+from promptly import labels, money
+from promptly.blueprints.admin import actor, confirmation, flash_messages, pages
 from promptly.clients.provider_errors import ProviderProblem
 from promptly.errors import InvalidRequest
 from promptly.extensions import db
 from promptly.models import Order, PaymentCase, PaymentReversal, User
-from promptly.models.payments import ORDER_STATES, PROVIDERS
+from promptly.models.payments import PROVIDERS
+from promptly.models.states import OrderState
 from promptly.services.mail import outbox
 from promptly.services.payments import (
     cases,
@@ -33,7 +34,7 @@ MOST_SEARCHED = 254
 
 def index() -> str:
     """List purchases, newest first."""
-    state = _one_of(ORDER_STATES, "state")
+    state = _one_of(tuple(OrderState), "state")
     provider = _one_of(PROVIDERS, "provider")
     search = request.args.get("q", "").replace("\x00", "").strip()[:MOST_SEARCHED]
     owed, user_id = "owed" in request.args, pages.number("user_id")
@@ -59,7 +60,7 @@ def index() -> str:
             "owed": owed,
             "user_id": user_id,
         },
-        states=[(name, customer_view.LABELS[name]) for name in ORDER_STATES],
+        states=[(name, labels.ORDERS[name]) for name in tuple(OrderState)],
         providers=list(labels.PROVIDERS.items()),
         open_cases=cases.count_open(),
     )

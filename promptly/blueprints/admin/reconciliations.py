@@ -3,7 +3,8 @@
 from flask import g, redirect, render_template, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from promptly.blueprints.admin import actor, flash_messages, labels
+from promptly import labels
+from promptly.blueprints.admin import actor, flash_messages
 from promptly.services.payments import reconciliation
 from promptly.services.payments.providers import registry
 from promptly.settings import current_settings

@@ -3,7 +3,8 @@
 from flask import redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from promptly.blueprints.admin import actor, confirmation, flash_messages, labels, pages
+from promptly import labels
+from promptly.blueprints.admin import actor, confirmation, flash_messages, pages
 from promptly.extensions import db
 from promptly.models import Order, User, WebhookEvent
 from promptly.services.payments import webhook_inbox

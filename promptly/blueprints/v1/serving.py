@@ -15,6 +15,7 @@ from promptly.gateway.embedding import Embedding
 from promptly.gateway.generation import GenerationRequest
 from promptly.gateway.metered_request import MeteredRequest
 from promptly.gateway.relay import Relay
+from promptly.models.states import Outcome
 
 
 def serve_stream(endpoint: str, generation: GenerationRequest, answer: StreamedAnswer) -> Response:
@@ -68,7 +69,9 @@ def _run(metered: MeteredRequest, ignored: tuple[str, ...], build: Callable[[], 
 
 
 def _watch(metered: MeteredRequest) -> ClientWatch:
-    watch = ClientWatch(request.environ, lambda: metered.in_flight.stop("client_disconnected"))
+    watch = ClientWatch(
+        request.environ, lambda: metered.in_flight.stop(Outcome.CLIENT_DISCONNECTED)
+    )
     metered.in_flight.hang_up = watch.hang_up
     return watch
 

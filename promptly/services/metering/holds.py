@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from promptly.errors import InsufficientQuota, RateLimited, TokensReserved
+from promptly.models.states import Outcome
 from promptly.services.metering import sql
 
 # Holds without a checkpoint for this long do not count against their account's limit.
@@ -43,7 +44,7 @@ class Settlement:
     key_id: int
     endpoint: str
     model: str
-    outcome: str
+    outcome: Outcome
     prompt_tokens: int
     completion_tokens: int
     time_to_first_token_ms: int | None

@@ -6,6 +6,7 @@ applying the same snapshot twice, or only the last of many, leads to the same re
 
 from promptly import money
 from promptly.models import Order
+from promptly.models.states import CaseKind
 from promptly.services.payments import cases, credit, orders, reversals
 from promptly.services.payments.snapshot import ProviderSnapshot, Reversal
 
@@ -13,7 +14,7 @@ from promptly.services.payments.snapshot import ProviderSnapshot, Reversal
 def apply(order: Order, snapshot: ProviderSnapshot) -> None:
     """Update a locked order to its provider's snapshot."""
     problem = mismatch(order, snapshot)
-    if problem is None or problem[0] != "second_checkout":
+    if problem is None or problem[0] != CaseKind.SECOND_CHECKOUT:
         order.provider_status = snapshot.provider_status
     if problem is not None:
         if snapshot.has_money:
@@ -25,35 +26,41 @@ def apply(order: Order, snapshot: ProviderSnapshot) -> None:
             credit.credit(order, actor=order.provider)
         elif snapshot.status == "paid":
             _park(
-                order, snapshot, "account_deleted", "The account was deleted before the money came."
+                order,
+                snapshot,
+                CaseKind.ACCOUNT_DELETED,
+                "The account was deleted before the money came.",
             )
         else:
             _follow(order, snapshot)
     reversals.record(order, _reversals(order, snapshot))
     reversals.settle(order, actor=order.provider)
-    if snapshot.status == "paid" and snapshot.discrepancy == "paid_over":
-        _raise(order, snapshot, "paid_over", f"{_paid(snapshot)} came for {_price(order)}.")
+    if snapshot.status == "paid" and snapshot.discrepancy == CaseKind.PAID_OVER:
+        _raise(order, snapshot, CaseKind.PAID_OVER, f"{_paid(snapshot)} came for {_price(order)}.")
 
 
-def mismatch(order: Order, snapshot: ProviderSnapshot) -> tuple[str, str] | None:
+def mismatch(order: Order, snapshot: ProviderSnapshot) -> tuple[CaseKind, str] | None:
     """Return why this snapshot cannot be this order's: the case's kind and detail; else None."""
     if order.checkout_id not in {None, snapshot.checkout_id}:
-        return "second_checkout", f"The order's own page is {order.checkout_id}."
+        return CaseKind.SECOND_CHECKOUT, f"The order's own page is {order.checkout_id}."
     if order.approved:
         # An operator has accepted the mismatch.
         return None
     if snapshot.livemode != order.livemode:
         mode = "live" if snapshot.livemode else "test"
-        return "livemode", f"The page is in {mode} mode, the order is not."
+        return CaseKind.LIVEMODE, f"The page is in {mode} mode, the order is not."
     if snapshot.currency != order.currency:
-        return "currency", f"The page is in {snapshot.currency}, the order in {order.currency}."
+        return (
+            CaseKind.CURRENCY,
+            f"The page is in {snapshot.currency}, the order in {order.currency}.",
+        )
     if snapshot.amount_minor != order.amount_minor:
         said = (
             "any amount"
             if snapshot.amount_minor is None
             else _shown(snapshot.amount_minor, snapshot)
         )
-        return "amount", f"The page asks for {said}, the order for {_price(order)}."
+        return CaseKind.AMOUNT, f"The page asks for {said}, the order for {_price(order)}."
     return None
 
 
@@ -69,13 +76,15 @@ def _follow(order: Order, snapshot: ProviderSnapshot) -> None:
     if snapshot.discrepancy is not None:
         came = f"{_paid(snapshot)} came for {_price(order)}"
         said = {
-            "paid_partial": f"{came} before the time ran out.",
-            "paid_late": f"{came} after the time ran out.",
-            "paid_over": f"{came} after the time ran out.",
-            "unconfirmed": "A payment was seen that was never confirmed.",
+            CaseKind.PAID_PARTIAL: f"{came} before the time ran out.",
+            CaseKind.PAID_LATE: f"{came} after the time ran out.",
+            CaseKind.PAID_OVER: f"{came} after the time ran out.",
+            CaseKind.UNCONFIRMED: "A payment was seen that was never confirmed.",
         }[snapshot.discrepancy]
         # More than the price, but too late: the delay needs the decision.
-        kind = "paid_late" if snapshot.discrepancy == "paid_over" else snapshot.discrepancy
+        kind = snapshot.discrepancy
+        if kind == CaseKind.PAID_OVER:
+            kind = CaseKind.PAID_LATE
         if _park(order, snapshot, kind, said):
             return
     elif snapshot.status in {"open", "processing"}:
@@ -84,12 +93,12 @@ def _follow(order: Order, snapshot: ProviderSnapshot) -> None:
         orders.move(order, snapshot.status)
 
 
-def _park(order: Order, snapshot: ProviderSnapshot, kind: str, detail: str) -> bool:
+def _park(order: Order, snapshot: ProviderSnapshot, kind: CaseKind, detail: str) -> bool:
     """Leave the order to the operator; return False if they have decided this case already."""
     case_id, decided = _raise(order, snapshot, kind, detail)
     if decided:
         return False
-    if kind != "second_checkout":
+    if kind != CaseKind.SECOND_CHECKOUT:
         _adopt(order, snapshot)
         cases.supersede(order, because=f"more is known: {kind}", keep=case_id)
         if order.credited_at is None:
@@ -97,7 +106,9 @@ def _park(order: Order, snapshot: ProviderSnapshot, kind: str, detail: str) -> b
     return True
 
 
-def _raise(order: Order, snapshot: ProviderSnapshot, kind: str, detail: str) -> tuple[int, bool]:
+def _raise(
+    order: Order, snapshot: ProviderSnapshot, kind: CaseKind, detail: str
+) -> tuple[int, bool]:
     case = cases.raise_case(
         kind,
         provider=order.provider,
@@ -117,8 +128,10 @@ def _reversals(order: Order, snapshot: ProviderSnapshot) -> tuple[Reversal, ...]
     invalid = snapshot.status == "failed"
     if invalid and order.approved and not known:
         # An operator credited it knowingly; whether to keep the credit is their decision too.
-        if not cases.was_credited_as(order.id, "unconfirmed"):
-            _raise(order, snapshot, "invalid", "BTCPay says that this was not paid after all.")
+        if not cases.was_credited_as(order.id, CaseKind.UNCONFIRMED):
+            _raise(
+                order, snapshot, CaseKind.INVALID, "BTCPay says that this was not paid after all."
+            )
         return snapshot.reversals
     if not invalid and not known:
         return snapshot.reversals

@@ -20,29 +20,30 @@ from sqlalchemy.dialects.postgresql import insert
 from promptly.errors import InvalidRequest, NotFound
 from promptly.extensions import db
 from promptly.models import Order, PaymentCase
+from promptly.models.states import CaseKind
 from promptly.services.paging import NEWEST, Cursor, Page, newest_first
 from promptly.services.payments.snapshot import ProviderSnapshot
 
 CREDIT, REFUND, DISMISS, TAKE_BACK = "credit", "refund", "dismiss", "take_back"
 SUPERSEDED = "superseded"
 
-CHOICES: Mapping[str, tuple[str, ...]] = {
-    "paid_partial": (CREDIT, REFUND, DISMISS),
-    "paid_late": (CREDIT, REFUND, DISMISS),
-    "unconfirmed": (CREDIT, DISMISS),
-    "paid_over": (REFUND, DISMISS),
-    "amount": (CREDIT, REFUND, DISMISS),
-    "currency": (CREDIT, REFUND, DISMISS),
-    "livemode": (DISMISS,),
-    "second_checkout": (DISMISS,),
-    "account_deleted": (REFUND, DISMISS),
-    "unknown_order": (DISMISS,),
-    "invalid": (TAKE_BACK, DISMISS),
+CHOICES: Mapping[CaseKind, tuple[str, ...]] = {
+    CaseKind.PAID_PARTIAL: (CREDIT, REFUND, DISMISS),
+    CaseKind.PAID_LATE: (CREDIT, REFUND, DISMISS),
+    CaseKind.UNCONFIRMED: (CREDIT, DISMISS),
+    CaseKind.PAID_OVER: (REFUND, DISMISS),
+    CaseKind.AMOUNT: (CREDIT, REFUND, DISMISS),
+    CaseKind.CURRENCY: (CREDIT, REFUND, DISMISS),
+    CaseKind.LIVEMODE: (DISMISS,),
+    CaseKind.SECOND_CHECKOUT: (DISMISS,),
+    CaseKind.ACCOUNT_DELETED: (REFUND, DISMISS),
+    CaseKind.UNKNOWN_ORDER: (DISMISS,),
+    CaseKind.INVALID: (TAKE_BACK, DISMISS),
 }
 
 
 def raise_case(
-    kind: str,
+    kind: CaseKind,
     *,
     provider: str,
     checkout_id: str,
@@ -77,7 +78,7 @@ def raise_case(
 def raise_unknown(snapshot: ProviderSnapshot) -> None:
     """Raise a case of money for an order that is not here, perhaps after restoring a backup."""
     raise_case(
-        "unknown_order",
+        CaseKind.UNKNOWN_ORDER,
         provider=snapshot.provider,
         checkout_id=snapshot.checkout_id,
         order_id=None,

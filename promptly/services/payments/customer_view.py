@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from promptly import money
+from promptly import labels, money
 from promptly.models import Order
 from promptly.packs import Pack
 from promptly.services.ledger.balances import iso
@@ -15,20 +15,6 @@ from promptly.settings import Settings
 WAYS = {"stripe": "card", "btcpay": "Bitcoin"}
 
 # An order's state in plain words, for lists.
-LABELS = {
-    "created": "not started",
-    "open": "waiting for payment",
-    "processing": "payment on its way",
-    "attention": "under review",
-    "expired": "expired",
-    "failed": "failed",
-    "paid": "paid",
-    "partly_refunded": "partly refunded",
-    "refunded": "refunded",
-    "disputed": "disputed",
-    "charged_back": "charged back",
-    "invalid": "payment reversed",
-}
 
 # Cases that the customer's page explains; the others concern only the operator.
 _TOLD = frozenset({"paid_partial", "paid_late", "unconfirmed"})
@@ -80,7 +66,7 @@ class Purchase:
             price=money.shown(order.amount_minor, order.currency),
             method=order.provider,
             state=order.state,
-            label=LABELS[order.state],
+            label=labels.plain(labels.ORDERS, order.state),
             credited=order.credited_at is not None,
             tokens_taken=order.tokens_taken,
             tokens_owed=order.tokens_owed,
@@ -128,7 +114,7 @@ def situation(order: Order, *, canceled: bool = False) -> dict[str, Any]:
     """
     found = cases.cases_of(order.id)
     waiting = [case.kind for case in found if case.resolution is None]
-    about = order.state
+    about: str = order.state
     if order.state == "attention":
         about = next((kind for kind in reversed(waiting) if kind in _TOLD), about)
     elif order.state in {"expired", "failed"}:

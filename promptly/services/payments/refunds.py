@@ -36,7 +36,7 @@ class Quote:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RefundResult:
     """State of a refund; `link` is for the customer of a Bitcoin refund."""
 
     refund_id: int
@@ -50,7 +50,7 @@ class Outcome:
     last_error: str | None
 
     @classmethod
-    def of(cls, row: PaymentReversal) -> "Outcome":
+    def of(cls, row: PaymentReversal) -> "RefundResult":
         """Return the current outcome of a row."""
         names = list(cls.__dataclass_fields__)[1:]
         return cls(row.id, **{name: getattr(row, name) for name in names})
@@ -111,7 +111,7 @@ def ask_uncredited(order: Order, amount_minor: int, actor: str, *, surplus: bool
     return _add(order, amount_minor, actor, state=REQUESTED, counts=not surplus).id
 
 
-def execute_refund(row_id: int, settings: Settings) -> Outcome | None:
+def execute_refund(row_id: int, settings: Settings) -> RefundResult | None:
     """Request a stored refund from its provider; return None if its order is leased already.
 
     Opens transactions of its own. Raises no ProviderProblem: the outcome says how it went.
@@ -119,7 +119,7 @@ def execute_refund(row_id: int, settings: Settings) -> Outcome | None:
     with transaction():
         row = db.session.get_one(PaymentReversal, row_id)
         if row.state != REQUESTED:
-            return Outcome.of(row)
+            return RefundResult.of(row)
         order_id, provider_name = row.order_id, row.provider
         lease = orders.lease(order_id)
         if lease is None:
@@ -128,7 +128,7 @@ def execute_refund(row_id: int, settings: Settings) -> Outcome | None:
         db.session.refresh(row)
         if row.state != REQUESTED:
             orders.release(lease.order)
-            return Outcome.of(row)
+            return RefundResult.of(row)
         facts, refund = OrderFacts.of(lease.order), RefundFacts.of(row)
         row.response_pending = True
     made: RefundMade | ProviderProblem
@@ -146,7 +146,7 @@ def execute_refund(row_id: int, settings: Settings) -> Outcome | None:
             _record(held, row_id, made)
             orders.release(held)
             webhook_inbox.wake(order_id)
-        return Outcome.of(db.session.get_one(PaymentReversal, row_id, populate_existing=True))
+        return RefundResult.of(db.session.get_one(PaymentReversal, row_id, populate_existing=True))
 
 
 def waiting(limit: int = 100) -> list[int]:

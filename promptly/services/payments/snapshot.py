@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from promptly.models.states import CaseKind
+
 
 @dataclass(frozen=True)
 class Checkout:
@@ -51,7 +53,7 @@ class ProviderSnapshot:
     url: str | None = None
     payment_id: str | None = None
     paid_minor: int | None = None
-    discrepancy: str | None = None
+    discrepancy: CaseKind | None = None
     reversals: tuple[Reversal, ...] = ()
 
     @property

@@ -17,6 +17,7 @@ from sqlalchemy.dialects.postgresql import insert
 from promptly.errors import NotFound
 from promptly.extensions import db
 from promptly.models import WebhookEvent
+from promptly.models.states import EventState
 from promptly.services.paging import NEWEST, Cursor, Page, newest_first
 from promptly.services.payments.webhook_events import ReceivedEvent
 from promptly.transactions import enqueue
@@ -148,7 +149,7 @@ def wake(order_id: int) -> None:
 def replay(row_id: int) -> WebhookEvent:
     """Handle an event again, whatever its state; raises NotFound."""
     event = find(row_id)
-    event.state, event.reason, event.attempts = "pending", None, 0
+    event.state, event.reason, event.attempts = EventState.PENDING, None, 0
     event.next_at, event.handled_at = func.now(), None
     event.leased_by = event.leased_until = None
     db.session.flush()

@@ -6,57 +6,12 @@ from datetime import datetime
 
 from sqlalchemy import select, tuple_
 
+from promptly import labels
 from promptly.extensions import db
 from promptly.models import ApiKey, UsageEvent
 from promptly.request_ids import public_id
 from promptly.services.ledger.balances import iso
 from promptly.services.usage import rollups
-
-# Per outcome: a label of a word or two for lists, one of the states' colours, and a sentence.
-_WORDS = {
-    "completed": ("completed", "good", "The model finished its answer."),
-    "balance_exhausted": (
-        "balance used up",
-        "odd",
-        "The balance covered no more output, so the answer ended there, with finish_reason length.",
-    ),
-    "client_disconnected": (
-        "client left",
-        "odd",
-        "The connection was closed from your side. What the model had done by then was charged.",
-    ),
-    "upstream_error": (
-        "server failed",
-        "bad",
-        "The model server failed. If it had sent tokens by then, they were charged.",
-    ),
-    "timeout": (
-        "timed out",
-        "bad",
-        "A time limit was reached. If the model had sent tokens by then, they were charged.",
-    ),
-    "shutdown": (
-        "interrupted",
-        "bad",
-        "The service was restarted while this ran. What the model had done by then was charged.",
-    ),
-    "rejected": (
-        "refused",
-        "odd",
-        "The model server refused the request, too long for its context for instance.",
-    ),
-    "recovered": (
-        "broken off",
-        "bad",
-        "The gateway stopped while this ran. The last count that it had noted was charged.",
-    ),
-    "account_deleted": ("account deleted", "odd", "The account was deleted while this ran."),
-    "internal_error": (
-        "failed here",
-        "bad",
-        "Something went wrong in promptly itself. What the model had done by then was charged.",
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -93,16 +48,14 @@ class Receipt:
     @classmethod
     def of(cls, event: UsageEvent) -> "Receipt":
         """Build the receipt of a usage event."""
-        label, colour, sentence = _WORDS.get(
-            event.outcome, (event.outcome.replace("_", " "), "odd", "")
-        )
+        colour, sentence = labels.note(event.outcome)
         return cls(
             request_id=public_id(event.request_id),
             created_at=iso(event.created_at) or "",
             endpoint=event.endpoint,
             model=event.model,
             outcome=event.outcome,
-            label=label,
+            label=labels.plain(labels.OUTCOMES, event.outcome),
             colour=colour,
             sentence=sentence,
             prompt_tokens=event.prompt_tokens,

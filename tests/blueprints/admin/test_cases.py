@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from promptly import labels
 from promptly.blueprints.admin import cases as case_pages
-from promptly.blueprints.admin import labels
 from promptly.models import PaymentCase
+from promptly.models.states import CaseKind
 from promptly.services.payments import cases
 from promptly.transactions import transaction
 from tests.blueprints.admin.panel import XSS, Panel
@@ -16,7 +17,7 @@ from tests.support.factories import order as make_order
 from tests.support.shop import Shop
 
 
-def raised(pages: Panel, kind: str = "amount", **values: Any) -> tuple[int, str]:
+def raised(pages: Panel, kind: CaseKind = CaseKind.AMOUNT, **values: Any) -> tuple[int, str]:
     """Raise a case about a new purchase; return the account's id and the purchase's number."""
     with pages.app.app_context(), transaction():
         user = factories.user()
@@ -41,7 +42,7 @@ def test_every_kind_and_choice_has_words() -> None:
 
 
 @pytest.mark.parametrize("kind", cases.CHOICES)
-def test_each_kind_shows_its_choices_and_asks(pages: Panel, kind: str) -> None:
+def test_each_kind_shows_its_choices_and_asks(pages: Panel, kind: CaseKind) -> None:
     _, number = raised(pages, kind)
     page = pages.page("/admin/cases/1")
     for choice in labels.CHOICES:

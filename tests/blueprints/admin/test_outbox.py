@@ -3,7 +3,8 @@
 import pytest
 from sqlalchemy import text
 
-from promptly.blueprints.admin import labels, outbox
+from promptly import labels
+from promptly.blueprints.admin import outbox
 from promptly.models import ApiKey, OutboxMail
 from promptly.services.mail import messages
 from promptly.transactions import transaction

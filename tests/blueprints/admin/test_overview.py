@@ -3,17 +3,16 @@
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import get_args
 
 import pytest
 from flask import Flask
 from sqlalchemy import text
 
-from promptly.blueprints.admin.labels import OUTCOMES
 from promptly.blueprints.admin.overview_charts import GROUPS
 from promptly.gateway.slot_scheduler import SlotScheduler
+from promptly.labels import OUTCOMES
 from promptly.models import PaymentCase
-from promptly.openapi.account import Outcome
+from promptly.models.states import MailState, Outcome
 from promptly.secret import Secret
 from promptly.services import audit
 from promptly.services.ledger import ledger
@@ -37,7 +36,7 @@ def roll_up(app: Flask) -> None:
 
 
 def test_every_outcome_has_words() -> None:
-    assert set(OUTCOMES) == set(get_args(Outcome))
+    assert set(OUTCOMES) == set(Outcome)
     assert {name for _, _, outcomes in GROUPS for name in outcomes} <= set(OUTCOMES)
 
 
@@ -97,7 +96,7 @@ def test_what_waits_is_named_and_linked(pages: Panel) -> None:
         order = make_order(user.id, state="refunded")
         order.credited_at, order.tokens_owed = order.created_at, 7
         session.add(PaymentCase(provider="stripe", checkout_id="x", kind="amount", detail="d"))
-        factories.mail().state = "failed"
+        factories.mail().state = MailState.FAILED
         factories.mail().created_at = datetime.now(UTC) - timedelta(hours=1)
         factories.mail()
         hold = factories.hold(user.id, held_paid=10)

@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from promptly.blueprints.admin import purchases
 from promptly.models import PaymentReversal
-from promptly.models.payments import ORDER_STATES
+from promptly.models.states import CaseKind, OrderState
 from promptly.services.payments import cases, orders, webhook_inbox
 from promptly.services.payments.webhook_events import ReceivedEvent
 from promptly.transactions import transaction
@@ -76,7 +76,7 @@ def test_what_was_typed_and_what_is_stored_is_text(pages: Panel) -> None:
         pages.page(path)
 
 
-@pytest.mark.parametrize("state", ORDER_STATES)
+@pytest.mark.parametrize("state", OrderState)
 def test_every_state_has_a_page(pages: Panel, state: str) -> None:
     [number] = make(pages, state=state)
     assert number in pages.words(f"/admin/purchases/{number}")
@@ -94,7 +94,7 @@ def test_one_with_all_about_it(pages: Panel) -> None:
                                 state=state, active=active, actor="cli:root", provider_id=kind)
             )  # fmt: skip
         cases.raise_case(
-            "second_checkout",
+            CaseKind.SECOND_CHECKOUT,
             provider="stripe",
             checkout_id="cs",
             order_id=order.id,

@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from promptly.blueprints.purchases.purchases import WAITS
 from promptly.clock import utcnow
-from promptly.models.payments import ORDER_STATES
+from promptly.models.states import OrderState
 from promptly.packs import Pack
 from promptly.secret import Secret
 from promptly.services.payments import customer_view
@@ -155,7 +155,7 @@ def test_who_is_not_signed_in_learns_nothing(shop: Flask, buyer: Buyer) -> None:
 
 
 def test_every_state_has_a_page(buyer: Buyer) -> None:
-    for state in ORDER_STATES:
+    for state in OrderState:
         credited = utcnow() if state in ("paid", "refunded", "disputed") else None
         number = buyer.order(state=state, credited_at=credited)
         page = buyer.page(f"/checkout/{number}")

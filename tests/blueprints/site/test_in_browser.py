@@ -9,7 +9,7 @@ from flask import Flask
 from playwright.sync_api import Browser, Page
 from werkzeug.serving import make_server
 
-from promptly.models.payments import ORDER_STATES
+from promptly.models.states import OrderState
 from promptly.services.accounts import accounts, keys
 from promptly.transactions import transaction
 from tests.browser.chromium import chromium
@@ -51,7 +51,7 @@ def raw_key(app: Flask) -> str:
                 model="a-model-with-a-rather-long-name-q4_k_m",
                 charged_paid=123_456_789 // 12,
             )
-        for state in ORDER_STATES:
+        for state in OrderState:
             factories.order(user.id, tokens=10**9, state=state)
         return factories.api_key(user.id)[1]
 

@@ -6,6 +6,7 @@ import pytest
 from flask import Flask
 
 from promptly.blueprints.site import receipts as views
+from promptly.models.states import Outcome
 from promptly.request_ids import public_id
 from promptly.transactions import transaction
 from tests.blueprints.site.conftest import Visitor
@@ -32,7 +33,7 @@ def test_a_receipt(app: Flask, visitor: Visitor) -> None:
         )
         event.key_id = visitor.key_id
         event.time_to_first_token_ms, event.duration_ms = 500, 4500
-        event.uncharged_tokens, event.outcome = 181, "balance_exhausted"
+        event.uncharged_tokens, event.outcome = 181, Outcome.BALANCE_EXHAUSTED
         request_id = public_id(event.request_id)
     assert f"/dashboard/requests/{request_id}" in visitor.get("/dashboard").text
     page = visitor.get(f"/dashboard/requests/{request_id}").text

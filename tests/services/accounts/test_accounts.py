@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 from promptly.errors import InvalidRequest, NotFound
 from promptly.extensions import db
 from promptly.models import OutboxMail, User
+from promptly.models.states import MailState
 from promptly.services import account_deletion
 from promptly.services.accounts import accounts, keys
 from promptly.services.mail import outbox
@@ -60,7 +61,7 @@ def test_a_reissue_may_have_to_be_confirmed(session: Session) -> None:
     ]
     first, second = session.query(OutboxMail).order_by(OutboxMail.id)
     assert not accounts.confirm_reissue(user.id, first.id)
-    second.state = "sent"
+    second.state = MailState.SENT
     session.flush()
     assert not accounts.confirm_reissue(user.id + 1, second.id)
     assert accounts.confirm_reissue(user.id, second.id)

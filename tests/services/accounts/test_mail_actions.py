@@ -3,6 +3,7 @@ from sqlalchemy.orm import Session
 
 from promptly.errors import InvalidRequest, NotFound
 from promptly.models import ApiKey
+from promptly.models.states import MailState
 from promptly.services.accounts import mail_actions
 from promptly.services.mail import outbox
 from tests.support import factories
@@ -21,8 +22,8 @@ def test_cancelling_revokes_the_key_that_an_attempt_has_made(session: Session) -
     assert session.get_one(ApiKey, other.id).revoked_at is None
 
 
-@pytest.mark.parametrize("state", ["sent", "failed", "cancelled"])
-def test_what_does_not_wait_is_not_cancelled(session: Session, state: str) -> None:
+@pytest.mark.parametrize("state", [MailState.SENT, MailState.FAILED, MailState.CANCELLED])
+def test_what_does_not_wait_is_not_cancelled(session: Session, state: MailState) -> None:
     mail = factories.mail()
     mail.state = state
     session.flush()

@@ -6,6 +6,7 @@ from sqlalchemy.orm import Session
 
 from promptly.extensions import db
 from promptly.models import Balance, User
+from promptly.models.states import HoldState
 from promptly.services import account_deletion
 from promptly.services.accounts import accounts, trials
 from promptly.services.ledger import ledger, verification
@@ -63,7 +64,7 @@ def test_the_held_part_lapses_when_it_is_freed(session: Session) -> None:
     session.expire_all()
     balance = session.get_one(Balance, user.id)
     assert (balance.trial_tokens, balance.held_trial) == (40, 40)
-    hold.state = "settled"
+    hold.state = HoldState.SETTLED
     balance.held_trial = 0
     balance.open_holds = 0
     session.flush()

@@ -4,6 +4,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from promptly.models import OutboxMail
+from promptly.models.states import MailState
 from promptly.services.mail import outbox
 from promptly.transactions import transaction
 from tests.support import factories
@@ -60,8 +61,8 @@ def test_cancelled_mail_is_not_sent(session: Session) -> None:
     assert outbox.cancel(foreign.id) is not None and outbox.cancel(foreign.id) is None
 
 
-@pytest.mark.parametrize("state", ["sent", "failed", "cancelled", "pending"])
-def test_resend(session: Session, state: str) -> None:
+@pytest.mark.parametrize("state", MailState)
+def test_resend(session: Session, state: MailState) -> None:
     mail = factories.mail()
     mail.state, mail.attempts = state, 9
     session.flush()

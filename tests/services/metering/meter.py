@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 from promptly.models import Balance
+from promptly.models.states import Outcome
 from promptly.request_ids import new_request_id
 from promptly.services import metering
 from promptly.services.ledger.verification import Difference
@@ -44,7 +45,7 @@ class Meter:
         request_id: uuid.UUID,
         prompt: int,
         completion: int,
-        outcome: str = "completed",
+        outcome: Outcome = Outcome.COMPLETED,
     ) -> metering.Settlement:
         return metering.Settlement(
             request_id=request_id,

@@ -9,6 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from promptly.models import Balance, LedgerEntry, Order, OutboxMail, User
+from promptly.models.states import HoldState
 from promptly.services import account_deletion
 from promptly.services.ledger import ledger, verification
 from promptly.services.payments import apply, cases, orders, reversals
@@ -190,7 +191,7 @@ def test_what_is_held_is_owed_until_it_is_free(session: Session, user: User, ord
     assert paid_tokens(session, user) == 700
     assert orders.owing_with_tokens_left(10) == []
     # The request ends at a cost of 200: the rest of the lot is free, and goes to the refund.
-    hold.state = "settled"
+    hold.state = HoldState.SETTLED
     balance = session.get_one(Balance, user.id)
     balance.held_paid, balance.open_holds = 0, 0
     spend(user, 200)

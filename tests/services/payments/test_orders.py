@@ -4,6 +4,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from promptly.models.states import EventState
 from promptly.services.paging import Cursor
 from promptly.services.payments import orders, webhook_inbox
 from promptly.services.payments.webhook_events import ReceivedEvent
@@ -45,7 +46,7 @@ def test_events_are_filtered(session: Session) -> None:
     for name, provider in (("a", "stripe"), ("b", "btcpay")):
         webhook_inbox.record(ReceivedEvent(provider, name, "x", None))
     newest, oldest = webhook_inbox.page().rows
-    newest.order_id, oldest.state = order.id, "parked"
+    newest.order_id, oldest.state = order.id, EventState.PARKED
     session.flush()
     assert (
         webhook_inbox.page(order_id=order.id).rows

@@ -9,12 +9,13 @@ import pytest
 
 import celeryconfig
 from promptly.errors import InvalidRequest, NotFound, PromptlyError
+from promptly.models.states import Outcome
 from promptly.request_ids import new_request_id
 from promptly.services import account_deletion, metering
 from promptly.services.payments import orders, reconciliation, refunds, webhook_inbox
 from promptly.services.payments.orders import Leased
 from promptly.services.payments.providers import registry
-from promptly.services.payments.refunds import Outcome
+from promptly.services.payments.refunds import RefundResult
 from promptly.transactions import transaction
 from tests.support.races import together
 from tests.support.shop import Json, Shop
@@ -35,7 +36,9 @@ def bought(shop: Shop, method: str = "stripe", spent: int = 0) -> tuple[int, Jso
     return user_id, shop.order_of(page)
 
 
-def refund(shop: Shop, number: str, amount: int | None = None, *, by_hand: bool = False) -> Outcome:
+def refund(
+    shop: Shop, number: str, amount: int | None = None, *, by_hand: bool = False
+) -> RefundResult:
     with shop.app.app_context():
         with transaction():
             row = refunds.request_refund(
@@ -47,7 +50,7 @@ def refund(shop: Shop, number: str, amount: int | None = None, *, by_hand: bool 
         return done
 
 
-def execute_refund(shop: Shop, row_id: int) -> Outcome | None:
+def execute_refund(shop: Shop, row_id: int) -> RefundResult | None:
     with shop.app.app_context():
         return refunds.execute_refund(row_id, shop.settings)
 
@@ -286,7 +289,7 @@ def test_a_refund_while_fifty_requests_spend(shop: Shop, told_by: str) -> None:
                 key_id=1,
                 endpoint="chat.completions",
                 model="m",
-                outcome="completed",
+                outcome=Outcome.COMPLETED,
                 prompt_tokens=10,
                 completion_tokens=dice.randint(0, hold.held_tokens - 10),
                 time_to_first_token_ms=1,

@@ -6,6 +6,7 @@ from typing import Any
 from promptly import money
 from promptly.clients.btcpay import BTCPayAPI
 from promptly.clients.provider_errors import ProviderRefused, ProviderUnavailable
+from promptly.models.states import CaseKind
 from promptly.services.payments.providers.base import OrderFacts, RefundFacts, RefundMade, Subject
 from promptly.services.payments.snapshot import Checkout, ProviderSnapshot, Reversal
 from promptly.services.payments.webhook_events import ReceivedEvent
@@ -16,7 +17,11 @@ EXPIRES_MINUTES = 30
 # How long a late payment is still noticed.
 WATCHED_MINUTES = 24 * 60
 
-_ODDITIES = {"PaidPartial": "paid_partial", "PaidLate": "paid_late", "PaidOver": "paid_over"}
+_DISCREPANCIES = {
+    "PaidPartial": CaseKind.PAID_PARTIAL,
+    "PaidLate": CaseKind.PAID_LATE,
+    "PaidOver": CaseKind.PAID_OVER,
+}
 _OPEN = {"New": "open", "Processing": "processing"}
 
 
@@ -152,7 +157,7 @@ def snapshot_of(invoice: dict[str, Any]) -> ProviderSnapshot:
     )
 
 
-def _status(invoice: dict[str, Any]) -> tuple[str, str | None]:
+def _status(invoice: dict[str, Any]) -> tuple[str, CaseKind | None]:
     """Return an invoice's status and discrepancy.
 
     Only Settled counts as paid. Processing may fall back to New. A payment after the expiry leaves
@@ -160,13 +165,13 @@ def _status(invoice: dict[str, Any]) -> tuple[str, str | None]:
     """
     status = invoice.get("status")
     additional = invoice.get("additionalStatus")
-    discrepancy = _ODDITIES.get(str(additional))
+    discrepancy = _DISCREPANCIES.get(str(additional))
     if status == "Settled":
-        return "paid", "paid_over" if discrepancy == "paid_over" else None
+        return "paid", discrepancy if discrepancy == CaseKind.PAID_OVER else None
     if status == "Expired":
         return "expired", discrepancy
     if status == "Invalid":
-        return "failed", None if additional == "Marked" else "unconfirmed"
+        return "failed", None if additional == "Marked" else CaseKind.UNCONFIRMED
     if status in _OPEN:
         return _OPEN[status], None
     raise ProviderUnavailable(f"BTCPay has a status that is not known: {status}", answered=True)

@@ -1,0 +1,145 @@
+"""Labels of states, kinds and outcomes on pages, in emails and in commands."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from promptly.models.states import CaseKind, EventState, MailState, OrderState, Outcome
+
+OUTCOMES: Mapping[Outcome, str] = {
+    Outcome.COMPLETED: "completed",
+    Outcome.BALANCE_EXHAUSTED: "balance used up",
+    Outcome.CLIENT_DISCONNECTED: "client disconnected",
+    Outcome.REJECTED: "rejected",
+    Outcome.UPSTREAM_ERROR: "model server failed",
+    Outcome.TIMEOUT: "timed out",
+    Outcome.INTERNAL_ERROR: "internal error",
+    Outcome.RECOVERED: "recovered after a crash",
+    Outcome.SHUTDOWN: "interrupted by a restart",
+    Outcome.ACCOUNT_DELETED: "account deleted",
+}
+
+ORDERS: Mapping[OrderState, str] = {
+    OrderState.CREATED: "not started",
+    OrderState.OPEN: "waiting for payment",
+    OrderState.PROCESSING: "payment on its way",
+    OrderState.ATTENTION: "under review",
+    OrderState.EXPIRED: "expired",
+    OrderState.FAILED: "failed",
+    OrderState.PAID: "paid",
+    OrderState.PARTLY_REFUNDED: "partly refunded",
+    OrderState.REFUNDED: "refunded",
+    OrderState.DISPUTED: "disputed",
+    OrderState.CHARGED_BACK: "charged back",
+    OrderState.INVALID: "payment reversed",
+}
+
+# For customers: colour and explanation of each outcome.
+OUTCOME_NOTES: Mapping[Outcome, tuple[str, str]] = {
+    Outcome.COMPLETED: ("good", "The model finished its answer."),
+    Outcome.BALANCE_EXHAUSTED: (
+        "odd",
+        "The balance covered no more output, so the answer ended there, with finish_reason length.",
+    ),
+    Outcome.CLIENT_DISCONNECTED: (
+        "odd",
+        "The connection was closed from your side. The tokens processed by then were charged.",
+    ),
+    Outcome.REJECTED: (
+        "odd",
+        "The model server refused the request, for instance because it exceeded its context.",
+    ),
+    Outcome.UPSTREAM_ERROR: (
+        "bad",
+        "The model server failed. If it had sent tokens by then, they were charged.",
+    ),
+    Outcome.TIMEOUT: (
+        "bad",
+        "A time limit was reached. If the model had sent tokens by then, they were charged.",
+    ),
+    Outcome.INTERNAL_ERROR: (
+        "bad",
+        "Something went wrong in promptly itself. The tokens processed by then were charged.",
+    ),
+    Outcome.RECOVERED: (
+        "bad",
+        "The gateway stopped during this request. The last recorded count was charged.",
+    ),
+    Outcome.SHUTDOWN: (
+        "bad",
+        "The service restarted during this request. The tokens processed by then were charged.",
+    ),
+    Outcome.ACCOUNT_DELETED: ("odd", "The account was deleted during this request."),
+}
+
+EVENTS: Mapping[EventState, str] = {
+    EventState.PENDING: "pending",
+    EventState.HANDLED: "processed",
+    EventState.IGNORED: "ignored",
+    EventState.PARKED: "parked",
+}
+
+MAILS: Mapping[MailState, str] = {
+    MailState.PENDING: "pending",
+    MailState.SENT: "sent",
+    MailState.FAILED: "failed",
+    MailState.CANCELLED: "cancelled",
+}
+
+MAIL_KINDS: Mapping[str, str] = {
+    "new_key": "new key",
+    "confirm_reissue": "new key confirmation",
+    "confirm_deletion": "deletion confirmation",
+    "receipt": "receipt",
+    "refund_notice": "refund",
+    "dispute_notice": "dispute",
+    "low_balance": "low balance",
+    "trial_ending": "trial ending",
+}
+
+CASES: Mapping[CaseKind, str] = {
+    CaseKind.PAID_PARTIAL: "underpaid",
+    CaseKind.PAID_LATE: "paid late",
+    CaseKind.PAID_OVER: "overpaid",
+    CaseKind.UNCONFIRMED: "not confirmed",
+    CaseKind.AMOUNT: "amount mismatch",
+    CaseKind.CURRENCY: "currency mismatch",
+    CaseKind.LIVEMODE: "live/test mode mismatch",
+    CaseKind.SECOND_CHECKOUT: "paid twice",
+    CaseKind.ACCOUNT_DELETED: "account deleted",
+    CaseKind.UNKNOWN_ORDER: "unknown purchase",
+    CaseKind.INVALID: "payment reversed after credit",
+}
+
+# Button label and effect of each decision about a case.
+CHOICES: Mapping[str, tuple[str, str]] = {
+    "credit": ("Credit", "The pack's tokens are credited as if it had been paid in full."),
+    "refund": ("Refund", "The provider is asked to return the money."),
+    "dismiss": ("Dismiss", "The case is closed. No tokens or money are moved."),
+    "take_back": ("Take back", "The unspent part of the credited tokens is taken back."),
+}
+
+RESOLUTIONS: Mapping[str, str] = {
+    "credit": "credited",
+    "refund": "refunded",
+    "dismiss": "dismissed",
+    "take_back": "taken back",
+    "superseded": "superseded by later events",
+}
+
+REVERSALS: Mapping[str, str] = {
+    "refund": "refund",
+    "dispute": "dispute",
+    "invalidation": "payment reversed",
+}
+
+PROVIDERS: Mapping[str, str] = {"stripe": "Stripe", "btcpay": "BTCPay"}
+
+
+def plain(known: Mapping[Any, str], name: str) -> str:
+    """Return the label of a name; an unknown name is shown without its underscores."""
+    return known.get(name, name.replace("_", " "))
+
+
+def note(outcome: str) -> tuple[str, str]:
+    """Return the colour and explanation of an outcome; neutral and empty for an unknown one."""
+    return OUTCOME_NOTES[Outcome(outcome)] if outcome in set(Outcome) else ("odd", "")

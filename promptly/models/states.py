@@ -1,0 +1,112 @@
+"""The states, outcomes and kinds that rows have; `promptly.labels` has their words for people."""
+
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Text
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator
+
+
+class Outcome(StrEnum):
+    """How a metered request ended (docs/metering.md says what each is charged)."""
+
+    COMPLETED = "completed"
+    BALANCE_EXHAUSTED = "balance_exhausted"
+    CLIENT_DISCONNECTED = "client_disconnected"
+    UPSTREAM_ERROR = "upstream_error"
+    TIMEOUT = "timeout"
+    SHUTDOWN = "shutdown"
+    REJECTED = "rejected"
+    RECOVERED = "recovered"
+    ACCOUNT_DELETED = "account_deleted"
+    INTERNAL_ERROR = "internal_error"
+
+
+class HoldState(StrEnum):
+    """A hold leaves `open` once."""
+
+    OPEN = "open"
+    SETTLED = "settled"
+    RECOVERED = "recovered"
+
+
+class OrderState(StrEnum):
+    """`services.payments.order_states` has the transitions."""
+
+    CREATED = "created"
+    OPEN = "open"
+    PROCESSING = "processing"
+    ATTENTION = "attention"
+    EXPIRED = "expired"
+    FAILED = "failed"
+    PAID = "paid"
+    PARTLY_REFUNDED = "partly_refunded"
+    REFUNDED = "refunded"
+    DISPUTED = "disputed"
+    CHARGED_BACK = "charged_back"
+    INVALID = "invalid"
+
+
+class EventState(StrEnum):
+    """Of a webhook event; `parked` ones failed too often and wait for an operator."""
+
+    PENDING = "pending"
+    HANDLED = "handled"
+    IGNORED = "ignored"
+    PARKED = "parked"
+
+
+class MailState(StrEnum):
+    """Of an email in the outbox."""
+
+    PENDING = "pending"
+    SENT = "sent"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class CaseKind(StrEnum):
+    """Why a payment does not fit its order, or fits none."""
+
+    PAID_PARTIAL = "paid_partial"
+    PAID_LATE = "paid_late"
+    PAID_OVER = "paid_over"
+    UNCONFIRMED = "unconfirmed"
+    AMOUNT = "amount"
+    CURRENCY = "currency"
+    LIVEMODE = "livemode"
+    SECOND_CHECKOUT = "second_checkout"
+    ACCOUNT_DELETED = "account_deleted"
+    UNKNOWN_ORDER = "unknown_order"
+    INVALID = "invalid"
+
+
+class State(TypeDecorator[str]):
+    """A text column whose values are members of an enumeration.
+
+    A value that a newer release has written during a deploy stays a plain string.
+    """
+
+    impl = Text
+    cache_ok = True
+
+    def __init__(self, kind: type[StrEnum]) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+        return None if value is None else str(value)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> str | None:
+        if value is None:
+            return None
+        try:
+            return self.kind(value)
+        except ValueError:
+            return str(value)
+
+
+def one_of(column: str, states: type[StrEnum]) -> str:
+    """Return the SQL condition that a column holds one of these states."""
+    return f"{column} IN ({', '.join(repr(state.value) for state in states)})"
