@@ -40,7 +40,7 @@ def list_holds(limit: int, as_json: bool) -> None:
                 row.hold.created_at,
                 row.hold.checkpoint_at,
             )
-            for row in running.oldest(limit)
+            for row in running.page(limit).rows
         ]
     show_rows(columns, rows, as_json)
 

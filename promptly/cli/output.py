@@ -11,6 +11,7 @@ import click
 from promptly.errors import PromptlyError
 from promptly.models import User
 from promptly.services.accounts import accounts
+from promptly.services.paging import LARGEST_PAGE_SIZE, PAGE_SIZE
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -18,7 +19,10 @@ R = TypeVar("R")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 yes_option = click.option("--yes", is_flag=True, help="Skip the confirmation.")
 limit_option = click.option(
-    "--limit", default=50, show_default=True, type=click.IntRange(1, 10_000)
+    "--limit",
+    default=PAGE_SIZE,
+    show_default=True,
+    type=click.IntRange(1, LARGEST_PAGE_SIZE),
 )
 
 before_option = click.option(

@@ -20,7 +20,7 @@ from promptly.cli.payment_decisions import refund, resolve
 from promptly.models import Order, PaymentReversal, User
 from promptly.models.payments import PROVIDERS
 from promptly.models.states import OrderState
-from promptly.services.paging import NEWEST, Cursor
+from promptly.services.paging import START, Cursor
 from promptly.services.payments import cases, orders, reconciliation, refunds, reversals
 from promptly.settings import current_settings
 from promptly.transactions import transaction
@@ -62,7 +62,7 @@ def list_orders(
     )  # fmt: skip
     with transaction():
         account = chosen_account(email, user_id).id if email or user_id else None
-        at = NEWEST if before is None else Cursor(orders.find(before).id)
+        at = START if before is None else Cursor(orders.find(before).id)
         found = orders.page(
             limit,
             at,

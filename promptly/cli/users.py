@@ -40,7 +40,7 @@ def list_users(search: str, limit: int, as_json: bool) -> None:
                 balance.trial_tokens,
                 user.created_at,
             )
-            for user, balance in accounts.search(search, limit)
+            for user, balance in accounts.search(search, limit).rows
         ]
     show_rows(columns, rows, as_json)
 

@@ -9,6 +9,7 @@
     account_deletion    close an account, end and settle its requests, remove it
     audit               the append-only log of administrative acts
     overview            the figures of the operator's start page
+    leases              the right to work on a row while calling a provider or the mail server
     paging              keyset pagination of long lists
 
 Services flush and never commit, except those whose docstrings say that they open transactions.

@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from promptly.extensions import db
 from promptly.models import AuditEntry
-from promptly.services.paging import NEWEST, Cursor, Page, newest_first
+from promptly.services.paging import PAGE_SIZE, START, Cursor, Page, newest_first
 
 # Recorded actions, by which the log can be searched; refused sign-ins are recorded too.
 ACTIONS = (
@@ -95,7 +95,7 @@ def record(
 
 
 def entries(
-    limit: int = 50, *, at: Cursor = NEWEST, user_id: int | None = None, action: str = ""
+    limit: int = PAGE_SIZE, *, at: Cursor = START, user_id: int | None = None, action: str = ""
 ) -> Page[AuditEntry]:
     """Return a page of the log, newest first, of all accounts and actions or of one."""
     query = select(AuditEntry)

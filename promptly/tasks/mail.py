@@ -12,8 +12,8 @@ from celery import shared_task
 from promptly.clients import smtp
 from promptly.models import OutboxMail
 from promptly.services.accounts import accounts, keys
+from promptly.services.leases import Lease
 from promptly.services.mail import messages, outbox
-from promptly.services.mail.outbox import Lease
 from promptly.settings import Settings, current_settings
 from promptly.transactions import transaction
 
@@ -57,7 +57,7 @@ def _send_next(outbox_id: int | None = None) -> bool:
     else:
         with transaction():
             outbox.record_sent(lease)
-        logger.info("mail sent", extra={"outbox_id": lease.mail_id, "attempts": attempts})
+        logger.info("mail sent", extra={"outbox_id": lease.row_id, "attempts": attempts})
     return True
 
 
@@ -94,7 +94,7 @@ def _record_problem(lease: Lease, attempts: int, problem: smtp.MailNotSent) -> N
             keys.revoke_of_mail(mail.user_id, mail.id)
     logger.warning(
         "mail not sent",
-        extra={"outbox_id": lease.mail_id, "attempts": attempts, "final": problem.final},
+        extra={"outbox_id": lease.row_id, "attempts": attempts, "final": problem.final},
     )
 
 

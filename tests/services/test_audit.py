@@ -20,8 +20,8 @@ def test_entries_are_found_by_account_and_act(session: Session) -> None:
     assert numbers == [third, second, first]
     assert [row.id for row in audit.entries(user_id=user_id).rows] == [second, first]
     assert [row.id for row in audit.entries(action="key.revoke").rows] == [third, second]
-    page = audit.entries(1, at=Cursor(before_id=third), user_id=user_id)
-    assert [row.id for row in page.rows] == [second] and page.older is not None
+    page = audit.entries(1, at=Cursor(third), user_id=user_id)
+    assert [row.id for row in page.rows] == [second] and page.next is not None
     assert audit.find_act("key.revoke", user_id, "7") == second
     assert audit.find_act("key.revoke", user_id, "8") is None
 

@@ -174,7 +174,7 @@ class Shop:
     def history(self, user_id: int) -> list[str]:
         """Return the states of an account's purchases, newest first."""
         with self.app.app_context(), transaction():
-            return [order.state for order in orders.history(user_id)]
+            return [order.state for order in orders.history(user_id).rows]
 
     def differences(self) -> list[Difference]:
         """Return the differences that `flask ledger verify` would report."""

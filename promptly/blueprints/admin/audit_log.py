@@ -3,9 +3,7 @@
 from flask import render_template, request
 
 from promptly.blueprints.admin import pages
-from promptly.services import audit
-
-PAGE_SIZE = 50
+from promptly.services import audit, paging
 
 
 def entries() -> str:
@@ -13,7 +11,7 @@ def entries() -> str:
     action = request.args.get("action", "")
     action = action if action in audit.ACTIONS else ""
     user_id = pages.number("user_id")
-    page = audit.entries(PAGE_SIZE, at=pages.cursor(), user_id=user_id, action=action)
+    page = audit.entries(paging.PAGE_SIZE, at=pages.cursor(), user_id=user_id, action=action)
     newer, older = pages.links(page)
     return render_template(
         "admin/audit.html",

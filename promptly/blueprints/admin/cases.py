@@ -10,17 +10,16 @@ from promptly.blueprints.admin.purchases import case_of
 from promptly.errors import InvalidRequest
 from promptly.extensions import db
 from promptly.models import Order, PaymentCase, User
+from promptly.services import paging
 from promptly.services.payments import case_decisions, cases, refunds
 from promptly.settings import current_settings
 from promptly.transactions import transaction
-
-PAGE_SIZE = 50
 
 
 def index() -> str:
     """List cases, newest first: the open ones, or all with `show=all`."""
     show_all = request.args.get("show") == "all"
-    page = cases.page(PAGE_SIZE, pages.cursor(), only_open=not show_all)
+    page = cases.page(paging.PAGE_SIZE, pages.cursor(), only_open=not show_all)
     newer, older = pages.links(page)
     return render_template(
         "admin/cases.html",

@@ -9,23 +9,20 @@ from promptly.errors import InvalidRequest
 from promptly.extensions import db
 from promptly.models import User
 from promptly.request_ids import parse_id, public_id
-from promptly.services import overview
+from promptly.services import overview, paging
 from promptly.services.metering import recovery, running
+from promptly.services.paging import Cursor
 from promptly.transactions import transaction
-
-PAGE_SIZE = 50
 
 
 def index() -> str:
     """List open holds, oldest first."""
     after = parse_id(request.args.get("after", ""))
-    rows = running.oldest(PAGE_SIZE + 1, after=after)
-    shown = rows[:PAGE_SIZE]
-    following = public_id(shown[-1].hold.request_id) if len(rows) > PAGE_SIZE else None
+    page = running.page(paging.PAGE_SIZE, Cursor(after))
     return render_template(
         "admin/holds.html",
-        rows=[(public_id(row.hold.request_id), row) for row in shown],
-        following=following and url_for("admin.holds", after=following),
+        rows=[(public_id(row.hold.request_id), row) for row in page.rows],
+        following=page.next and url_for("admin.holds", after=public_id(page.next.key)),
         first=after is None,
         totals=overview.running(),
         stale_seconds=recovery.STALE_SECONDS,

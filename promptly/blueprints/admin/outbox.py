@@ -7,11 +7,10 @@ from promptly import labels
 from promptly.blueprints.admin import actor, confirmation, flash_messages, pages
 from promptly.blueprints.admin.confirmation import Confirmation
 from promptly.models import OutboxMail
+from promptly.services import paging
 from promptly.services.accounts import mail_actions
 from promptly.services.mail import messages, outbox
 from promptly.transactions import transaction
-
-PAGE_SIZE = 50
 
 
 def index() -> str:
@@ -23,7 +22,11 @@ def index() -> str:
     }
     user_id = pages.number("user_id")
     page = outbox.page(
-        PAGE_SIZE, pages.cursor(), state=chosen["state"], kind=chosen["kind"], user_id=user_id
+        paging.PAGE_SIZE,
+        pages.cursor(),
+        state=chosen["state"],
+        kind=chosen["kind"],
+        user_id=user_id,
     )
     newer, older = pages.links(page)
     return render_template(

@@ -63,7 +63,7 @@ def overview() -> str:
     return render_template(
         "admin/overview.html",
         accounts=figures.accounts(since),
-        newest=directory.page(limit=NEWEST_ACCOUNTS).accounts,
+        newest=directory.page(limit=NEWEST_ACCOUNTS).rows,
         waiting=figures.waiting(),
         figures=shown,
         headings=headings,

@@ -5,15 +5,13 @@ from typing import Any
 from flask import request, url_for
 
 from promptly.blueprints.admin.fields import LARGEST_ID
-from promptly.services.paging import NEWEST, Cursor, Page
+from promptly.services.paging import Cursor, Page
 
 
 def cursor() -> Cursor:
     """Return the start of the requested page; the newest page if the URL is invalid."""
-    before, after = number("before"), number("after")
-    if before is None and after is None:
-        return NEWEST
-    return Cursor(before_id=before, after_id=after)
+    after = number("after")
+    return Cursor(number("before")) if after is None else Cursor(after, backwards=True)
 
 
 def number(name: str) -> int | None:
@@ -26,7 +24,7 @@ def number(name: str) -> int | None:
 
 def links(page: Page[Any]) -> tuple[str | None, str | None]:
     """Return the URLs of the newer and the older page, each None if there is no such page."""
-    return _link(page.newer), _link(page.older)
+    return _link("after", page.previous), _link("before", page.next)
 
 
 def here(**changed: object) -> str:
@@ -38,5 +36,8 @@ def here(**changed: object) -> str:
     return url_for(request.endpoint or "admin.overview", **kept)
 
 
-def _link(at: Cursor | None) -> str | None:
-    return None if at is None else here(before=at.before_id, after=at.after_id, act=None)
+def _link(name: str, at: Cursor | None) -> str | None:
+    if at is None:
+        return None
+    changed: dict[str, object] = {"before": None, "after": None, "act": None}
+    return here(**changed | {name: at.key})

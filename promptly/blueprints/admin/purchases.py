@@ -13,6 +13,7 @@ from promptly.extensions import db
 from promptly.models import Order, PaymentCase, PaymentReversal, User
 from promptly.models.payments import PROVIDERS
 from promptly.models.states import OrderState
+from promptly.services import paging
 from promptly.services.mail import outbox
 from promptly.services.payments import (
     cases,
@@ -27,7 +28,6 @@ from promptly.services.payments.providers import registry
 from promptly.settings import current_settings
 from promptly.transactions import transaction
 
-PAGE_SIZE = 50
 MOST_SHOWN = 50
 MOST_SEARCHED = 254
 
@@ -39,7 +39,7 @@ def index() -> str:
     search = request.args.get("q", "").replace("\x00", "").strip()[:MOST_SEARCHED]
     owed, user_id = "owed" in request.args, pages.number("user_id")
     page = orders.page(
-        PAGE_SIZE,
+        paging.PAGE_SIZE,
         pages.cursor(),
         user_id=user_id,
         state=state,

@@ -7,7 +7,7 @@ from flask import render_template
 from promptly.blueprints.admin import flash_messages, pages
 from promptly.blueprints.charts import Series, every_day, stacked
 from promptly.clock import utcnow
-from promptly.services import audit
+from promptly.services import audit, paging
 from promptly.services.accounts import accounts, key_activity, keys
 from promptly.services.ledger import balances, ledger
 from promptly.services.metering import running
@@ -16,7 +16,6 @@ from promptly.services.usage import rollups
 
 CHART_DAYS = 30
 RECENT = 10
-LEDGER_PAGE = 50
 
 _FIGURES = ("requests", "prompt_tokens", "completion_tokens", "charged_tokens")
 
@@ -26,7 +25,7 @@ def user(user_id: int) -> str:
     today = utcnow().date()
     start = today - timedelta(days=CHART_DAYS - 1)
     days = every_day(rollups.daily(user_id, start, today), start, today, _FIGURES)
-    bought, more = customer_view.history(user_id, RECENT)
+    bought = customer_view.history(user_id, RECENT)
     entries = ledger.page(user_id, RECENT)
     acts = audit.entries(RECENT, user_id=user_id)
     return render_template(
@@ -44,20 +43,20 @@ def user(user_id: int) -> str:
         totals={name: sum(day[name] for day in days) for name in _FIGURES},
         recent=rollups.recent(user_id, RECENT),
         entries=entries.rows,
-        more_entries=entries.older is not None,
+        more_entries=entries.next is not None,
         keys=keys.list_good(user_id),
         last_used=key_activity.last_used(user_id),
-        purchases=bought,
-        more_purchases=more is not None,
+        purchases=bought.rows,
+        more_purchases=bought.next is not None,
         holds=running.of_account(user_id),
         acts=acts.rows,
-        more_acts=acts.older is not None,
+        more_acts=acts.next is not None,
     )
 
 
 def user_ledger(user_id: int) -> str:
     """List all ledger entries of an account."""
-    page = ledger.page(user_id, LEDGER_PAGE, pages.cursor())
+    page = ledger.page(user_id, paging.PAGE_SIZE, pages.cursor())
     newer, older = pages.links(page)
     return render_template(
         "admin/user_ledger.html",

@@ -3,11 +3,11 @@
 from flask import render_template, request
 
 from promptly.blueprints.admin import flash_messages, pages
+from promptly.services import paging
 from promptly.services.accounts import directory
 from promptly.services.accounts.directory import ORDERS, Place
 from promptly.services.accounts.email_addresses import MAX_LENGTH
-
-PAGE_SIZE = 50
+from promptly.services.paging import Cursor
 
 
 def users() -> str:
@@ -22,19 +22,25 @@ def users() -> str:
         part=part,
         order=order,
         descending=direction == "desc",
-        after=Place.parse(order, request.args.get("after", "")),
-        before=Place.parse(order, request.args.get("before", "")),
-        limit=PAGE_SIZE,
+        at=_cursor(order),
+        limit=paging.PAGE_SIZE,
     )
     return render_template(
         "admin/users.html",
         notice=flash_messages.notice(),
         q=part,
-        page=page,
+        accounts=page.rows,
         headers={name: _header(name, order, direction) for name in ORDERS},
-        previous=page.before and pages.here(before=page.before, after=None, act=None),
-        following=page.after and pages.here(after=page.after, before=None, act=None),
+        previous=page.previous and pages.here(before=page.previous.key, after=None, act=None),
+        following=page.next and pages.here(after=page.next.key, before=None, act=None),
     )
+
+
+def _cursor(order: str) -> Cursor:
+    before = Place.parse(order, request.args.get("before", ""))
+    if before is not None:
+        return Cursor(before, backwards=True)
+    return Cursor(Place.parse(order, request.args.get("after", "")))
 
 
 def _header(name: str, order: str, direction: str) -> dict[str, str | None]:

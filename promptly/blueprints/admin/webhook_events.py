@@ -7,10 +7,9 @@ from promptly import labels
 from promptly.blueprints.admin import actor, confirmation, flash_messages, pages
 from promptly.extensions import db
 from promptly.models import Order, User, WebhookEvent
+from promptly.services import paging
 from promptly.services.payments import webhook_inbox
 from promptly.transactions import transaction
-
-PAGE_SIZE = 50
 
 
 def index() -> str:
@@ -21,7 +20,7 @@ def index() -> str:
         "provider": provider if provider in labels.PROVIDERS else None,
     }
     page = webhook_inbox.page(
-        PAGE_SIZE, pages.cursor(), state=chosen["state"], provider=chosen["provider"]
+        paging.PAGE_SIZE, pages.cursor(), state=chosen["state"], provider=chosen["provider"]
     )
     newer, older = pages.links(page)
     return render_template(

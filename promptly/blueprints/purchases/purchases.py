@@ -9,13 +9,13 @@ from promptly.blueprints.purchases.checkout import account
 from promptly.clock import utcnow
 from promptly.extensions import limiter
 from promptly.models import ApiKey
+from promptly.services import paging
 from promptly.services.ledger import balances
 from promptly.services.payments import customer_view, orders
 from promptly.settings import current_settings
 from promptly.transactions import enqueue, transaction
 
 LOOKS_AT_A_PURCHASE = "120 per minute"
-PURCHASES_A_PAGE = 25
 
 # Seconds before each automatic reload of a page that waits; after the last one it stops.
 WAITS = {
@@ -59,10 +59,14 @@ def purchase(number: str) -> Response:
 def history() -> Response:
     """List the account's purchases, newest first."""
     key: ApiKey = g.key
-    found, more = customer_view.history(key.user_id, PURCHASES_A_PAGE, request.args.get("before"))
+    before = request.args.get("before")
+    page = customer_view.history(key.user_id, paging.SHORT_PAGE_SIZE, before)
     return make_response(
         render_template(
-            "purchases.html", purchases=found, before=more, first="before" not in request.args
+            "purchases.html",
+            purchases=page.rows,
+            before=page.rows[-1].number if page.next else None,
+            first=before is None,
         )
     )
 

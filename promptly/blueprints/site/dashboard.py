@@ -43,20 +43,20 @@ def page(*, status: int = 200, **entered: str) -> Response:
     user = accounts.find(user_id=key.user_id)
     balance = balances.read(key.user_id)
     choice = alerts.choice_of(user, settings)
-    bought, more = customer_view.history(key.user_id, RECENT_PURCHASES)
+    bought = customer_view.history(key.user_id, RECENT_PURCHASES)
     days = every_day(rollups.daily(key.user_id, start, today), start, today, _TOTALS)
-    recent, older = receipts.history(key.user_id, RECENT_REQUESTS)
+    recent = receipts.history(key.user_id, RECENT_REQUESTS)
     values: dict[str, Any] = {
         "email": user.email,
         "balance": balance,
         "trial_left": remaining(balance["trial_expires_at"], now),
         "offers": customer_view.offers(settings),
-        "purchases": bought,
-        "more_purchases": more is not None,
+        "purchases": bought.rows,
+        "more_purchases": bought.next is not None,
         "periods": [(name, totals(days[-number:])) for name, number in PERIODS],
         "chart": daily_chart(days),
-        "receipts": recent,
-        "more_receipts": older is not None,
+        "receipts": recent.rows,
+        "more_receipts": recent.next is not None,
         "keys": keys.list_good(key.user_id),
         "last_used": key_activity.last_used(key.user_id),
         "own_key_id": key.id,

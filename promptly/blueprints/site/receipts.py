@@ -3,19 +3,21 @@
 from flask import Response, g, make_response, render_template, request
 
 from promptly.models import ApiKey
+from promptly.services import paging
 from promptly.services.usage import receipts
-
-REQUESTS_A_PAGE = 50
 
 
 def history() -> Response:
     """List the account's requests, newest first."""
     key: ApiKey = g.key
     before = request.args.get("before")
-    found, more = receipts.history(key.user_id, REQUESTS_A_PAGE, before)
+    page = receipts.history(key.user_id, paging.PAGE_SIZE, before)
     return make_response(
         render_template(
-            "dashboard/requests.html", receipts=found, older=more, newest=before is None
+            "dashboard/requests.html",
+            receipts=page.rows,
+            older=page.rows[-1].request_id if page.next else None,
+            newest=before is None,
         )
     )
 

@@ -13,6 +13,7 @@ from promptly.extensions import db
 from promptly.models import Balance, User
 from promptly.services.accounts import email_addresses, keys, trials
 from promptly.services.mail import outbox
+from promptly.services.paging import PAGE_SIZE, START, Cursor, Page, oldest_first
 from promptly.settings import Settings
 
 
@@ -101,13 +102,14 @@ def find(*, email: str | None = None, user_id: int | None = None) -> User:
     return user
 
 
-def search(part: str = "", limit: int = 50, after_id: int = 0) -> list[tuple[User, Balance]]:
+def search(
+    part: str = "", limit: int = PAGE_SIZE, at: Cursor = START
+) -> Page[tuple[User, Balance]]:
     """Return accounts whose address contains `part`, ignoring case, by id, with their balances."""
     query = select(User, Balance).join(Balance, Balance.user_id == User.id)
     if part:
         query = query.where(User.email.icontains(part, autoescape=True))
-    query = query.where(User.id > after_id).order_by(User.id).limit(limit)
-    return [(user, balance) for user, balance in db.session.execute(query)]
+    return oldest_first(query, User.id, limit, at)
 
 
 def lock(user_id: int) -> None:

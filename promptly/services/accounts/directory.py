@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import text
 
 from promptly.extensions import db
+from promptly.services.paging import PAGE_SIZE, START, Cursor, Page, read_page
 
 JOINED, EMAIL, BALANCE, USAGE = "joined", "email", "balance", "usage"
 ORDERS = (JOINED, EMAIL, BALANCE, USAGE)
@@ -94,15 +95,6 @@ class Listed:
 
 
 @dataclass(frozen=True)
-class Page:
-    """Accounts, and the places where the adjacent pages start; None if there is no such page."""
-
-    accounts: list[Listed]
-    before: Place | None
-    after: Place | None
-
-
-@dataclass(frozen=True)
 class _Section:
     """Part of an order: the table it reads, and the value and account id it is sorted by.
 
@@ -149,46 +141,33 @@ def page(
     part: str = "",
     order: str = JOINED,
     descending: bool = True,
-    after: Place | None = None,
-    before: Place | None = None,
-    limit: int = 50,
-) -> Page:
-    """Return the first accounts in an order, those after a place, or those right before one.
+    at: Cursor = START,
+    limit: int = PAGE_SIZE,
+) -> Page[Listed]:
+    """Return a page of accounts in an order; the keys of its cursors are places.
 
     `part` limits the list to addresses that contain it, ignoring case.
     """
-    backwards = before is not None
-    place = before if backwards else after
-    rows = _rows(part, order, descending != backwards, place, limit + 1)
-    if backwards and len(rows) < limit:
-        # Fewer rows than a page lie before: return the first page, whole.
-        return page(part=part, order=order, descending=descending, limit=limit)
-    more = len(rows) > limit
-    rows = rows[:limit]
-    if backwards:
-        rows.reverse()
-    places = [Place(value, user_id) for value, user_id in rows]
-    # The page that the operator came from exists, even if this one is empty.
-    before_this = more if backwards else after is not None
-    after_this = True if backwards else more
-    return Page(
-        accounts=_shown([user_id for _, user_id in rows]),
-        before=places[0] if places and before_this else None,
-        after=places[-1] if places and after_this else None,
-    )
+
+    def fetch(start: Cursor, count: int) -> list[Place]:
+        return _places(part, order, descending != start.backwards, start.key, count)
+
+    found = read_page(fetch, lambda place: place, limit, at)
+    accounts = _shown([place.user_id for place in found.rows])
+    return Page(accounts, found.previous, found.next)
 
 
-def _rows(
+def _places(
     part: str, order: str, descending: bool, place: Place | None, limit: int
-) -> list[tuple[Value, int]]:
-    found: list[tuple[Value, int]] = []
+) -> list[Place]:
+    found: list[Place] = []
     sections = _SECTIONS[order]
     for section in reversed(sections) if descending else sections:
         if len(found) < limit:
             statement, parameters = _statement(section, part, descending, place)
             parameters["limit"] = limit - len(found)
             rows = db.session.execute(text(statement), parameters)
-            found.extend((row[0], row[1]) for row in rows)
+            found.extend(Place(row[0], row[1]) for row in rows)
     return found
 
 

@@ -15,7 +15,7 @@ from sqlalchemy import select, text
 from promptly.errors import NotFound
 from promptly.extensions import db
 from promptly.models import LedgerEntry
-from promptly.services.paging import NEWEST, Cursor, Page, newest_first
+from promptly.services.paging import START, Cursor, Page, newest_first
 
 
 @dataclass(frozen=True)
@@ -133,15 +133,12 @@ def lapse(*, user_id: int | None = None, batch: int = 500) -> list[tuple[int, in
     return [(row[0], row[1]) for row in rows]
 
 
-def entries(user_id: int, limit: int = 100, before_id: int | None = None) -> list[LedgerEntry]:
-    """Return an account's newest entries, newest first, all or those before an id."""
-    query = select(LedgerEntry).where(LedgerEntry.user_id == user_id)
-    if before_id is not None:
-        query = query.where(LedgerEntry.id < before_id)
-    return list(db.session.scalars(query.order_by(LedgerEntry.id.desc()).limit(limit)))
+def entries(user_id: int, limit: int = 100) -> list[LedgerEntry]:
+    """Return an account's newest entries, newest first."""
+    return page(user_id, limit).rows
 
 
-def page(user_id: int, limit: int, at: Cursor = NEWEST) -> Page[LedgerEntry]:
+def page(user_id: int, limit: int, at: Cursor = START) -> Page[LedgerEntry]:
     """Return a page of an account's entries, newest first."""
     query = select(LedgerEntry).where(LedgerEntry.user_id == user_id)
     return newest_first(query, LedgerEntry.id, limit, at)

@@ -8,8 +8,6 @@
 A lease belongs to one attempt. An attempt stops if its lease is gone or the mail is cancelled.
 """
 
-import uuid
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import func, select, text, update
@@ -17,7 +15,8 @@ from sqlalchemy import func, select, text, update
 from promptly.errors import NotFound
 from promptly.extensions import db
 from promptly.models import OutboxMail
-from promptly.services.paging import NEWEST, Cursor, Page, newest_first
+from promptly.services.leases import Lease, Leases, new_holder
+from promptly.services.paging import PAGE_SIZE, START, Cursor, Page, newest_first
 from promptly.transactions import enqueue
 
 # Longer than the slowest attempt that the mail client's timeouts allow.
@@ -31,31 +30,7 @@ LINK_HOURS = 24
 # Mails that ask for a confirmation; their link works once.
 WITH_LINK = frozenset({"confirm_reissue", "confirm_deletion"})
 
-
-@dataclass(frozen=True)
-class Lease:
-    """One attempt's right to send one mail."""
-
-    mail_id: int
-    holder: str
-
-
-_CLAIM = text("""
-UPDATE outbox
-SET leased_by = :holder,
-    leased_until = now() + make_interval(secs => :lease_seconds),
-    attempts = attempts + 1
-WHERE id = (
-    SELECT id FROM outbox
-    WHERE state = 'pending' AND next_at <= now()
-      AND (leased_until IS NULL OR leased_until < now())
-      AND (CAST(:mail_id AS bigint) IS NULL OR id = :mail_id)
-    ORDER BY next_at, id
-    LIMIT 1
-    FOR UPDATE SKIP LOCKED
-)
-RETURNING id
-""")
+_LEASES = Leases(OutboxMail.id, OutboxMail.leased_by, OutboxMail.leased_until, LEASE_SECONDS)
 
 
 def add(
@@ -74,21 +49,30 @@ def add(
 
 def claim(mail_id: int | None = None) -> Lease | None:
     """Lease one due mail, or the given one if it is due; return None if there is none."""
-    holder = uuid.uuid4().hex
-    parameters = {"holder": holder, "lease_seconds": LEASE_SECONDS, "mail_id": mail_id}
-    found = db.session.scalar(_CLAIM, parameters)
+    due = select(OutboxMail.id).where(
+        OutboxMail.state == "pending", OutboxMail.next_at <= func.now()
+    )
+    if mail_id is not None:
+        due = due.where(OutboxMail.id == mail_id)
+    holder = new_holder()
+    statement = (
+        _LEASES.take_first(due.order_by(OutboxMail.next_at, OutboxMail.id), holder)
+        .values(attempts=OutboxMail.attempts + 1)
+        .returning(OutboxMail.id)
+    )
+    found = db.session.scalar(statement)
     return None if found is None else Lease(found, holder)
 
 
 def leased(lease: Lease) -> OutboxMail | None:
     """Return the mail of a lease, locked; None if it was cancelled or another attempt has it."""
-    query = select(OutboxMail).where(OutboxMail.id == lease.mail_id, *_still_ours(lease))
+    query = select(OutboxMail).where(_LEASES.held(lease), OutboxMail.state == "pending")
     return db.session.scalar(query.with_for_update().execution_options(populate_existing=True))
 
 
 def peek(lease: Lease) -> OutboxMail | None:
     """Return the mail of a lease without a lock, to find the account that must be locked first."""
-    return db.session.get(OutboxMail, lease.mail_id)
+    return db.session.get(OutboxMail, lease.row_id)
 
 
 def record_sent(lease: Lease) -> bool:
@@ -144,10 +128,9 @@ def resend(mail_id: int) -> OutboxMail | None:
             state="pending",
             attempts=0,
             next_at=func.now(),
-            leased_by=None,
-            leased_until=None,
             last_error=None,
             sent_at=None,
+            **_LEASES.none,
         )
         .returning(OutboxMail)
     )
@@ -166,8 +149,8 @@ def find(mail_id: int) -> OutboxMail:
 
 
 def page(
-    limit: int = 50,
-    at: Cursor = NEWEST,
+    limit: int = PAGE_SIZE,
+    at: Cursor = START,
     *,
     state: str | None = None,
     kind: str | None = None,
@@ -220,15 +203,11 @@ def spend_links(user_id: int, kind: str | None = None) -> None:
     )
 
 
-def _still_ours(lease: Lease) -> tuple[Any, ...]:
-    return (OutboxMail.state == "pending", OutboxMail.leased_by == lease.holder)
-
-
 def _end(lease: Lease, **values: Any) -> bool:
     statement = (
-        update(OutboxMail)
-        .where(OutboxMail.id == lease.mail_id, *_still_ours(lease))
-        .values(leased_by=None, leased_until=None, **values)
+        _LEASES.release(lease)
+        .where(OutboxMail.state == "pending")
+        .values(values)
         .returning(OutboxMail.id)
     )
     return db.session.execute(statement).first() is not None

@@ -1,6 +1,5 @@
 """Requests that run or wait right now, as operators see them: by their open holds."""
 
-import uuid
 from dataclasses import dataclass
 
 from sqlalchemy import func, select
@@ -10,6 +9,7 @@ from promptly.extensions import db
 from promptly.models import Hold, User
 from promptly.request_ids import parse_id
 from promptly.services.metering.recovery import STALE_SECONDS
+from promptly.services.paging import START, Cursor, Page, oldest_first
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class OpenHold:
         return self.silent_seconds > STALE_SECONDS
 
 
-def oldest(limit: int, *, after: uuid.UUID | None = None) -> list[OpenHold]:
-    """Return open holds, oldest first, all or those after a request; ids are in time order."""
+def page(limit: int, at: Cursor = START) -> Page[OpenHold]:
+    """Return a page of open holds, oldest first: the ids of requests are in time order."""
     query = (
         select(
             Hold,
@@ -38,15 +38,10 @@ def oldest(limit: int, *, after: uuid.UUID | None = None) -> list[OpenHold]:
         )
         .outerjoin(User, User.id == Hold.user_id)
         .where(Hold.state == "open")
-        .order_by(Hold.request_id)
-        .limit(limit)
     )
-    if after is not None:
-        query = query.where(Hold.request_id > after)
-    return [
-        OpenHold(hold, email, int(age), int(silent))
-        for hold, email, age, silent in db.session.execute(query)
-    ]
+    return oldest_first(query, Hold.request_id, limit, at).map(
+        lambda row: OpenHold(row[0], row[1], int(row[2]), int(row[3]))
+    )
 
 
 def of_account(user_id: int, limit: int = 20) -> list[Hold]:

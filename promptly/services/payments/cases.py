@@ -21,7 +21,7 @@ from promptly.errors import InvalidRequest, NotFound
 from promptly.extensions import db
 from promptly.models import Order, PaymentCase
 from promptly.models.states import CaseKind
-from promptly.services.paging import NEWEST, Cursor, Page, newest_first
+from promptly.services.paging import START, Cursor, Page, newest_first
 from promptly.services.payments.snapshot import ProviderSnapshot
 
 CREDIT, REFUND, DISMISS, TAKE_BACK = "credit", "refund", "dismiss", "take_back"
@@ -149,7 +149,7 @@ def open_cases(limit: int = 100) -> list[PaymentCase]:
 
 
 def page(
-    limit: int, at: Cursor = NEWEST, *, only_open: bool = True
+    limit: int, at: Cursor = START, *, only_open: bool = True
 ) -> Page[tuple[PaymentCase, str | None]]:
     """Return a page of cases with the numbers of their orders, newest first."""
     query = select(PaymentCase, Order.number).outerjoin(Order, Order.id == PaymentCase.order_id)

@@ -9,7 +9,7 @@ import logging
 from datetime import timedelta
 
 from promptly.clients.provider_errors import ProviderProblem, ProviderRefused, ProviderUnavailable
-from promptly.errors import InvalidRequest, PaymentRefused, PaymentUnavailable
+from promptly.errors import InvalidRequest, NotFound, PaymentRefused, PaymentUnavailable
 from promptly.models import Order
 from promptly.packs import Pack
 from promptly.services.accounts import accounts
@@ -31,8 +31,8 @@ def start(user_id: int, pack_name: str, provider_name: str, settings: Settings) 
     """Return the URL of the page where this account pays for this pack.
 
     Opens transactions of its own. Raises InvalidRequest (param `pack`, `method`), NotFound if the
-    account is gone, PaymentRefused, and PaymentUnavailable if the provider is not configured or
-    does not answer within ten seconds.
+    account is being deleted or gone, PaymentRefused, and PaymentUnavailable if the provider is not
+    configured or does not answer within ten seconds.
     """
     pack = _pack(pack_name, settings)
     if provider_name not in {"stripe", "btcpay"}:
@@ -72,9 +72,10 @@ def _pack(name: str, settings: Settings) -> Pack:
 
 def _begin(user_id: int, pack: Pack, provider: str, settings: Settings) -> Order:
     """Return the order of this purchase: a new one, or the one that was just started."""
-    # Clicks of one account run one after the other; a deleted account raises NotFound.
+    # Clicks of one account run one after the other. A deletion closes the account under this lock.
     accounts.lock(user_id)
-    accounts.find(user_id=user_id)
+    if accounts.is_closed(user_id):
+        raise NotFound("There is no such account.")
     currency = settings.packs_currency
     known = orders.newest_unsettled(user_id, pack, currency, provider, within=SAME_PURCHASE)
     if known is not None:

@@ -8,6 +8,7 @@ from promptly import labels, money
 from promptly.models import Order
 from promptly.packs import Pack
 from promptly.services.ledger.balances import iso
+from promptly.services.paging import Page
 from promptly.services.payments import cases, orders
 from promptly.services.payments.providers import registry
 from promptly.settings import Settings
@@ -93,16 +94,12 @@ def methods_for(pack: Pack, settings: Settings) -> tuple[str, ...]:
     )
 
 
-def history(
-    user_id: int, limit: int, before: str | None = None
-) -> tuple[list[Purchase], str | None]:
-    """Return an account's purchases, newest first, and `before` for the next page, if any.
+def history(user_id: int, limit: int, before: str | None = None) -> Page[Purchase]:
+    """Return a page of an account's purchases, newest first, from the start or after `before`.
 
-    Raises NotFound if `before` is not a purchase of this account.
+    Raises NotFound if `before` is not the number of a purchase of this account.
     """
-    found = orders.history(user_id, limit + 1, before)
-    shown = [Purchase.of(order) for order in found[:limit]]
-    return shown, shown[-1].number if len(found) > limit else None
+    return orders.history(user_id, limit, before).map(Purchase.of)
 
 
 def situation(order: Order, *, canceled: bool = False) -> dict[str, Any]:

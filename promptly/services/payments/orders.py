@@ -7,7 +7,6 @@ snapshot never follows a newer one.
 
 import re
 import secrets
-import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -20,7 +19,8 @@ from promptly.extensions import db
 from promptly.models import Order, PaymentCase, User
 from promptly.models.payments import UNSETTLED_STATES
 from promptly.packs import Pack
-from promptly.services.paging import NEWEST, Cursor, Page, newest_first
+from promptly.services.leases import Leases, new_holder
+from promptly.services.paging import PAGE_SIZE, START, Cursor, Page, newest_first
 from promptly.services.payments import order_states
 
 LEASE_SECONDS = 120
@@ -36,6 +36,8 @@ _NUMBER = re.compile(r"P(-[0-9A-Z]{4}){3}", re.IGNORECASE | re.ASCII)
 
 # A search for an address covers the purchases of this many accounts at most.
 MOST_MEANT = 500
+
+_LEASES = Leases(Order.id, Order.leased_by, Order.leased_until, LEASE_SECONDS)
 
 
 @dataclass(frozen=True)
@@ -126,17 +128,18 @@ def checkout_of_payment(provider: str, payment_id: str) -> str | None:
     return db.session.scalar(query)
 
 
-def history(user_id: int, limit: int = 50, before: str | None = None) -> list[Order]:
-    """Return an account's purchases, newest first, all or those before one; raises NotFound."""
-    query = select(Order).where(Order.user_id == user_id)
-    if before is not None:
-        query = query.where(Order.id < find_own(user_id, before).id)
-    return list(db.session.scalars(query.order_by(Order.id.desc()).limit(limit)))
+def history(user_id: int, limit: int = PAGE_SIZE, before: str | None = None) -> Page[Order]:
+    """Return a page of an account's purchases, newest first, from the start or after `before`.
+
+    Raises NotFound if `before` is not the number of a purchase of this account.
+    """
+    at = START if before is None else Cursor(find_own(user_id, before).id)
+    return newest_first(select(Order).where(Order.user_id == user_id), Order.id, limit, at)
 
 
 def page(
     limit: int,
-    at: Cursor = NEWEST,
+    at: Cursor = START,
     *,
     user_id: int | None = None,
     state: str | None = None,
@@ -195,19 +198,9 @@ def lease(order_id: int) -> Leased | None:
     The row stays locked until the transaction ends. It is locked just once: a stronger lock after
     the update would wait for transactions that reference the row, and they may wait for this one.
     """
-    holder = uuid.uuid4().hex
-    until = func.now() + timedelta(seconds=LEASE_SECONDS)
-    statement = (
-        update(Order)
-        .where(
-            Order.id == order_id,
-            (Order.leased_until.is_(None)) | (Order.leased_until < func.now()),
-        )
-        .values(leased_by=holder, leased_until=until)
-        .returning(Order)
-        .execution_options(synchronize_session=False, populate_existing=True)
-    )
-    order = db.session.scalars(statement).one_or_none()
+    holder = new_holder()
+    statement = _LEASES.take(order_id, holder).returning(Order)
+    order = db.session.scalars(statement.execution_options(populate_existing=True)).one_or_none()
     return None if order is None else Leased(order, holder)
 
 
@@ -226,7 +219,7 @@ def mark_requested(order: Order) -> None:
 
 def release(order: Order, error: str | None = None) -> None:
     """Release the lease of a locked order and store the error, if there was one."""
-    order.leased_by = order.leased_until = None
+    _LEASES.clear(order)
     order.last_error = None if error is None else error[:ERROR_LENGTH]
     order.checked_at = utcnow()
     db.session.flush()

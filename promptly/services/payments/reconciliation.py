@@ -127,6 +127,11 @@ def purge(retention_days: int) -> None:
 
 
 def _begin(actor: str) -> _Run | None:
+    """Store a run unless another one is active; return None if one is.
+
+    Its lease is not one of `services.leases`: a run's row has no holder and is stored with its
+    lease, once, under an advisory lock.
+    """
     with transaction() as session:
         session.execute(
             text("SELECT pg_advisory_xact_lock(hashtextextended('promptly:reconcile', 0))")

@@ -10,7 +10,7 @@ from promptly.services.payments import cases, circuit_breaker, orders, sync, web
 from promptly.services.payments.providers import registry
 from promptly.services.payments.providers.base import Provider
 from promptly.services.payments.webhook_events import ReceivedEvent
-from promptly.services.payments.webhook_inbox import Lease
+from promptly.services.payments.webhook_inbox import EventLease
 from promptly.settings import Settings
 from promptly.transactions import transaction
 
@@ -60,7 +60,7 @@ def handle(settings: Settings, row_id: int | None = None) -> bool:
     return True
 
 
-def _handle(lease: Lease, provider: Provider) -> None:
+def _handle(lease: EventLease, provider: Provider) -> None:
     checkout_id = _checkout_of(lease.event, provider)
     order_id = _order_of(checkout_id, provider)
     with transaction():
@@ -76,7 +76,7 @@ def _handle(lease: Lease, provider: Provider) -> None:
             _wait_for_order(lease, order_id)
 
 
-def _wait_for_order(lease: Lease, order_id: int) -> None:
+def _wait_for_order(lease: EventLease, order_id: int) -> None:
     """Let an event wait while its order is leased, or queue it at once if the lease is free by now.
 
     `wake` skips events being handled, so check again under the order's lock, where no lease can
@@ -125,7 +125,7 @@ def _order_of(checkout_id: str, provider: Provider) -> int:
     return order_id
 
 
-def _fields(lease: Lease) -> dict[str, object]:
+def _fields(lease: EventLease) -> dict[str, object]:
     return {
         "webhook_event": lease.row_id,
         "provider": lease.event.provider,

@@ -6,19 +6,19 @@ pending ──► handled    its object was fetched and applied
    └ the provider is unavailable: pending, next_at later
 """
 
-import uuid
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import delete, func, select, text, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from promptly.errors import NotFound
 from promptly.extensions import db
 from promptly.models import WebhookEvent
 from promptly.models.states import EventState
-from promptly.services.paging import NEWEST, Cursor, Page, newest_first
+from promptly.services.leases import Lease, Leases, new_holder
+from promptly.services.paging import PAGE_SIZE, START, Cursor, Page, newest_first
 from promptly.services.payments.webhook_events import ReceivedEvent
 from promptly.transactions import enqueue
 
@@ -28,33 +28,15 @@ FIRST_DELAY_SECONDS = 10
 LONGEST_DELAY_SECONDS = 3600
 REASON_LENGTH = 300
 
+_LEASES = Leases(WebhookEvent.id, WebhookEvent.leased_by, WebhookEvent.leased_until, LEASE_SECONDS)
+
 
 @dataclass(frozen=True)
-class Lease:
-    """The right of one attempt to handle one event."""
+class EventLease(Lease):
+    """The lease of one attempt to handle an event, and the event."""
 
-    row_id: int
-    holder: str
     event: ReceivedEvent
     attempts: int
-
-
-_CLAIM = text("""
-UPDATE webhook_events
-SET leased_by = :holder,
-    leased_until = now() + make_interval(secs => :lease_seconds),
-    attempts = attempts + 1
-WHERE id = (
-    SELECT id FROM webhook_events
-    WHERE state = 'pending' AND next_at <= now()
-      AND (leased_until IS NULL OR leased_until < now())
-      AND (CAST(:row_id AS bigint) IS NULL OR id = :row_id)
-    ORDER BY next_at, id
-    LIMIT 1
-    FOR UPDATE SKIP LOCKED
-)
-RETURNING id, provider, event_id, type, object_id, attempts
-""")
 
 
 def record(event: ReceivedEvent) -> bool:
@@ -79,15 +61,31 @@ def record(event: ReceivedEvent) -> bool:
     return row_id is not None
 
 
-def claim(row_id: int | None = None) -> Lease | None:
+def claim(row_id: int | None = None) -> EventLease | None:
     """Lease one due event, or the given one if it is due; return None if there is none."""
-    holder = uuid.uuid4().hex
-    parameters = {"holder": holder, "lease_seconds": LEASE_SECONDS, "row_id": row_id}
-    row = db.session.execute(_CLAIM, parameters).first()
+    due = select(WebhookEvent.id).where(
+        WebhookEvent.state == "pending", WebhookEvent.next_at <= func.now()
+    )
+    if row_id is not None:
+        due = due.where(WebhookEvent.id == row_id)
+    holder = new_holder()
+    statement = (
+        _LEASES.take_first(due.order_by(WebhookEvent.next_at, WebhookEvent.id), holder)
+        .values(attempts=WebhookEvent.attempts + 1)
+        .returning(
+            WebhookEvent.id,
+            WebhookEvent.provider,
+            WebhookEvent.event_id,
+            WebhookEvent.type,
+            WebhookEvent.object_id,
+            WebhookEvent.attempts,
+        )
+    )
+    row = db.session.execute(statement).first()
     if row is None:
         return None
     event = ReceivedEvent(row.provider, row.event_id, row.type, row.object_id)
-    return Lease(row.id, holder, event, row.attempts)
+    return EventLease(row.id, holder, event, row.attempts)
 
 
 def finish(lease: Lease, state: str, reason: str | None = None) -> None:
@@ -107,7 +105,7 @@ def try_again(lease: Lease) -> None:
     enqueue("promptly.tasks.payments.handle_event", lease.row_id)
 
 
-def retry(lease: Lease, reason: str) -> None:
+def retry(lease: EventLease, reason: str) -> None:
     """Schedule the next attempt for an event; after MAX_ATTEMPTS park it."""
     if lease.attempts >= MAX_ATTEMPTS:
         finish(lease, "parked", f"given up after {lease.attempts} attempts: {reason}")
@@ -118,7 +116,7 @@ def retry(lease: Lease, reason: str) -> None:
 
 def assign(lease: Lease, order_id: int) -> None:
     """Record which order an event is about."""
-    _update(lease, order_id=order_id)
+    db.session.execute(_LEASES.change(lease).values(order_id=order_id))
 
 
 def wake(order_id: int) -> None:
@@ -151,7 +149,7 @@ def replay(row_id: int) -> WebhookEvent:
     event = find(row_id)
     event.state, event.reason, event.attempts = EventState.PENDING, None, 0
     event.next_at, event.handled_at = func.now(), None
-    event.leased_by = event.leased_until = None
+    _LEASES.clear(event)
     db.session.flush()
     enqueue("promptly.tasks.payments.handle_event", event.id)
     return event
@@ -166,8 +164,8 @@ def find(row_id: int) -> WebhookEvent:
 
 
 def page(
-    limit: int = 50,
-    at: Cursor = NEWEST,
+    limit: int = PAGE_SIZE,
+    at: Cursor = START,
     *,
     state: str | None = None,
     provider: str | None = None,
@@ -209,13 +207,4 @@ def _cut(reason: str | None) -> str | None:
 
 
 def _end(lease: Lease, **values: Any) -> None:
-    _update(lease, leased_by=None, leased_until=None, **values)
-
-
-def _update(lease: Lease, **values: Any) -> None:
-    db.session.execute(
-        update(WebhookEvent)
-        .where(WebhookEvent.id == lease.row_id, WebhookEvent.leased_by == lease.holder)
-        .values(**values)
-        .execution_options(synchronize_session=False)
-    )
+    db.session.execute(_LEASES.release(lease).values(values))

@@ -1,16 +1,15 @@
 """Receipts of single requests for people: a list, newest first, and outcomes in words."""
 
-import uuid
 from dataclasses import dataclass
-from datetime import datetime
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import select
 
 from promptly import labels
 from promptly.extensions import db
 from promptly.models import ApiKey, UsageEvent
 from promptly.request_ids import public_id
 from promptly.services.ledger.balances import iso
+from promptly.services.paging import START, Cursor, Page, newest_first
 from promptly.services.usage import rollups
 
 
@@ -76,26 +75,18 @@ def read(user_id: int, request_id: str) -> Receipt:
     return Receipt.of(rollups.find_event(user_id, request_id))
 
 
-def history(
-    user_id: int, limit: int, before: str | None = None
-) -> tuple[list[Receipt], str | None]:
-    """Return an account's receipts, newest first, and `before` for the next page, if there is one.
+def history(user_id: int, limit: int, before: str | None = None) -> Page[Receipt]:
+    """Return a page of an account's receipts, newest first, from the start or after `before`.
 
-    Raises NotFound if `before` is not a request of this account.
+    Raises NotFound if `before` is not the id of a request of this account.
     """
-    query = select(UsageEvent).where(UsageEvent.user_id == user_id)
+    at = START
     if before is not None:
         last = rollups.find_event(user_id, before)
-        place: tuple[datetime, uuid.UUID] = (last.created_at, last.request_id)
-        query = query.where(
-            # The first condition uses the index, the second splits events of the same moment.
-            UsageEvent.created_at <= last.created_at,
-            tuple_(UsageEvent.created_at, UsageEvent.request_id) < place,
-        )
-    query = query.order_by(UsageEvent.created_at.desc(), UsageEvent.request_id.desc())
-    found = list(db.session.scalars(query.limit(limit + 1)))
-    shown = [Receipt.of(event) for event in found[:limit]]
-    return shown, shown[-1].request_id if len(found) > limit else None
+        at = Cursor((last.created_at, last.request_id))
+    query = select(UsageEvent).where(UsageEvent.user_id == user_id)
+    key = (UsageEvent.created_at, UsageEvent.request_id)
+    return newest_first(query, key, limit, at).map(Receipt.of)
 
 
 def key_names(user_id: int, key_ids: set[int | None]) -> dict[int | None, str]:

@@ -6,9 +6,9 @@ import pytest
 from sqlalchemy import text
 
 from promptly import labels
-from promptly.blueprints.admin import cases as case_pages
 from promptly.models import PaymentCase
 from promptly.models.states import CaseKind
+from promptly.services import paging
 from promptly.services.payments import cases
 from promptly.transactions import transaction
 from tests.blueprints.admin.panel import XSS, Panel
@@ -106,7 +106,7 @@ def test_forms_that_do_not_fit(pages: Panel, change: dict[str, str]) -> None:
 
 
 def test_the_list_page_by_page(pages: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(case_pages, "PAGE_SIZE", 2)
+    monkeypatch.setattr(paging, "PAGE_SIZE", 2)
     for _ in range(3):
         raised(pages)
     first, second = pages.page("/admin/cases"), pages.page("/admin/cases?before=2")

@@ -4,9 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from promptly.blueprints.admin import holds
 from promptly.models import Balance, Hold
 from promptly.request_ids import new_request_id, public_id
+from promptly.services import paging
 from promptly.services.ledger import verification
 from promptly.transactions import transaction
 from tests.blueprints.admin.panel import XSS, Panel
@@ -41,7 +41,7 @@ def test_what_runs(pages: Panel) -> None:
 
 
 def test_page_by_page(pages: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(holds, "PAGE_SIZE", 2)
+    monkeypatch.setattr(paging, "PAGE_SIZE", 2)
     emails = [f"user{letter}@example.net" for letter in "abcde"]
     for email in emails:
         running(pages, email)

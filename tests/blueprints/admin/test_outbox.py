@@ -4,8 +4,8 @@ import pytest
 from sqlalchemy import text
 
 from promptly import labels
-from promptly.blueprints.admin import outbox
 from promptly.models import ApiKey, OutboxMail
+from promptly.services import paging
 from promptly.services.mail import messages
 from promptly.transactions import transaction
 from tests.blueprints.admin.panel import XSS, Panel
@@ -52,7 +52,7 @@ def test_the_list_page_by_page_and_filtered(pages: Panel, monkeypatch: pytest.Mo
     assert listed(pages, "?state=failed&kind=new_key") == []
     assert listed(pages, "?user_id=1") == [1, 2, 3]
     assert "failed 550 no such mailbox" in pages.words("/admin/outbox")
-    monkeypatch.setattr(outbox, "PAGE_SIZE", 2)
+    monkeypatch.setattr(paging, "PAGE_SIZE", 2)
     assert [listed(pages, query) for query in ("", "?before=4", "?before=2", "?after=3")] == [
         [4, 5], [2, 3], [1], [4, 5],
     ]  # fmt: skip

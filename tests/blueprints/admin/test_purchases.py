@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from promptly.blueprints.admin import purchases
 from promptly.models import PaymentReversal
 from promptly.models.states import CaseKind, OrderState
+from promptly.services import paging
 from promptly.services.payments import cases, orders, webhook_inbox
 from promptly.services.payments.webhook_events import ReceivedEvent
 from promptly.transactions import transaction
@@ -31,7 +31,7 @@ def test_no_purchase_yet(pages: Panel) -> None:
 
 
 def test_the_list_page_by_page(pages: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(purchases, "PAGE_SIZE", 2)
+    monkeypatch.setattr(paging, "PAGE_SIZE", 2)
     numbers = make(pages, 5)[::-1]
     shown, path = [], "/admin/purchases?provider=stripe"
     for _ in range(3):

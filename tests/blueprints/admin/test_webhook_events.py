@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import text
 
-from promptly.blueprints.admin import webhook_events
+from promptly.services import paging
 from promptly.services.payments import webhook_inbox
 from promptly.services.payments.webhook_events import ReceivedEvent
 from promptly.transactions import transaction
@@ -44,7 +44,7 @@ def test_the_list_page_by_page_and_filtered(pages: Panel, monkeypatch: pytest.Mo
     assert listed(pages, "?state=parked&provider=stripe") == []
     assert listed(pages, "?state=x&provider=y") == [1, 2, 3, 4, 5]
     assert "parked Why not." in pages.words("/admin/webhooks")
-    monkeypatch.setattr(webhook_events, "PAGE_SIZE", 2)
+    monkeypatch.setattr(paging, "PAGE_SIZE", 2)
     assert [listed(pages, query) for query in ("", "?before=4", "?before=2", "?after=3")] == [
         [4, 5], [2, 3], [1], [4, 5],
     ]  # fmt: skip

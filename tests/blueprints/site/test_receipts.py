@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from flask import Flask
 
-from promptly.blueprints.site import receipts as views
 from promptly.models.states import Outcome
 from promptly.request_ids import public_id
+from promptly.services import paging
 from promptly.transactions import transaction
 from tests.blueprints.site.conftest import Visitor
 from tests.support import factories
@@ -54,7 +54,7 @@ def test_somebody_elses_receipt_is_not_found(app: Flask, visitor: Visitor, other
 def test_pages_show_each_request_once(
     app: Flask, visitor: Visitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(views, "REQUESTS_A_PAGE", 3)
+    monkeypatch.setattr(paging, "PAGE_SIZE", 3)
     made = make(app, visitor, 8)
     path, seen, pages = "/dashboard/requests", [], 0
     while path:

@@ -40,7 +40,7 @@ def test_what_an_account_can_spend(session: Session) -> None:
     poor = factories.user(paid_tokens=90, trial_tokens=50, trial_expires_at=now - timedelta(1))
     session.add(AccountActivity(user_id=poor.id, tokens=7, requests=1))
     session.flush()
-    first, second = directory.page(order=BALANCE).accounts
+    first, second = directory.page(order=BALANCE).rows
     assert (first.user_id, first.available_tokens, first.trial_tokens) == (rich.id, 100, 50)
     assert (second.user_id, second.available_tokens, second.trial_tokens) == (poor.id, 90, 0)
     assert (first.month_tokens, second.month_tokens) == (0, 7)
@@ -49,13 +49,13 @@ def test_what_an_account_can_spend(session: Session) -> None:
 def test_short_pages(session: Session) -> None:
     ids = [factories.user().id for _ in range(5)]
     whole = directory.page(order=JOINED, descending=False)
-    assert [row.user_id for row in whole.accounts] == ids
-    assert (whole.before, whole.after) == (None, None)
+    assert [row.user_id for row in whole.rows] == ids
+    assert (whole.previous, whole.next) == (None, None)
     middle = directory.page(order=JOINED, descending=False, limit=2)
-    assert middle.before is None and middle.after is not None
-    last = directory.page(order=JOINED, descending=False, limit=3, after=middle.after)
-    assert [row.user_id for row in last.accounts] == ids[2:]
-    assert last.after is None and last.before is not None
+    assert middle.previous is None and middle.next is not None
+    last = directory.page(order=JOINED, descending=False, limit=3, at=middle.next)
+    assert [row.user_id for row in last.rows] == ids[2:]
+    assert last.next is None and last.previous is not None
     # With less than a page before it, the first page is returned in full.
-    back = directory.page(order=JOINED, descending=False, limit=3, before=last.before)
-    assert [row.user_id for row in back.accounts] == ids[:3] and back.before is None
+    back = directory.page(order=JOINED, descending=False, limit=3, at=last.previous)
+    assert [row.user_id for row in back.rows] == ids[:3] and back.previous is None

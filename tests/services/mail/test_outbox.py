@@ -20,7 +20,7 @@ def refreshed(session: Session, mail: OutboxMail) -> OutboxMail:
 def test_a_lease_keeps_others_away_until_it_ends(session: Session) -> None:
     mail = factories.mail()
     lease = outbox.claim()
-    assert lease is not None and lease.mail_id == mail.id
+    assert lease is not None and lease.row_id == mail.id
     assert outbox.claim() is None and outbox.claim(mail.id) is None
     session.execute(text("UPDATE outbox SET leased_until = now() - interval '1 second'"))
     second = outbox.claim(mail.id)
@@ -84,7 +84,7 @@ def test_many_workers_claim_each_mail_once(app: Flask) -> None:
                 lease = outbox.claim()
             if lease is None:
                 return claimed
-            claimed.append(lease.mail_id)
+            claimed.append(lease.row_id)
 
     claims = together(app, *[work] * 5)
     flat = [mail_id for part in claims for mail_id in part]

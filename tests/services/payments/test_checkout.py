@@ -10,9 +10,12 @@ import pytest
 
 from promptly.errors import InvalidRequest, PaymentRefused, PaymentUnavailable, PromptlyError
 from promptly.models import Order
+from promptly.services import account_deletion
 from promptly.services.payments import checkout, orders
 from promptly.services.payments.orders import Leased
 from promptly.services.payments.providers import registry
+from promptly.transactions import transaction
+from tests.support.books import wait_for
 from tests.support.races import together
 from tests.support.servers import make_settings
 from tests.support.shop import Json, Shop
@@ -150,6 +153,31 @@ def test_a_click_that_is_overtaken_leads_to_the_same_page(
     assert len(set(together(shop.app, first, second))) == 1
     assert (len(shop.orders()), pages(shop)) == (1, 1)
     assert shop.orders()[0]["leased_by"] is None
+
+
+def test_an_account_that_is_closed_meanwhile_buys_nothing(shop: Shop) -> None:
+    """The click waits for the account's lock while the deletion closes the account."""
+    user_id = shop.account()
+    closed = threading.Event()
+
+    def click_waits() -> bool:
+        waiting = "datname = current_database() AND wait_event_type = 'Lock'"
+        return bool(shop.rows(f"SELECT 1 FROM pg_stat_activity WHERE {waiting}"))
+
+    def close() -> str:
+        with transaction():
+            account_deletion.close(user_id)
+            closed.set()
+            wait_for(click_waits, "a click that waits for the account")
+        return "closed"
+
+    def click() -> str:
+        assert closed.wait(20)
+        return attempt(shop, user_id, "stripe")
+
+    assert together(shop.app, close, click) == ["closed", "NotFound"]
+    assert attempt(shop, user_id, "stripe") == attempt(shop, user_id + 1, "stripe") == "NotFound"
+    assert (shop.orders(), pages(shop)) == ([], 0)
 
 
 def test_a_purchase_that_is_paid_is_not_gone_on_with(shop: Shop) -> None:

@@ -264,4 +264,4 @@ def test_an_account_sees_only_its_own_orders(shop: Shop) -> None:
         assert orders.find_own(mine, number).number == number
         with pytest.raises(NotFound):
             orders.find_own(other, number)
-        assert orders.history(other) == []
+        assert orders.history(other).rows == []
