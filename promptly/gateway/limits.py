@@ -7,10 +7,11 @@ the same windows in memory.
 
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from dataclasses import dataclass
 
 from promptly.errors import RateLimited
+from promptly.runtime.recently_used import RecentlyUsed
 from promptly.runtime.redis_client import HotPathRedis, RedisUnavailable
 
 WINDOW_MS = 60_000
@@ -41,8 +42,6 @@ end
 if reset == 0 then reset = window end
 return {0, remaining, reset}
 """
-
-_LOCAL_WINDOWS = 10_000
 
 
 @dataclass(slots=True)
@@ -115,7 +114,7 @@ class LocalWindows:
     """The script's rules over deques; forgets the least recently used windows."""
 
     def __init__(self) -> None:
-        self._windows: OrderedDict[str, deque[int]] = OrderedDict()
+        self._windows: RecentlyUsed[deque[int]] = RecentlyUsed()
         self._lock = threading.Lock()
 
     def admit(self, names: list[str], limits: tuple[int, ...]) -> tuple[int, int, int]:
@@ -125,8 +124,7 @@ class LocalWindows:
         with self._lock:
             windows = []
             for number, (name, limit) in enumerate(zip(names, limits, strict=True), start=1):
-                window = self._windows.setdefault(name, deque())
-                self._windows.move_to_end(name)
+                window = self._windows[name] = self._windows.get(name, deque())
                 while window and window[0] <= now - WINDOW_MS:
                     window.popleft()
                 reset = window[0] + WINDOW_MS - now if window else WINDOW_MS
@@ -136,6 +134,4 @@ class LocalWindows:
                 windows.append(window)
             for window in windows:
                 window.append(now)
-            while len(self._windows) > _LOCAL_WINDOWS:
-                self._windows.popitem(last=False)
         return 0, remaining, reset

@@ -10,6 +10,7 @@ import redis
 
 from promptly.gateway import limits
 from promptly.gateway.limits import LimitExceeded, LocalWindows, RequestLimits, duration
+from promptly.runtime import recently_used
 from promptly.runtime.redis_client import HotPathRedis
 
 AWAY = "redis://127.0.0.1:1/0"
@@ -143,7 +144,7 @@ def test_a_race_of_processes_admits_exactly_the_limit(redis_url: str) -> None:
 
 
 def test_forgotten_windows_are_those_used_least_recently(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "_LOCAL_WINDOWS", 3)
+    monkeypatch.setattr(recently_used, "MOST_NAMES", 3)
     windows = LocalWindows()
     assert [windows.admit([name], (1,))[0] for name in ("a", "b", "c", "a", "d")] == [0, 0, 0, 1, 0]
     assert windows.admit(["a"], (1,))[0] == 1

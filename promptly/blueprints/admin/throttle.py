@@ -2,14 +2,18 @@
 
 Open sessions and the command line are not affected. Wrong keys are counted in Redis and also in
 each process: while Redis is unavailable, the process's own counts bound guessing.
+
+Flask-Limiter cannot count them: it skips unknown URLs, which accept the key too, and counts a
+failure only after the answer. The library below it takes a burst of guesses, which uses up its
+connections to Redis, for an outage, and lets all of them pass (ADR 14).
 """
 
 import threading
 import time
-from collections import OrderedDict
 from contextlib import suppress
 
 from promptly.errors import RateLimited
+from promptly.runtime.recently_used import RecentlyUsed
 from promptly.runtime.redis_client import HotPathRedis, RedisUnavailable
 
 WINDOW_SECONDS = 300
@@ -30,7 +34,6 @@ return wait
 """
 
 _LIMITS = (WRONG_KEYS_PER_ADDRESS, WRONG_KEYS_IN_ALL)
-_LOCAL_WINDOWS = 10_000
 
 
 class Throttle:
@@ -60,10 +63,10 @@ class Throttle:
 
 
 class LocalCounts:
-    """The script's rules, applied in this process; the oldest windows are evicted."""
+    """The script's rules, applied in this process."""
 
     def __init__(self) -> None:
-        self._windows: OrderedDict[str, tuple[float, int]] = OrderedDict()
+        self._windows: RecentlyUsed[tuple[float, int]] = RecentlyUsed()
         self._lock = threading.Lock()
 
     def wait_ms(self, names: list[str]) -> int:
@@ -86,8 +89,6 @@ class LocalCounts:
                 if ends_at <= now:
                     ends_at, used = now + WINDOW_SECONDS, 0
                 self._windows[name] = (ends_at, used + 1)
-            while len(self._windows) > _LOCAL_WINDOWS:
-                self._windows.popitem(last=False)
 
 
 def _names(network: str) -> list[str]:

@@ -5,6 +5,7 @@ from ipaddress import ip_network
 from typing import Any
 
 import pytest
+import redis
 from flask import Flask
 from flask.testing import FlaskClient
 
@@ -185,6 +186,11 @@ def test_wrong_keys_are_throttled_and_so_is_the_right_one(
         assert (refusal.actor, refusal.address, len(others)) == ("unknown", "127.0.0.1", 9)
 
 
+def test_wrong_keys_for_unknown_urls_count_as_well(script: FlaskClient) -> None:
+    found = [script.get("/admin/nowhere?key=wrong").status_code for _ in range(11)]
+    assert found == [403] * 10 + [429]
+
+
 def test_open_sessions_go_on_meanwhile(panel: FlaskClient) -> None:
     for _ in range(11):
         answer = panel.post("/admin/session", data={"key": "wrong"})
@@ -212,6 +218,24 @@ def test_the_count_is_shared_by_processes(app_factory: AppFactory) -> None:
     for client in (one, other) * 5:
         assert client.get("/admin?key=wrong").status_code == 403
     assert {client.get("/admin?key=wrong").status_code for client in (one, other)} == {429}
+
+
+def test_the_wait_is_the_rest_of_the_shared_window(app_factory: AppFactory, redis_url: str) -> None:
+    one, other = (app_factory(admin_key=Secret(ADMIN_KEY)).test_client() for _ in range(2))
+    for _ in range(10):
+        one.get("/admin?key=wrong")
+    with redis.Redis.from_url(redis_url) as server:
+        for name in server.keys("*"):
+            server.expire(name, 60)
+    assert 0 < int(other.get("/admin?key=wrong").headers["retry-after"]) <= 61
+
+
+def test_counts_that_redis_loses_hold_in_the_process(script: FlaskClient, redis_url: str) -> None:
+    for _ in range(10):
+        script.get("/admin?key=wrong")
+    with redis.Redis.from_url(redis_url) as server:
+        server.flushdb()
+    assert script.get(f"/admin?key={ADMIN_KEY}").status_code == 429
 
 
 def test_while_redis_is_away_the_process_counts(app_factory: AppFactory) -> None:
