@@ -70,6 +70,27 @@ def test_the_image_leaves_the_sandbox_out() -> None:
     assert not list((PROJECT / "promptly").rglob("sandbox"))
 
 
+def test_contributing_names_files_that_exist() -> None:
+    text = (PROJECT / "CONTRIBUTING.md").read_text()
+    questions = re.findall(r"^\| .*\? \| `([^`]+)` \|$", text, re.MULTILINE)
+    assert len(questions) == 24
+    assert [path for path in questions if not (PROJECT / path).is_file()] == []
+    tree = text[text.index("```\npromptly/") : text.index("[sandbox/README.md]")]
+    folders: list[str] = []
+    missing = []
+    for line in tree.splitlines()[1:]:
+        names = re.match(r"( *)([^\s,]+(?:, [^\s,]+)*)", line)
+        if names is None or line == "```":
+            continue
+        depth = len(names[1]) // 2
+        for name in names[2].split(", "):
+            path = "".join([*folders[:depth], name])
+            if not list(PROJECT.glob(path.rstrip("/"))):
+                missing.append(path)
+        folders = [*folders[:depth], name] if name.endswith("/") else folders
+    assert missing == []
+
+
 def test_make_knows_its_commands() -> None:
     # Under `make test`, MAKEFLAGS would pass that make's options on to this one.
     environment = {name: value for name, value in os.environ.items() if name != "MAKEFLAGS"}
