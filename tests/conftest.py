@@ -30,7 +30,7 @@ from sandbox.stripe import SimulatedStripe
 from tests.support.databases import Databases, FreshDatabase
 from tests.support.servers import Servers, WorkerRedis, make_settings
 
-pytest_plugins = ["tests.plugins.tools"]
+pytest_plugins = ["tests.plugins.stacks", "tests.plugins.tools"]
 
 SettingsFactory = Callable[..., Settings]
 AppFactory = Callable[..., Flask]
@@ -131,11 +131,10 @@ def redis_url(redis_server: WorkerRedis) -> str:
 def worker_app(
     databases: Databases, template_database: str, redis_server: WorkerRedis
 ) -> Iterator[Flask]:
-    name = databases.create(template_database)
-    app = create_app(make_settings(database_url=databases.url(name), redis_url=redis_server.url))
-    yield app
-    dispose(app)
-    databases.drop(name)
+    with databases.temporary(template_database) as url:
+        app = create_app(make_settings(database_url=url, redis_url=redis_server.url))
+        yield app
+        dispose(app)
 
 
 @pytest.fixture

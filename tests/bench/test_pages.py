@@ -24,13 +24,12 @@ from tests.support.servers import WorkerRedis
 def seeded(
     databases: Databases, template_database: str, redis_server: WorkerRedis
 ) -> Iterator[Flask]:
-    name = databases.create(template_database)
-    app = create_app(settings_for(databases.url(name), redis_server.url))
-    with app.app_context():
-        seed(3_000, 100_000, say=lambda _: None)
-    yield app
-    dispose(app)
-    databases.drop(name)
+    with databases.temporary(template_database) as url:
+        app = create_app(settings_for(url, redis_server.url))
+        with app.app_context():
+            seed(3_000, 100_000, say=lambda _: None)
+        yield app
+        dispose(app)
 
 
 @pytest.mark.usefixtures("redis_url")

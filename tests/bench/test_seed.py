@@ -22,13 +22,12 @@ from tests.support.servers import make_settings
 
 @pytest.fixture(scope="module")
 def seeded(databases: Databases, template_database: str) -> Iterator[Flask]:
-    name = databases.create(template_database)
-    app = create_app(make_settings(database_url=databases.url(name)))
-    with app.app_context():
-        seed(1000, 5000, say=lambda _: None)
-    yield app
-    dispose(app)
-    databases.drop(name)
+    with databases.temporary(template_database) as url:
+        app = create_app(make_settings(database_url=url))
+        with app.app_context():
+            seed(1000, 5000, say=lambda _: None)
+        yield app
+        dispose(app)
 
 
 def scalar(statement: str) -> int:

@@ -17,9 +17,8 @@ from tests.support.signing import CONFIGURED
 
 @pytest.fixture(scope="package")
 def shop_database(databases: Databases, template_database: str) -> Iterator[str]:
-    name = databases.create(template_database)
-    yield databases.url(name)
-    databases.drop(name)
+    with databases.temporary(template_database) as url:
+        yield url
 
 
 @pytest.fixture(scope="package")

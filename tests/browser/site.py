@@ -6,7 +6,7 @@ import json
 import re
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
@@ -110,8 +110,8 @@ def running_site(folder: Path, **variables: str) -> Iterator[Site]:
     try:
         project.start_and_wait(**own | variables)
         site = Site(project)
-        yield site
-        site.books.close()
+        with closing(site.books):
+            yield site
         assert project.stop() == 0
     finally:
         project.clean()

@@ -124,6 +124,8 @@ class RealUpstream:
         self._before = (0, 0)
 
     def begin(self) -> None:
+        # A request of an earlier test may still run, and counts only when it ends.
+        wait_for(lambda: not any(map(self._is_busy, self.servers)), "idle llama-servers")
         self._before = self._totals()
 
     def check(self, events: list[Event]) -> None:
@@ -139,8 +141,13 @@ class RealUpstream:
         return total([self._counted(server) for server in self.servers])
 
     def _counted(self, server: RealLlama) -> Counts:
-        answer = urllib3.request(
-            "GET", f"{server.url}/metrics", headers={"Authorization": f"Bearer {server.api_key}"}
-        )
+        answer = self._get(server, "/metrics")
         found = dict(re.findall(r"^llamacpp:(\w+) (\d+)", answer.data.decode(), re.MULTILINE))
         return sum(int(found[name]) for name in self._PROMPT), int(found[self._COMPLETION])
+
+    def _is_busy(self, server: RealLlama) -> bool:
+        return any(slot["is_processing"] for slot in self._get(server, "/slots").json())
+
+    def _get(self, server: RealLlama, path: str) -> urllib3.BaseHTTPResponse:
+        headers = {"Authorization": f"Bearer {server.api_key}"}
+        return urllib3.request("GET", server.url + path, headers=headers)

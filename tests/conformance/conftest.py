@@ -1,101 +1,37 @@
 """Popular clients, complete and unmodified, on a running gateway.
 
 `backend` is one gateway in front of the simulator and one in front of a real llama-server with a
-tiny model. Each test has its own account, whose charges are compared with upstream's counts at the
-end. Each folder holds the tests of one client.
+tiny model; both are shared with other packages (tests/plugins/stacks.py). Each test has its own
+account, whose charges are compared with upstream's counts at the end. Each folder holds the tests
+of one client.
 """
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from sandbox.llama import SimulatedLlama
 from sandbox.real_llama import RealLlama
 from tests.conformance.backends import Backend, RealUpstream, SimulatedUpstream
-from tests.support.books import Account, BooksReader
-from tests.support.databases import Databases
-from tests.support.servers import Gateway, WorkerRedis
-
-UPSTREAM_KEY = "upstream-key"
-
-
-@pytest.fixture(scope="session")
-def conformance_database(databases: Databases, template_database: str) -> Iterator[str]:
-    name = databases.create(template_database)
-    yield databases.url(name)
-    databases.drop(name)
-
-
-@pytest.fixture(scope="session")
-def conformance_books(
-    conformance_database: str, redis_server: WorkerRedis
-) -> Iterator[BooksReader]:
-    found = BooksReader(conformance_database, redis_server.url)
-    yield found
-    found.close()
+from tests.support.books import Account
+from tests.support.servers import Gateway
+from tests.support.stack import Stack
 
 
 @pytest.fixture(scope="session")
 def simulator_backend(
-    conformance_database: str,
-    conformance_books: BooksReader,
-    redis_server: WorkerRedis,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Backend]:
-    folder = tmp_path_factory.mktemp("simulator")
-    server = SimulatedLlama(folder / "llama", embeddings=True).start()
-    gateway = _gateway(folder, conformance_database, redis_server, server.url)
-    yield Backend("simulator", gateway, conformance_books, SimulatedUpstream(server))
-    gateway.kill()
-    server.stop()
+    shared_stack: Stack, simulated_gateway: Gateway, simulated_llama: SimulatedLlama
+) -> Backend:
+    upstream = SimulatedUpstream(simulated_llama)
+    return Backend("simulator", simulated_gateway, shared_stack.books, upstream)
 
 
 @pytest.fixture(scope="session")
 def real_backend(
-    conformance_database: str,
-    conformance_books: BooksReader,
-    redis_server: WorkerRedis,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Backend]:
-    folder = tmp_path_factory.mktemp("real")
-    server = RealLlama(folder / "llama", api_key=UPSTREAM_KEY)
-    embedder = RealLlama(
-        folder / "embedder",
-        api_key=UPSTREAM_KEY,
-        alias="embedder",
-        # Without a unified KV cache a text's vector would depend on the rest of its batch.
-        arguments=("--embeddings", "--pooling", "mean", "--kv-unified"),
-    )
-    server.start()
-    embedder.start()
-    gateway = _gateway(
-        folder,
-        conformance_database,
-        redis_server,
-        server.url,
-        LLAMA_API_KEY=UPSTREAM_KEY,
-        LLAMA_EMBEDDINGS_BASE_URL=embedder.url,
-    )
-    yield Backend("real", gateway, conformance_books, RealUpstream(server, embedder))
-    gateway.kill()
-    embedder.stop()
-    server.stop()
-
-
-def _gateway(
-    folder: Path, database: str, redis: WorkerRedis, llama_url: str, **variables: Any
-) -> Gateway:
-    return Gateway(
-        folder / "gateway",
-        database_url=database,
-        redis_url=redis.url,
-        llama_urls=[llama_url],
-        KEEPALIVE_COMMENT_SECONDS=1,
-        MAX_CONCURRENT_REQUESTS=4,
-        **variables,
-    ).start()
+    shared_stack: Stack, real_gateway: Gateway, real_llama: RealLlama, real_embedder: RealLlama
+) -> Backend:
+    upstream = RealUpstream(real_llama, real_embedder)
+    return Backend("real", real_gateway, shared_stack.books, upstream)
 
 
 # Session fixtures requested by name, instead of a session-scoped parameter: each backend starts

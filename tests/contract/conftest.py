@@ -8,9 +8,10 @@ import pytest
 from sandbox.llama import SimulatedLlama
 from tests.blueprints.v1.client import Client
 from tests.contract.contract import Contract
+from tests.plugins.stacks import MakeStack
 from tests.support.books import Account, BooksReader
-from tests.support.databases import Databases
-from tests.support.servers import Gateway, WorkerRedis
+from tests.support.servers import Gateway
+from tests.support.stack import Stack
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -21,45 +22,41 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item._id = item.parent.id.child(f"{item.name}[{label}]")
 
 
-@pytest.fixture(scope="module")
-def database(databases: Databases, template_database: str) -> Iterator[str]:
-    name = databases.create(template_database)
-    yield databases.url(name)
-    databases.drop(name)
+@pytest.fixture(scope="package")
+def stack(make_stack: MakeStack) -> Iterator[Stack]:
+    with make_stack("contract") as stack:
+        yield stack
 
 
-@pytest.fixture(scope="module")
-def books(database: str, redis_server: WorkerRedis) -> Iterator[BooksReader]:
-    found = BooksReader(database, redis_server.url)
-    yield found
-    found.close()
+@pytest.fixture(scope="package")
+def books(stack: Stack) -> BooksReader:
+    return stack.books
 
 
-@pytest.fixture(scope="module")
-def llama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimulatedLlama]:
-    directory = tmp_path_factory.mktemp("llama")
-    server = SimulatedLlama(directory, answer_tokens=4, ctx=262_144, embeddings=True).start()
-    yield server
-    server.stop()
+@pytest.fixture(scope="package")
+def running_llama(stack: Stack) -> SimulatedLlama:
+    return stack.simulated_llama(answer_tokens=4, ctx=262_144, embeddings=True)
 
 
-@pytest.fixture(scope="module")
-def gateway(
-    database: str,
-    redis_server: WorkerRedis,
-    llama: SimulatedLlama,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Gateway]:
-    running = Gateway(
-        tmp_path_factory.mktemp("gateway"),
-        database_url=database,
-        redis_url=redis_server.url,
-        llama_urls=[llama.url],
+@pytest.fixture(scope="package")
+def running_gateway(stack: Stack, running_llama: SimulatedLlama) -> Gateway:
+    return stack.gateway(
+        running_llama.url,
         INFERENCE_IP_RATE_LIMIT=10_000_000,
         INFERENCE_USER_RATE_LIMIT=10_000_000,
-    ).start()
-    yield running
-    running.stop()
+    )
+
+
+@pytest.fixture(scope="module")
+def llama(running_llama: SimulatedLlama) -> SimulatedLlama:
+    running_llama.clear()
+    return running_llama
+
+
+@pytest.fixture(scope="module")
+def gateway(running_gateway: Gateway, llama: SimulatedLlama) -> Gateway:
+    """The package's gateway; the `llama` behind it is reset."""
+    return running_gateway
 
 
 @pytest.fixture(scope="module")

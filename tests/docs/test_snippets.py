@@ -12,8 +12,8 @@ import urllib3
 
 from promptly.blueprints.docs.library import EXAMPLE_URL
 from tests.conformance import outside
-from tests.docs.conftest import ADMIN_KEY
 from tests.docs.snippets import PROJECT, Snippet, all_snippets, snippets_of
+from tests.plugins.stacks import ADMIN_KEY
 from tests.support.books import Account, BooksReader
 from tests.support.servers import Gateway
 

@@ -37,7 +37,7 @@ def test_a_deploy_loses_no_charge(tmp_path: Path) -> None:
 
             terminated_at = time.monotonic()
             old.terminate()
-            new = stack.make_gateway(workers=2, successor_of=old).start()
+            new = stack.make_gateway(workers=2, port=old.port).start()
             taken = time.monotonic() - terminated_at
             wait_until(lambda: not old.is_running, GRACEFUL_SECONDS + 5, "the old one's end")
             stopped = time.monotonic() - terminated_at

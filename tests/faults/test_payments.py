@@ -78,16 +78,11 @@ class Market:
 
 @pytest.fixture
 def market(tmp_path: Path) -> Iterator[Market]:
-    stripe = SimulatedStripe(retry_seconds=(0.5, 1, 2, 4, 8, 16)).start()
-    btcpay = SimulatedBTCPay(retry_seconds=(0.5, 1, 2, 4, 8, 16)).start()
-    variables: dict[str, Any] = {**stripe.variables(), **btcpay.variables()}
-    stack = ProcessStack(tmp_path / "stack", **variables)
-    try:
-        with running(stack):
-            yield Market(stack, stripe, btcpay)
-    finally:
-        stripe.stop()
-        btcpay.stop()
+    with running(ProcessStack(tmp_path / "stack")) as stack:
+        stripe = stack.run(SimulatedStripe(retry_seconds=(0.5, 1, 2, 4, 8, 16)))
+        btcpay = stack.run(SimulatedBTCPay(retry_seconds=(0.5, 1, 2, 4, 8, 16)))
+        stack.variables |= {**stripe.variables(), **btcpay.variables()}
+        yield Market(stack, stripe, btcpay)
 
 
 @pytest.mark.alone

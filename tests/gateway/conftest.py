@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 from flask import Flask
@@ -13,6 +12,7 @@ from sandbox.llama import SimulatedLlama
 from tests.conftest import AppFactory
 from tests.services.metering.meter import Meter
 from tests.support.books import Account, BooksReader
+from tests.support.stack import Stack
 from tests.support.tcp_proxy import TcpProxy, before_postgres
 
 
@@ -33,16 +33,8 @@ MakeLlama = Callable[..., SimulatedLlama]
 @pytest.fixture
 def make_llama(tmp_path: Path) -> Iterator[MakeLlama]:
     """Factory of simulated llama-servers for one test."""
-    made: list[SimulatedLlama] = []
-
-    def make(**options: Any) -> SimulatedLlama:
-        server = SimulatedLlama(tmp_path / f"llama{len(made)}", **options)
-        made.append(server)
-        return server.start()
-
-    yield make
-    for server in made:
-        server.stop()
+    with Stack(tmp_path) as stack:
+        yield stack.simulated_llama
 
 
 @pytest.fixture

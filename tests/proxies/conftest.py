@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
+from tests.plugins.stacks import MakeStack
 from tests.proxies.nginx import Certificate, Nginx
 from tests.support.books import BooksReader
-from tests.support.databases import Databases
-from tests.support.servers import Gateway, WorkerRedis
+from tests.support.servers import Gateway
+from tests.support.stack import Stack
 
 ADMIN_KEY = "the-admin-key-of-these-tests-0123456789"
 
@@ -17,40 +18,20 @@ MakeProxy = Callable[..., Nginx]
 
 
 @pytest.fixture(scope="module")
-def database(databases: Databases, template_database: str) -> Iterator[str]:
-    name = databases.create(template_database)
-    yield databases.url(name)
-    databases.drop(name)
+def stack(make_stack: MakeStack) -> Iterator[Stack]:
+    with make_stack("proxies", ADMIN_KEY=ADMIN_KEY, LOG_LEVEL="debug") as stack:
+        yield stack
 
 
 @pytest.fixture(scope="module")
-def books(database: str, redis_server: WorkerRedis) -> Iterator[BooksReader]:
-    found = BooksReader(database, redis_server.url)
-    yield found
-    found.close()
+def books(stack: Stack) -> BooksReader:
+    return stack.books
 
 
 @pytest.fixture(scope="module")
-def make_gateway(
-    database: str, redis_server: WorkerRedis, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[MakeGateway]:
+def make_gateway(stack: Stack) -> MakeGateway:
     """Factory for started gateways; ADMIN_KEY is set unless overridden."""
-    made: list[Gateway] = []
-
-    def make(**variables: Any) -> Gateway:
-        gateway = Gateway(
-            tmp_path_factory.mktemp("gateway"),
-            database_url=database,
-            redis_url=redis_server.url,
-            llama_urls=["http://127.0.0.1:1"],
-            **{"ADMIN_KEY": ADMIN_KEY, "LOG_LEVEL": "debug", **variables},
-        )
-        made.append(gateway)
-        return gateway.start()
-
-    yield make
-    for gateway in made:
-        gateway.kill()
+    return stack.gateway
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import openai
@@ -14,7 +13,7 @@ from sandbox.real_llama import RealLlama
 from tests.blueprints.v1.client import Answer, Client
 from tests.sandbox.llama.wire import call
 from tests.support.books import Account, BooksReader, wait_for
-from tests.support.servers import Gateway, WorkerRedis
+from tests.support.servers import Gateway
 
 pytestmark = pytest.mark.real_llama
 
@@ -24,41 +23,6 @@ TEXTS = ["hello world", "the river", " a  b\n", "日本語🌍", "hello " * 300]
 
 def embed(client: Client, texts: str | list[str], **fields: Any) -> Answer:
     return client.call("POST", EMBEDDINGS, {"input": texts, **fields})
-
-
-@pytest.fixture(scope="module")
-def embedder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealLlama]:
-    server = RealLlama(
-        tmp_path_factory.mktemp("embedder"),
-        slots=4,
-        alias="embedder",
-        api_key="upstream-key",
-        # Separate caches would split texts of unequal length, and pool only the rest of each.
-        arguments=("--embeddings", "--pooling", "mean", "--kv-unified"),
-    )
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture(scope="module")
-def gateway(
-    database: str,
-    redis_server: WorkerRedis,
-    llama: RealLlama,
-    embedder: RealLlama,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Gateway]:
-    gateway = Gateway(
-        tmp_path_factory.mktemp("gateway"),
-        database_url=database,
-        redis_url=redis_server.url,
-        llama_urls=[llama.url],
-        LLAMA_EMBEDDINGS_BASE_URL=embedder.url,
-        LLAMA_API_KEY="upstream-key",
-    ).start()
-    yield gateway
-    gateway.kill()
 
 
 def counted(embedder: RealLlama, texts: list[str]) -> int:

@@ -12,11 +12,12 @@ import pytest
 
 from sandbox.real_llama import RealLlama
 from tests.blueprints.v1.client import Client
-from tests.real_llama.gateways import API_KEY, running_gateway
+from tests.plugins.stacks import UPSTREAM_KEY, MakeStack
 from tests.real_llama.test_chat import HELLO, NO_END, busy_slots, metric, most_decoded
 from tests.real_llama.test_completions import PROMPTS, TEXT
 from tests.support.books import Account, BooksReader, wait_for
-from tests.support.servers import Gateway, WorkerRedis
+from tests.support.servers import Gateway
+from tests.support.stack import Stack
 
 # Alone: a server that waits for a CPU core has generated more than it could send.
 pytestmark = [pytest.mark.real_llama, pytest.mark.alone]
@@ -25,24 +26,21 @@ LAYERS = 48
 
 
 @pytest.fixture(scope="module")
-def llama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealLlama]:
-    server = RealLlama(
-        tmp_path_factory.mktemp("slow"), slots=2, ctx=4096, api_key=API_KEY, layers=LAYERS
-    )
-    server.start()
-    yield server
-    server.stop()
+def stack(make_stack: MakeStack) -> Iterator[Stack]:
+    with make_stack("vanishing") as stack:
+        yield stack
 
 
 @pytest.fixture(scope="module")
-def gateway(
-    database: str,
-    redis_server: WorkerRedis,
-    llama: RealLlama,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Gateway]:
-    with running_gateway(tmp_path_factory, database, redis_server, llama) as running:
-        yield running
+def llama(stack: Stack) -> RealLlama:
+    return stack.real_llama(slots=2, ctx=4096, api_key=UPSTREAM_KEY, layers=LAYERS)
+
+
+@pytest.fixture(scope="module")
+def gateway(stack: Stack, llama: RealLlama) -> Gateway:
+    return stack.gateway(
+        llama.url, workers=2, KEEPALIVE_COMMENT_SECONDS=1, LLAMA_API_KEY=UPSTREAM_KEY
+    )
 
 
 @pytest.mark.parametrize("streamed", [True, False])

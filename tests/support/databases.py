@@ -1,7 +1,8 @@
 """Databases for tests: empty and migrated, copied from a template or reused."""
 
 import uuid
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 
 import psycopg2
 from psycopg2 import sql
@@ -42,6 +43,15 @@ class Databases:
             )
         )
         return name
+
+    @contextmanager
+    def temporary(self, template: str) -> Iterator[str]:
+        """Create a database for the block and yield its URL."""
+        name = self.create(template)
+        try:
+            yield self.url(name)
+        finally:
+            self.drop(name)
 
     def rename(self, name: str) -> str:
         """Rename a database that has no sessions, and return its new name."""

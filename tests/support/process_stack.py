@@ -27,9 +27,10 @@ from sandbox.llama import SimulatedLlama
 from sandbox.mail import MailCatcher
 from sandbox.postgres import EmbeddedPostgres
 from sandbox.redis_server import EmbeddedRedis
-from tests.support.books import BooksReader, wait_for
+from tests.support.books import wait_for
 from tests.support.load import Reply
-from tests.support.servers import Gateway, migrate
+from tests.support.servers import migrate
+from tests.support.stack import Server, Stack
 
 
 class Background:
@@ -74,7 +75,7 @@ def copy_migrated_data(server: EmbeddedPostgres) -> None:
     subprocess.run(["cp", "-a", migrated_data(), server.directory / "data"], check=True)
 
 
-class ProcessStack:
+class ProcessStack(Stack):
     """PostgreSQL, Redis, a simulated llama-server, a mail catcher, and promptly's processes.
 
     `variables` are environment variables for every process, in addition to the addresses; `llama`
@@ -89,50 +90,28 @@ class ProcessStack:
         postgres: dict[str, str] | None = None,
         **variables: object,
     ) -> None:
-        self.directory = directory
-        self._variables = {"HOLD_QUANTUM_TOKENS": 64, **variables}
+        super().__init__(directory)
+        self.variables = {"HOLD_QUANTUM_TOKENS": 64, **variables}
         self.postgres = EmbeddedPostgres(directory / "postgres", settings=postgres)
         self.redis = EmbeddedRedis(directory / "redis", persistent=True)
         self.llama = SimulatedLlama(directory / "llama", **{"slots": 64, **(llama or {})})
         self.mail = MailCatcher(directory / "mail")
-        self._gateways: list[Gateway] = []
         self._background: Background | None = None
 
     def start(self) -> "ProcessStack":
         """Start the servers on a copy of the migrated data."""
         self.directory.mkdir(parents=True, exist_ok=True)
+        self._ends.callback(shutil.rmtree, self.directory, ignore_errors=True)
         copy_migrated_data(self.postgres)
-        self.postgres.start()
-        self.redis.start()
-        self.llama.start()
-        self.mail.start()
+        servers: tuple[Server, ...] = (self.postgres, self.redis, self.llama, self.mail)
+        for server in servers:
+            self.run(server)
         self.database_url = self.postgres.url("promptly")
-        self.books = BooksReader(self.database_url, self.redis.url)
+        self.redis_url = self.redis.url
+        self.variables["LLAMA_BASE_URL"] = self.llama.url
+        self.variables["SMTP_HOST"] = self.mail.host
+        self.variables["SMTP_PORT"] = self.mail.port
         return self
-
-    def gateway(self, *, workers: int = 1, **variables: Any) -> Gateway:
-        """Start another gunicorn and return once it answers."""
-        return self.make_gateway(workers=workers, **variables).start()
-
-    def make_gateway(
-        self, *, workers: int = 1, successor_of: Gateway | None = None, **variables: object
-    ) -> Gateway:
-        """Create another gunicorn without starting it, on the port of `successor_of` if given."""
-        gateway = Gateway(
-            self.directory / f"gateway{len(self._gateways)}",
-            database_url=self.database_url,
-            redis_url=self.redis.url,
-            llama_urls=[self.llama.url],
-            workers=workers,
-            SMTP_HOST=self.mail.host,
-            SMTP_PORT=self.mail.port,
-            **{**self._variables, **variables},
-        )
-        if successor_of is not None:
-            gateway.port = successor_of.port
-            gateway._environment["GATEWAY_PORT"] = str(gateway.port)
-        self._gateways.append(gateway)
-        return gateway
 
     def stop_background(self) -> None:
         """Stop the Celery worker and beat."""
@@ -143,7 +122,8 @@ class ProcessStack:
         """Start the Celery worker and beat; they take seconds to become ready."""
         directory = self.directory / "celery"
         directory.mkdir(exist_ok=True)
-        self._background = Background(directory, self.make_gateway()._environment)
+        self._background = Background(directory, self.make_gateway().environment)
+        self._ends.callback(self._background.stop)
         return self._background
 
     def wait_for_sweeps(self) -> None:
@@ -162,7 +142,7 @@ class ProcessStack:
 
     def log_texts(self) -> dict[str, str]:
         """Return everything that promptly's processes have logged, by file."""
-        found = [gateway.log for gateway in self._gateways]
+        found = [gateway.log for gateway in self.gateways]
         found += self._background.logs if self._background is not None else []
         return {
             str(path.relative_to(self.directory)): path.read_text(errors="replace")
@@ -228,27 +208,12 @@ class ProcessStack:
         assert self.books.open_holds() == 0
         assert self.books.differences() == []
 
-    def stop(self) -> None:
-        """Stop all processes, frozen ones too, and remove the directory."""
-        if hasattr(self, "books"):
-            self.books.close()
-        for gateway in self._gateways:
-            _continue_all(gateway)
-            gateway.kill()
-        if self._background is not None:
-            self._background.stop()
-        for server in (self.mail, self.llama, self.redis, self.postgres):
-            server.stop()
-        shutil.rmtree(self.directory, ignore_errors=True)
-
 
 @contextmanager
 def running(stack: ProcessStack) -> Iterator[ProcessStack]:
-    """Start the stack for the block, and stop it in any case."""
-    try:
+    """Start the stack for the block."""
+    with stack:
         yield stack.start()
-    finally:
-        stack.stop()
 
 
 @contextmanager
@@ -310,11 +275,3 @@ def _family(pid: int) -> list[psutil.Process]:
         return psutil.Process(pid).children(recursive=True)
     except psutil.NoSuchProcess:
         return []
-
-
-def _continue_all(gateway: Gateway) -> None:
-    """Resume processes that a failed test left stopped; they would outlive the test otherwise."""
-    if not gateway.is_running:
-        return
-    for member in _family(gateway.pid):
-        member.resume()

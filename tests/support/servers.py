@@ -109,7 +109,7 @@ def _numbered(url: str, worker: int) -> str:
 
 
 class Gateway:
-    """promptly under gunicorn on a free port of 127.0.0.1, with a given database and Redis.
+    """promptly under gunicorn on 127.0.0.1, on a free port unless one is given.
 
     `variables` are environment variables; limits are too high to matter unless overridden.
     After SIGTERM, running streams go on for GRACEFUL_TIMEOUT_SECONDS minus 10 s, at least 1 s.
@@ -119,24 +119,19 @@ class Gateway:
         self,
         directory: Path,
         *,
-        database_url: str,
-        redis_url: str,
-        llama_urls: list[str],
         workers: int = 1,
+        port: int | None = None,
         **variables: object,
     ) -> None:
-        self.port = free_port()
+        self.port = free_port() if port is None else port
         self.log = directory / "gateway.log"
         self.workers = workers
         self._directory = directory
-        self._environment = {
+        self.environment = {
             **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
             # The working directory is another, so a developer's .env and .promptly are not read.
             "PYTHONPATH": str(PROJECT),
             **VARIABLES,
-            "DATABASE_URL": database_url,
-            "REDIS_URL": redis_url,
-            "LLAMA_BASE_URL": ",".join(llama_urls),
             "GATEWAY_PORT": str(self.port),
             "WEB_CONCURRENCY": str(workers),
             "INFERENCE_IP_RATE_LIMIT": "100000",
@@ -178,7 +173,7 @@ class Gateway:
         self._directory.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "gunicorn", "-c", str(PROJECT / "gunicorn.conf.py")]
         self._process = process.spawn(
-            [*command, "wsgi:app"], log=self.log, env=self._environment, cwd=self._directory
+            [*command, "wsgi:app"], log=self.log, env=self.environment, cwd=self._directory
         )
         try:
             process.wait_until(self.is_ready, 30, "gunicorn")

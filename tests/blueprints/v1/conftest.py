@@ -2,39 +2,39 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from sandbox.llama import SimulatedLlama
 from tests.blueprints.v1.client import Client
+from tests.plugins.stacks import MakeStack
 from tests.support.books import Account, BooksReader
-from tests.support.databases import Databases
-from tests.support.servers import Gateway, WorkerRedis
+from tests.support.servers import Gateway
+from tests.support.stack import Stack
 
 MakeGateway = Callable[..., Gateway]
 MakeLlama = Callable[..., SimulatedLlama]
 
 
 @pytest.fixture(scope="session")
-def v1_database(databases: Databases, template_database: str) -> Iterator[str]:
-    name = databases.create(template_database)
-    yield databases.url(name)
-    databases.drop(name)
+def v1_stack(make_stack: MakeStack) -> Iterator[Stack]:
+    with make_stack("v1") as stack:
+        yield stack
 
 
 @pytest.fixture(scope="session")
-def books(v1_database: str, redis_server: WorkerRedis) -> Iterator[BooksReader]:
-    found = BooksReader(v1_database, redis_server.url)
-    yield found
-    found.close()
+def v1_database(v1_stack: Stack) -> str:
+    return v1_stack.database_url
 
 
 @pytest.fixture(scope="session")
-def running_llama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimulatedLlama]:
-    server = SimulatedLlama(tmp_path_factory.mktemp("llama"), slots=4).start()
-    yield server
-    server.stop()
+def books(v1_stack: Stack) -> BooksReader:
+    return v1_stack.books
+
+
+@pytest.fixture(scope="session")
+def running_llama(v1_stack: Stack) -> SimulatedLlama:
+    return v1_stack.simulated_llama(slots=4)
 
 
 @pytest.fixture
@@ -44,23 +44,10 @@ def llama(running_llama: SimulatedLlama) -> SimulatedLlama:
 
 
 @pytest.fixture(scope="session")
-def running_gateway(
-    v1_database: str,
-    redis_server: WorkerRedis,
-    running_llama: SimulatedLlama,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Gateway]:
-    gateway = Gateway(
-        tmp_path_factory.mktemp("gateway"),
-        database_url=v1_database,
-        redis_url=redis_server.url,
-        llama_urls=[running_llama.url],
-        workers=2,
-        KEEPALIVE_COMMENT_SECONDS=1,
-        BODY_TIMEOUT_SECONDS=2,
-    ).start()
-    yield gateway
-    gateway.stop()
+def running_gateway(v1_stack: Stack, running_llama: SimulatedLlama) -> Gateway:
+    return v1_stack.gateway(
+        running_llama.url, workers=2, KEEPALIVE_COMMENT_SECONDS=1, BODY_TIMEOUT_SECONDS=2
+    )
 
 
 @pytest.fixture
@@ -72,57 +59,21 @@ def gateway(running_gateway: Gateway, llama: SimulatedLlama) -> Gateway:
 @pytest.fixture
 def make_gateway(v1_database: str, redis_url: str, tmp_path: Path) -> Iterator[MakeGateway]:
     """Factory of gateways for one test, on the shared database and an empty Redis."""
-    made: list[Gateway] = []
-
-    def make(*llama_urls: str, workers: int = 1, **variables: object) -> Gateway:
-        gateway = Gateway(
-            tmp_path / f"gateway{len(made)}",
-            database_url=v1_database,
-            redis_url=redis_url,
-            llama_urls=list(llama_urls),
-            workers=workers,
-            **variables,
-        )
-        made.append(gateway)
-        return gateway.start()
-
-    yield make
-    for gateway in made:
-        gateway.kill()
+    with Stack(tmp_path, database_url=v1_database, redis_url=redis_url) as stack:
+        yield stack.gateway
 
 
 @pytest.fixture(scope="session")
-def growing_gateway(
-    v1_database: str,
-    redis_server: WorkerRedis,
-    running_llama: SimulatedLlama,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Gateway]:
+def growing_gateway(v1_stack: Stack, running_llama: SimulatedLlama) -> Gateway:
     """A gateway whose holds grow in small steps."""
-    gateway = Gateway(
-        tmp_path_factory.mktemp("growing"),
-        database_url=v1_database,
-        redis_url=redis_server.url,
-        llama_urls=[running_llama.url],
-        HOLD_QUANTUM_TOKENS=16,
-    ).start()
-    yield gateway
-    gateway.kill()
+    return v1_stack.gateway(running_llama.url, HOLD_QUANTUM_TOKENS=16)
 
 
 @pytest.fixture
 def make_llama(tmp_path: Path) -> Iterator[MakeLlama]:
     """Factory of simulated llama-servers for one test."""
-    made: list[SimulatedLlama] = []
-
-    def make(**options: Any) -> SimulatedLlama:
-        server = SimulatedLlama(tmp_path / f"llama{len(made)}", **options)
-        made.append(server)
-        return server.start()
-
-    yield make
-    for server in made:
-        server.stop()
+    with Stack(tmp_path) as stack:
+        yield stack.simulated_llama
 
 
 @pytest.fixture

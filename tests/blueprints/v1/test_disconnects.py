@@ -4,6 +4,7 @@ import itertools
 import random
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from tests.blueprints.v1.client import Client, sim
 from tests.blueprints.v1.conftest import MakeGateway, MakeLlama
 from tests.support.books import Account, BooksReader, wait_for
 from tests.support.servers import Gateway
+from tests.support.stack import Stack
 from tests.support.tcp_proxy import before_postgres
 
 tags = (f"cut{number}" for number in itertools.count())
@@ -126,16 +128,10 @@ def test_while_the_hold_waits_for_postgres(
     v1_database: str, redis_url: str, llama: SimulatedLlama, books: BooksReader, tmp_path: Path
 ) -> None:
     proxy, url = before_postgres(v1_database)
-    gateway = Gateway(
-        tmp_path / "gateway",
-        database_url=url,
-        redis_url=redis_url,
-        llama_urls=[llama.url],
-        HOLD_QUANTUM_TOKENS=16,
-    ).start()
     account = books.account(paid_tokens=100_000)
     tag = next(tags)
-    try:
+    with closing(proxy), Stack(tmp_path, database_url=url, redis_url=redis_url) as stack:
+        gateway = stack.gateway(llama.url, HOLD_QUANTUM_TOKENS=16)
         with Client(gateway.url, account.key).open(
             messages=sim(f"tokens=5000 delay_ms=5 tag={tag}")
         ) as stream:
@@ -147,9 +143,6 @@ def test_while_the_hold_waits_for_postgres(
         proxy.open()
         [event] = books.wait_for_events(account, 1)
         check_charge(record, event)
-    finally:
-        gateway.kill()
-        proxy.close()
 
 
 def test_a_client_that_reads_no_more_is_given_up(

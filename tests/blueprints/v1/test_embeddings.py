@@ -14,6 +14,7 @@ from tests.blueprints.v1.client import Answer, Client
 from tests.blueprints.v1.conftest import MakeGateway, MakeLlama
 from tests.support.books import Account, BooksReader, wait_for
 from tests.support.servers import Gateway, WorkerRedis
+from tests.support.stack import Stack
 
 EMBEDDINGS = "/v1/embeddings"
 # One more than two full batches.
@@ -25,32 +26,29 @@ def embed(client: Client, texts: str | list[str], **fields: Any) -> Answer:
 
 
 @pytest.fixture(scope="module")
-def running_embedder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimulatedLlama]:
-    folder = tmp_path_factory.mktemp("embedder")
-    server = SimulatedLlama(folder, alias="embedder", embeddings=True, batch=64).start()
-    yield server
-    server.stop()
+def stack(
+    v1_database: str, redis_server: WorkerRedis, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stack]:
+    folder = tmp_path_factory.mktemp("embeddings")
+    with Stack(folder, database_url=v1_database, redis_url=redis_server.url) as stack:
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def running_embedder(stack: Stack) -> SimulatedLlama:
+    return stack.simulated_llama(alias="embedder", embeddings=True, batch=64)
 
 
 @pytest.fixture(scope="module")
 def running_gateway(
-    v1_database: str,
-    redis_server: WorkerRedis,
-    running_llama: SimulatedLlama,
-    running_embedder: SimulatedLlama,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Gateway]:
+    stack: Stack, running_llama: SimulatedLlama, running_embedder: SimulatedLlama
+) -> Gateway:
     """A gateway in front of one generating and one embedding server."""
-    gateway = Gateway(
-        tmp_path_factory.mktemp("gateway"),
-        database_url=v1_database,
-        redis_url=redis_server.url,
-        llama_urls=[running_llama.url],
+    return stack.gateway(
+        running_llama.url,
         LLAMA_EMBEDDINGS_BASE_URL=running_embedder.url,
         EMBEDDINGS_TIMEOUT_SECONDS=2,
-    ).start()
-    yield gateway
-    gateway.stop()
+    )
 
 
 @pytest.fixture

@@ -11,11 +11,10 @@ from tests.support.databases import Databases
 
 @pytest.fixture(scope="package")
 def shared_meter(databases: Databases, template_database: str) -> Iterator[Meter]:
-    name = databases.create(template_database)
-    books = BooksReader(databases.url(name), "redis://127.0.0.1:1/0")
-    yield Meter(books)
-    books.close()
-    databases.drop(name)
+    with databases.temporary(template_database) as url:
+        books = BooksReader(url, "redis://127.0.0.1:1/0")
+        yield Meter(books)
+        books.close()
 
 
 @pytest.fixture

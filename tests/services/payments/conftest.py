@@ -26,18 +26,17 @@ def _shop(
     stripe_server: SimulatedStripe,
     btcpay_server: SimulatedBTCPay,
 ) -> Iterator[Shop]:
-    name = databases.create(template_database)
-    settings = make_settings(
-        database_url=databases.url(name),
-        redis_url=redis_server.url,
-        **configuration(stripe_server, btcpay_server),
-    )
-    app = create_app(settings)
-    site = Site(app)
-    yield Shop(app, site.url, stripe_server, btcpay_server)
-    site.stop()
-    dispose(app)
-    databases.drop(name)
+    with databases.temporary(template_database) as url:
+        settings = make_settings(
+            database_url=url,
+            redis_url=redis_server.url,
+            **configuration(stripe_server, btcpay_server),
+        )
+        app = create_app(settings)
+        site = Site(app)
+        yield Shop(app, site.url, stripe_server, btcpay_server)
+        site.stop()
+        dispose(app)
 
 
 @pytest.fixture
