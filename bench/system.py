@@ -5,7 +5,6 @@ All of it, and the load generator, runs on ``SERVICE_CPU``; the measured server 
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ import redis
 
 from bench import cpu
 from sandbox import process
+from sandbox.ports import free_port
 from sandbox.postgres import EmbeddedPostgres
 from sandbox.process import SandboxError
 from sandbox.redis_server import EmbeddedRedis
@@ -29,14 +29,6 @@ _CPUS = sorted(os.sched_getaffinity(0))
 TARGET_CPU = _CPUS[0]
 SERVICE_CPU = _CPUS[-1]
 _START_SECONDS = 60.0
-
-
-def free_port() -> int:
-    """Return a TCP port that is free at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def python(*arguments: str | Path) -> list[str | Path]:

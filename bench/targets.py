@@ -8,7 +8,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.system import ROOT, TARGET_CPU, Service, System, free_port, python
+from bench.system import ROOT, TARGET_CPU, Service, System, python
+from sandbox.ports import free_port
 from sandbox.process import SandboxError
 
 _NO_LIMIT = "1000000000"

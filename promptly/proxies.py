@@ -16,6 +16,7 @@ from promptly.settings import current_settings
 
 HOP_COUNTS_KEY = "promptly:forwarded"
 RECORD_EVERY_SECONDS = 60
+RECENT_SECONDS = 24 * 3600
 # One above the maximum of TRUSTED_PROXY_HOPS; larger counts need no distinction.
 MAX_COUNTED_HOPS = 11
 
@@ -73,8 +74,8 @@ def record_hop_count() -> None:
         hot_path.command("HSET", HOP_COUNTS_KEY, count, int(time.time()))
 
 
-def recent_hop_counts(client: redis.Redis, within_seconds: int = 24 * 3600) -> set[int]:
-    """Return the distinct counts of forwarded addresses seen in the last `within_seconds`."""
+def recent_hop_counts(client: redis.Redis) -> set[int]:
+    """Return the distinct counts of forwarded addresses seen in the last RECENT_SECONDS."""
     found: dict[bytes, bytes] = client.hgetall(HOP_COUNTS_KEY)  # type: ignore[assignment]
-    since = time.time() - within_seconds
+    since = time.time() - RECENT_SECONDS
     return {int(count) for count, moment in found.items() if int(moment) >= since}

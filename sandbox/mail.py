@@ -10,11 +10,9 @@ import asyncio
 import contextlib
 import json
 import re
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from datetime import UTC, datetime
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -45,14 +43,14 @@ class Keeper:
     async def handle_RCPT(
         self, _server: SMTP, _session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
-        if refusal := await self._scripted("rcpt"):
+        if refusal := self._scripted("rcpt"):
             return refusal
         envelope.rcpt_tos.append(address)
         envelope.rcpt_options.extend(options)
         return "250 OK"
 
     async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:
-        if refusal := await self._scripted("data"):
+        if refusal := self._scripted("data"):
             return refusal
         content = envelope.original_content or b""
         for recipient in envelope.rcpt_tos:
@@ -63,7 +61,7 @@ class Keeper:
             partial.rename(self._directory / f"{name}.eml")
         return "250 OK, kept"
 
-    async def _scripted(self, stage: str) -> str:
+    def _scripted(self, stage: str) -> str:
         control = self._directory / CONTROL_FILE
         try:
             script: dict[str, Any] = json.loads(control.read_text())
@@ -73,8 +71,7 @@ class Keeper:
             return ""
         script["times"] -= 1
         write_atomically(control, json.dumps(script))
-        await asyncio.sleep(script["delay_s"])
-        return f"{script['code']} {script['message']}" if script["code"] else ""
+        return f"{script['code']} simulated refusal"
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -87,9 +84,8 @@ def write_atomically(path: Path, text: str) -> None:
 class MailCatcher:
     """The mail server as a child process of a test or of the supervisor."""
 
-    def __init__(self, directory: Path | None = None, *, log: Path | None = None) -> None:
-        self._own_directory = directory is None
-        self.directory = directory or Path(tempfile.mkdtemp(prefix="promptly-mail-"))
+    def __init__(self, directory: Path, *, log: Path | None = None) -> None:
+        self.directory = directory
         self.host = "127.0.0.1"
         self.port = 0
         self.log = log or self.directory / "mail.log"
@@ -120,32 +116,18 @@ class MailCatcher:
         return self
 
     def stop(self) -> None:
-        """Stop the server; keep the mail if the caller chose the directory."""
+        """Stop the server; keep the mail."""
         self._end()
         (self.directory / "port").unlink(missing_ok=True)
-        if self._own_directory:
-            shutil.rmtree(self.directory, ignore_errors=True)
 
     def restart(self) -> None:
         """Restart on the same port."""
         self._end()
         self.start()
 
-    def fail_with(
-        self,
-        code: int,
-        times: int = 1,
-        *,
-        stage: str = "rcpt",
-        message: str = "simulated refusal",
-        delay_s: float = 0.0,
-    ) -> None:
-        """Answer the next ``times`` commands of a stage ("rcpt" or "data") with this code.
-
-        Code 0 with ``delay_s`` only delays the answer.
-        """
+    def fail_with(self, code: int, times: int = 1, *, stage: str = "rcpt") -> None:
+        """Answer the next ``times`` commands of a stage ("rcpt" or "data") with this code."""
         script = {"code": code, "times": times, "stage": stage}
-        script |= {"message": message, "delay_s": delay_s}
         write_atomically(self.directory / CONTROL_FILE, json.dumps(script))
 
     def messages(self, recipient: str = "") -> list[EmailMessage]:

@@ -1,4 +1,4 @@
-"""Free TCP ports on the loopback address."""
+"""A free TCP port on the loopback address."""
 
 import socket
 
@@ -8,10 +8,3 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def is_listening(port: int, host: str = "127.0.0.1") -> bool:
-    """Whether the port accepts TCP connections."""
-    with socket.socket() as probe:
-        probe.settimeout(1.0)
-        return probe.connect_ex((host, port)) == 0

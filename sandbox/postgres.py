@@ -138,11 +138,9 @@ class EmbeddedPostgres:
         self._process = None
         process.wait_until(lambda: not any(map(_lives, family)), 10, "the end of PostgreSQL")
 
-    def create_database(self, name: str = "promptly", *, template: str = "template1") -> str:
+    def create_database(self, name: str = "promptly") -> str:
         """Create a database unless it exists, and return its URL."""
-        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
-            sql.Identifier(name), sql.Identifier(template)
-        )
+        statement = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
         with closing(psycopg2.connect(self.url("postgres"))) as connection:
             connection.autocommit = True
             with connection.cursor() as cursor:

@@ -46,7 +46,6 @@ class RealLlama:
         self,
         directory: Path,
         *,
-        binary: Path | None = None,
         slots: int = 2,
         ctx: int = 4096,
         alias: str = "tiny",
@@ -63,7 +62,7 @@ class RealLlama:
         self.api_key = api_key
         self._layers = layers
         self._arguments = arguments
-        self._binary = binary or find_binary()
+        self._binary = find_binary()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

@@ -18,6 +18,8 @@ import gguf
 import numpy as np
 import numpy.typing as npt
 
+SEED = 7
+CONTEXT_TOKENS = 131072
 EMBEDDING = 64
 FEED_FORWARD = 128
 LAYERS = 2
@@ -117,18 +119,16 @@ class Vocabulary:
             self.types.append(int(kind))
 
 
-def write_tiny_model(
-    path: Path, *, context_tokens: int = 131072, seed: int = 7, layers: int = LAYERS
-) -> Path:
-    """Write the model file and return its path; the same arguments give the same file.
+def write_tiny_model(path: Path, *, layers: int = LAYERS) -> Path:
+    """Write the model file and return its path; the same number of layers gives the same file.
 
     More layers make a slower model.
     """
     vocabulary = Vocabulary()
     partial = path.with_suffix(".part")
     writer = gguf.GGUFWriter(str(partial), "llama")
-    _write_parameters(writer, vocabulary, context_tokens, layers)
-    _write_tensors(writer, vocabulary, np.random.default_rng(seed), layers)
+    _write_parameters(writer, vocabulary, layers)
+    _write_tensors(writer, vocabulary, np.random.default_rng(SEED), layers)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -136,11 +136,9 @@ def write_tiny_model(
     return partial.rename(path)
 
 
-def _write_parameters(
-    writer: gguf.GGUFWriter, vocabulary: Vocabulary, context_tokens: int, layers: int
-) -> None:
+def _write_parameters(writer: gguf.GGUFWriter, vocabulary: Vocabulary, layers: int) -> None:
     writer.add_name("tiny-random")
-    writer.add_context_length(context_tokens)
+    writer.add_context_length(CONTEXT_TOKENS)
     writer.add_embedding_length(EMBEDDING)
     writer.add_block_count(layers)
     writer.add_feed_forward_length(FEED_FORWARD)

@@ -24,6 +24,7 @@ BUSY_BYTES = 4 * 1024
 SEND_TIMEOUT_SECONDS = 60
 RESOLVE_SECONDS = 30.0
 MAX_ERROR_BYTES = 64 * 1024
+ERROR_TIMEOUT_SECONDS = 5
 
 
 class LlamaError(Exception):
@@ -217,9 +218,9 @@ class LlamaStream:
             self._readiness.wait_at_most(self._seconds)
         return self._readiness.wait()
 
-    def read_error(self, body: bytes, timeout_seconds: float = 5) -> dict[str, Any]:
+    def read_error(self, body: bytes) -> dict[str, Any]:
         """Read on from `body` and return the answer's error object; empty if it has none."""
-        self.wait_at_most(timeout_seconds)
+        self.wait_at_most(ERROR_TIMEOUT_SECONDS)
         try:
             while len(body) < MAX_ERROR_BYTES and (data := self.read()) is not None:
                 body += data

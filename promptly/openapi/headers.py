@@ -15,7 +15,10 @@ HEADERS: dict[str, Header] = {
         "schema": _REQUEST_ID,
     },
     "x-ratelimit-limit-requests": {
-        "description": "Requests per minute of the tightest limit.",
+        "description": (
+            "Requests per minute of the key's limit (without a key: the address's), or of the "
+            "limit that is reached."
+        ),
         "required": True,
         "schema": _COUNT,
     },
@@ -75,6 +78,7 @@ OF_STATUS = {
     408: ("x-should-retry",),
     429: ("retry-after",),
     503: ("retry-after",),
+    504: ("x-should-retry",),
 }
 
 

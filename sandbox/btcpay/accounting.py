@@ -69,11 +69,6 @@ def in_currency(invoice: Invoice, bitcoin: Decimal) -> Decimal:
     return (bitcoin * Decimal(invoice["rate"])).quantize(CENT, ROUND_HALF_UP)
 
 
-def in_bitcoin(invoice: Invoice, amount: Decimal) -> Decimal:
-    """Convert the invoice's currency to bitcoin at its rate."""
-    return (amount / Decimal(invoice["rate"])).quantize(SATOSHI, ROUND_HALF_UP)
-
-
 def minor(amount: Decimal) -> int:
     """Return an amount in cents."""
     return int((amount * 100).to_integral_value(ROUND_HALF_UP))

@@ -10,7 +10,7 @@ from sandbox.llama.generation import Pace
 from sandbox.llama.server import Options, Server
 
 
-def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m sandbox.llama", description=__doc__)
     parser.add_argument("--port", type=int, default=8080, help="0 takes a free one")
     parser.add_argument("--port-file", type=Path, help="where to write the port once it listens")
@@ -24,7 +24,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--ping-interval", type=float, default=30.0, help="seconds of silence")
     parser.add_argument("--embeddings", action="store_true", help="serve /v1/embeddings")
     parser.add_argument("--batch", type=int, default=512, help="tokens of one text to embed")
-    return parser.parse_args(arguments)
+    return parser.parse_args()
 
 
 async def serve(arguments: argparse.Namespace) -> None:

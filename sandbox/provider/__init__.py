@@ -1,6 +1,6 @@
 """Shared code of both payment providers' stand-ins.
 
-A small threaded HTTP server, records of requests, faults on demand, a webhook sender whose
-deliveries can be held, dropped, duplicated and reordered, persistent state, and the child process
-that a test or the supervisor owns.
+An HTTP server, records of requests, faults on demand, a webhook sender whose deliveries can be
+held, dropped, duplicated and reordered, persistent state, and the child process that a test or the
+supervisor owns.
 """

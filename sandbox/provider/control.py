@@ -20,7 +20,7 @@ class Refused(Exception):
     """A control request that cannot be fulfilled; the message says why."""
 
 
-def add_action(routes: Routes, name: str, action: Action, method: str = "POST") -> None:
+def add_action(routes: Routes, name: str, action: Action) -> None:
     """Serve ``/__sim/<name>`` by a function of the JSON body; its result is the answer.
 
     Refused, ValueError, TypeError and KeyError become a 400 with the message.
@@ -35,7 +35,7 @@ def add_action(routes: Routes, name: str, action: Action, method: str = "POST") 
         except KeyError as error:
             return json_answer({"error": f"there is no {error}"}, 400)
 
-    routes.add(method, f"{PREFIX}/{name}", serve)
+    routes.add("POST", f"{PREFIX}/{name}", serve)
 
 
 def signed_as_json(signed: Signed) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def add_shared(routes: Routes, sender: Sender, faults: Faults, records: Records)
     act("rules", lambda values: sender.rules.add(values))
     act("rules/clear", lambda _: sender.rules.clear())
     act("messages", lambda _: sender.messages())
-    act("messages/signed", lambda v: signed_as_json(sender.message(v["id"]).build(v["number"])))
+    act("messages/signed", lambda v: signed_as_json(sender.message(v["id"]).build(1)))
     act("messages/deliver", lambda v: sender.deliver(v["id"], v["copies"]))
     act("messages/release", lambda v: sender.release(v["order"], v["seed"]))
     act("attempts", lambda _: sender.attempts())

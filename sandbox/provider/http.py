@@ -1,19 +1,17 @@
-"""A small HTTP/1.1 server with one thread per connection, and the routes it serves."""
+"""Werkzeug's HTTP server with one thread per connection, and the routes it serves."""
 
 import re
-import socket
-import sys
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, ClassVar
-from urllib.parse import parse_qsl, urlsplit
+from typing import Any
+from urllib.parse import parse_qsl
 
 import orjson
+import werkzeug
+from werkzeug.serving import WSGIRequestHandler, make_server
 
 MAX_BODY_BYTES = 1024 * 1024
-IDLE_SECONDS = 30.0
 
 
 @dataclass(slots=True)
@@ -37,17 +35,20 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-class Cut(Exception):
-    """Close the connection without an answer."""
+class Cut(ConnectionError):
+    """Close the connection without an answer.
+
+    Werkzeug takes a ConnectionError for a client that is gone: it answers and logs nothing.
+    """
 
 
 Handler = Callable[[Request], Answer]
 
 
-def json_answer(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Answer:
+def json_answer(value: Any, status: int = 200) -> Answer:
     """Return a JSON answer."""
-    kind = {"Content-Type": "application/json; charset=utf-8"}
-    return Answer(orjson.dumps(value, option=orjson.OPT_INDENT_2), status, kind | (headers or {}))
+    headers = {"Content-Type": "application/json; charset=utf-8"}
+    return Answer(orjson.dumps(value, option=orjson.OPT_INDENT_2), status, headers)
 
 
 def see_other(address: str) -> Answer:
@@ -75,61 +76,30 @@ class Routes:
         return None
 
 
-class _Connection(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    timeout = IDLE_SECONDS
+class _Connection(WSGIRequestHandler):
     disable_nagle_algorithm = True
-    server: "Server"
 
-    def _serve(self) -> None:
-        length = int(self.headers.get("Content-Length") or 0)
-        if length > MAX_BODY_BYTES:
-            self.close_connection = True
-            self._answer(Answer(status=413))
-            return
-        parts = urlsplit(self.path)
-        request = Request(
-            self.command,
-            parts.path,
-            parse_qsl(parts.query, keep_blank_values=True),
-            {name.lower(): value for name, value in self.headers.items()},
-            self.rfile.read(length),
-        )
-        try:
-            answer = self.server.handler(request)
-        except Cut:
-            self.close_connection = True
-            return
-        self._answer(answer)
-
-    do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = do_PATCH = _serve
-
-    def _answer(self, answer: Answer) -> None:
-        self.send_response(answer.status)
-        for name, value in answer.headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(answer.body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(answer.body)
-
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         """Log nothing: the records hold every request."""
 
+    def connection_dropped(
+        self, error: BaseException, environ: dict[str, Any] | None = None
+    ) -> None:
+        # Otherwise, after a Cut, Werkzeug would wait for the connection's next request.
+        self.close_connection = True
 
-class Server(ThreadingHTTPServer):
+
+class Server:
     """Serves ``handler`` on 127.0.0.1 once started; port 0 takes a free one."""
-
-    daemon_threads = True
-    request_queue_size = 128
-    # Raised on a connection that the client has closed.
-    _LEFT: ClassVar[tuple[type[OSError], ...]] = (ConnectionError, TimeoutError, socket.timeout)
 
     handler: Handler
 
     def __init__(self, port: int) -> None:
-        super().__init__(("127.0.0.1", port), _Connection)
-        self.port = int(self.server_address[1])
+        application = werkzeug.Request.application(self._serve)
+        self._server = make_server(
+            "127.0.0.1", port, application, threaded=True, request_handler=_Connection
+        )
+        self.port = self._server.port
 
     @property
     def url(self) -> str:
@@ -138,17 +108,20 @@ class Server(ThreadingHTTPServer):
 
     def start(self) -> None:
         """Serve in a background thread."""
-        threading.Thread(target=self.serve_forever, args=(0.2,), daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.2,), daemon=True).start()
 
     def stop(self) -> None:
         """Stop accepting connections; those being served run to their end."""
-        self.shutdown()
-        self.server_close()
+        self._server.shutdown()
+        self._server.server_close()
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Report our own errors; ignore clients that disconnected."""
-        if not isinstance(sys.exc_info()[1], self._LEFT):
-            super().handle_error(request, client_address)
+    def _serve(self, given: werkzeug.Request) -> werkzeug.Response:
+        given.max_content_length = MAX_BODY_BYTES
+        query = parse_qsl(given.query_string.decode(), keep_blank_values=True)
+        headers = {name.lower(): value for name, value in given.headers.items()}
+        request = Request(given.method, given.path, query, headers, given.get_data())
+        answer = self.handler(request)
+        return werkzeug.Response(answer.body, answer.status, answer.headers)
 
 
 def first_values(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:

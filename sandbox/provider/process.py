@@ -156,9 +156,9 @@ class SimulatedProvider:
         found: list[dict[str, Any]] = self.act("attempts")
         return [item for item in found if not subject or item["subject"] == subject]
 
-    def signed(self, message_id: str, number: int = 1) -> Signed:
+    def signed(self, message_id: str) -> Signed:
         """Return a message's request, freshly signed, for a test that sends it itself."""
-        return _signed(self.act("messages/signed", id=message_id, number=number))
+        return _signed(self.act("messages/signed", id=message_id))
 
     def deliver(self, message_id: str, copies: int = 1) -> list[dict[str, Any]]:
         """Send ``copies`` of a message concurrently, without retries. Returns the attempts."""

@@ -19,6 +19,7 @@ from sandbox.provider.messages import Message, Rules
 KEPT_MESSAGES = 20_000
 KEPT_ANSWER_CHARACTERS = 2000
 CONNECTIONS = 64
+TIMEOUT_SECONDS = 10.0
 
 
 class Sender:
@@ -37,7 +38,6 @@ class Sender:
         on_delivered: Callable[[Message], None],
         stopping: threading.Event,
         serial: bool = False,
-        timeout_seconds: float = 10.0,
     ) -> None:
         self.rules = Rules()
         self.waits = list(waits)
@@ -49,7 +49,7 @@ class Sender:
         self._attempts: deque[dict[str, Any]] = deque(maxlen=KEPT_MESSAGES)
         self._active = 0
         self._http = urllib3.PoolManager(
-            retries=False, timeout=timeout_seconds, maxsize=CONNECTIONS, block=False
+            retries=False, timeout=TIMEOUT_SECONDS, maxsize=CONNECTIONS, block=False
         )
         self._queue: queue.SimpleQueue[tuple[Message, float]] | None = None
         if serial:

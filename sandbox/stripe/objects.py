@@ -181,7 +181,7 @@ def refund(of: Object, amount: int, params: Object, status: str, now: int) -> Ob
     }
 
 
-def dispute(of: Object, amount: int, reason: str, status: str, now: int) -> Object:
+def dispute(of: Object, amount: int, status: str, now: int) -> Object:
     """Return a dispute about a charge."""
     return {
         "id": new_id("dp_1"),
@@ -208,6 +208,6 @@ def dispute(of: Object, amount: int, reason: str, status: str, now: int) -> Obje
         "network_reason_code": None,
         "payment_intent": of["payment_intent"],
         "payment_method_details": {"type": "card", "card": {"brand": "visa"}},
-        "reason": reason,
+        "reason": "fraudulent",
         "status": status,
     }

@@ -82,12 +82,9 @@ class SimulatedStripe(SimulatedProvider):
         *,
         amount: int | None = None,
         status: str = "needs_response",
-        reason: str = "fraudulent",
     ) -> Object:
         """Dispute a charge; the status ``warning_needs_response`` makes it an inquiry."""
-        return self._object(
-            "dispute", charge_id=charge_id, amount=amount, status=status, reason=reason
-        )
+        return self._object("dispute", charge_id=charge_id, amount=amount, status=status)
 
     def update_dispute(self, dispute_id: str, status: str) -> Object:
         """Change an open dispute's status, for example to needs_response or under_review."""

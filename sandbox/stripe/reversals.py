@@ -86,9 +86,7 @@ def fail_refund(account: Account, refund_id: str, *, lowers_charge: bool) -> Obj
     return found
 
 
-def open_dispute(
-    account: Account, charge_id: str, *, amount: int | None, status: str, reason: str
-) -> Object:
+def open_dispute(account: Account, charge_id: str, *, amount: int | None, status: str) -> Object:
     """Dispute a charge as the customer, or inquire about it (``warning_*``: no money moves).
 
     Raises Refused for an unknown status or an unpaid charge.
@@ -99,7 +97,7 @@ def open_dispute(
     if not charge["paid"]:
         raise Refused("the charge is not paid")
     asked = charge["amount"] if amount is None else amount
-    made = account.add(objects.dispute(charge, asked, reason, status, account.now()))
+    made = account.add(objects.dispute(charge, asked, status, account.now()))
     charge["disputed"] = True
     account.emit("charge.dispute.created", made)
     if status in OPEN:

@@ -61,7 +61,7 @@ def test_the_key_limit_and_its_headers(url: str) -> None:
 def test_the_address_limit_comes_first(url: str) -> None:
     windows = RequestLimits(HotPathRedis(url), 2, 100)
     assert windows.admit("a", None).limit == 2
-    windows.admit("a", KEY)
+    assert windows.admit("a", KEY).limit == 100
     with pytest.raises(LimitExceeded, match="2 requests per minute per address"):
         windows.admit("a", None)
     with pytest.raises(LimitExceeded, match="per address"):

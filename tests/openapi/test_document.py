@@ -11,12 +11,21 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from promptly import errors
 from promptly.openapi import OPERATIONS, document
+from promptly.openapi.headers import OF_STATUS
 from promptly.openapi.schemas import Schemas
 
 # Blueprints whose routes are for programs; each route must be described.
 DESCRIBED = {"v1", "ops"}
 # Errors that no described route raises: those of unknown URLs and of pages.
 ELSEWHERE = {errors.Forbidden, errors.PaymentRefused, errors.PaymentUnavailable}
+RAISED = {
+    kind
+    for kind in vars(errors).values()
+    if isinstance(kind, type)
+    and issubclass(kind, errors.PromptlyError)
+    and kind not in ELSEWHERE
+    and kind is not errors.Unavailable  # only its subclasses are raised
+}
 
 
 def test_it_is_valid() -> None:
@@ -56,15 +65,15 @@ def test_every_field_of_a_body_that_is_explained_exists() -> None:
 
 def test_every_error_is_told_somewhere() -> None:
     told = {(fault.status, fault.code) for each in OPERATIONS for fault in each.faults}
-    raised = {
-        (kind.status, kind.code)
-        for kind in vars(errors).values()
-        if isinstance(kind, type)
-        and issubclass(kind, errors.PromptlyError)
-        and kind not in ELSEWHERE
-        and kind is not errors.Unavailable  # only its subclasses are raised
-    }
-    assert raised <= told
+    assert {(kind.status, kind.code) for kind in RAISED} <= told
+
+
+def test_the_headers_of_every_error_are_described() -> None:
+    for kind in RAISED:
+        sent = kind("some reason").headers().keys()
+        described = set(OF_STATUS.get(kind.status, ()))
+        # The seconds of a 429 depend on the limit, so the class alone sends no `retry-after`.
+        assert described - {"retry-after"} <= sent <= described, kind
 
 
 def test_no_error_is_told_twice_of_one_route() -> None:

@@ -41,9 +41,9 @@ class Reply:
         return self.ended_at - self.started_at
 
 
-def messages(tag: str, directives: str, text: str = "hello") -> list[dict[str, str]]:
+def messages(tag: str, directives: str) -> list[dict[str, str]]:
     """Return messages that carry directives for the simulator and a tag."""
-    return [{"role": "user", "content": f"{text} [[sim tag={tag} {directives}]]"}]
+    return [{"role": "user", "content": f"hello [[sim tag={tag} {directives}]]"}]
 
 
 def new_tag() -> str:
@@ -58,13 +58,12 @@ def ask(
     *,
     stream: bool = True,
     reply: Reply | None = None,
-    on_chunk: Callable[[Reply], None] | None = None,
     timeout_seconds: float = 90.0,
     **body: Any,
 ) -> Reply:
     """Request one chat completion and read it to its end; failures are recorded in the reply.
 
-    `reply` is filled while the answer arrives; `on_chunk` is called after each chunk.
+    `reply` is filled while the answer arrives.
     """
     reply = reply or Reply(new_tag())
     reply.started_at = time.monotonic()
@@ -83,7 +82,7 @@ def ask(
         reply.request_id = response.getheader("x-request-id", "")
         if stream and response.status == 200:
             assert response.getheader("x-promptly-request-id") == reply.request_id
-            _read_events(response, reply, on_chunk)
+            _read_events(response, reply)
         else:
             _read_object(json.loads(response.read()), reply)
     except (OSError, http.client.HTTPException, ValueError):
@@ -94,9 +93,7 @@ def ask(
     return reply
 
 
-def _read_events(
-    response: http.client.HTTPResponse, reply: Reply, on_chunk: Callable[[Reply], None] | None
-) -> None:
+def _read_events(response: http.client.HTTPResponse, reply: Reply) -> None:
     while line := response.readline():
         if not line.startswith(b"data: "):
             continue
@@ -111,8 +108,6 @@ def _read_events(
         for choice in chunk["choices"]:
             reply.chunks += 1
             reply.finish_reason = choice["finish_reason"] or reply.finish_reason
-        if on_chunk is not None:
-            on_chunk(reply)
 
 
 def _read_object(answer: dict[str, Any], reply: Reply) -> None:

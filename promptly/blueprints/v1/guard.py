@@ -4,7 +4,6 @@ The key is looked up before the body is read. Its limit is counted under its has
 call as the address's, so requests with a wrong key count as well.
 """
 
-import time
 from typing import cast
 
 from flask import Response, g, request
@@ -21,7 +20,6 @@ from promptly.services.accounts.authentication import Caller, authenticate
 
 def admit() -> None:
     """Admit the request, or raise LimitExceeded or InvalidKey; runs before every view."""
-    g.started_at = time.monotonic()
     g.request_uuid = new_request_id()
     g.request_id = public_id(g.request_uuid)
     gateway = current_gateway()

@@ -11,6 +11,8 @@ from promptly.request_ids import parse_id
 from promptly.services.metering.recovery import STALE_SECONDS
 from promptly.services.paging import START, Cursor, Page, oldest_first
 
+MOST_OF_ACCOUNT = 20
+
 
 @dataclass(frozen=True)
 class OpenHold:
@@ -44,10 +46,10 @@ def page(limit: int, at: Cursor = START) -> Page[OpenHold]:
     )
 
 
-def of_account(user_id: int, limit: int = 20) -> list[Hold]:
-    """Return the open holds of an account, oldest first."""
+def of_account(user_id: int) -> list[Hold]:
+    """Return the first MOST_OF_ACCOUNT open holds of an account, oldest first."""
     query = select(Hold).where(Hold.user_id == user_id, Hold.state == "open")
-    return list(db.session.scalars(query.order_by(Hold.created_at).limit(limit)))
+    return list(db.session.scalars(query.order_by(Hold.created_at).limit(MOST_OF_ACCOUNT)))
 
 
 def find(request_id: str) -> Hold:

@@ -142,7 +142,7 @@ def was_credited_as(order_id: int, kind: str) -> bool:
     return db.session.scalar(query.limit(1)) is not None
 
 
-def open_cases(limit: int = 100) -> list[PaymentCase]:
+def open_cases(limit: int) -> list[PaymentCase]:
     """Return the cases that wait for a decision, oldest first."""
     query = select(PaymentCase).where(PaymentCase.resolution.is_(None))
     return list(db.session.scalars(query.order_by(PaymentCase.id).limit(limit)))

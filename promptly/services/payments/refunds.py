@@ -25,6 +25,7 @@ from promptly.transactions import transaction
 logger = logging.getLogger(__name__)
 
 BY_HAND = "by_hand"
+BATCH = 100
 
 
 @dataclass(frozen=True)
@@ -149,10 +150,10 @@ def execute_refund(row_id: int, settings: Settings) -> RefundResult | None:
         return RefundResult.of(db.session.get_one(PaymentReversal, row_id, populate_existing=True))
 
 
-def waiting(limit: int = 100) -> list[int]:
-    """Return refunds without an answer from their provider, oldest first."""
+def waiting() -> list[int]:
+    """Return a batch of refunds without an answer from their provider, oldest first."""
     query = select(PaymentReversal.id).where(PaymentReversal.state == REQUESTED)
-    return list(db.session.scalars(query.order_by(PaymentReversal.id).limit(limit)))
+    return list(db.session.scalars(query.order_by(PaymentReversal.id).limit(BATCH)))
 
 
 def _record(order: Order, row_id: int, made: RefundMade | ProviderProblem) -> None:

@@ -27,6 +27,7 @@ MAX_ATTEMPTS = 25
 FIRST_DELAY_SECONDS = 10
 LONGEST_DELAY_SECONDS = 3600
 REASON_LENGTH = 300
+PURGE_BATCH = 5000
 
 _LEASES = Leases(WebhookEvent.id, WebhookEvent.leased_by, WebhookEvent.leased_until, LEASE_SECONDS)
 
@@ -188,7 +189,7 @@ def count(state: str) -> int:
     return db.session.scalar(query) or 0
 
 
-def purge(retention_days: int, batch: int = 5000) -> int:
+def purge(retention_days: int) -> int:
     """Delete a batch of events that are not pending and past the retention; return how many."""
     old = (
         select(WebhookEvent.id)
@@ -196,7 +197,7 @@ def purge(retention_days: int, batch: int = 5000) -> int:
             WebhookEvent.state != "pending",
             WebhookEvent.received_at < func.now() - timedelta(days=retention_days),
         )
-        .limit(batch)
+        .limit(PURGE_BATCH)
     )
     statement = delete(WebhookEvent).where(WebhookEvent.id.in_(old)).returning(WebhookEvent.id)
     return len(db.session.execute(statement).all())
