@@ -48,8 +48,8 @@ lint: dev ## Check format, lint, types and the direction of imports
 migrations: dev ## Check that the migrations produce the models' schema
 	.venv/bin/python -m scripts.check_migrations
 
-bench: dev ## Measure the gateway next to nginx (ARGS=--quick; needs nginx, two cores)
-	.venv/bin/python -m bench $(ARGS)
+bench: dev ## Measure the gateway next to nginx (ARGS=--quick; BASE=COMMIT to compare; needs nginx, two cores)
+	.venv/bin/python -m bench $(if $(BASE),--base $(BASE)) $(ARGS)
 
 screenshots: dev ## Photograph every page (ARGS="FOLDER --only dashboard"; needs Chromium)
 	.venv/bin/python -m tests.browser.screenshots $(ARGS)

@@ -4,6 +4,7 @@ import argparse
 import json
 import platform
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -12,13 +13,15 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
+from bench import comparison
+from bench.base_commit import base_and_now, describe, resolve
 from bench.measure import Run
 from bench.profile import Profiler
 from bench.report import Figure, table
 from bench.rounds import Bench
 from bench.scenarios import SCENARIOS
 from bench.system import ROOT, SERVICE_CPU, TARGET_CPU, System
-from bench.targets import Target, start_gateway, start_nginx
+from bench.targets import Code, Target, start_gateway, start_nginx
 from sandbox.process import SandboxError
 
 _RESULTS = ROOT / "bench" / "results"
@@ -27,8 +30,10 @@ _QUIET_CORES = 0.1
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench", description="The gateway's cost next to nginx.")
-    parser.add_argument("--quick", action="store_true", help="one short round, for a first look")
-    parser.add_argument("--rounds", type=int, help="rounds per scenario (default 3, quick 1)")
+    parser.add_argument("--quick", action="store_true", help="short rounds, for a first look")
+    parser.add_argument("--base", metavar="COMMIT", help="compare with this commit")
+    rounds = "rounds per scenario (default 3, quick 1; with --base 9, quick 7, at least 7)"
+    parser.add_argument("--rounds", type=int, help=rounds)
     parser.add_argument("--only", default="", help=f"some of: {','.join(SCENARIOS)}")
     parser.add_argument("--json", type=Path, help="where the results go besides bench/results/")
     parser.add_argument("--verbose", action="store_true", help="print every run")
@@ -38,6 +43,12 @@ def _options() -> argparse.Namespace:
     unknown = sorted(set(options.names) - set(SCENARIOS))
     if unknown:
         parser.error(f"no such scenario: {', '.join(unknown)}")
+    if options.base and options.profile:
+        parser.error("--profile measures the current tree only")
+    usual, quick = (9, comparison.MINIMUM_ROUNDS) if options.base else (3, 1)
+    options.rounds = options.rounds or (quick if options.quick or options.profile else usual)
+    if options.base and options.rounds < comparison.MINIMUM_ROUNDS:
+        parser.error(f"--base needs at least {comparison.MINIMUM_ROUNDS} rounds")
     return options
 
 
@@ -61,7 +72,7 @@ def _measure(options: argparse.Namespace, bench: Bench) -> list[Figure]:
     for name in options.names:
         _say(f"{name} ...")
         figures += SCENARIOS[name](bench)
-    pids = {"_postgres": bench.system.postgres_pid, "_redis": bench.system.redis_pid}
+    pids = {"_postgres": bench.system.postgres_pid, "_redis": bench.gateway.redis_pid}
     remote = tuple(name for name, pid in pids.items() if pid is None)
     return [figure for figure in figures if not figure.name.endswith(remote)]
 
@@ -78,39 +89,73 @@ def _facts(bench: Bench) -> dict[str, object]:
     }
 
 
+def _start(stack: ExitStack, system: System, name: str, code: Code | None) -> Target:
+    stores = None if code is None else stack.enter_context(system.new_stores(name))
+    gateway = start_gateway(system, name, code, stores)
+    stack.callback(gateway.service.stop)
+    return gateway
+
+
 def _run(options: argparse.Namespace, directory: Path) -> tuple[list[Figure], dict[str, object]]:
     with ExitStack() as stack:
+        base_code, code = None, None
+        if options.base:
+            base_code, code = stack.enter_context(base_and_now(options.commit))
         system = stack.enter_context(System(directory))
         nginx = start_nginx(system)
         stack.callback(nginx.service.stop)
-        gateway = start_gateway(system)
-        stack.callback(gateway.service.stop)
-        bench = Bench(system, gateway, nginx, quick=options.quick)
-        bench.rounds = options.rounds or (1 if options.quick or options.profile else 3)
+        base = _start(stack, system, "base", base_code) if base_code else None
+        gateway = _start(stack, system, "gateway", code)
+        bench = Bench(system, gateway, nginx, base, options.rounds, options.quick)
         bench.watch = _print_run if options.verbose else _print_errors
         if options.profile:
             bench.around = Profiler(directory).around
         figures = _measure(options, bench)
         if any(figure.errors for figure in figures):
-            log = shutil.copy(gateway.service.log, _RESULTS / "gateway.log")
-            _say(f"wrong answers; the gateway's log is kept in {log}")
+            for target in filter(None, (gateway, base)):
+                log = shutil.copy(target.service.log, _RESULTS / f"{target.name}.log")
+                _say(f"wrong answers; the {target.name}'s log is kept in {log}")
         return figures, _facts(bench)
 
 
+def _exit_on_signals() -> None:
+    """Let a signal end the benchmark by an exception, so that the base's checkout is removed."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores one
+            signal.signal(number, lambda signum, _: sys.exit(128 + signum))
+
+
+def _compare(options: argparse.Namespace, figures: list[Figure], facts: dict[str, object]) -> bool:
+    """Print the comparison and add it to the facts; return whether the current tree passes."""
+    comparisons = comparison.compare(figures)
+    print(f"base {options.base} ({options.commit[:12]}), now {options.now}")
+    print(comparison.table(comparisons))
+    facts |= {"base": options.commit, "now": options.now}
+    facts["comparisons"] = [row.as_json() for row in comparisons]
+    return not any(row.failed for row in comparisons)
+
+
 def main() -> int:
-    """Return exit code 0, or 1 if a service did not start or an answer was wrong."""
+    """Return 1 if a service did not start, an answer was wrong or a cost has risen, otherwise 0."""
     options = _options()
     if TARGET_CPU == SERVICE_CPU:
         _say("warning: one core only; everything shares it, so the rates mean little")
     started = time.monotonic()
     _RESULTS.mkdir(exist_ok=True)
     try:
+        if options.base:
+            _exit_on_signals()
+            options.commit, options.now = resolve(ROOT, options.base), describe(ROOT)
         with tempfile.TemporaryDirectory(prefix="bench-") as directory:
             figures, facts = _run(options, Path(directory))
     except SandboxError as problem:
         _say(str(problem))
         return 1
-    print(table(figures))
+    passes = True
+    if options.base:
+        passes = _compare(options, figures, facts)
+    else:
+        print(table(figures))
     facts["seconds"] = round(time.monotonic() - started, 1)
     result = json.dumps({**facts, "figures": [figure.as_json() for figure in figures]}, indent=1)
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
@@ -123,7 +168,7 @@ def main() -> int:
             " Repeat it on a quiet machine."
         )
     _say(f"\n{facts['seconds']} s, {facts['rounds']} rounds, see bench/results/{stamp}.json")
-    return 1 if any(figure.errors for figure in figures) else 0
+    return 0 if passes and not any(figure.errors for figure in figures) else 1
 
 
 if __name__ == "__main__":

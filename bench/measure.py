@@ -77,7 +77,7 @@ class Run:
 
 def clocks(system: System, target: Target) -> Clocks:
     """Sample all CPU times; 0 for a PostgreSQL or Redis on another machine."""
-    postgres, server = system.postgres_pid, system.redis_pid
+    postgres, server = system.postgres_pid, target.redis_pid
     return Clocks(
         cpu.seconds(target.service.pid),
         cpu.seconds(postgres) if postgres else 0.0,

@@ -1,7 +1,7 @@
 """Figures, their comparison with targets, and the table."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass
@@ -16,6 +16,15 @@ class Figure:
     limit: float | None = None
     limit_is_ratio: bool = True
     errors: int = 0
+    judged: bool = True
+    """Whether a comparison with a base commit gives a verdict on this figure."""
+    samples: dict[str, list[float]] = field(default_factory=dict)
+    """The measurements of every round, by the name of the server."""
+
+    @property
+    def more_is_better(self) -> bool:
+        """Whether the figure is a rate, not a cost."""
+        return self.unit == "1/s"
 
     @property
     def ratio(self) -> float | None:
@@ -47,20 +56,21 @@ class Figure:
 
     def cells(self) -> list[str]:
         """Return the row for the table."""
-        limit = "" if self.limit is None else f"<= {_number(self.limit)}"
+        limit = "" if self.limit is None else f"<= {number(self.limit)}"
         limit += "" if not limit else " x" if self.limit_is_ratio else f" {self.unit}"
         verdict = {True: "ok", False: "MISSED", None: ""}[self.ok]
         return [
             f"{self.title} ({self.unit})",
-            _number(self.gateway),
-            "" if self.nginx is None else _number(self.nginx),
+            number(self.gateway),
+            "" if self.nginx is None else number(self.nginx),
             "" if self.ratio is None or not self.limit_is_ratio else f"{self.ratio:.2f}",
             limit,
             f"{self.errors} WRONG ANSWERS" if self.errors else verdict,
         ]
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """Return a number with three digits or more."""
     if value == int(value) or abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
@@ -69,12 +79,15 @@ def _number(value: float) -> str:
 def table(figures: Sequence[Figure]) -> str:
     """Return all rows as aligned text."""
     head = ["figure", "gateway", "nginx", "ratio", "target", ""]
-    rows = [head, *(figure.cells() for figure in figures)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    return aligned([head, *(figure.cells() for figure in figures)])
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows as a table with a line below the first; the inner columns are numbers."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
-    for row in rows:
-        first = row[0].ljust(widths[0])
-        middle = [cell.rjust(width) for cell, width in zip(row[1:5], widths[1:5], strict=True)]
-        lines.append("  ".join([first, *middle, row[5]]).rstrip())
+    for first, *middle, last in rows:
+        cells = [cell.rjust(width) for cell, width in zip(middle, widths[1:-1], strict=True)]
+        lines.append("  ".join([first.ljust(widths[0]), *cells, last]).rstrip())
     lines.insert(1, "-" * max(map(len, lines)))
     return "\n".join(lines)

@@ -4,18 +4,22 @@ All of it, and the load generator, runs on ``SERVICE_CPU``; the measured server 
 """
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg2
 import psycopg2.extensions
 import redis
+from psycopg2 import sql
+from sqlalchemy import make_url
 
 from bench import cpu
 from sandbox import process
@@ -31,11 +35,6 @@ SERVICE_CPU = _CPUS[-1]
 _START_SECONDS = 60.0
 
 
-def python(*arguments: str | Path) -> list[str | Path]:
-    """Return a command that runs this interpreter."""
-    return [sys.executable, *arguments]
-
-
 class Service:
     """One child process, pinned to a core, with its log."""
 
@@ -45,9 +44,10 @@ class Service:
         log: Path,
         cpu_number: int,
         env: dict[str, str] | None = None,
+        cwd: Path = ROOT,
     ) -> None:
         self.log = log
-        self.popen: subprocess.Popen[bytes] = process.spawn(command, log=log, env=env, cwd=ROOT)
+        self.popen: subprocess.Popen[bytes] = process.spawn(command, log=log, env=env, cwd=cwd)
         os.sched_setaffinity(self.popen.pid, {cpu_number})
 
     @property
@@ -55,19 +55,40 @@ class Service:
         return self.popen.pid
 
     def wait_for(self, url: str) -> None:
-        """Wait until the URL answers 200. Raises SandboxError with the log if it does not."""
+        """Wait until the URL answers 200; stop the service if it does not.
+
+        Raises SandboxError with the log.
+        """
+        try:
+            if not self._answers(url):
+                raise SandboxError(f"{url} did not answer:\n{process.tail(self.log, 40)}")
+        except BaseException:
+            self.stop()
+            raise
+
+    def _answers(self, url: str) -> bool:
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline and self.popen.poll() is None:
             try:
                 with urllib.request.urlopen(url, timeout=2) as answer:
                     if answer.status == 200:
-                        return
+                        return True
             except OSError:
                 time.sleep(0.05)
-        raise SandboxError(f"{url} did not answer:\n{process.tail(self.log, 40)}")
+        return False
 
     def stop(self) -> None:
         process.stop(self.popen, (signal.SIGTERM, 10.0))
+
+
+@dataclass
+class Stores:
+    """The database and the Redis of a gateway."""
+
+    database_url: str
+    redis_url: str
+    redis_pid: int | None = None
+    """None if it does not run on this machine."""
 
 
 class System:
@@ -109,11 +130,34 @@ class System:
             server.start()
             self.redis_url = server.url
         self.postgres_pid = self._find_postgres()
-        self.redis_pid = self._find_redis()
-        command = python("-m", "bench.stub_upstream", "--port", str(self.stub_port))
+        self.redis_pid = _find_redis(self.redis_url)
+        port = str(self.stub_port)
+        command: list[str | Path] = [sys.executable, "-m", "bench.stub_upstream", "--port", port]
         self.stub = Service(command, self.directory / "stub.log", SERVICE_CPU)
         stack.callback(self.stub.stop)
         self.stub.wait_for(f"http://127.0.0.1:{self.stub_port}/health")
+
+    @property
+    def stores(self) -> Stores:
+        """The stores of the only gateway."""
+        return Stores(self.database_url, self.redis_url, self.redis_pid)
+
+    @contextmanager
+    def new_stores(self, name: str) -> Iterator[Stores]:
+        """Yield stores of its own for one of two gateways, which would share slots on one Redis.
+
+        The database is on the same PostgreSQL, and is dropped at the end.
+        """
+        database = f"bench_{name}_{secrets.token_hex(4)}"
+        url = make_url(self.database_url).set(database=database)
+        server = EmbeddedRedis(self.directory / f"{name}-redis")
+        with ExitStack() as stack:
+            self._execute("CREATE DATABASE {}", database)
+            stack.callback(self._execute, "DROP DATABASE {} WITH (FORCE)", database)
+            stack.callback(server.stop)
+            server.start()
+            full_url = url.render_as_string(hide_password=False)
+            yield Stores(full_url, server.url, _find_redis(server.url))
 
     def postgres_settings(self) -> dict[str, str]:
         """Return the settings that determine the cost of a durable commit."""
@@ -136,12 +180,19 @@ class System:
             backend = connection.info.backend_pid
             return _local(lambda: cpu.parent(backend) if _name(backend) == "postgres" else None)
 
-    def _find_redis(self) -> int | None:
-        with closing(redis.Redis.from_url(self.redis_url)) as client:
-            information = client.info("server")
-            assert isinstance(information, dict)
-            pid = int(information["process_id"])
-            return _local(lambda: pid if _name(pid) == "redis-server" else None)
+    def _execute(self, statement: str, database: str) -> None:
+        with closing(self._connect()) as connection, connection.cursor() as cursor:
+            connection.autocommit = True
+            cursor.execute(sql.SQL(statement).format(sql.Identifier(database)))
+
+
+def _find_redis(url: str) -> int | None:
+    """Return the Redis server's process id if it runs on this machine."""
+    with closing(redis.Redis.from_url(url)) as client:
+        information = client.info("server")
+        assert isinstance(information, dict)
+        pid = int(information["process_id"])
+        return _local(lambda: pid if _name(pid) == "redis-server" else None)
 
 
 def _name(pid: int) -> str:

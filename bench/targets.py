@@ -1,14 +1,15 @@
-"""The two measured servers: the gateway with one worker, and nginx as a bare proxy."""
+"""The measured servers: gateways with one worker each, and nginx as a bare proxy."""
 
 import json
 import os
 import secrets
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.system import ROOT, TARGET_CPU, Service, System, python
+from bench.system import ROOT, TARGET_CPU, Service, Stores, System
 from sandbox.ports import free_port
 from sandbox.process import SandboxError
 
@@ -61,11 +62,21 @@ class Target:
     port: int
     key: str
     service: Service
+    redis_pid: int | None
+    """The Redis whose CPU time counts; None if it does not run on this machine."""
 
     @property
     def bare_proxy(self) -> bool:
         """Whether the upstream's bytes reach the client unchanged."""
         return self.name == "nginx"
+
+
+@dataclass(frozen=True)
+class Code:
+    """A checkout of promptly, and the Python of an environment for it."""
+
+    folder: Path = ROOT
+    python: Path = Path(sys.executable)
 
 
 def start_nginx(system: System) -> Target:
@@ -82,29 +93,41 @@ def start_nginx(system: System) -> Target:
     command: list[str | Path] = [binary, "-p", folder, "-e", log, "-c", config]
     service = Service(command, folder / "output.log", TARGET_CPU)
     service.wait_for(f"http://127.0.0.1:{port}/health")
-    return Target("nginx", port, "sk-none", service)
+    return Target("nginx", port, "sk-none", service, system.redis_pid)
 
 
-def start_gateway(system: System) -> Target:
-    """Migrate, create an account with an ample balance, and start gunicorn with one worker."""
+def start_gateway(
+    system: System,
+    name: str = "gateway",
+    code: Code | None = None,
+    stores: Stores | None = None,
+) -> Target:
+    """Migrate, create an account with an ample balance, and start gunicorn with one worker.
+
+    The code may be that of another commit: only its documented commands are run.
+    """
+    code, stores = code or Code(), stores or system.stores
     port = free_port()
-    env = _gateway_environment(system, port)
-    _flask(env, "db", "upgrade")
+    env = _gateway_environment(system, stores, port)
+    if code.folder != ROOT:
+        env.pop("PYTHONPATH", None)  # it may name modules of the current tree
+    _flask(code, env, "db", "upgrade")
     email = f"bench-{secrets.token_hex(4)}@example.com"
-    _flask(env, "users", "create", email, "--json")
-    _flask(env, "balance", "adjust", "--email", email, "--delta", _TOKENS, "--json")
-    made = _flask(env, "keys", "create", "--email", email, "--name", "bench", "--json")
+    _flask(code, env, "users", "create", email, "--json")
+    _flask(code, env, "balance", "adjust", "--email", email, "--delta", _TOKENS, "--json")
+    made = _flask(code, env, "keys", "create", "--email", email, "--name", "bench", "--json")
     key: str = json.loads(made)["key"]
-    command = python("-m", "gunicorn", "-c", "gunicorn.conf.py", "wsgi:app")
-    service = Service(command, system.directory / "gateway.log", TARGET_CPU, env)
+    command: list[str | Path] = [code.python, "-m", "gunicorn"]
+    command += ["-c", "gunicorn.conf.py", "wsgi:app"]
+    service = Service(command, system.directory / f"{name}.log", TARGET_CPU, env, code.folder)
     service.wait_for(f"http://127.0.0.1:{port}/health/ready")
-    return Target("gateway", port, key, service)
+    return Target(name, port, key, service, stores.redis_pid)
 
 
-def _gateway_environment(system: System, port: int) -> dict[str, str]:
+def _gateway_environment(system: System, stores: Stores, port: int) -> dict[str, str]:
     return os.environ | {
-        "DATABASE_URL": system.database_url,
-        "REDIS_URL": system.redis_url,
+        "DATABASE_URL": stores.database_url,
+        "REDIS_URL": stores.redis_url,
         "LLAMA_BASE_URL": f"http://127.0.0.1:{system.stub_port}",
         "GATEWAY_SECRET_KEY": secrets.token_hex(32),
         "KEY_PEPPER": secrets.token_hex(32),
@@ -118,10 +141,12 @@ def _gateway_environment(system: System, port: int) -> dict[str, str]:
     }
 
 
-def _flask(env: dict[str, str], *arguments: str) -> str:
+def _flask(code: Code, env: dict[str, str], *arguments: str) -> str:
     """Run a command of the gateway's CLI and return its output."""
-    command = [str(part) for part in python("-m", "flask", "--app", "wsgi", *arguments)]
-    done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=False)
+    command: list[str | Path] = [code.python, "-m", "flask", "--app", "wsgi", *arguments]
+    done = subprocess.run(
+        command, env=env, cwd=code.folder, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise SandboxError(f"flask {' '.join(arguments)} failed:\n{done.stderr[-3000:]}")
     return done.stdout
