@@ -38,6 +38,8 @@ graceful_timeout = settings.graceful_timeout_seconds
 # For headers only; the application bounds bodies.
 limit_request_line = 8190
 limit_request_field_size = 16380
+# No header may set SCRIPT_NAME: links start with it, and rendered documents are kept for everybody.
+forwarder_headers = ""
 # promptly logs its own line per request; gunicorn's would contain the query.
 accesslog = None
 errorlog = "-"

@@ -12,6 +12,9 @@ charts          daily figures as SVG coordinates
 error_handlers  errors as JSON or pages; error_shapes has the JSON of /v1
 navigation      whether a request is a browser opening a page
 page_headers    security headers of every page
+
+Each blueprint lists its routes next to where it is created, with `add_url_rule(path, endpoint,
+view, methods=…)`. Views carry no routing decorators; links name endpoints with `url_for`.
 """
 
 from email.utils import parseaddr
@@ -36,6 +39,7 @@ def register(app: Flask) -> None:
     """Register every blueprint and the error handlers."""
     settings: Settings = app.extensions["settings"]
     app.jinja_env.globals["contact_address"] = parseaddr(settings.smtp_from)[1]
+    error_handlers.register(app)
     app.register_blueprint(docs.blueprint)
     app.register_blueprint(openapi.blueprint)
     app.register_blueprint(ops.blueprint)
@@ -44,4 +48,3 @@ def register(app: Flask) -> None:
     app.register_blueprint(purchases.blueprint)
     app.register_blueprint(webhooks.blueprint)
     app.register_blueprint(admin.blueprint)
-    error_handlers.register(app)

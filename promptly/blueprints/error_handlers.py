@@ -8,7 +8,8 @@ import time
 
 import orjson
 import psycopg2
-from flask import Flask, Response, g, render_template, request
+from flask import Flask, Response, current_app, g, render_template, request
+from flask.globals import request_ctx
 from flask_limiter.errors import RateLimitExceeded
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -64,7 +65,11 @@ class MethodNotAllowed(InvalidRequest):
 
 
 def register(app: Flask) -> None:
-    """Register handlers for our errors, Werkzeug's, database outages and unexpected exceptions."""
+    """Register handlers for our errors, Werkzeug's, database outages and unexpected exceptions.
+
+    Before the blueprints are, because `bind_urls` must run before their checks.
+    """
+    app.before_request(bind_urls)
     app.register_error_handler(PromptlyError, answer)
     app.register_error_handler(HTTPException, answer_http_exception)
     # Raised by SQLAlchemy in pages when PostgreSQL is unavailable, but also for some statements
@@ -72,6 +77,15 @@ def register(app: Flask) -> None:
     for away in (OperationalError, InterfaceError, PoolTimeout, psycopg2.OperationalError):
         app.register_error_handler(away, answer_database_away)
     app.register_error_handler(Exception, answer_unknown)
+
+
+def bind_urls() -> None:
+    """Let pages link to the site if the host is not one of TRUSTED_HOSTS.
+
+    Flask answers 400 then, but binds no URLs to the request, and `url_for` would fail in that page.
+    """
+    if request_ctx.url_adapter is None:
+        request_ctx.url_adapter = current_app.url_map.bind("")
 
 
 def request_id() -> str:

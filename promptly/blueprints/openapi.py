@@ -12,11 +12,7 @@ from promptly.settings import current_settings
 
 MAX_AGE_SECONDS = 300
 
-blueprint = Blueprint("openapi", __name__)
-blueprint.after_request(add_page_headers)
 
-
-@blueprint.get("/openapi.json")
 def show() -> AnyResponse:
     """Return the document, or 304 if the client has the current one."""
     settings = current_settings()
@@ -31,3 +27,8 @@ def show() -> AnyResponse:
 def encoded(base_url: str) -> bytes:
     """Return the document as JSON, built once per process."""
     return orjson.dumps(document(base_url))
+
+
+blueprint = Blueprint("openapi", __name__)
+blueprint.after_request(add_page_headers)
+blueprint.add_url_rule("/openapi.json", "show", show)

@@ -7,6 +7,7 @@ from flask.testing import FlaskClient
 
 from promptly.blueprints import error_handlers
 from promptly.errors import InsufficientQuota, TokensReserved, UnsupportedParameter
+from tests.conftest import AppFactory
 
 
 @pytest.fixture
@@ -151,6 +152,14 @@ def test_no_path_becomes_a_link(failing: FlaskClient) -> None:
     answer = failing.get("//evil.example/%22%3E%3Cscript%3E")
     assert answer.status_code == 404
     assert "evil" not in answer.get_data(as_text=True)
+
+
+@pytest.mark.parametrize(("path", "status"), [("/", 400), ("/nowhere", 400), ("/admin", 403)])
+def test_a_host_that_is_not_trusted(app_factory: AppFactory, path: str, status: int) -> None:
+    client = app_factory(trusted_hosts=("api.example.com",)).test_client()
+    answer = client.get(path, headers={"Host": "evil.example"})
+    assert answer.status_code == status
+    assert '<a class="brand" href="/">' in answer.get_data(as_text=True)
 
 
 def test_a_form_that_is_too_large(failing: FlaskClient) -> None:

@@ -200,8 +200,8 @@ OPERATORS = (
 )
 DOCUMENTS = (
     *(
-        Shown(f"docs-{name.replace('/', '-').lower()}", url)
-        for url, name in Library(DOCS, "").names.items()
+        Shown(f"docs-{name.replace('/', '-').lower()}", f"/docs/{path}")
+        for path, name in Library(DOCS, "").names.items()
     ),
     Shown("docs-404", "/docs/nowhere", status=404),
 )

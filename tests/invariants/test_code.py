@@ -55,6 +55,19 @@ def test_services_do_not_know_flask(project: Path) -> None:
     assert not [name for name in found if name.startswith(("promptly/services", "promptly/models"))]
 
 
+def test_routes_are_listed_with_add_url_rule(project: Path) -> None:
+    others = {"route", "get", "post", "put", "patch", "delete"}
+    found = [
+        f"{name}:{node.lineno}"
+        for name, text in sources(project)
+        if name.startswith("promptly/blueprints")
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Attribute) and node.attr in others
+        if ast.unparse(node.value) == "blueprint"
+    ]
+    assert not found
+
+
 def test_every_page_is_guarded_or_public(worker_app: Flask) -> None:
     endpoints = {rule.endpoint for rule in worker_app.url_map.iter_rules()}
     pages = {name for name in endpoints if name.startswith("site.")}
@@ -111,3 +124,15 @@ def test_pages_have_nothing_inline(project: Path, pattern: str) -> None:
     for path in (project / "templates").rglob("*.html"):
         if path.parent.name != "mail":  # mail clients ignore external stylesheets
             assert not re.search(pattern, path.read_text()), path
+
+
+def test_links_of_pages_name_endpoints(project: Path) -> None:
+    for path in (project / "templates").rglob("*.html"):
+        if path.parent.name != "mail":  # mails are read elsewhere: their links start with BASE_URL
+            assert not re.search(r"(href|src|action|data-[a-z-]+|url)=\"?/", path.read_text()), path
+
+
+def test_only_one_macro_formats_moments(project: Path) -> None:
+    pattern = re.compile(r"<time|strftime|isoformat")
+    templates = (project / "templates").rglob("*.html")
+    assert [path.name for path in templates if pattern.search(path.read_text())] == ["_macros.html"]

@@ -21,7 +21,7 @@ def index() -> str:
     page = running.page(paging.PAGE_SIZE, Cursor(after))
     return render_template(
         "admin/holds.html",
-        rows=[(public_id(row.hold.request_id), row) for row in page.rows],
+        rows=page.rows,
         following=page.next and url_for("admin.holds", after=public_id(page.next.key)),
         first=after is None,
         totals=overview.running(),

@@ -5,52 +5,36 @@ Public, the same for every client and cacheable: nothing here reads the session.
 
 from pathlib import Path
 
-from flask import Blueprint, Response, current_app, redirect, render_template, request
+from flask import Blueprint, Response, current_app, redirect, render_template, request, url_for
 from flask.blueprints import BlueprintSetupState
 from werkzeug.wrappers import Response as AnyResponse
 
 from promptly.blueprints.docs import reference
-from promptly.blueprints.docs.library import ROOT, SUFFIX, Library
+from promptly.blueprints.docs.library import SUFFIX, Library
 from promptly.blueprints.page_headers import add_page_headers
 from promptly.errors import NotFound
 from promptly.settings import Settings
 
 CACHE_CONTROL = "public, max-age=300"
 
-blueprint = Blueprint("docs", __name__)
 
-
-@blueprint.record_once
-def set_up(state: BlueprintSetupState) -> None:
-    """Load the documents from `docs/`, next to the package."""
-    settings: Settings = state.app.extensions["settings"]
-    folder = Path(state.app.root_path).parent / "docs"
-    state.app.extensions["docs"] = Library(folder, settings.base_url)
-    state.app.extensions["docs_pages"] = {}
-
-
-@blueprint.get(ROOT, defaults={"path": ""})
-@blueprint.get(f"{ROOT}<path:path>")
 def show(path: str) -> AnyResponse:
     """Show a document as a page, or as Markdown if its URL ends in `.md`."""
     library: Library = current_app.extensions["docs"]
-    url = ROOT + path
-    if url in library.names:
-        return answer(page(library, url), "text/html")
+    if path in library.names:
+        return answer(page(library, path), "text/html")
     if path.endswith(SUFFIX) and (name := path.removesuffix(SUFFIX)) in library.sources:
         return answer(library.sources[name], "text/markdown")
-    if f"{url}/" in library.names:
-        return redirect(f"{url}/", 301)
+    if f"{path}/" in library.names:
+        return redirect(url_for("docs.show", path=f"{path}/"), 301)
     raise NotFound("This documentation page does not exist.")
 
 
-@blueprint.get("/AGENTS.md")
 def show_agents() -> Response:
     """Show the whole API on one page, with the values of this installation."""
     return answer(render_template("agents.md", **reference.facts()), "text/markdown")
 
 
-@blueprint.get("/llms.txt")
 def show_llms() -> Response:
     """Show a summary of the API with links (https://llmstxt.org)."""
     library: Library = current_app.extensions["docs"]
@@ -58,20 +42,15 @@ def show_llms() -> Response:
     return answer(text, "text/plain")
 
 
-@blueprint.after_request
-def finish(response: Response) -> Response:
-    return add_page_headers(response)
-
-
-def page(library: Library, url: str) -> str:
+def page(library: Library, path: str) -> str:
     """Return the HTML of a document, rendered once per process."""
     pages: dict[str, str] = current_app.extensions["docs_pages"]
-    if url not in pages:
-        document = library.document(library.names[url])
-        pages[url] = render_template(
-            "docs.html", document=document, contents=library.contents, url=url
+    if path not in pages:
+        document = library.document(library.names[path])
+        pages[path] = render_template(
+            "docs.html", document=document, contents=library.contents, path=path
         )
-    return pages[url]
+    return pages[path]
 
 
 def answer(text: str, mimetype: str) -> Response:
@@ -81,3 +60,20 @@ def answer(text: str, mimetype: str) -> Response:
     response.add_etag()
     response.make_conditional(request)
     return response
+
+
+blueprint = Blueprint("docs", __name__)
+blueprint.after_request(add_page_headers)
+blueprint.add_url_rule("/docs/", "show", show, defaults={"path": ""})
+blueprint.add_url_rule("/docs/<path:path>", "show", show)
+blueprint.add_url_rule("/AGENTS.md", "show_agents", show_agents)
+blueprint.add_url_rule("/llms.txt", "show_llms", show_llms)
+
+
+@blueprint.record_once
+def set_up(state: BlueprintSetupState) -> None:
+    """Load the documents from `docs/`, next to the package."""
+    settings: Settings = state.app.extensions["settings"]
+    folder = Path(state.app.root_path).parent / "docs"
+    state.app.extensions["docs"] = Library(folder, settings.base_url)
+    state.app.extensions["docs_pages"] = {}

@@ -1,4 +1,4 @@
-"""The documents of the folder `docs/`: their URLs, order and text.
+"""The documents of the folder `docs/`: their paths on the site, order and text.
 
 The folder is read once. A requested path is only looked up among the documents found then, so it
 cannot leave the folder.
@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from flask import url_for
+
 from promptly.blueprints.docs.markdown import Document, render
 
-ROOT = "/docs/"
 INDEX = "README"
 SUFFIX = ".md"
 
@@ -23,7 +24,7 @@ FOR_USERS = re.compile(r"README|api|clients/.+")
 
 @dataclass(frozen=True)
 class Section:
-    """One group of the contents: titles and URLs in order."""
+    """One group of the contents: titles and paths in order."""
 
     title: str
     pages: tuple[tuple[str, str], ...]
@@ -50,8 +51,8 @@ class Library:
 
     @cached_property
     def names(self) -> dict[str, str]:
-        """Document name by URL."""
-        return {url_of(name): name for name in self.sources}
+        """Document name by path on the site, relative to that of the index."""
+        return {path_of(name): name for name in self.sources}
 
     @cached_property
     def contents(self) -> tuple[Section, ...]:
@@ -59,9 +60,9 @@ class Library:
         sections = []
         for part in re.split(r"^## ", self.sources.get(INDEX, ""), flags=re.MULTILINE)[1:]:
             pages = tuple(
-                (title, url)
+                (title, path_of(name))
                 for title, target in re.findall(r"^- \[(.+?)\]\((.+?)\)", part, re.MULTILINE)
-                if (url := self.resolve(INDEX, target)) is not None
+                if (name := self._linked(INDEX, target)) is not None
             )
             if pages:
                 sections.append(Section(part.splitlines()[0].strip(), pages))
@@ -76,15 +77,21 @@ class Library:
         path, mark, anchor = target.partition("#")
         if not path or re.match(r"[a-z]+:", path):
             return target
-        file = posixpath.normpath(posixpath.join(posixpath.dirname(name), path))
-        if not file.endswith(SUFFIX) or file.removesuffix(SUFFIX) not in self.sources:
+        linked = self._linked(name, path)
+        if linked is None:
             return None
-        return url_of(file.removesuffix(SUFFIX)) + mark + anchor
+        return url_for("docs.show", path=path_of(linked)) + mark + anchor
+
+    def _linked(self, name: str, path: str) -> str | None:
+        """Return the document that a document links to by a relative path, if there is one."""
+        file = posixpath.normpath(posixpath.join(posixpath.dirname(name), path))
+        linked = file.removesuffix(SUFFIX)
+        return linked if file.endswith(SUFFIX) and linked in self.sources else None
 
 
-def url_of(name: str) -> str:
-    """Return the URL of a document; a README is the page of its folder."""
+def path_of(name: str) -> str:
+    """Return the path of a document's page; a README is the page of its folder."""
     folder, _, last = name.rpartition("/")
     if last == INDEX:
-        return f"{ROOT}{folder}/" if folder else ROOT
-    return ROOT + name
+        return f"{folder}/" if folder else ""
+    return name

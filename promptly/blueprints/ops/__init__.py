@@ -10,16 +10,12 @@ from promptly.gateway.chat_request import ChatRequest
 
 logger = logging.getLogger(__name__)
 
-blueprint = Blueprint("ops", __name__)
 
-
-@blueprint.get("/health")
 def health() -> Response:
     """Report that the process is alive."""
     return jsonify(status="ok")
 
 
-@blueprint.get("/health/ready")
 def ready() -> Response:
     """Return 200 if every dependency answers and the process is not shutting down, else 503.
 
@@ -54,3 +50,8 @@ def _redis() -> bool:
 def _upstream() -> bool:
     # A server that only serves embeddings is not enough.
     return bool(current_gateway().pool.ready(ChatRequest.path))
+
+
+blueprint = Blueprint("ops", __name__)
+blueprint.add_url_rule("/health", "health", health)
+blueprint.add_url_rule("/health/ready", "ready", ready)

@@ -18,15 +18,33 @@ blueprint.before_request(guard.admit)
 blueprint.before_app_request(guard.admit_unknown)
 blueprint.after_app_request(guard.add_headers)
 
-blueprint.post("/chat/completions")(chat.chat_completions)
-blueprint.post("/chat/completions/input_tokens")(chat.count_chat_tokens)
-blueprint.post("/completions")(completions.text_completions)
-blueprint.post("/embeddings")(embeddings.make_embeddings)
-blueprint.post("/responses")(responses.create_response)
-blueprint.post("/responses/input_tokens")(responses.count_response_tokens)
-blueprint.post("/messages")(messages.create_message)
-blueprint.post("/messages/count_tokens")(messages.count_message_tokens)
-blueprint.get("/models")(models.list_models)
-blueprint.get("/models/<path:name>")(models.show_model)
-blueprint.get("/balance")(account.show_balance)
-blueprint.get("/usage")(account.show_usage)
+blueprint.add_url_rule(
+    "/chat/completions", "chat_completions", chat.chat_completions, methods=["POST"]
+)
+blueprint.add_url_rule(
+    "/chat/completions/input_tokens", "count_chat_tokens", chat.count_chat_tokens, methods=["POST"]
+)
+blueprint.add_url_rule(
+    "/completions", "text_completions", completions.text_completions, methods=["POST"]
+)
+blueprint.add_url_rule(
+    "/embeddings", "make_embeddings", embeddings.make_embeddings, methods=["POST"]
+)
+blueprint.add_url_rule("/responses", "create_response", responses.create_response, methods=["POST"])
+blueprint.add_url_rule(
+    "/responses/input_tokens",
+    "count_response_tokens",
+    responses.count_response_tokens,
+    methods=["POST"],
+)
+blueprint.add_url_rule("/messages", "create_message", messages.create_message, methods=["POST"])
+blueprint.add_url_rule(
+    "/messages/count_tokens",
+    "count_message_tokens",
+    messages.count_message_tokens,
+    methods=["POST"],
+)
+blueprint.add_url_rule("/models", "list_models", models.list_models)
+blueprint.add_url_rule("/models/<path:name>", "show_model", models.show_model)
+blueprint.add_url_rule("/balance", "show_balance", account.show_balance)
+blueprint.add_url_rule("/usage", "show_usage", account.show_usage)

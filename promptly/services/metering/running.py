@@ -7,7 +7,7 @@ from sqlalchemy import func, select
 from promptly.errors import NotFound
 from promptly.extensions import db
 from promptly.models import Hold, User
-from promptly.request_ids import parse_id
+from promptly.request_ids import parse_id, public_id
 from promptly.services.metering.recovery import STALE_SECONDS
 from promptly.services.paging import START, Cursor, Page, oldest_first
 
@@ -22,6 +22,11 @@ class OpenHold:
     email: str | None
     age_seconds: int
     silent_seconds: int
+
+    @property
+    def request_id(self) -> str:
+        """The public id of its request."""
+        return public_id(self.hold.request_id)
 
     @property
     def is_stale(self) -> bool:

@@ -6,7 +6,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from promptly.blueprints.docs.library import Library, url_of
+from promptly.blueprints.docs.library import Library, path_of
 from tests.conftest import AppFactory
 
 BASE_URL = "https://api.example.com"
@@ -42,7 +42,8 @@ class Links(HTMLParser):
 
 
 def test_every_link_of_every_page_leads_somewhere(client: FlaskClient, library: Library) -> None:
-    pages = {url: Links(client.get(url).get_data(as_text=True)) for url in (*library.names, "/")}
+    urls = (*(f"/docs/{path}" for path in library.names), "/")
+    pages = {url: Links(client.get(url).get_data(as_text=True)) for url in urls}
     assert len(pages) > 20
     for url, page in pages.items():
         for target in page.targets:
@@ -59,9 +60,9 @@ def test_every_link_of_every_page_leads_somewhere(client: FlaskClient, library: 
 
 
 def test_every_document_is_in_the_contents(library: Library) -> None:
-    listed = {url for section in library.contents for _, url in section.pages}
-    decisions = {url for url in library.names if url.startswith("/docs/adr/")}
-    assert listed == (set(library.names) - decisions) - {"/docs/"} | {"/docs/adr/"}
+    listed = {path for section in library.contents for _, path in section.pages}
+    decisions = {path for path in library.names if path.startswith("adr/")}
+    assert listed == (set(library.names) - decisions) - {""} | {"adr/"}
 
 
 def test_a_page_is_the_same_for_everybody_and_kept(client: FlaskClient) -> None:
@@ -79,10 +80,10 @@ def test_a_page_is_the_same_for_everybody_and_kept(client: FlaskClient) -> None:
 
 
 def test_pages_have_nothing_inline(client: FlaskClient, library: Library) -> None:
-    for url in library.names:
-        page = client.get(url).get_data(as_text=True)
+    for path in library.names:
+        page = client.get(f"/docs/{path}").get_data(as_text=True)
         tags = " ".join(re.findall(r"<[^>]*>", page))
-        assert "<script" not in tags and not re.search(r"\s(style|on[a-z]+)=", tags), url
+        assert "<script" not in tags and not re.search(r"\s(style|on[a-z]+)=", tags), path
 
 
 def test_examples_have_this_installations_url(client: FlaskClient) -> None:
@@ -124,19 +125,20 @@ def test_folders_have_a_slash(client: FlaskClient) -> None:
         assert answer.location.removeprefix("http://localhost") == f"{path}/"
 
 
-def test_links_between_documents(tmp_path: Path) -> None:
+def test_links_between_documents(app: Flask, tmp_path: Path) -> None:
     (tmp_path / "clients").mkdir()
     for name in ("README", "api", "clients/README", "clients/curl"):
         (tmp_path / f"{name}.md").write_text(f"# {name}\n")
     library = Library(tmp_path, BASE_URL)
-    assert library.resolve("clients/curl", "../api.md#errors") == "/docs/api#errors"
-    assert library.resolve("clients/curl", "README.md") == "/docs/clients/"
-    assert library.resolve("README", "clients/curl.md") == "/docs/clients/curl"
-    assert library.resolve("api", "#limits") == "#limits"
-    assert library.resolve("api", "https://example.com/x.md") == "https://example.com/x.md"
-    for outside in ("../README.md", "../../x.md", "gone.md", "clients/curl.py", "/etc/passwd"):
-        assert library.resolve("api", outside) is None, outside
-    assert url_of("adr/README") == "/docs/adr/"
+    with app.test_request_context():
+        assert library.resolve("clients/curl", "../api.md#errors") == "/docs/api#errors"
+        assert library.resolve("clients/curl", "README.md") == "/docs/clients/"
+        assert library.resolve("README", "clients/curl.md") == "/docs/clients/curl"
+        assert library.resolve("api", "#limits") == "#limits"
+        assert library.resolve("api", "https://example.com/x.md") == "https://example.com/x.md"
+        for outside in ("../README.md", "../../x.md", "gone.md", "clients/curl.py", "/etc/passwd"):
+            assert library.resolve("api", outside) is None, outside
+    assert path_of("adr/README") == "adr/"
 
 
 def test_the_image_has_the_documents(project: Path) -> None:

@@ -1,6 +1,7 @@
 """Authentication, limits, and the errors and headers shared by all routes of /v1."""
 
 import pytest
+import urllib3
 
 from promptly.services.accounts import key_format
 from sandbox.llama import SimulatedLlama
@@ -180,3 +181,11 @@ def test_a_prompt_beyond_the_context(client: Client, streamed: bool) -> None:
     assert answer.error["param"] == "messages"
     assert "32768" in answer.error["message"]
     assert client.get("/v1/balance").json["paid_tokens"] == 1_000_000
+
+
+def test_no_header_changes_where_links_lead(gateway: Gateway) -> None:
+    """Documents are rendered once for all clients, and not every proxy drops such a header."""
+    for path in ("//evil.example/docs/", "/docs/"):
+        url = f"{gateway.url}{path}"
+        answer = urllib3.request("GET", url, headers={"SCRIPT_NAME": "//evil.example"}, timeout=10)
+        assert (answer.status, b"evil" in answer.data) == (200 if path == "/docs/" else 404, False)
