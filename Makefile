@@ -13,7 +13,7 @@ EXPORT := uv export --frozen --quiet --no-hashes --no-header --no-annotate
 NODE_CLIENTS := tests/conformance/node
 NPM := PATH="$(CURDIR)/.venv-clients/bin:$$PATH" npm --prefix $(NODE_CLIENTS)
 
-.PHONY: help venv dev run test check check-all clients lint migrations bench screenshots requirements
+.PHONY: help venv dev run test check check-all clients lint migrations bench screenshots docs requirements
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ bench: dev ## Measure the gateway next to nginx (ARGS=--quick; BASE=COMMIT to co
 
 screenshots: dev ## Photograph every page (ARGS="FOLDER --only dashboard"; needs Chromium)
 	.venv/bin/python -m tests.browser.screenshots $(ARGS)
+
+docs: dev ## Build the documentation site into site/
+	.venv/bin/mkdocs build --strict --quiet
 
 # The Docker image excludes the sandbox.
 requirements: ## Update uv.lock and export requirements*.txt (needs uv)

@@ -1,6 +1,6 @@
 """Orders, their reversals and cases, webhook events, and reconciliation runs.
 
-`lots`, the paid credits and how much of each is unspent, is a view (docs/payments.md).
+`lots`, the paid credits and how much of each is unspent, is a view (docs/operating/payments.md).
 """
 
 from datetime import datetime

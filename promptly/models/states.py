@@ -9,7 +9,7 @@ from sqlalchemy.types import TypeDecorator
 
 
 class Outcome(StrEnum):
-    """How a metered request ended (docs/metering.md says what each is charged)."""
+    """How a metered request ended (docs/operating/metering.md says what each is charged)."""
 
     COMPLETED = "completed"
     BALANCE_EXHAUSTED = "balance_exhausted"

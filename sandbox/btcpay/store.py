@@ -30,7 +30,7 @@ INCLUDED = {
     CREATE_PULL_PAYMENTS: (REFUND,),
 }
 
-# Exactly those that docs/payments.md asks operators to grant.
+# Exactly those that docs/operating/payments.md asks operators to grant.
 PERMISSIONS = (CREATE_INVOICE, VIEW_INVOICES, REFUND, VIEW_PULL_PAYMENTS)
 
 

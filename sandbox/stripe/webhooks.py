@@ -13,7 +13,7 @@ import orjson
 from sandbox.provider.messages import Message, Signed
 from sandbox.stripe.ids import thin_event_id
 
-# The events that docs/payments.md asks a shop to subscribe to; no others are sent.
+# The events that docs/operating/payments.md asks a shop to subscribe to; no others are sent.
 EVENTS = (
     "checkout.session.completed",
     "checkout.session.expired",

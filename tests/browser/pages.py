@@ -203,6 +203,8 @@ DOCUMENTS = (
         Shown(f"docs-{name.replace('/', '-').lower()}", f"/docs/{path}")
         for path, name in Library(DOCS, "").names.items()
     ),
+    Shown("docs-search", "/docs/search?q=tokens"),
+    Shown("docs-search-nothing", "/docs/search?q=nowhere"),
     Shown("docs-404", "/docs/nowhere", status=404),
 )
 PAGES = (*PUBLIC, *ERRORS, *CUSTOMERS, *OPERATORS, *DOCUMENTS)

@@ -1,4 +1,4 @@
-"""nginx with the configuration of docs/operating.md, its names replaced by a test's."""
+"""nginx with the configuration of docs/operating/README.md, its names replaced by a test's."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from sandbox.ports import free_port
 from tests.docs.snippets import PROJECT, snippets_of
 from tests.plugins import tools
 
-DOCUMENT = "docs/operating.md"
+DOCUMENT = "docs/operating/README.md"
 
 FRAME = """\
 {user}

@@ -1,4 +1,4 @@
-"""The documents of `docs/` as pages, and /AGENTS.md and /llms.txt for agents.
+"""The customers' documents of `docs/` as pages, and /AGENTS.md and /llms.txt for agents.
 
 Public, the same for every client and cacheable: nothing here reads the session.
 """
@@ -11,6 +11,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from promptly.blueprints.docs import reference
 from promptly.blueprints.docs.library import SUFFIX, Library
+from promptly.blueprints.docs.search import MAX_LENGTH, search
 from promptly.blueprints.page_headers import add_page_headers
 from promptly.errors import NotFound
 from promptly.settings import Settings
@@ -30,6 +31,16 @@ def show(path: str) -> AnyResponse:
     raise NotFound("This documentation page does not exist.")
 
 
+def show_search() -> Response:
+    """Show the sections that contain the words of `q`."""
+    library: Library = current_app.extensions["docs"]
+    query = request.args.get("q", "").replace("\x00", "").strip()[:MAX_LENGTH]
+    text = render_template(
+        "docs/search.html", query=query, hits=search(library, query), contents=library.contents
+    )
+    return answer(text, "text/html")
+
+
 def show_agents() -> Response:
     """Show the whole API on one page, with the values of this installation."""
     return answer(render_template("agents.md", **reference.facts()), "text/markdown")
@@ -46,9 +57,15 @@ def page(library: Library, path: str) -> str:
     """Return the HTML of a document, rendered once per process."""
     pages: dict[str, str] = current_app.extensions["docs_pages"]
     if path not in pages:
-        document = library.document(library.names[path])
+        previous, following = library.neighbours(path)
         pages[path] = render_template(
-            "docs.html", document=document, contents=library.contents, path=path
+            "docs/page.html",
+            document=library.document(path),
+            titles=library.titles,
+            contents=library.contents,
+            path=path,
+            previous=previous,
+            following=following,
         )
     return pages[path]
 
@@ -65,6 +82,7 @@ def answer(text: str, mimetype: str) -> Response:
 blueprint = Blueprint("docs", __name__)
 blueprint.after_request(add_page_headers)
 blueprint.add_url_rule("/docs/", "show", show, defaults={"path": ""})
+blueprint.add_url_rule("/docs/search", "show_search", show_search)
 blueprint.add_url_rule("/docs/<path:path>", "show", show)
 blueprint.add_url_rule("/AGENTS.md", "show_agents", show_agents)
 blueprint.add_url_rule("/llms.txt", "show_llms", show_llms)

@@ -1,7 +1,8 @@
-"""The documents of the folder `docs/`: their paths on the site, order and text.
+"""The customers' documents of the folder `docs/`: their paths on the site, order and text.
 
-The folder is read once. A requested path is only looked up among the documents found then, so it
-cannot leave the folder.
+The operators' documents and the decisions lie in the same folder but are not on the site, where
+customers would take them for theirs. The folder is read once. A requested path is only looked up
+among the documents found then, so it cannot leave the folder.
 """
 
 import posixpath
@@ -17,13 +18,13 @@ from promptly.blueprints.docs.markdown import Document, render
 INDEX = "README"
 SUFFIX = ".md"
 
-# The URL of `make run`; documents for users show this installation's URL in its place.
+# The URL of `make run`; the site shows this installation's URL in its place.
 EXAMPLE_URL = "http://127.0.0.1:8503"
-FOR_USERS = re.compile(r"README|api|clients/.+")
+NOT_FOR_CUSTOMERS = ("operating/", "adr/")
 
 
 @dataclass(frozen=True)
-class Section:
+class Group:
     """One group of the contents: titles and paths in order."""
 
     title: str
@@ -31,11 +32,12 @@ class Section:
 
 
 class Library:
-    """All documents below a folder, by name: the path without its suffix, as `clients/curl`."""
+    """All customers' documents, by name: the path without its suffix, as `clients/curl`."""
 
     def __init__(self, folder: Path, base_url: str) -> None:
         self._folder = folder
         self._base_url = base_url
+        self._documents: dict[str, Document] = {}
 
     @cached_property
     def sources(self) -> dict[str, str]:
@@ -43,10 +45,9 @@ class Library:
         found = {}
         for path in sorted(self._folder.rglob(f"*{SUFFIX}")):
             name = path.relative_to(self._folder).with_suffix("").as_posix()
-            text = path.read_text(encoding="utf-8")
-            if FOR_USERS.fullmatch(name):
-                text = text.replace(EXAMPLE_URL, self._base_url)
-            found[name] = text
+            if not name.startswith(NOT_FOR_CUSTOMERS):
+                text = path.read_text(encoding="utf-8")
+                found[name] = text.replace(EXAMPLE_URL, self._base_url)
         return found
 
     @cached_property
@@ -55,9 +56,9 @@ class Library:
         return {path_of(name): name for name in self.sources}
 
     @cached_property
-    def contents(self) -> tuple[Section, ...]:
+    def contents(self) -> tuple[Group, ...]:
         """Table of contents, from the sections and lists of the index document."""
-        sections = []
+        groups = []
         for part in re.split(r"^## ", self.sources.get(INDEX, ""), flags=re.MULTILINE)[1:]:
             pages = tuple(
                 (title, path_of(name))
@@ -65,12 +66,28 @@ class Library:
                 if (name := self._linked(INDEX, target)) is not None
             )
             if pages:
-                sections.append(Section(part.splitlines()[0].strip(), pages))
-        return tuple(sections)
+                groups.append(Group(part.splitlines()[0].strip(), pages))
+        return tuple(groups)
 
-    def document(self, name: str) -> Document:
-        """Render a document."""
-        return render(self.sources[name], lambda target: self.resolve(name, target))
+    @cached_property
+    def titles(self) -> dict[str, str]:
+        """Title by path, in the order of the contents; the index comes first."""
+        return {"": "Overview", **{path: t for group in self.contents for t, path in group.pages}}
+
+    def neighbours(self, path: str) -> tuple[str | None, str | None]:
+        """Return the paths of the documents before and after one; None at either end."""
+        paths = [None, *self.titles, None]
+        position = paths.index(path)
+        return paths[position - 1], paths[position + 1]
+
+    def document(self, path: str) -> Document:
+        """Return the document at a path, rendered once per process."""
+        if path not in self._documents:
+            name = self.names[path]
+            self._documents[path] = render(
+                self.sources[name], lambda target: self.resolve(name, target)
+            )
+        return self._documents[path]
 
     def resolve(self, name: str, target: str) -> str | None:
         """Return the URL of a document's link; None if the site has no such page."""

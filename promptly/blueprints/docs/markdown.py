@@ -1,4 +1,4 @@
-"""Markdown rendering for the site: heading anchors, scrolling tables, resolved links."""
+"""Markdown rendering for the site: heading anchors, tables, code to copy, resolved links."""
 
 import re
 from collections import Counter
@@ -27,26 +27,53 @@ class Heading:
 
 
 @dataclass(frozen=True)
+class Section:
+    """The plain text between a heading and the next one, code included."""
+
+    heading: Heading
+    text: str
+
+
+@dataclass(frozen=True)
 class Document:
     """A rendered document; `title` is its first heading."""
 
     title: str
     html: str
     headings: tuple[Heading, ...]
+    sections: tuple[Section, ...]
 
 
 def render(source: str, resolve: Resolve) -> Document:
     """Render a trusted document."""
     tokens = _PARSER.parse(source)
+    texts = _texts(tokens)
     headings = _mark_headings(tokens)
+    sections = tuple(map(Section, headings, texts))
     _turn_links(tokens, resolve)
     html = _PARSER.renderer.render(_framed(tokens), _PARSER.options, {})
-    return Document(headings[0].text if headings else "", html, tuple(headings))
+    return Document(headings[0].text if headings else "", html, tuple(headings), sections)
 
 
 def anchor_of(text: str) -> str:
     """Return the id of a heading with this text, before duplicates are numbered."""
     return re.sub(r"[^\w\- ]", "", text.strip().lower()).replace(" ", "-")
+
+
+def _texts(tokens: list[Token]) -> list[str]:
+    """Return the plain text below each heading, in order."""
+    texts: list[list[str]] = []
+    in_heading = False
+    for token in tokens:
+        if token.type == "heading_open":
+            texts.append([])
+            in_heading = True
+        elif token.type == "heading_close":
+            in_heading = False
+        elif texts and not in_heading and token.type in {"inline", "fence", "code_block"}:
+            words = [child.content or " " for child in token.children or []]
+            texts[-1].append("".join(words) or token.content)
+    return [" ".join(" ".join(parts).split()) for parts in texts]
 
 
 def _mark_headings(tokens: list[Token]) -> list[Heading]:
@@ -99,9 +126,16 @@ def _turn_links(tokens: list[Token], resolve: Resolve) -> None:
 def _framed(tokens: list[Token]) -> list[Token]:
     """Put tables and code into frames that scroll and can be reached by keyboard."""
     framed = []
+    samples = 0
     for token in tokens:
         if token.type in {"fence", "code_block"}:
-            html = f'<pre tabindex="0"><code>{escapeHtml(token.content)}</code></pre>\n'
+            samples += 1
+            html = (
+                '<div class="sample"><button class="button secondary small copy" type="button"'
+                f' data-copy="#sample-{samples}" hidden>Copy</button>'
+                f'<pre tabindex="0" id="sample-{samples}">'
+                f"<code>{escapeHtml(token.content)}</code></pre></div>\n"
+            )
             framed.append(Token("html_block", "", 0, content=html))
         elif token.type == "table_open":
             opening = '<div class="scroll" tabindex="0">\n'

@@ -38,10 +38,20 @@ def test_links_lead_to_pages_or_are_left_as_text() -> None:
 def test_nothing_of_a_document_becomes_markup() -> None:
     html = render("<script>x</script> <b>\n\n```html run\n<i>&\n```\n", resolve).html
     assert "<script>" not in html and "<b>" not in html and "<i>" not in html
-    assert '<pre tabindex="0"><code>&lt;i&gt;&amp;\n</code></pre>' in html
+    assert '<pre tabindex="0" id="sample-1"><code>&lt;i&gt;&amp;\n</code></pre>' in html
 
 
 def test_tables_scroll_by_themselves() -> None:
     html = render("| a | b |\n|---|---|\n| `1` | 2 |\n", resolve).html
     assert html.startswith('<div class="scroll" tabindex="0">\n<table>')
     assert html.endswith("</table>\n</div>\n")
+
+
+def test_sections_are_the_plain_text_below_each_heading() -> None:
+    first = "# The page\n\nA *first*\nline.\n\n"
+    second = "## `GET /x`\n\n- one\n- [two](gone.md)\n\n```json\n{}\n```\n"
+    sections = render(first + second, resolve).sections
+    assert [(section.heading.text, section.text) for section in sections] == [
+        ("The page", "A first line."),
+        ("GET /x", "one two {}"),
+    ]

@@ -44,7 +44,7 @@ class Links(HTMLParser):
 def test_every_link_of_every_page_leads_somewhere(client: FlaskClient, library: Library) -> None:
     urls = (*(f"/docs/{path}" for path in library.names), "/")
     pages = {url: Links(client.get(url).get_data(as_text=True)) for url in urls}
-    assert len(pages) > 20
+    assert len(pages) >= 20
     for url, page in pages.items():
         for target in page.targets:
             path, _, anchor = target.removeprefix(BASE_URL).partition("#")
@@ -60,9 +60,15 @@ def test_every_link_of_every_page_leads_somewhere(client: FlaskClient, library: 
 
 
 def test_every_document_is_in_the_contents(library: Library) -> None:
-    listed = {path for section in library.contents for _, path in section.pages}
-    decisions = {path for path in library.names if path.startswith("adr/")}
-    assert listed == (set(library.names) - decisions) - {""} | {"adr/"}
+    listed = {path for group in library.contents for _, path in group.pages}
+    assert listed == set(library.names) - {""}
+
+
+def test_customers_see_only_their_documents(client: FlaskClient, project: Path) -> None:
+    for folder in ("operating", "adr"):
+        for path in (project / "docs" / folder).glob("*.md"):
+            for name in (f"{folder}/{path.stem}", f"{folder}/{path.name}", f"{folder}/"):
+                assert client.get(f"/docs/{name}").status_code == 404, name
 
 
 def test_a_page_is_the_same_for_everybody_and_kept(client: FlaskClient) -> None:
@@ -83,18 +89,38 @@ def test_pages_have_nothing_inline(client: FlaskClient, library: Library) -> Non
     for path in library.names:
         page = client.get(f"/docs/{path}").get_data(as_text=True)
         tags = " ".join(re.findall(r"<[^>]*>", page))
-        assert "<script" not in tags and not re.search(r"\s(style|on[a-z]+)=", tags), path
+        assert not re.search(r"\s(style|on[a-z]+)=", tags), path
+        for script, content in re.findall(r"<script([^>]*)>(.*?)</script>", page, re.DOTALL):
+            assert "src=" in script and content == "", path
+
+
+def test_code_has_a_button_that_copies_it(client: FlaskClient) -> None:
+    page = client.get("/docs/clients/curl").get_data(as_text=True)
+    targets = re.findall(r'data-copy="#([^"]+)"', page)
+    assert len(targets) > 2
+    for target in targets:
+        assert page.count(f'<pre tabindex="0" id="{target}">') == 1
+
+
+def test_pages_lead_to_their_neighbours(client: FlaskClient, library: Library) -> None:
+    visited = [""]
+    while following := re.search(
+        r'<a href="/docs/([^"]*)" rel="next">',
+        client.get(f"/docs/{visited[-1]}").get_data(as_text=True),
+    ):
+        page = client.get(f"/docs/{following[1]}").get_data(as_text=True)
+        assert f'<a href="/docs/{visited[-1]}" rel="prev">' in page
+        visited.append(following[1])
+    assert visited == ["", *(path for group in library.contents for _, path in group.pages)]
 
 
 def test_examples_have_this_installations_url(client: FlaskClient) -> None:
     page = client.get("/docs/clients/curl").get_data(as_text=True)
     assert f"curl {BASE_URL}/v1/chat/completions" in page
     assert "127.0.0.1" not in page
-    # Operators' documents keep the default address; only those for users show this URL.
-    assert "http://127.0.0.1:8503" in client.get("/docs/operating").get_data(as_text=True)
 
 
-@pytest.mark.parametrize("path", ["README.md", "api.md", "clients/curl.md", "adr/README.md"])
+@pytest.mark.parametrize("path", ["README.md", "api.md", "clients/curl.md", "clients/README.md"])
 def test_the_markdown_of_a_page(client: FlaskClient, project: Path, path: str) -> None:
     answer = client.get(f"/docs/{path}")
     assert answer.headers["Content-Type"] == "text/markdown; charset=utf-8"
@@ -107,7 +133,7 @@ def test_the_markdown_of_a_page(client: FlaskClient, project: Path, path: str) -
     [
         "nowhere", "README", "clients/nowhere", "api/", "api.md.md", "api.md%00", "/etc/passwd",
         "../README.md", "%2e%2e/README.md", "..%2fREADME.md", "clients/../../README.md",
-        "adr/../../promptly/app.py",
+        "clients/../../promptly/app.py", "clients/../adr/README.md",
     ],
 )  # fmt: skip
 def test_there_is_nothing_else(client: FlaskClient, path: str) -> None:
@@ -119,7 +145,7 @@ def test_there_is_nothing_else(client: FlaskClient, path: str) -> None:
 
 
 def test_folders_have_a_slash(client: FlaskClient) -> None:
-    for path in ("/docs", "/docs/clients", "/docs/adr"):
+    for path in ("/docs", "/docs/clients"):
         answer = client.get(path)
         assert answer.status_code in {301, 308}
         assert answer.location.removeprefix("http://localhost") == f"{path}/"
@@ -138,7 +164,7 @@ def test_links_between_documents(app: Flask, tmp_path: Path) -> None:
         assert library.resolve("api", "https://example.com/x.md") == "https://example.com/x.md"
         for outside in ("../README.md", "../../x.md", "gone.md", "clients/curl.py", "/etc/passwd"):
             assert library.resolve("api", outside) is None, outside
-    assert path_of("adr/README") == "adr/"
+    assert path_of("clients/README") == "clients/"
 
 
 def test_the_image_has_the_documents(project: Path) -> None:
