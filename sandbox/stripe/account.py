@@ -117,7 +117,3 @@ class Account:
         self.objects = state.get("objects", {})
         self.hidden = state.get("hidden", {})
         self.advanced_seconds = state.get("seconds", 0)
-
-    def forget(self) -> None:
-        """Remove all objects and reset the clock."""
-        self.restore({})
