@@ -177,7 +177,7 @@ def count(state: str) -> int:
     return db.session.scalar(query) or 0
 
 
-def link_is_good(kind: str, user_id: int, mail_id: int) -> bool:
+def link_is_valid(kind: str, user_id: int, mail_id: int) -> bool:
     """Whether the link in a mail is still valid: it works once."""
     query = select(OutboxMail.id).where(
         OutboxMail.id == mail_id,
