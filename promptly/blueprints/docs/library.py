@@ -19,7 +19,7 @@ SUFFIX = ".md"
 
 # The URL of `make run`; documents for users show this installation's URL in its place.
 EXAMPLE_URL = "http://127.0.0.1:8503"
-FOR_USERS = re.compile(r"README|api|clients/.+")
+FOR_USERS = re.compile(r"README|api|dashboard|clients/.+")
 
 
 @dataclass(frozen=True)

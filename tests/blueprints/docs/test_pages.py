@@ -86,9 +86,13 @@ def test_pages_have_nothing_inline(client: FlaskClient, library: Library) -> Non
         assert "<script" not in tags and not re.search(r"\s(style|on[a-z]+)=", tags), path
 
 
-def test_examples_have_this_installations_url(client: FlaskClient) -> None:
-    page = client.get("/docs/clients/curl").get_data(as_text=True)
-    assert f"curl {BASE_URL}/v1/chat/completions" in page
+@pytest.mark.parametrize(
+    ("path", "example"),
+    [("clients/curl", "/v1/chat/completions"), ("dashboard", "/dashboard?key=$PROMPTLY_KEY")],
+)
+def test_examples_have_this_installations_url(client: FlaskClient, path: str, example: str) -> None:
+    page = client.get(f"/docs/{path}").get_data(as_text=True)
+    assert BASE_URL + example in page
     assert "127.0.0.1" not in page
     # Operators' documents keep the default address; only those for users show this URL.
     assert "http://127.0.0.1:8503" in client.get("/docs/operating").get_data(as_text=True)
