@@ -225,11 +225,11 @@ class Server:
         if record.prompt_tokens >= options.ctx:
             raise too_long(record.prompt_tokens, options.ctx)
         room = options.ctx - record.prompt_tokens
-        said = answer(
+        planned = answer(
             body, steering, min(room, limit) if limit is not None else room, options.answer_tokens
         )
         return Generation(
-            connection, record, body, said, steering, options.pace, chunks, options.alias
+            connection, record, body, planned, steering, options.pace, chunks, options.alias
         )
 
     def _control(self, request: Request) -> bytes:
