@@ -3,9 +3,8 @@
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from sandbox.provider import control, state
 from sandbox.provider.faults import Faults
@@ -13,23 +12,7 @@ from sandbox.provider.http import Answer, Handler, Request, Routes
 from sandbox.provider.messages import Message
 from sandbox.provider.records import Records
 from sandbox.provider.sender import Sender
-
-
-class Simulated(Protocol):
-    """The objects behind one key. Hold ``lock`` for every change."""
-
-    base_url: str
-    sender: Sender | None
-    changed: Callable[[], None]
-
-    @property
-    def lock(self) -> AbstractContextManager[Any]: ...
-
-    def state(self) -> dict[str, Any]:
-        """Return the state that outlives the process."""
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Replace the state; an empty one forgets everything."""
+from sandbox.provider.simulated import Simulated
 
 
 class Service(ABC):
