@@ -1,8 +1,6 @@
 """A server of the sandbox as a child process of a test or of the supervisor."""
 
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -10,12 +8,12 @@ from pathlib import Path
 from typing import ClassVar, Self
 
 from sandbox import process
-from sandbox.process import SandboxError
+from sandbox.process import Child, SandboxError
 
 START_TIMEOUT_SECONDS = 15.0
 
 
-class ChildServer:
+class ChildServer(Child):
     """Base class of the servers that run as ``python -m`` and write their port to a file.
 
     ``port`` 0 takes a free port, which ``restart()`` keeps. Without a ``directory`` the server
@@ -41,11 +39,6 @@ class ChildServer:
         self.port_file = self.directory / "port"
         self._options = list(options)
         self._env = env
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def is_running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
 
     def start(self) -> Self:
         """Start the server and return it once it listens. Raises SandboxError otherwise."""
@@ -75,25 +68,3 @@ class ChildServer:
         """Restart on the same port; state that is not in files is lost."""
         self._end()
         self.start()
-
-    def kill(self) -> None:
-        """Kill the server with SIGKILL."""
-        if self._process is not None:
-            process.stop(self._process)
-            self._process = None
-
-    def pause(self) -> None:
-        """Freeze the server (SIGSTOP): connections are accepted but get no answer."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """Resume a frozen server (SIGCONT)."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGCONT)
-
-    def _end(self) -> None:
-        if self._process is not None:
-            self.resume()
-            process.stop(self._process, (signal.SIGTERM, 5.0))
-            self._process = None
