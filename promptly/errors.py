@@ -4,14 +4,14 @@
     ├── InvalidRequest               400  invalid_request_error
     │   ├── UnsupportedParameter     400  code unsupported_parameter
     │   ├── ContextLengthExceeded    400  code context_length_exceeded
-    │   └── BodyTooLarge             413  code request_too_large
+    │   ├── BodyTooLarge             413  code request_too_large
+    │   └── BodyTimeout              408  code body_timeout
     ├── InvalidKey                   401  code invalid_api_key
     ├── Forbidden                    403
     ├── InsufficientQuota            402  code insufficient_quota
     ├── NotFound                     404
     │   ├── UnknownURL               404  code unknown_url
     │   └── UnsupportedEndpoint      404  code unsupported_endpoint
-    ├── BodyTimeout                  408  code body_timeout
     ├── RateLimited                  429  code rate_limit_exceeded
     │   └── TokensReserved           429  code tokens_reserved
     ├── UpstreamError                502  code upstream_error

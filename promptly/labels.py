@@ -34,7 +34,7 @@ ORDERS: Mapping[OrderState, str] = {
 }
 
 # For customers: colour and explanation of each outcome.
-OUTCOME_NOTES: Mapping[Outcome, tuple[str, str]] = {
+OUTCOME_NOTES: Mapping[str, tuple[str, str]] = {
     Outcome.COMPLETED: ("good", "The model finished its answer."),
     Outcome.BALANCE_EXHAUSTED: (
         "odd",
@@ -142,4 +142,4 @@ def plain(known: Mapping[Any, str], name: str) -> str:
 
 def note(outcome: str) -> tuple[str, str]:
     """Return the colour and explanation of an outcome; neutral and empty for an unknown one."""
-    return OUTCOME_NOTES[Outcome(outcome)] if outcome in set(Outcome) else ("odd", "")
+    return OUTCOME_NOTES.get(outcome, ("odd", ""))

@@ -30,7 +30,7 @@ _DECIMAL = re.compile(r"([0-9]{1,15})(?:\.([0-9]{1,18}))?")
 
 
 def decimals(currency: str) -> int:
-    """Number of decimal places of the currency."""
+    """Return the number of decimal places of the currency."""
     return 0 if currency in _WITHOUT_MINOR_UNIT else 2
 
 

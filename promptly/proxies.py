@@ -22,7 +22,7 @@ MAX_COUNTED_HOPS = 11
 
 
 def forwarded_address(peer: str, forwarded_for: str | None, hops: int) -> str | None:
-    """The client's address after `hops` trusted proxies, or None with too few addresses.
+    """Return the client's address after `hops` trusted proxies; None if too few came.
 
     Each trusted proxy appends the address it saw, so the client is the entry `hops` from the
     right; everything before it was written by the client and proves nothing.
@@ -39,7 +39,7 @@ def forwarded_addresses(forwarded_for: str | None) -> list[str]:
 
 
 def client_network() -> str:
-    """The client's IPv4 address or IPv6 /64: one customer usually owns a whole /64."""
+    """Return the client's IPv4 address or IPv6 /64: one customer usually owns a whole /64."""
     text = client_address()
     if ":" not in text:
         return text
@@ -53,7 +53,7 @@ def client_network() -> str:
 
 
 def client_address() -> str:
-    """The client's address for rate limits; the peer's if the proxies forwarded too few."""
+    """Return the client's address for rate limits; the peer's if the proxies forwarded too few."""
     settings = current_settings()
     peer = request.environ.get("REMOTE_ADDR") or "local"
     forwarded = request.environ.get("HTTP_X_FORWARDED_FOR")

@@ -34,5 +34,5 @@ def parse_id(text: str) -> uuid.UUID | None:
 
 
 def started_at_ms(request_id: uuid.UUID) -> int:
-    """Start time of the request, in milliseconds of Unix time."""
+    """Return the start time of the request, in milliseconds of Unix time."""
     return request_id.int >> 80

@@ -11,21 +11,19 @@ import contextlib
 import json
 import re
 import signal
-import subprocess
-import sys
 from datetime import UTC, datetime
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from sandbox import process
-from sandbox.process import SandboxError
+from sandbox.child_server import ChildServer
+from sandbox.files import write_atomically
 
 CONTROL_FILE = "control.json"
-START_TIMEOUT_SECONDS = 15.0
 MAX_MAIL_BYTES = 32 * 1024 * 1024
 
 
@@ -74,56 +72,15 @@ class Keeper:
         return f"{script['code']} simulated refusal"
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file so that a reader sees either the old or the new text."""
-    partial = path.with_suffix(".part")
-    partial.write_text(text)
-    partial.rename(path)
+class MailCatcher(ChildServer):
+    """The mail server as a child process; ``stop()`` keeps the mail in ``directory``."""
 
-
-class MailCatcher:
-    """The mail server as a child process of a test or of the supervisor."""
+    module: ClassVar[str] = "sandbox.mail"
+    title: ClassVar[str] = "mail catcher"
+    host: ClassVar[str] = "127.0.0.1"
 
     def __init__(self, directory: Path, *, log: Path | None = None) -> None:
-        self.directory = directory
-        self.host = "127.0.0.1"
-        self.port = 0
-        self.log = log or self.directory / "mail.log"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def is_running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
-
-    def start(self) -> Self:
-        """Start the server and return it once it listens. Raises SandboxError otherwise."""
-        self.directory.mkdir(parents=True, exist_ok=True)
-        port_file = self.directory / "port"
-        port_file.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "sandbox.mail", "--dir", str(self.directory)]
-        command += ["--port", str(self.port), "--port-file", str(port_file)]
-        self._process = process.spawn(command, log=self.log)
-        try:
-            process.wait_until(
-                lambda: port_file.exists() or not self.is_running,
-                START_TIMEOUT_SECONDS,
-                "mail catcher",
-            )
-            self.port = int(port_file.read_text())
-        except (SandboxError, FileNotFoundError) as error:
-            self._end()
-            raise SandboxError(f"no mail catcher:\n{process.tail(self.log)}") from error
-        return self
-
-    def stop(self) -> None:
-        """Stop the server; keep the mail."""
-        self._end()
-        (self.directory / "port").unlink(missing_ok=True)
-
-    def restart(self) -> None:
-        """Restart on the same port."""
-        self._end()
-        self.start()
+        super().__init__(directory, ["--dir", str(directory)], log=log)
 
     def fail_with(self, code: int, times: int = 1, *, stage: str = "rcpt") -> None:
         """Answer the next ``times`` commands of a stage ("rcpt" or "data") with this code."""
@@ -155,11 +112,6 @@ class MailCatcher:
         (self.directory / CONTROL_FILE).unlink(missing_ok=True)
         for path in self.directory.glob("*.eml"):
             path.unlink(missing_ok=True)
-
-    def _end(self) -> None:
-        if self._process is not None:
-            process.stop(self._process, (signal.SIGTERM, 5.0))
-            self._process = None
 
 
 async def serve(directory: Path, port: int, port_file: Path | None) -> None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, ClassVar
 
 CHILD_SCRIPT = Path(__file__).with_name("child.py")
 
@@ -91,6 +91,41 @@ def stop(process: subprocess.Popen[bytes], *steps: tuple[signal.Signals, float])
     if process.poll() is None:
         process.kill()
     process.wait()
+
+
+class Child:
+    """Base class of servers that are one child process; subclasses start it."""
+
+    stop_seconds: ClassVar[float] = 5.0
+    _process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the process is alive, even if paused."""
+        return self._process is not None and self._process.poll() is None
+
+    def kill(self) -> None:
+        """Kill the process with SIGKILL."""
+        if self._process is not None:
+            stop(self._process)
+            self._process = None
+
+    def pause(self) -> None:
+        """Freeze the process (SIGSTOP): connections are accepted but get no answer."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Resume a frozen process (SIGCONT)."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+
+    def _end(self) -> None:
+        """Stop the process with SIGTERM; SIGKILL after ``stop_seconds``."""
+        if self._process is not None:
+            self.resume()
+            stop(self._process, (signal.SIGTERM, self.stop_seconds))
+            self._process = None
 
 
 def wait_until(condition: Callable[[], bool], timeout_seconds: float, what: str) -> None:

@@ -1,15 +1,13 @@
 """A real llama-server with the tiny model, for tests that compare the simulator with it."""
 
 import os
-import signal
-import subprocess
 from pathlib import Path
 
 import urllib3
 
 from sandbox import process
 from sandbox.ports import free_port
-from sandbox.process import SandboxError
+from sandbox.process import Child, SandboxError
 from sandbox.tiny_model import LAYERS, write_tiny_model
 
 BINARY_VARIABLE = "LLAMA_SERVER_BINARY"
@@ -33,7 +31,7 @@ def find_binary() -> Path | None:
     return binary if os.access(binary, os.X_OK) else None
 
 
-class RealLlama:
+class RealLlama(Child):
     """A llama-server process on a free port of 127.0.0.1, with ``slots`` of ``ctx`` tokens each.
 
     Thinking is off unless a request sets ``chat_template_kwargs: {"enable_thinking": true}``.
@@ -63,16 +61,11 @@ class RealLlama:
         self._layers = layers
         self._arguments = arguments
         self._binary = find_binary()
-        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
         """The base URL, without a trailing slash."""
         return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def is_running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
         """Start the server and return when its model is loaded.
@@ -95,15 +88,7 @@ class RealLlama:
             raise SandboxError(f"{error}\n{process.tail(self.log)}") from error
 
     def stop(self) -> None:
-        if self._process is not None:
-            process.stop(self._process, (signal.SIGTERM, 5.0))
-            self._process = None
-
-    def kill(self) -> None:
-        """Kill the server with SIGKILL."""
-        if self._process is not None:
-            process.stop(self._process)
-            self._process = None
+        self._end()
 
     def restart(self) -> None:
         """Restart at the same URL."""

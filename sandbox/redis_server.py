@@ -1,22 +1,23 @@
 """A real Redis, as a child process, on a Unix socket only."""
 
 import shutil
-import signal
-import subprocess
 from pathlib import Path
+from typing import ClassVar
 
 import redis
 
 from sandbox import process
-from sandbox.process import SandboxError
+from sandbox.process import Child, SandboxError
 from sandbox.redis_program import find_redis_server
 
 SOCKET_NAME = "redis.sock"
 START_TIMEOUT_SECONDS = 30.0
 
 
-class EmbeddedRedis:
+class EmbeddedRedis(Child):
     """A Redis server in ``directory``; ``persistent`` keeps its data across restarts."""
+
+    stop_seconds: ClassVar[float] = 10.0
 
     def __init__(
         self, directory: Path, *, persistent: bool = False, log: Path | None = None
@@ -24,13 +25,7 @@ class EmbeddedRedis:
         self.directory = directory.resolve()
         self.persistent = persistent
         self.log = log or self.directory / "redis.log"
-        self._process: subprocess.Popen[bytes] | None = None
         self._sockets: Path | None = None
-
-    @property
-    def is_running(self) -> bool:
-        """Whether the server process is alive, even if paused."""
-        return self._process is not None and self._process.poll() is None
 
     @property
     def url(self) -> str:
@@ -71,29 +66,6 @@ class EmbeddedRedis:
         """Restart at the same URL."""
         self._end()
         self.start()
-
-    def kill(self) -> None:
-        """Kill the server with SIGKILL."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-    def pause(self) -> None:
-        """Freeze the server (SIGSTOP): connections stay open but get no answer."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """Resume a frozen server (SIGCONT)."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGCONT)
-
-    def _end(self) -> None:
-        if self._process is not None:
-            self.resume()
-            process.stop(self._process, (signal.SIGTERM, 10.0))
-            self._process = None
 
     def _answers(self) -> bool:
         if not self.is_running:

@@ -73,7 +73,7 @@ class Services:
         if not {"STRIPE_SECRET_KEY", "BTCPAY_URL"} <= set(self.configured):
             # Before the threads start, since both providers keep their secrets in one file.
             self._secrets = self._payment_secrets()
-        failures = []
+        failures: list[str] = []
         # Concurrently, since each mostly waits for its process to come up. Those that did start
         # are always watched, and therefore stopped if another one fails.
         with ThreadPoolExecutor(max_workers=len(starters)) as pool:
@@ -82,9 +82,9 @@ class Services:
                     try:
                         self._watch(name, future.result())
                     except (SandboxError, OSError) as error:
-                        failures.append(error)
+                        failures.append(str(error))
         if failures:
-            raise failures[0]
+            raise SandboxError("\n".join(failures))
         return not self.supervisor.stopping.is_set()
 
     def _start_postgres(self) -> Server:

@@ -43,7 +43,7 @@ Check = Callable[[Settings], Iterator[Finding]]
 
 
 def postgresql(settings: Settings) -> Iterator[Finding]:
-    """Check version, connections, migrations, and mails that wait for SMTP_HOST."""
+    """Check version, connections, migrations, and emails that wait for SMTP_HOST."""
     try:
         version = int(db.session.scalar(text("SHOW server_version_num")) or 0)
         limit = int(db.session.scalar(text("SHOW max_connections")) or 0)
@@ -51,7 +51,7 @@ def postgresql(settings: Settings) -> Iterator[Finding]:
         logging.getLogger("alembic.runtime.migration").setLevel(logging.WARNING)
         context = MigrationContext.configure(db.session.connection())
         present = set(context.get_current_heads())
-        waiting = outbox.count_waiting() if present else 0
+        waiting = outbox.count("pending") if present else 0
     except SQLAlchemyError as problem:
         reason = str(getattr(problem, "orig", problem)).strip().splitlines()[0]
         yield Finding("PostgreSQL", "error", f"query failed: {reason}; check DATABASE_URL")
@@ -69,18 +69,19 @@ def postgresql(settings: Settings) -> Iterator[Finding]:
     else:
         yield Finding("Migrations", "error", "behind: run 'flask --app wsgi db upgrade'")
     if waiting and not settings.smtp_host:
-        yield Finding("Outbox", "warning", f"{waiting} mails are waiting: set SMTP_HOST")
+        mails = "1 email is" if waiting == 1 else f"{waiting} emails are"
+        yield Finding("Outbox", "warning", f"{mails} waiting: set SMTP_HOST")
 
 
 def _connections(settings: Settings, limit: int) -> Finding:
     pages = engine_options(settings)
     each = HOT_POOL_SIZE + int(pages["pool_size"]) + int(pages["max_overflow"])
     wanted = settings.web_concurrency * each + OTHER_CONNECTIONS
-    told = f"at most {wanted} used, {limit} allowed"
+    figures = f"at most {wanted} used, {limit} allowed"
     if wanted < limit:
-        return Finding("Connections", "ok", told)
+        return Finding("Connections", "ok", figures)
     advice = "raise max_connections, lower WEB_CONCURRENCY or use PgBouncer"
-    return Finding("Connections", "warning", f"{told}: {advice}")
+    return Finding("Connections", "warning", f"{figures}: {advice}")
 
 
 def redis_server(settings: Settings) -> Iterator[Finding]:
@@ -110,11 +111,12 @@ def upstreams(settings: Settings) -> Iterator[Finding]:
     if settings.llama_api_key:
         headers["Authorization"] = f"Bearer {settings.llama_api_key.reveal()}"
     with urllib3.PoolManager(retries=False, timeout=UPSTREAM_TIMEOUT, headers=headers) as http:
-        for url in (*settings.llama_base_url, *settings.llama_embeddings_base_url):
-            yield _upstream(http, url)
+        for name in ("llama_base_url", "llama_embeddings_base_url"):
+            for url in getattr(settings, name):
+                yield _upstream(http, url, name.upper())
 
 
-def _upstream(http: urllib3.PoolManager, url: str) -> Finding:
+def _upstream(http: urllib3.PoolManager, url: str, variable: str) -> Finding:
     name = f"Upstream {urlsplit(url).netloc}"
     try:
         health = http.request("GET", f"{url}/health")
@@ -124,7 +126,7 @@ def _upstream(http: urllib3.PoolManager, url: str) -> Finding:
         known = properties.json() if properties.status == 200 else {}
     except (urllib3.exceptions.HTTPError, ValueError) as problem:
         reason = type(problem).__name__
-        return Finding(name, "error", f"not responding ({reason}); check LLAMA_BASE_URL")
+        return Finding(name, "error", f"not responding ({reason}); check {variable}")
     if properties.status in {401, 403}:
         return Finding(name, "error", "rejects the key: check LLAMA_API_KEY")
     context = known.get("default_generation_settings", {}).get("n_ctx", "unknown")
@@ -134,7 +136,9 @@ def _upstream(http: urllib3.PoolManager, url: str) -> Finding:
 def mail(settings: Settings) -> Iterator[Finding]:
     """Check that the mail server accepts our connection and credentials."""
     if not settings.smtp_host:
-        yield Finding("Mail", "warning", "SMTP_HOST is not set: mails, keys included, are not sent")
+        yield Finding(
+            "Mail", "warning", "SMTP_HOST is not set: no email is sent, not even with keys"
+        )
         return
     try:
         smtp.check(settings)

@@ -28,7 +28,7 @@ def list_keys(email: str | None, user_id: int | None, as_json: bool) -> None:
     """List an account's active keys."""
     with transaction():
         user = chosen_account(email, user_id)
-        rows = [(key.id, key.name, key.prefix, key.created_at) for key in keys.list_good(user.id)]
+        rows = [(key.id, key.name, key.prefix, key.created_at) for key in keys.list_active(user.id)]
     show_rows(("id", "name", "prefix", "created_at"), rows, as_json)
 
 
@@ -73,7 +73,7 @@ def revoke(
     with transaction():
         user = chosen_account(email, user_id)
         accounts.lock(user.id)
-        good = len(keys.list_good(user.id))
+        active = len(keys.list_active(user.id))
         count = keys.revoke_all(user.id) if key_id is None else int(keys.revoke(user.id, key_id))
         if count == 0:
             raise click.ClickException("There is no such active key.")
@@ -81,7 +81,7 @@ def revoke(
             "key.revoke",
             user_id=user.id,
             subject="all" if key_id is None else str(key_id),
-            before={"good_keys": good},
-            after={"good_keys": good - count},
+            before={"active_keys": active},
+            after={"active_keys": active - count},
         )
     show_object({"revoked": count}, as_json)

@@ -1,4 +1,4 @@
-"""flask outbox: pending, sent, failed and cancelled mails."""
+"""flask outbox: pending, sent, failed and cancelled emails."""
 
 import click
 from flask.cli import AppGroup
@@ -13,23 +13,26 @@ from promptly.cli.output import (
     show_rows,
 )
 from promptly.models import OutboxMail
+from promptly.models.states import MailState
 from promptly.services.accounts import mail_actions
 from promptly.services.mail import outbox
 from promptly.services.paging import Cursor
 from promptly.transactions import transaction
 
-group = AppGroup("outbox", help="Mail: list, resend, cancel.")
-
-STATES = ("pending", "sent", "failed", "cancelled")
+group = AppGroup("outbox", help="Emails: list, resend, cancel.")
 
 
 @group.command("list")
-@click.option("--state", type=click.Choice(STATES), help="Only mails in this state.")
+@click.option(
+    "--state",
+    type=click.Choice([state.value for state in MailState]),
+    help="Only emails in this state.",
+)
 @limit_option
 @before_option
 @json_option
 def list_mails(state: str | None, limit: int, before: int | None, as_json: bool) -> None:
-    """List mails, newest first."""
+    """List emails, newest first."""
     columns = (
         "id",
         "created_at",
@@ -53,7 +56,7 @@ def list_mails(state: str | None, limit: int, before: int | None, as_json: bool)
 @json_option
 @reports_errors
 def resend(mail_id: int, as_json: bool) -> None:
-    """Send a mail again; a mail with a key gets a new key and the earlier one is revoked."""
+    """Send an email again; one with a key gets a new key and the earlier one is revoked."""
     with transaction():
         before = _standing(outbox.find(mail_id))
         mail = mail_actions.resend(mail_id)
@@ -67,7 +70,7 @@ def resend(mail_id: int, as_json: bool) -> None:
 @json_option
 @reports_errors
 def cancel(mail_id: int, as_json: bool) -> None:
-    """Cancel a pending mail."""
+    """Cancel a pending email."""
     with transaction():
         before = _standing(outbox.find(mail_id))
         mail = mail_actions.cancel(mail_id)

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from promptly import money
+from promptly import labels, money
 from promptly.clients.provider_errors import ProviderProblem
 from promptly.clock import utcnow
 from promptly.services.payments import cases, reconciliation, webhook_inbox
@@ -23,7 +23,7 @@ Found = tuple[str, str]
 
 def findings(settings: Settings) -> Iterator[Found]:
     """Yield everything about payments that an operator should know."""
-    yield from _whole(settings)
+    yield from _incomplete(settings)
     offered = registry.offered(settings)
     if not offered:
         yield "warning", "no payment provider is configured: nothing can be bought"
@@ -31,11 +31,11 @@ def findings(settings: Settings) -> Iterator[Found]:
     yield from _stripe(settings)
     yield from _site(settings)
     for name in offered:
-        yield _asked(name, settings)
+        yield _accepts_us(name, settings)
     yield from _waiting()
 
 
-def _whole(settings: Settings) -> Iterator[Found]:
+def _incomplete(settings: Settings) -> Iterator[Found]:
     """Report partly configured providers, which are not offered."""
     groups = (
         ("stripe_secret_key", "stripe_webhook_secret"),
@@ -70,12 +70,12 @@ def _stripe(settings: Settings) -> Iterator[Found]:
 
 
 def _site(settings: Settings) -> Iterator[Found]:
-    asked = []
+    urls = []
     if settings.takes_stripe:
-        asked.append(settings.stripe_api_base or "https://api.stripe.com")
+        urls.append(settings.stripe_api_base or "https://api.stripe.com")
     if settings.takes_btcpay:
-        asked.append(settings.btcpay_url)
-    far = any(urlsplit(url).hostname not in LOCAL for url in asked)
+        urls.append(settings.btcpay_url)
+    far = any(urlsplit(url).hostname not in LOCAL for url in urls)
     base = urlsplit(settings.base_url)
     if far and base.hostname in LOCAL:
         yield (
@@ -86,15 +86,13 @@ def _site(settings: Settings) -> Iterator[Found]:
         yield "error", "BASE_URL is not https: Stripe redirects customers back to https only"
 
 
-def _asked(name: str, settings: Settings) -> Found:
-    title = {"stripe": "Stripe", "btcpay": "BTCPay"}[name]
+def _accepts_us(name: str, settings: Settings) -> Found:
     try:
         with registry.connect(name, settings, ANSWER_WITHIN_SECONDS) as provider:
             provider.check()
     except ProviderProblem as problem:
-        prefix = {"stripe": "STRIPE_", "btcpay": "BTCPAY_"}[name]
-        return "error", f"{problem.reason}; check the variables {prefix}…"
-    return "ok", f"{title} accepts our key"
+        return "error", f"{problem.reason}; check the variables {name.upper()}_…"
+    return "ok", f"{labels.PROVIDERS[name]} accepts our key"
 
 
 def _waiting() -> Iterator[Found]:
@@ -105,9 +103,11 @@ def _waiting() -> Iterator[Found]:
         # PostgreSQL's own check reports it.
         return
     if open_cases:
-        yield "warning", f"{open_cases} cases need your decision: 'flask payments attention'"
+        need = "1 case needs" if open_cases == 1 else f"{open_cases} cases need"
+        yield "warning", f"{need} your decision: 'flask payments attention'"
     if parked:
-        yield "warning", f"{parked} webhook events are parked: 'flask webhooks list --state parked'"
+        are = "1 webhook event is" if parked == 1 else f"{parked} webhook events are"
+        yield "warning", f"{are} parked: 'flask webhooks list --state parked'"
     if not newest or newest[0].started_at < utcnow() - RECONCILED_WITHIN:
         yield "warning", "no reconciliation for half an hour: are worker and beat running?"
     elif newest[0].finished_at is not None and not newest[0].complete:

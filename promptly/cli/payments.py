@@ -135,15 +135,14 @@ def show(number: str, as_json: bool) -> None:
 def list_cases(limit: int, as_json: bool) -> None:
     """List cases that need your decision, oldest first, with the choices."""
     columns = ("case", "created_at", "kind", "order", "provider", "detail", "choices")
-    with transaction() as session:
-        rows = []
-        for case in cases.open_cases(limit):
-            order = None if case.order_id is None else session.get(Order, case.order_id)
-            choices = ", ".join(cases.CHOICES[case.kind])
-            number = None if order is None else order.number
-            rows.append(
-                (case.id, case.created_at, case.kind, number, case.provider, case.detail, choices)
+    with transaction():
+        rows = [
+            (
+                case.id, case.created_at, case.kind, number, case.provider, case.detail,
+                ", ".join(cases.CHOICES[case.kind]),
             )
+            for case, number in cases.open_cases(limit)
+        ]  # fmt: skip
     show_rows(columns, rows, as_json)
 
 

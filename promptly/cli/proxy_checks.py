@@ -22,13 +22,13 @@ def findings(settings: Settings) -> Iterator[tuple[str, str]]:
     if fewer:
         yield (
             "warning",
-            f"requests carried {_told(fewer)} forwarded addresses, fewer than TRUSTED_PROXY_HOPS="
+            f"requests carried {_joined(fewer)} forwarded addresses, fewer than TRUSTED_PROXY_HOPS="
             f"{hops}: they bypassed your proxies, or you have fewer; the panel refuses them",
         )
     if more and (hops == 0 or hops not in seen):
         yield (
             "warning",
-            f"requests carried {_told(more)} forwarded addresses, more than TRUSTED_PROXY_HOPS="
+            f"requests carried {_joined(more)} forwarded addresses, more than TRUSTED_PROXY_HOPS="
             f"{hops}: set it to the number of your proxies, unless clients forged them",
         )
     if hops in seen and not fewer and not (more and hops == 0):
@@ -38,5 +38,5 @@ def findings(settings: Settings) -> Iterator[tuple[str, str]]:
         )
 
 
-def _told(numbers: set[int]) -> str:
+def _joined(numbers: set[int]) -> str:
     return " or ".join(str(number) for number in sorted(numbers))

@@ -56,7 +56,7 @@ def show(email: str, as_json: bool) -> None:
         values = _described(user) | {
             "key_prefix": user.key_prefix,
             "created_at": user.created_at,
-            "good_keys": len(keys.list_good(user.id)),
+            "active_keys": len(keys.list_active(user.id)),
             **{name: value for name, value in balances.read(user.id).items() if name != "object"},
         }
     show_object(values, as_json)
@@ -64,11 +64,11 @@ def show(email: str, as_json: bool) -> None:
 
 @group.command("create")
 @click.argument("email")
-@click.option("--mail", is_flag=True, help="Mail a key to the address, as a registration does.")
+@click.option("--mail", is_flag=True, help="Email a key to the address, as a registration does.")
 @json_option
 @reports_errors
 def create(email: str, mail: bool, as_json: bool) -> None:
-    """Create an account with its trial but without a key; sends no mail without --mail."""
+    """Create an account with its trial but without a key; sends no email without --mail."""
     with transaction():
         user = accounts.create(email, current_settings())
         if mail:
@@ -84,7 +84,7 @@ def create(email: str, mail: bool, as_json: bool) -> None:
 @json_option
 @reports_errors
 def delete(email: str, yes: bool, as_json: bool) -> None:
-    """Delete an account with its keys, balance, entries, usage and mails. Cannot be undone.
+    """Delete an account with its keys, balance, entries, usage and emails. Cannot be undone.
 
     Running requests are ended and settled first. `deleted` is false if one of them did not end in
     time: the account's keys are then refused already, and a task deletes the rest soon.
@@ -94,11 +94,11 @@ def delete(email: str, yes: bool, as_json: bool) -> None:
     if not yes:
         click.confirm(f"Delete {values['email']} and all its data?", abort=True, err=True)
     with transaction():
-        user = accounts.find(email=email)
-        account_deletion.close(user.id)
-        owned = adjustments.standing(user.id)
-        operator().record("account.delete", user_id=user.id, before=owned)
-    deleted = account_deletion.delete_account(int(str(values["user_id"])))
+        user_id = accounts.find(email=email).id
+        account_deletion.close(user_id)
+        owned = adjustments.standing(user_id)
+        operator().record("account.delete", user_id=user_id, before=owned)
+    deleted = account_deletion.delete_account(user_id)
     show_object(values | {"deleted": deleted}, as_json)
 
 

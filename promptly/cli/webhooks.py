@@ -14,13 +14,13 @@ from promptly.cli.output import (
 )
 from promptly.models import Order
 from promptly.models.payments import PROVIDERS
+from promptly.models.states import EventState
 from promptly.services.paging import Cursor
 from promptly.services.payments import webhook_inbox
 from promptly.transactions import transaction
 
 group = AppGroup("webhooks", help="Webhook events: list, show, replay.")
 
-STATES = ("pending", "handled", "ignored", "parked")
 COLUMNS = (
     "id",
     "received_at",
@@ -34,7 +34,11 @@ COLUMNS = (
 
 
 @group.command("list")
-@click.option("--state", type=click.Choice(STATES), help="Only events in this state.")
+@click.option(
+    "--state",
+    type=click.Choice([state.value for state in EventState]),
+    help="Only events in this state.",
+)
 @click.option("--provider", type=click.Choice(PROVIDERS), help="Only events of this provider.")
 @limit_option
 @before_option

@@ -20,7 +20,7 @@ from promptly.models.base import Base, BigId, Created
 
 
 class User(Base):
-    """One account, known by the exact spelling of its e-mail address."""
+    """One account, known by the exact spelling of its email address."""
 
     __tablename__ = "users"
 

@@ -27,10 +27,6 @@ UNSETTLED_STATES = (OrderState.CREATED, OrderState.OPEN, OrderState.PROCESSING)
 PROVIDERS = ("stripe", "btcpay")
 
 
-def _one_of(column: str, values: tuple[str, ...]) -> str:
-    return f"{column} IN ({', '.join(repr(value) for value in values)})"
-
-
 class Order(Base):
     """One purchase of a pack; it outlives the account, then without an owner."""
 
@@ -87,7 +83,7 @@ class Order(Base):
 
     __table_args__ = (
         CheckConstraint(one_of("state", OrderState), name="state"),
-        CheckConstraint(_one_of("provider", PROVIDERS), name="provider"),
+        CheckConstraint(one_of("provider", PROVIDERS), name="provider"),
         CheckConstraint("tokens > 0 AND amount_minor > 0", name="something_for_something"),
         CheckConstraint(
             "tokens_taken >= 0 AND tokens_owed >= 0 AND tokens_taken + tokens_owed <= tokens",
@@ -158,7 +154,7 @@ class PaymentReversal(Base):
     updated_at: Mapped[Created]
 
     __table_args__ = (
-        CheckConstraint(_one_of("kind", ("refund", "dispute", "invalidation")), name="kind"),
+        CheckConstraint(one_of("kind", ("refund", "dispute", "invalidation")), name="kind"),
         CheckConstraint("amount_minor > 0", name="amount"),
         Index("ix_payment_reversals_order_id", "order_id"),
         Index(

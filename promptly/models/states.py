@@ -1,5 +1,6 @@
 """The states, outcomes and kinds that rows have; `promptly.labels` has their words for people."""
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any
 
@@ -107,6 +108,6 @@ class State(TypeDecorator[str]):
             return str(value)
 
 
-def one_of(column: str, states: type[StrEnum]) -> str:
-    """Return the SQL condition that a column holds one of these states."""
-    return f"{column} IN ({', '.join(repr(state.value) for state in states)})"
+def one_of(column: str, values: Iterable[str]) -> str:
+    """Return the SQL condition that a column holds one of these values."""
+    return f"{column} IN ({', '.join(repr(str(value)) for value in values)})"

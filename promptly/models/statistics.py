@@ -59,5 +59,5 @@ class DailyRevenue(Base):
     livemode: Mapped[bool] = mapped_column(primary_key=True)
     purchases: Mapped[Tokens]
     amount_minor: Mapped[Tokens]
-    # The part of it refunded, disputed or withdrawn so far.
+    # The part of it refunded, disputed or otherwise reversed so far.
     reversed_minor: Mapped[Tokens]

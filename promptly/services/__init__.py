@@ -1,4 +1,4 @@
-"""Services: what promptly does, one room per subject, called by views, commands and tasks.
+"""Services: what promptly does, by subject; called by views, commands and tasks.
 
     accounts            registration, API keys and authentication, trials, the list of accounts
     ledger              balances and every change of them but usage; adjustments, verification

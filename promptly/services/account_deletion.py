@@ -48,7 +48,7 @@ def confirm(user_id: int, mail_id: int) -> bool:
     """Delete the account of a followed mail link; return False if the link is no longer valid."""
     with transaction():
         accounts.lock(user_id)
-        if not outbox.link_is_good("confirm_deletion", user_id, mail_id):
+        if not outbox.link_is_valid("confirm_deletion", user_id, mail_id):
             return False
         close(user_id)
     delete_account(user_id)

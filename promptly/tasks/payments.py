@@ -17,7 +17,7 @@ from promptly.services.payments import (
     webhook_inbox,
 )
 from promptly.services.payments.providers import registry
-from promptly.settings import Settings, current_settings
+from promptly.settings import current_settings
 from promptly.tasks import alone
 from promptly.transactions import transaction
 
@@ -30,28 +30,28 @@ EVENTS_A_SWEEP = 50
 @shared_task(name="promptly.tasks.payments.handle_event")
 def handle_event(row_id: int) -> None:
     """Handle one webhook event if it is due and no other worker is handling it."""
-    webhook_handler.handle(_settings(), row_id)
+    webhook_handler.handle(current_settings(), row_id)
 
 
 @shared_task(name="promptly.tasks.payments.sweep")
 def sweep() -> None:
     """Handle due events: retries, those of dead workers, and those whose task the broker lost."""
     for _ in range(EVENTS_A_SWEEP):
-        if not webhook_handler.handle(_settings()):
+        if not webhook_handler.handle(current_settings()):
             break
 
 
 @shared_task(name="promptly.tasks.payments.check_order")
 def check_order(order_id: int) -> None:
     """Ask the provider about one order whose customer has just come back."""
-    settings = _settings()
+    settings = current_settings()
     with transaction():
         provider_name = orders.lock(order_id).provider
     if provider_name not in registry.offered(settings) or circuit_breaker.pause_left(provider_name):
         return
     try:
         with (
-            circuit_breaker.noticed(provider_name),
+            circuit_breaker.watch(provider_name),
             registry.connect(provider_name, settings) as provider,
         ):
             sync.sync(order_id, provider)
@@ -63,7 +63,7 @@ def check_order(order_id: int) -> None:
 @shared_task(name="promptly.tasks.payments.reconcile")
 def reconcile(actor: str = "system") -> None:
     """Compare our orders with the providers' lists, and fix differences."""
-    settings = _settings()
+    settings = current_settings()
     if registry.offered(settings):
         reconciliation.run(settings, actor=actor)
 
@@ -71,7 +71,7 @@ def reconcile(actor: str = "system") -> None:
 @shared_task(name="promptly.tasks.payments.purge")
 def purge() -> None:
     """Delete webhook events and reports past their retention, batch after batch."""
-    days = _settings().webhook_retention_days
+    days = current_settings().webhook_retention_days
     while True:
         with alone("payments.purge") as chosen:
             gone = webhook_inbox.purge(days) if chosen else 0
@@ -79,8 +79,3 @@ def purge() -> None:
                 reconciliation.purge(days)
         if not gone:
             break
-
-
-def _settings() -> Settings:
-    settings = current_settings()
-    return settings

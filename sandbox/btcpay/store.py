@@ -2,17 +2,13 @@
 
 import secrets
 import string
-import threading
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 from sandbox.btcpay import webhooks
 from sandbox.btcpay.accounting import Invoice
 from sandbox.btcpay.errors import ApiError
 from sandbox.btcpay.webhooks import Webhook
-from sandbox.provider.sender import Sender
+from sandbox.provider.simulated import Simulated
 
 BASE58 = "".join(letter for letter in string.digits + string.ascii_letters if letter not in "0OIl")
 
@@ -34,25 +30,17 @@ INCLUDED = {
 PERMISSIONS = (CREATE_INVOICE, VIEW_INVOICES, REFUND, VIEW_PULL_PAYMENTS)
 
 
-@dataclass
-class Store:
-    """Everything that one API key can access. Hold ``lock`` for every change."""
+class Store(Simulated):
+    """Everything that one API key can access."""
 
-    id: str
-    api_key: str
-    permissions: list[str] = field(default_factory=lambda: list(PERMISSIONS))
-    webhook: Webhook | None = None
-    base_url: str = ""
-    sender: Sender | None = None
-    changed: Callable[[], None] = lambda: None  # called on every change with an event
-    invoices: dict[str, Invoice] = field(default_factory=dict)
-    pull_payments: dict[str, dict[str, Any]] = field(default_factory=dict)
-    advanced_seconds: int = 0
-    lock: threading.RLock = field(default_factory=threading.RLock)
-
-    def now(self) -> int:
-        """Return the time of the store's clock, in Unix seconds."""
-        return int(time.time()) + self.advanced_seconds
+    def __init__(self, store_id: str, api_key: str) -> None:
+        super().__init__()
+        self.id = store_id
+        self.api_key = api_key
+        self.permissions: list[str] = list(PERMISSIONS)
+        self.webhook: Webhook | None = None
+        self.invoices: dict[str, Invoice] = {}
+        self.pull_payments: dict[str, dict[str, Any]] = {}
 
     def may(self, permission: str) -> bool:
         """Whether the key has a permission, directly or included in another."""
@@ -82,7 +70,6 @@ class Store:
             self.sender.post(webhooks.message(type, event, self.webhook))
 
     def state(self) -> dict[str, Any]:
-        """Return the state that outlives the process; deliveries do not, as in the real server."""
         return {
             "invoices": self.invoices,
             "pull_payments": self.pull_payments,
@@ -90,7 +77,6 @@ class Store:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Restore saved state."""
         self.invoices = state.get("invoices", {})
         self.pull_payments = state.get("pull_payments", {})
         self.advanced_seconds = state.get("seconds", 0)

@@ -6,6 +6,7 @@ import contextlib
 import signal
 from pathlib import Path
 
+from sandbox.files import write_atomically
 from sandbox.llama.generation import Pace
 from sandbox.llama.server import Options, Server
 
@@ -44,10 +45,7 @@ async def serve(arguments: argparse.Namespace) -> None:
     )
     await server.listen(arguments.port)
     if arguments.port_file is not None:
-        # Renamed into place, so that a reader never sees a partial file.
-        partial = arguments.port_file.with_suffix(".part")
-        partial.write_text(f"{server.port}\n")
-        partial.rename(arguments.port_file)
+        write_atomically(arguments.port_file, f"{server.port}\n")
     print(f"simulated llama-server on http://127.0.0.1:{server.port}", flush=True)
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -1,30 +1,27 @@
 """The simulated llama-server as a child process of a test or of the supervisor."""
 
-import shutil
-import signal
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlencode
 
 import orjson
 import urllib3
 
 from sandbox import process
+from sandbox.child_server import ChildServer
 from sandbox.process import SandboxError
 
-START_TIMEOUT_SECONDS = 15.0
 
-
-class SimulatedLlama:
+class SimulatedLlama(ChildServer):
     """A simulated llama-server on 127.0.0.1, started with the given options.
 
     ``embeddings`` enables embeddings of texts of at most ``batch`` tokens. ``speed`` and
     ``prompt_speed`` are tokens per second, 0 for as fast as possible; ``answer_tokens`` is the
-    default length of an answer. ``port`` 0 takes a free port, which ``restart()`` keeps.
+    default length of an answer. Records are lost on a restart.
     """
+
+    module: ClassVar[str] = "sandbox.llama"
+    title: ClassVar[str] = "simulated llama-server"
 
     def __init__(
         self,
@@ -43,19 +40,14 @@ class SimulatedLlama:
         batch: int = 512,
         log: Path | None = None,
     ) -> None:
-        self.port = port
-        self._own_directory = directory is None
-        self._directory = directory or Path(tempfile.mkdtemp(prefix="promptly-llama-"))
-        self.log = log or self._directory / "llama.log"
-        self._options = ["--slots", str(slots), "--ctx", str(ctx), "--alias", alias]
-        self._options += ["--speed", str(speed), "--prompt-speed", str(prompt_speed)]
-        self._options += ["--answer-tokens", str(answer_tokens)]
-        self._options += ["--ping-interval", str(ping_interval)]
+        options = ["--slots", str(slots), "--ctx", str(ctx), "--alias", alias]
+        options += ["--speed", str(speed), "--prompt-speed", str(prompt_speed)]
+        options += ["--answer-tokens", str(answer_tokens), "--ping-interval", str(ping_interval)]
         if api_key:
-            self._options += ["--api-key", api_key]
+            options += ["--api-key", api_key]
         if embeddings:
-            self._options += ["--embeddings", "--batch", str(batch)]
-        self._process: subprocess.Popen[bytes] | None = None
+            options += ["--embeddings", "--batch", str(batch)]
+        super().__init__(directory, options, port=port, log=log)
         self._http = urllib3.PoolManager(
             # The server may close a kept-alive connection just as it is reused.
             retries=urllib3.Retry(3, redirect=0, allowed_methods=None),
@@ -67,57 +59,10 @@ class SimulatedLlama:
         """The base URL, without a trailing slash."""
         return f"http://127.0.0.1:{self.port}"
 
-    @property
-    def is_running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
-
-    def start(self) -> "SimulatedLlama":
-        """Start the server and return it once it listens. Raises SandboxError otherwise."""
-        self._directory.mkdir(parents=True, exist_ok=True)
-        port_file = self._directory / "port"
-        port_file.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "sandbox.llama", "--port", str(self.port)]
-        command += ["--port-file", str(port_file), *self._options]
-        self._process = process.spawn(command, log=self.log)
-        try:
-            process.wait_until(
-                lambda: port_file.exists() or not self.is_running,
-                START_TIMEOUT_SECONDS,
-                "simulated llama-server",
-            )
-            self.port = int(port_file.read_text())
-        except (SandboxError, FileNotFoundError) as error:
-            self._end()
-            raise SandboxError(f"no simulated llama-server:\n{process.tail(self.log)}") from error
-        return self
-
     def stop(self) -> None:
         """Stop the server, cutting running requests."""
-        self._end()
+        super().stop()
         self._http.clear()
-        if self._own_directory:
-            shutil.rmtree(self._directory, ignore_errors=True)
-
-    def restart(self) -> None:
-        """Restart on the same port; records are lost."""
-        self._end()
-        self.start()
-
-    def kill(self) -> None:
-        """Kill the server with SIGKILL."""
-        if self._process is not None:
-            process.stop(self._process)
-            self._process = None
-
-    def pause(self) -> None:
-        """Freeze the server (SIGSTOP)."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """Resume a frozen server (SIGCONT)."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGCONT)
 
     def requests(self, tag: str = "") -> list[dict[str, Any]]:
         """Return the records, oldest first: all, or those with one tag."""
@@ -158,12 +103,6 @@ class SimulatedLlama:
         """Clear faults and forget all records."""
         self._call("DELETE", "/__sim/faults")
         self._call("DELETE", "/__sim/requests")
-
-    def _end(self) -> None:
-        if self._process is not None:
-            self.resume()
-            process.stop(self._process, (signal.SIGTERM, 5.0))
-            self._process = None
 
     def _call(self, method: str, path: str, body: Any = None) -> Any:
         data = orjson.dumps(body) if body is not None else None

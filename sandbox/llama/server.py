@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import time
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import orjson
 
@@ -126,14 +125,11 @@ class Server:
 
     def _post(self, request: Request) -> bytes:
         match request.path:
-            case "/v1/chat/completions/input_tokens" | "/v1/messages/count_tokens":
-                count: dict[str, Any] = {"input_tokens": self._count(request)}
-                if request.path.endswith("input_tokens"):
-                    count["object"] = "response.input_tokens"
-                return json_reply(count)
-            case "/v1/responses/input_tokens":
+            case "/v1/chat/completions/input_tokens" | "/v1/responses/input_tokens":
                 tokens = self._count(request)
                 return json_reply({"input_tokens": tokens, "object": "response.input_tokens"})
+            case "/v1/messages/count_tokens":
+                return json_reply({"input_tokens": self._count(request)})
             case "/apply-template":
                 body = prompt.parse(request.body)
                 checks.check_chat(body)
@@ -229,11 +225,11 @@ class Server:
         if record.prompt_tokens >= options.ctx:
             raise too_long(record.prompt_tokens, options.ctx)
         room = options.ctx - record.prompt_tokens
-        said = answer(
+        planned = answer(
             body, steering, min(room, limit) if limit is not None else room, options.answer_tokens
         )
         return Generation(
-            connection, record, body, said, steering, options.pace, chunks, options.alias
+            connection, record, body, planned, steering, options.pace, chunks, options.alias
         )
 
     def _control(self, request: Request) -> bytes:

@@ -1,36 +1,26 @@
 """A provider's stand-in as a child process of a test or of the supervisor."""
 
 import os
-import shutil
-import signal
 import socket
-import subprocess
-import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import orjson
 import urllib3
 
 from sandbox import process
+from sandbox.child_server import ChildServer
 from sandbox.process import SandboxError
 from sandbox.provider.messages import Signed
 
-START_TIMEOUT_SECONDS = 15.0
 
-
-class SimulatedProvider:
+class SimulatedProvider(ChildServer):
     """Base class of the simulated Stripe and BTCPay Server.
 
-    ``port`` 0 takes a free port, which ``restart()`` keeps. With ``persistent`` the state outlives
-    the process in ``directory``, and so does the port unless another process has taken it.
-    Webhooks go to ``webhook_url`` once it is set.
+    With ``persistent`` the state outlives the process in ``directory``, and so does the port unless
+    another process has taken it. Webhooks go to ``webhook_url`` once it is set.
     """
-
-    module: ClassVar[str]
-    title: ClassVar[str]
 
     def __init__(
         self,
@@ -44,19 +34,13 @@ class SimulatedProvider:
         retry_seconds: Sequence[float] = (0.2, 0.5, 1.0, 2.0),
         log: Path | None = None,
     ) -> None:
-        self.port = port
-        self._own_directory = directory is None
-        self._directory = directory or Path(tempfile.mkdtemp(prefix="promptly-provider-"))
-        self.log = log or self._directory / "provider.log"
-        self._options = list(options)
-        self._environment = {**os.environ, **keys}
+        super().__init__(directory, options, port=port, env={**os.environ, **keys}, log=log)
+        self._options += ["--retry-seconds", ",".join(str(wait) for wait in retry_seconds)]
         if webhook_url:
             self._options += ["--webhook-url", webhook_url]
         self._persistent = persistent
         if persistent:
-            self._options += ["--state-file", str(self._directory / "state.json")]
-        self._options += ["--retry-seconds", ",".join(str(wait) for wait in retry_seconds)]
-        self._process: subprocess.Popen[bytes] | None = None
+            self._options += ["--state-file", str(self.directory / "state.json")]
         self._http = urllib3.PoolManager(
             retries=urllib3.Retry(connect=3, read=0, redirect=0), timeout=60.0
         )
@@ -66,52 +50,15 @@ class SimulatedProvider:
         """The base URL, without a trailing slash."""
         return f"http://127.0.0.1:{self.port}"
 
-    @property
-    def is_running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
-
     def start(self) -> Self:
         """Start the server and return it once it listens. Raises SandboxError otherwise."""
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        port_file = self._directory / "port"
         if self._persistent and self.port == 0:
-            self.port = _port_of_before(port_file)
-        port_file.unlink(missing_ok=True)
-        command = [sys.executable, "-m", self.module, "--port", str(self.port)]
-        command += ["--port-file", str(port_file), *self._options]
-        self._process = process.spawn(command, log=self.log, env=self._environment)
-        try:
-            process.wait_until(
-                lambda: port_file.exists() or not self.is_running,
-                START_TIMEOUT_SECONDS,
-                self.title,
-            )
-            self.port = int(port_file.read_text())
-        except (SandboxError, FileNotFoundError) as error:
-            self._end()
-            raise SandboxError(f"no {self.title}:\n{process.tail(self.log)}") from error
-        return self
+            self.port = _port_of_before(self.port_file)
+        return super().start()
 
     def stop(self) -> None:
-        self._end()
+        super().stop()
         self._http.clear()
-        if self._own_directory:
-            shutil.rmtree(self._directory, ignore_errors=True)
-
-    def restart(self) -> None:
-        """Restart on the same port; without ``persistent`` the state is lost."""
-        self._end()
-        self.start()
-
-    def pause(self) -> None:
-        """Freeze the server (SIGSTOP): connections are accepted but get no answer."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """Resume a frozen server (SIGCONT)."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGCONT)
 
     def reset(self) -> None:
         """Forget all objects, records, faults and rules; keep the endpoint."""
@@ -192,12 +139,6 @@ class SimulatedProvider:
         if answer.status != 200:
             raise SandboxError(f"{name}: {value}")
         return value
-
-    def _end(self) -> None:
-        if self._process is not None:
-            self.resume()
-            process.stop(self._process, (signal.SIGTERM, 5.0))
-            self._process = None
 
 
 def _port_of_before(port_file: Path) -> int:

@@ -4,25 +4,13 @@ import argparse
 import select
 import signal
 import socket
-import threading
 from pathlib import Path
-from typing import Protocol
 
-from sandbox.provider.http import Handler, Server
+from sandbox.files import write_atomically
+from sandbox.provider.http import Server
+from sandbox.provider.service import Service
 
 TICK_SECONDS = 0.5
-
-
-class Provider(Protocol):
-    """The service that a stand-in runs."""
-
-    stopping: threading.Event
-
-    def handler(self, base_url: str) -> Handler:
-        """Return the request handler; ``base_url`` is where clients reach it."""
-
-    def tick(self) -> None:
-        """Do what is due by the clock, and save the state if it has changed."""
 
 
 def parser(module: str, description: str | None) -> argparse.ArgumentParser:
@@ -41,23 +29,20 @@ def parser(module: str, description: str | None) -> argparse.ArgumentParser:
     return made
 
 
-def serve(provider: Provider, title: str, port: int, port_file: Path | None) -> None:
+def serve(service: Service, title: str, port: int, port_file: Path | None) -> None:
     """Serve until SIGTERM or SIGINT."""
     asked_to_stop = _stop_signals()
     server = Server(port)
-    server.handler = provider.handler(server.url)
+    server.handler = service.handler(server.url)
     server.start()
     if port_file is not None:
-        # Renamed into place, so that a reader never sees a partial file.
-        partial = port_file.with_suffix(".part")
-        partial.write_text(f"{server.port}\n")
-        partial.rename(port_file)
+        write_atomically(port_file, f"{server.port}\n")
     print(f"{title} on {server.url}", flush=True)
     while not select.select([asked_to_stop], [], [], TICK_SECONDS)[0]:
-        provider.tick()
-    provider.stopping.set()
+        service.tick()
+    service.stopping.set()
     server.stop()
-    provider.tick()
+    service.tick()
 
 
 def _stop_signals() -> socket.socket:

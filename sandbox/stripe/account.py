@@ -1,15 +1,10 @@
-"""A Stripe account: its objects, its events, and the endpoints that receive them.
-
-To change objects, hold ``lock`` from the first read to the last event.
-"""
+"""A Stripe account: its objects, its events, and the endpoints that receive them."""
 
 import copy
 import threading
-import time
-from collections.abc import Callable
 from typing import Any
 
-from sandbox.provider.sender import Sender
+from sandbox.provider.simulated import Simulated
 from sandbox.stripe import ids, webhooks
 from sandbox.stripe.errors import missing
 from sandbox.stripe.objects import API_VERSION, Object
@@ -26,27 +21,19 @@ NAMES = {
 }
 
 
-class Account:
+class Account(Simulated):
     """Everything that one secret key can access."""
 
     def __init__(self, secret_key: str) -> None:
+        super().__init__()
         self.secret_key = secret_key
         self.livemode = "_live_" in secret_key[:8]
-        self.lock = threading.RLock()
         self.objects: dict[str, Object] = {}
         # Session data that the API does not show, such as payment_intent_data.
         self.hidden: dict[str, Object] = {}
         self.endpoints: list[Endpoint] = []
-        self.sender: Sender | None = None
-        self.changed: Callable[[], None] = lambda: None  # called after changes with an event
-        self.base_url = ""
-        self.advanced_seconds = 0
         # The API call being processed, recorded in the events it causes.
         self.call = threading.local()
-
-    def now(self) -> int:
-        """Return the time of the account's clock, in Unix seconds."""
-        return int(time.time()) + self.advanced_seconds
 
     def get(self, kind: str, object_id: str) -> Object:
         """Return an object. Raises ApiError (404) if this kind and id do not exist."""
@@ -109,15 +96,9 @@ class Account:
                 event["pending_webhooks"] -= 1
 
     def state(self) -> dict[str, Any]:
-        """Return the state that outlives the process."""
         return {"objects": self.objects, "hidden": self.hidden, "seconds": self.advanced_seconds}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Restore saved state; undelivered events are not retried."""
         self.objects = state.get("objects", {})
         self.hidden = state.get("hidden", {})
         self.advanced_seconds = state.get("seconds", 0)
-
-    def forget(self) -> None:
-        """Remove all objects and reset the clock."""
-        self.restore({})

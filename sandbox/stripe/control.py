@@ -33,19 +33,16 @@ def add_control(routes: Routes, account: Account, sender: Sender) -> None:
             url = account.endpoints[0].url
         return sender.send(url, signed.headers, signed.body)
 
-    def changed(change: Object) -> Object:
-        return account.shown(change)
-
     act("endpoints", lambda values: _set_endpoints(account, values["endpoints"]))
-    act("pay", lambda values: changed(checkout.pay(account, **values)))
-    act("settle", lambda values: changed(checkout.settle(account, **values)))
-    act("expire", lambda values: changed(checkout.expire(account, **values)))
-    act("refund", lambda v: changed(reversals.refund(account, v["refund"], v["status"])))
-    act("refund/succeed", lambda values: changed(reversals.succeed_refund(account, **values)))
-    act("refund/fail", lambda values: changed(reversals.fail_refund(account, **values)))
-    act("dispute", lambda values: changed(reversals.open_dispute(account, **values)))
-    act("dispute/update", lambda values: changed(reversals.update_dispute(account, **values)))
-    act("dispute/close", lambda values: changed(reversals.close_dispute(account, **values)))
+    act("pay", lambda values: account.shown(checkout.pay(account, **values)))
+    act("settle", lambda values: account.shown(checkout.settle(account, **values)))
+    act("expire", lambda values: account.shown(checkout.expire(account, **values)))
+    act("refund", lambda v: account.shown(reversals.refund(account, v["refund"], v["status"])))
+    act("refund/succeed", lambda values: account.shown(reversals.succeed_refund(account, **values)))
+    act("refund/fail", lambda values: account.shown(reversals.fail_refund(account, **values)))
+    act("dispute", lambda values: account.shown(reversals.open_dispute(account, **values)))
+    act("dispute/update", lambda values: account.shown(reversals.update_dispute(account, **values)))
+    act("dispute/close", lambda values: account.shown(reversals.close_dispute(account, **values)))
     act("truth", lambda _: reversals.truth(account))
     act("object", lambda values: account.shown(account.objects[values["id"]]))
     act("objects", lambda values: [account.shown(item) for item in account.every(values["kind"])])

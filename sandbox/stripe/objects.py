@@ -98,7 +98,7 @@ def session(params: Object, amount: int, currency: str, now: int, livemode: bool
 
 
 def customer_details(email: str | None) -> Object | None:
-    """Return a session's data about the customer; None without an e-mail address."""
+    """Return a session's data about the customer; None without an email address."""
     if email is None:
         return None
     empty = ("address", "business_name", "individual_name", "name", "phone", "tax_ids")

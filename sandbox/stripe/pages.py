@@ -45,7 +45,7 @@ def _page(account: Account, session_id: str, notice: str = "") -> Answer:
     names = ", ".join(account.hidden.get(session_id, {}).get("names", []))
     email = (session["customer_details"] or {}).get("email", "")
     fields = (
-        f'<label>E-mail<input type="email" name="email" required value="{escape(email)}"></label>'
+        f'<label>Email<input type="email" name="email" required value="{escape(email)}"></label>'
     )
     content = [
         f'<p role="alert">{escape(notice)}</p>' if notice else "",

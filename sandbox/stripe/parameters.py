@@ -135,7 +135,7 @@ def web_address(path: str, value: Any) -> str:
 
 
 def mail_address(path: str, value: Any) -> str:
-    """An e-mail address."""
+    """An email address."""
     given: str = text(800)(path, value)
     if not ADDRESS.fullmatch(given):
         raise ApiError(f"Invalid email address: {given}", code="email_invalid", param=path)

@@ -1,4 +1,4 @@
-"""The doctor's checks of the panel's configuration."""
+"""The doctor's checks of the panel's configuration, the HTTP parser and the model servers."""
 
 from importlib.machinery import ModuleSpec
 from ipaddress import ip_network
@@ -8,6 +8,7 @@ import pytest
 from promptly.cli import checks
 from promptly.secret import Secret
 from promptly.settings import Settings
+from sandbox.ports import free_port
 from tests.support.servers import make_settings
 
 KEY = Secret("a-key-of-some-length-0123456789")
@@ -53,3 +54,11 @@ def test_the_parser_of_requests(
     [finding] = checks.http_parser(make_settings())
     assert finding.level == level
     assert ("requirements-fast.txt" in finding.message) is not is_there
+
+
+def test_the_variable_of_a_model_server_that_does_not_respond() -> None:
+    chat, embeddings = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
+    settings = make_settings(llama_base_url=(chat,), llama_embeddings_base_url=(embeddings,))
+    first, second = checks.upstreams(settings)
+    assert first.message.endswith("check LLAMA_BASE_URL")
+    assert second.message.endswith("check LLAMA_EMBEDDINGS_BASE_URL")

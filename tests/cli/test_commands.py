@@ -143,11 +143,11 @@ def test_outbox(mail_app: Flask, mail_catcher: MailCatcher) -> None:
     run(mail_app, mail.sweep)
     assert len(mail_catcher.messages("ada@example.com")) == 2
     with mail_app.app_context():
-        assert len(keys.list_good(1)) == 1  # the second mail's
+        assert len(keys.list_active(1)) == 1  # the second mail's
     assert answer(mail_app, "outbox", "resend", str(row["id"]))["state"] == "pending"
     assert answer(mail_app, "outbox", "cancel", str(row["id"]))["state"] == "cancelled"
     with mail_app.app_context():
-        assert keys.list_good(1) == []
+        assert keys.list_active(1) == []
     flask(mail_app, "outbox", "resend", "999", code=1)
 
 

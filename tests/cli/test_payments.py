@@ -186,8 +186,8 @@ def test_doctor_tells_what_waits(shop: Shop) -> None:
     answer(shop.app, "payments", "reconcile")
     found = answer(shop.app, "doctor", code=1)["findings"]
     told = [item["message"] for item in found if item["check"] == "Payments"]
-    assert any("1 cases need your decision" in text for text in told)
-    assert any("1 webhook events are parked" in text for text in told)
+    assert any("1 case needs your decision" in text for text in told)
+    assert any("1 webhook event is parked" in text for text in told)
     assert not any("worker and beat" in text for text in told)
 
 

@@ -72,7 +72,7 @@ class Shop:
 
     def open(self) -> None:
         """Reset both providers, and make them answer and deliver to this shop."""
-        circuit_breaker.forget()
+        circuit_breaker.reset()
         for provider in (self.stripe, self.btcpay):
             provider.clear_faults()
             provider.wait_until_quiet()

@@ -30,7 +30,7 @@ def register(app: Flask, address: str = ADDRESS) -> int:
 
 def good_keys(app: Flask, user_id: int) -> list[ApiKey]:
     with app.app_context():
-        return keys.list_good(user_id)
+        return keys.list_active(user_id)
 
 
 def mailed_key(catcher: MailCatcher) -> str:

@@ -117,7 +117,7 @@ def test_events_of_a_provider_that_was_taken_away_are_parked(app: Flask) -> None
     [event] = shop.events()
     assert (event["state"], event["reason"]) == (
         "parked",
-        "the provider is not configured any more",
+        "the provider is no longer configured",
     )
 
 

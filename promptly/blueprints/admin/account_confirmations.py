@@ -94,7 +94,7 @@ def delete(user_id: int) -> AnyPage:
             facts=[
                 *_account(user),
                 ("Tokens lost", lost),
-                ("Keys revoked", str(len(keys.list_good(user_id)))),
+                ("Keys revoked", str(len(keys.list_active(user_id)))),
             ],
             effects=[
                 "Running requests are stopped and charged first.",
@@ -112,11 +112,11 @@ def delete(user_id: int) -> AnyPage:
 
 def reissue(user_id: int) -> AnyPage:
     """Confirm revoking all keys and emailing a new one."""
-    user, good = accounts.find(user_id=user_id), len(keys.list_good(user_id))
+    user, active = accounts.find(user_id=user_id), len(keys.list_active(user_id))
     return confirmation.ask(
         Confirmation(
             title="Revoke all keys and email a new one?",
-            facts=[*_account(user), ("Keys revoked", str(good))],
+            facts=[*_account(user), ("Keys revoked", str(active))],
             effects=[
                 "All keys stop working immediately, and dashboard sessions end.",
                 f"A new key is emailed to {user.email}. The balance does not change.",
@@ -147,7 +147,7 @@ def revoke(user_id: int, key_id: int) -> AnyPage:
 
 def good_key(user_id: int, key_id: int) -> ApiKey:
     """Return an active key of this account; raise NotFound otherwise."""
-    key = keys.find_good(key_id)
+    key = keys.find_active(key_id)
     if key is None or key.user_id != user_id:
         raise NotFound("This account has no such active key.")
     return key

@@ -30,7 +30,7 @@ def reissue(user_id: int) -> AnyResponse:
         user = accounts.find(user_id=user_id)
         if user.closed_at is not None:
             raise NotFound("This account is being deleted.")
-        good = len(keys.list_good(user_id))
+        active = len(keys.list_active(user_id))
         accounts.reissue(user)
-        entry_id = actor.record("key.reissue", user_id=user_id, before={"good_keys": good})
+        entry_id = actor.record("key.reissue", user_id=user_id, before={"active_keys": active})
     return redirect(url_for("admin.user", user_id=user_id, act=entry_id), 303)

@@ -44,7 +44,7 @@ def user(user_id: int) -> str:
         recent=rollups.recent(user_id, RECENT),
         entries=entries.rows,
         more_entries=entries.next is not None,
-        keys=keys.list_good(user_id),
+        keys=keys.list_active(user_id),
         last_used=key_activity.last_used(user_id),
         purchases=bought.rows,
         more_purchases=bought.next is not None,

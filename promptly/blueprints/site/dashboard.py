@@ -57,7 +57,7 @@ def page(*, status: int = 200, **entered: str) -> Response:
         "chart": daily_chart(days),
         "receipts": recent.rows,
         "more_receipts": recent.next is not None,
-        "keys": keys.list_good(key.user_id),
+        "keys": keys.list_active(key.user_id),
         "last_used": key_activity.last_used(key.user_id),
         "own_key_id": key.id,
         "most_keys": keys.MOST_KEYS,

@@ -48,7 +48,7 @@ def confirm() -> Response:
     settings = current_settings()
     token = request.values.get("token", "")
     link = messages.read_token("confirm_deletion", token, settings)
-    if link is None or not outbox.link_is_good("confirm_deletion", *link):
+    if link is None or not outbox.link_is_valid("confirm_deletion", *link):
         raise InvalidRequest(LINK_SPENT)
     user_id, mail_id = link
     if request.method != "POST":

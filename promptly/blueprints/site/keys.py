@@ -43,16 +43,16 @@ def revoke(key_id: int) -> AnyResponse:
     """On GET, ask for confirmation; on POST, revoke the key."""
     signed_in_with: ApiKey = g.key
     user_id, own_id = signed_in_with.user_id, signed_in_with.id
-    good = {key.id: key for key in keys.list_good(user_id)}
-    if key_id not in good:
+    active = {key.id: key for key in keys.list_active(user_id)}
+    if key_id not in active:
         raise NotFound("This key does not exist or has been revoked.")
     if request.method != "POST":
         return make_response(
             render_template(
                 "dashboard/revoke_key.html",
-                key=good[key_id],
+                key=active[key_id],
                 signed_in_with=key_id == own_id,
-                last=len(good) == 1,
+                last=len(active) == 1,
             )
         )
     with transaction():

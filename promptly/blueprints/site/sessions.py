@@ -42,7 +42,7 @@ def configure(app: Flask) -> None:
 def current_key() -> ApiKey | None:
     """Return the key that this session was opened with, if it is still active."""
     key_id = session.get("key_id")
-    return keys.find_good(key_id) if isinstance(key_id, int) else None
+    return keys.find_active(key_id) if isinstance(key_id, int) else None
 
 
 def entered_key(raw: str) -> ApiKey | None:

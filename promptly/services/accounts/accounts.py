@@ -68,7 +68,7 @@ def confirm_reissue(user_id: int, mail_id: int) -> bool:
     if user is None:
         return False
     lock(user_id)
-    if not outbox.link_is_good("confirm_reissue", user_id, mail_id):
+    if not outbox.link_is_valid("confirm_reissue", user_id, mail_id):
         return False
     reissue(user)
     return True

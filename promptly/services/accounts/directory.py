@@ -28,7 +28,6 @@ AVAILABLE = """(b.paid_tokens - b.held_paid - b.held_trial
 # Collation "C" compares bytes, in half the time; addresses are ASCII.
 _MATCHES = "u.email COLLATE \"C\" ILIKE :part ESCAPE '!'"
 
-
 Value = str | int | datetime
 
 

@@ -1,4 +1,4 @@
-"""E-mail addresses: validation, and folding of all spellings of one mailbox."""
+"""Email addresses: validation, and folding of all spellings of one mailbox."""
 
 import hashlib
 import hmac
@@ -21,16 +21,16 @@ def normalise(address: str) -> str:
     """
     address = address.strip()
     if not address:
-        raise InvalidRequest("Please enter your e-mail address.", param="email")
+        raise InvalidRequest("Please enter your email address.", param="email")
     if len(address) > MAX_LENGTH:
-        raise InvalidRequest("This e-mail address is too long.", param="email")
+        raise InvalidRequest("This email address is too long.", param="email")
     try:
         parsed = email_validator.validate_email(
             address, check_deliverability=False, allow_smtputf8=False
         )
     except email_validator.EmailNotValidError as problem:
         raise InvalidRequest(
-            f"This is not a valid e-mail address: {problem}", param="email"
+            f"This is not a valid email address: {problem}", param="email"
         ) from None
     return parsed.ascii_email or parsed.normalized
 

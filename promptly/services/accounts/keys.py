@@ -49,7 +49,7 @@ def create_named(user_id: int, name: str, pepper: Secret) -> tuple[ApiKey, str]:
     `create` does.
     """
     name = checked_name(name)
-    if len(list_good(user_id)) >= MOST_KEYS:
+    if len(list_active(user_id)) >= MOST_KEYS:
         raise InvalidRequest(
             f"An account may have {MOST_KEYS} keys. Revoke one that is not needed.", param="name"
         )
@@ -71,7 +71,7 @@ def checked_name(name: str) -> str:
     return name
 
 
-def list_good(user_id: int) -> list[ApiKey]:
+def list_active(user_id: int) -> list[ApiKey]:
     """Return the keys of an account that are not revoked, oldest first."""
     query = select(ApiKey).where(ApiKey.user_id == user_id, ApiKey.revoked_at.is_(None))
     return list(db.session.scalars(query.order_by(ApiKey.id)))
@@ -101,7 +101,7 @@ def find(raw: str, pepper: Secret) -> ApiKey | None:
     return db.session.scalar(query)
 
 
-def find_good(key_id: int) -> ApiKey | None:
+def find_active(key_id: int) -> ApiKey | None:
     """Return the key with this id unless it is revoked."""
     query = select(ApiKey).where(ApiKey.id == key_id, ApiKey.revoked_at.is_(None))
     return db.session.scalar(query)

@@ -8,6 +8,7 @@
 A lease belongs to one attempt. An attempt stops if its lease is gone or the mail is cancelled.
 """
 
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import func, select, text, update
@@ -90,7 +91,7 @@ def record_retry(lease: Lease, attempts: int, reason: str) -> bool:
     if attempts >= MAX_ATTEMPTS:
         return record_failed(lease, reason)
     delay = min(LONGEST_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2 ** (attempts - 1))
-    next_at = func.now() + func.make_interval(0, 0, 0, 0, 0, 0, delay)
+    next_at = func.now() + timedelta(seconds=delay)
     return _end(lease, next_at=next_at, last_error=reason[:ERROR_LENGTH])
 
 
@@ -170,18 +171,13 @@ def page(
     return newest_first(query, OutboxMail.id, limit, at)
 
 
-def count_waiting() -> int:
-    """Return the number of mails that wait to be sent."""
-    return count("pending")
-
-
 def count(state: str) -> int:
     """Return the number of mails in a state."""
     query = select(func.count()).select_from(OutboxMail).where(OutboxMail.state == state)
     return db.session.scalar(query) or 0
 
 
-def link_is_good(kind: str, user_id: int, mail_id: int) -> bool:
+def link_is_valid(kind: str, user_id: int, mail_id: int) -> bool:
     """Whether the link in a mail is still valid: it works once."""
     query = select(OutboxMail.id).where(
         OutboxMail.id == mail_id,

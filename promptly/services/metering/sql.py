@@ -66,14 +66,6 @@ ORDER BY checkpoint_at
 LIMIT %(limit)s
 """
 
-_RECORD = """
-INSERT INTO usage_events (
-    request_id, user_id, key_id, endpoint, model, outcome, prompt_tokens, completion_tokens,
-    charged_trial, charged_paid, uncharged_tokens, balance_tokens,
-    time_to_first_token_ms, duration_ms
-)
-"""
-
 PURGE_HOLDS = """
 DELETE FROM holds WHERE request_id IN (
     SELECT request_id FROM holds
@@ -135,8 +127,12 @@ WHERE request_id = CAST(:request_id AS uuid) AND created_at >= :not_before
 RETURNING charged_trial + charged_paid, uncharged_tokens, balance_tokens
 """
 
-INSERT_EVENT = f"""
-{_RECORD}
+INSERT_EVENT = """
+INSERT INTO usage_events (
+    request_id, user_id, key_id, endpoint, model, outcome, prompt_tokens, completion_tokens,
+    charged_trial, charged_paid, uncharged_tokens, balance_tokens,
+    time_to_first_token_ms, duration_ms
+)
 VALUES (
     CAST(:request_id AS uuid), :user_id, :key_id, :endpoint, :model, :outcome,
     :prompt_tokens, :completion_tokens, :charged_trial, :charged_paid, :uncharged_tokens,

@@ -55,12 +55,12 @@ def mismatch(order: Order, snapshot: ProviderSnapshot) -> tuple[CaseKind, str] |
             f"The page is in {snapshot.currency}, the order in {order.currency}.",
         )
     if snapshot.amount_minor != order.amount_minor:
-        said = (
+        amount = (
             "any amount"
             if snapshot.amount_minor is None
             else _shown(snapshot.amount_minor, snapshot)
         )
-        return CaseKind.AMOUNT, f"The page asks for {said}, the order for {_price(order)}."
+        return CaseKind.AMOUNT, f"The page asks for {amount}, the order for {_price(order)}."
     return None
 
 
@@ -75,7 +75,7 @@ def _follow(order: Order, snapshot: ProviderSnapshot) -> None:
     """Let an order that is not credited follow its page's status."""
     if snapshot.discrepancy is not None:
         came = f"{_paid(snapshot)} came for {_price(order)}"
-        said = {
+        detail = {
             CaseKind.PAID_PARTIAL: f"{came} before the time ran out.",
             CaseKind.PAID_LATE: f"{came} after the time ran out.",
             CaseKind.PAID_OVER: f"{came} after the time ran out.",
@@ -85,7 +85,7 @@ def _follow(order: Order, snapshot: ProviderSnapshot) -> None:
         kind = snapshot.discrepancy
         if kind == CaseKind.PAID_OVER:
             kind = CaseKind.PAID_LATE
-        if _park(order, snapshot, kind, said):
+        if _park(order, snapshot, kind, detail):
             return
     elif snapshot.status in {"open", "processing"}:
         cases.supersede(order, because=f"the payment is {snapshot.status} again")
@@ -130,7 +130,7 @@ def _reversals(order: Order, snapshot: ProviderSnapshot) -> tuple[Reversal, ...]
         # An operator credited it knowingly; whether to keep the credit is their decision too.
         if not cases.was_credited_as(order.id, CaseKind.UNCONFIRMED):
             _raise(
-                order, snapshot, CaseKind.INVALID, "BTCPay says that this was not paid after all."
+                order, snapshot, CaseKind.INVALID, "BTCPay reports that it was not paid after all."
             )
         return snapshot.reversals
     if not invalid and not known:

@@ -48,10 +48,10 @@ def _refund(order: Order, case: PaymentCase, actor: str) -> int:
     amount = (case.paid_minor or 0) - (order.amount_minor if surplus else 0)
     if amount <= 0:
         raise InvalidRequest(
-            "What is to be refunded is unknown, or less than the currency's smallest unit: "
-            "refund it at the provider and dismiss this case."
+            "The amount to refund is unknown, or below the currency's smallest unit. Refund it at "
+            "the provider and dismiss this case."
         )
-    return refunds.ask_uncredited(order, amount, actor, surplus=surplus)
+    return refunds.request_uncredited(order, amount, actor, surplus=surplus)
 
 
 def _take_back(order: Order, case: PaymentCase, actor: str) -> None:

@@ -41,6 +41,8 @@ CHOICES: Mapping[CaseKind, tuple[str, ...]] = {
     CaseKind.INVALID: (TAKE_BACK, DISMISS),
 }
 
+_WITH_NUMBERS = select(PaymentCase, Order.number).outerjoin(Order, Order.id == PaymentCase.order_id)
+
 
 def raise_case(
     kind: CaseKind,
@@ -142,17 +144,18 @@ def was_credited_as(order_id: int, kind: str) -> bool:
     return db.session.scalar(query.limit(1)) is not None
 
 
-def open_cases(limit: int) -> list[PaymentCase]:
-    """Return the cases that wait for a decision, oldest first."""
-    query = select(PaymentCase).where(PaymentCase.resolution.is_(None))
-    return list(db.session.scalars(query.order_by(PaymentCase.id).limit(limit)))
+def open_cases(limit: int) -> list[tuple[PaymentCase, str | None]]:
+    """Return the cases that wait for a decision, oldest first, with their orders' numbers."""
+    query = _WITH_NUMBERS.where(PaymentCase.resolution.is_(None))
+    rows = db.session.execute(query.order_by(PaymentCase.id).limit(limit))
+    return [(case, number) for case, number in rows]
 
 
 def page(
     limit: int, at: Cursor = START, *, only_open: bool = True
 ) -> Page[tuple[PaymentCase, str | None]]:
-    """Return a page of cases with the numbers of their orders, newest first."""
-    query = select(PaymentCase, Order.number).outerjoin(Order, Order.id == PaymentCase.order_id)
+    """Return a page of cases with their orders' numbers, newest first."""
+    query = _WITH_NUMBERS
     if only_open:
         query = query.where(PaymentCase.resolution.is_(None))
     return newest_first(query, PaymentCase.id, limit, at)

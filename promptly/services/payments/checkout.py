@@ -11,6 +11,7 @@ from datetime import timedelta
 from promptly.clients.provider_errors import ProviderProblem, ProviderRefused, ProviderUnavailable
 from promptly.errors import InvalidRequest, NotFound, PaymentRefused, PaymentUnavailable
 from promptly.models import Order
+from promptly.models.payments import PROVIDERS
 from promptly.packs import Pack
 from promptly.services.accounts import accounts
 from promptly.services.payments import apply, orders, webhook_inbox
@@ -35,7 +36,7 @@ def start(user_id: int, pack_name: str, provider_name: str, settings: Settings) 
     configured or does not answer within ten seconds.
     """
     pack = _pack(pack_name, settings)
-    if provider_name not in {"stripe", "btcpay"}:
+    if provider_name not in PROVIDERS:
         raise InvalidRequest("There is no such way to pay.", param="method")
     if provider_name not in registry.offered(settings):
         raise PaymentUnavailable("This way to pay is not available here.")
@@ -46,15 +47,15 @@ def start(user_id: int, pack_name: str, provider_name: str, settings: Settings) 
         order, holder = taken.order, taken.holder
         facts, was_unanswered = OrderFacts.of(order), order.response_pending
         orders.mark_requested(order)
-    patience = registry.CUSTOMER_WAITS_SECONDS
-    with registry.connect(provider_name, settings, patience) as provider:
+    timeout_seconds = registry.CUSTOMER_WAITS_SECONDS
+    with registry.connect(provider_name, settings, timeout_seconds) as provider:
         try:
             if was_unanswered and not provider.repeats_safely:
                 return _adopted(facts, holder, _find_again(provider, facts))
             checkout = provider.create(facts, return_url(facts.number, settings))
         except ProviderProblem as problem:
             _failed(facts, holder, problem)
-            raise _told(problem) from problem
+            raise _error_of(problem) from problem
     return _opened(facts, holder, checkout)
 
 
@@ -157,11 +158,11 @@ def _failed(order: OrderFacts, holder: str, problem: ProviderProblem) -> None:
     logger.warning("no checkout for an order", extra=fields)
 
 
-def _told(problem: ProviderProblem) -> PaymentRefused | PaymentUnavailable:
+def _error_of(problem: ProviderProblem) -> PaymentRefused | PaymentUnavailable:
     if not isinstance(problem, ProviderRefused):
         return PaymentUnavailable()
     because = f" ({problem.code})" if problem.code else ""
     return PaymentRefused(
         f"The payment provider refused this purchase{because}. Nothing was charged. "
-        "Please try another way to pay, or tell the operator."
+        "Please try another way to pay, or contact the operator."
     )

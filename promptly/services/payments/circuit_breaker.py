@@ -10,21 +10,21 @@ from contextlib import contextmanager
 
 from promptly.clients.provider_errors import ProviderUnavailable
 
-LONG_SECONDS = 5.0
+SLOW_SECONDS = 5.0
 PAUSE_SECONDS = 60.0
 
 _until: dict[str, float] = {}
 
 
 @contextmanager
-def noticed(provider: str) -> Iterator[None]:
-    """Watch the calls in the block: pause the provider if it is unavailable after LONG_SECONDS."""
-    began = time.monotonic()
+def watch(provider: str) -> Iterator[None]:
+    """Watch the calls in the block: pause the provider if it is unavailable after SLOW_SECONDS."""
+    started = time.monotonic()
     try:
         yield
     except ProviderUnavailable:
         now = time.monotonic()
-        if now - began >= LONG_SECONDS:
+        if now - started >= SLOW_SECONDS:
             _until[provider] = now + PAUSE_SECONDS
         raise
 
@@ -34,6 +34,6 @@ def pause_left(provider: str) -> float:
     return max(0.0, _until.get(provider, 0.0) - time.monotonic())
 
 
-def forget() -> None:
+def reset() -> None:
     """End the pauses of all providers."""
     _until.clear()

@@ -15,10 +15,8 @@ from promptly.settings import Settings
 
 WAYS = {"stripe": "card", "btcpay": "Bitcoin"}
 
-# An order's state in plain words, for lists.
-
 # Cases that the customer's page explains; the others concern only the operator.
-_TOLD = frozenset({"paid_partial", "paid_late", "unconfirmed"})
+_EXPLAINED = frozenset({"paid_partial", "paid_late", "unconfirmed"})
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,7 @@ def situation(order: Order, *, canceled: bool = False) -> dict[str, Any]:
     waiting = [case.kind for case in found if case.resolution is None]
     about: str = order.state
     if order.state == "attention":
-        about = next((kind for kind in reversed(waiting) if kind in _TOLD), about)
+        about = next((kind for kind in reversed(waiting) if kind in _EXPLAINED), about)
     elif order.state in {"expired", "failed"}:
         if any(case.resolution == cases.DISMISS for case in found):
             about = "dismissed"

@@ -29,7 +29,7 @@ class OrderView:
         return cls(order.state, order.refunded_minor)
 
 
-def tell_what_changed(order: Order, before: OrderView) -> None:
+def notify_owner(order: Order, before: OrderView) -> None:
     """Mail the order's owner the changes since `before`, if there are any."""
     news = _news(before, OrderView.of(order))
     user = None if order.user_id is None else db.session.get(User, order.user_id)

@@ -47,7 +47,7 @@ LEASE = timedelta(minutes=5)
 MOST_ORDERS = 300
 MOST_LISTED = 2000
 MOST_EVENTS = 500
-MOST_CHANGES_TOLD = 100
+MOST_CHANGES_REPORTED = 100
 
 # A checkout at Stripe lasts a day at most; a Bitcoin invoice may be marked by hand days later.
 LISTED_BACK = {"stripe": timedelta(hours=25), "btcpay": timedelta(days=7)}
@@ -77,7 +77,7 @@ class Report:
         self.orders_checked += 1
         if synced is None or synced.before == synced.after:
             return
-        if len(self.changed) < MOST_CHANGES_TOLD:
+        if len(self.changed) < MOST_CHANGES_REPORTED:
             self.changed.append(asdict(synced))
 
 
@@ -94,22 +94,22 @@ class _Run:
 
 def run(settings: Settings, *, actor: str) -> Reconciliation | None:
     """Compare and fix; return None if another run is active."""
-    begun = _begin(actor)
-    if begun is None:
+    current = _begin(actor)
+    if current is None:
         return None
     report = Report()
     for name in registry.offered(settings):
         try:
-            with registry.connect(name, settings, max(begun.left, 1.0)) as provider:
-                _compare(provider, begun, report)
+            with registry.connect(name, settings, max(current.left, 1.0)) as provider:
+                _compare(provider, current, report)
         except ProviderProblem as problem:
             report.problems.append(f"{name}: {problem.reason}")
-    _handle_events(settings, begun, report)
-    _finish_refunds(settings, begun, report)
+    _handle_events(settings, current, report)
+    _finish_refunds(settings, current, report)
     _collect(report)
-    if begun.left <= 0:
-        report.problems.append("the time was up")
-    return _finish(begun, report)
+    if current.left <= 0:
+        report.problems.append("time ran out")
+    return _finish(current, report)
 
 
 def newest(limit: int = 1) -> list[Reconciliation]:
@@ -152,34 +152,34 @@ def _begin(actor: str) -> _Run | None:
         return _Run(row.id, since, time.monotonic() + BUDGET_SECONDS)
 
 
-def _finish(begun: _Run, report: Report) -> Reconciliation:
+def _finish(current: _Run, report: Report) -> Reconciliation:
     with transaction() as session:
-        row = session.get_one(Reconciliation, begun.row_id)
+        row = session.get_one(Reconciliation, current.row_id)
         row.finished_at = utcnow()
         row.complete = not report.problems
         row.report = asdict(report)
         session.flush()
         session.refresh(row)
         session.expunge(row)
-    told: dict[str, Any] = {"changed": len(report.changed), "problems": report.problems}
+    fields: dict[str, Any] = {"changed": len(report.changed), "problems": report.problems}
     level = logging.WARNING if report.problems else logging.INFO
-    logger.log(level, "payments reconciled", extra=told)
+    logger.log(level, "payments reconciled", extra=fields)
     return row
 
 
-def _compare(provider: Provider, begun: _Run, report: Report) -> None:
+def _compare(provider: Provider, current: _Run, report: Report) -> None:
     with transaction():
         waiting = orders.unsettled(provider.name, MOST_ORDERS, before=utcnow())
     for order_id in waiting:
         _sync(order_id, provider, report)
-    back = min(begun.since, utcnow() - LISTED_BACK[provider.name])
+    back = min(current.since, utcnow() - LISTED_BACK[provider.name])
     listed = provider.listed(back, MOST_LISTED)
     report.pages_listed += len(listed)
     if len(listed) >= MOST_LISTED:
         report.problems.append(f"{provider.name}: more than {MOST_LISTED} pages")
     for snapshot in listed:
         _compare_page(snapshot, provider, report)
-    events = provider.events(begun.since, MOST_LISTED)
+    events = provider.events(current.since, MOST_LISTED)
     report.events_listed += len(events)
     with transaction():
         report.events_missed += sum(webhook_inbox.record(event) for event in events)
@@ -218,8 +218,8 @@ def _compare_page(snapshot: ProviderSnapshot, provider: Provider, report: Report
         _sync(order_id, provider, report, snapshot.checkout_id)
 
 
-def _handle_events(settings: Settings, begun: _Run, report: Report) -> None:
-    while report.events_handled < MOST_EVENTS and begun.left > 0:
+def _handle_events(settings: Settings, current: _Run, report: Report) -> None:
+    while report.events_handled < MOST_EVENTS and current.left > 0:
         try:
             if not webhook_handler.handle(settings):
                 return
@@ -229,11 +229,11 @@ def _handle_events(settings: Settings, begun: _Run, report: Report) -> None:
         report.events_handled += 1
 
 
-def _finish_refunds(settings: Settings, begun: _Run, report: Report) -> None:
+def _finish_refunds(settings: Settings, current: _Run, report: Report) -> None:
     with transaction():
         waiting = refunds.waiting()
     for row_id in waiting:
-        if begun.left <= 0:
+        if current.left <= 0:
             return
         outcome = refunds.execute_refund(row_id, settings)
         if outcome is not None and outcome.state == reversals.REQUESTED:

@@ -107,7 +107,7 @@ def audited(order: Order, row: PaymentReversal) -> dict[str, Any]:
     }
 
 
-def ask_uncredited(order: Order, amount_minor: int, actor: str, *, surplus: bool) -> int:
+def request_uncredited(order: Order, amount_minor: int, actor: str, *, surplus: bool) -> int:
     """Store a refund of money that bought no tokens; return the row's id."""
     return _add(order, amount_minor, actor, state=REQUESTED, counts=not surplus).id
 
@@ -134,8 +134,8 @@ def execute_refund(row_id: int, settings: Settings) -> RefundResult | None:
         row.response_pending = True
     made: RefundMade | ProviderProblem
     try:
-        patience = registry.OPERATOR_WAITS_SECONDS
-        with registry.connect(provider_name, settings, patience) as provider:
+        timeout_seconds = registry.OPERATOR_WAITS_SECONDS
+        with registry.connect(provider_name, settings, timeout_seconds) as provider:
             made = provider.refund(facts, refund)
     except ProviderProblem as problem:
         made = problem

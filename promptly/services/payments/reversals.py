@@ -68,7 +68,7 @@ def settle(order: Order, *, actor: str) -> None:
         if state != order.state:
             orders.move(order, state)
     db.session.flush()
-    notifications.tell_what_changed(order, before)
+    notifications.notify_owner(order, before)
 
 
 def of_order(order_id: int) -> list[PaymentReversal]:
@@ -94,7 +94,9 @@ def _move_tokens(order: Order, user_id: int, actor: str) -> None:
             actor=actor,
         )
         if change.applied_delta != -difference:
-            raise RuntimeError(f"order {order.number}: the ledger moved other tokens than asked")
+            raise RuntimeError(
+                f"order {order.number}: the ledger moved a different number of tokens"
+            )
         order.tokens_taken += difference
     order.tokens_owed = wanted - order.tokens_taken
     db.session.flush()

@@ -17,7 +17,7 @@ from promptly.transactions import transaction
 
 logger = logging.getLogger(__name__)
 
-NEVER_MADE = "the provider knows nothing of it"
+NEVER_CREATED = "the provider has no page for this order"
 
 
 @dataclass(frozen=True)
@@ -73,5 +73,5 @@ def _apply(order: Order, snapshot: ProviderSnapshot | None) -> str | None:
         apply.apply(order, snapshot)
     elif order.state == "created" and order.requested_at < utcnow() - orders.CALL_GRACE:
         orders.move(order, "failed")
-        return NEVER_MADE
+        return NEVER_CREATED
     return None

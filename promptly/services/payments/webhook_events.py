@@ -48,7 +48,7 @@ BTCPAY_TYPES = frozenset(
 
 @dataclass(frozen=True)
 class ReceivedEvent:
-    """An event; `unused` says why it is not handled, if it is not."""
+    """An event; `unused` is the reason why it is not handled, if there is one."""
 
     provider: str
     event_id: str

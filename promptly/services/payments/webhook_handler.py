@@ -34,7 +34,7 @@ def handle(settings: Settings, row_id: int | None = None) -> bool:
         return False
     if lease.event.provider not in registry.offered(settings):
         with transaction():
-            webhook_inbox.finish(lease, "parked", "the provider is not configured any more")
+            webhook_inbox.finish(lease, "parked", "the provider is no longer configured")
         return True
     name = lease.event.provider
     pause = circuit_breaker.pause_left(name)
@@ -43,7 +43,7 @@ def handle(settings: Settings, row_id: int | None = None) -> bool:
             webhook_inbox.postpone(lease, pause)
         return True
     try:
-        with circuit_breaker.noticed(name), registry.connect(name, settings) as provider:
+        with circuit_breaker.watch(name), registry.connect(name, settings) as provider:
             _handle(lease, provider)
     except _Unused as unused:
         with transaction():
@@ -94,14 +94,14 @@ def _checkout_of(event: ReceivedEvent, provider: Provider) -> str:
         if subject.checkout_id is not None:
             return subject.checkout_id
         if subject.payment_id is None:
-            raise _Unused("ignored", "it is about no payment of a checkout")
+            raise _Unused("ignored", "it is not about the payment of a checkout")
         with transaction():
             known = orders.checkout_of_payment(provider.name, subject.payment_id)
         found = known or provider.checkout_of(subject.payment_id)
     except ProviderNotFound as problem:
         raise _Unused("parked", f"the provider has no such object: {event.object_id}") from problem
     if found is None:
-        raise _Unused("ignored", "the payment was made in no checkout")
+        raise _Unused("ignored", "the payment was not made in a checkout")
     return found
 
 
@@ -115,7 +115,7 @@ def _order_of(checkout_id: str, provider: Provider) -> int:
     except ProviderNotFound as problem:
         raise _Unused("parked", f"the provider has no such page: {checkout_id}") from problem
     if snapshot.order_number is None:
-        raise _Unused("ignored", "the page was not made by promptly")
+        raise _Unused("ignored", "promptly did not create the page")
     with transaction():
         order_id = orders.id_of(provider.name, number=snapshot.order_number)
         if order_id is None and snapshot.has_money:

@@ -239,7 +239,7 @@ def test_deleting(admin_app: Flask, panel: FlaskClient) -> None:
 
 def test_revoking_a_key(admin_app: Flask, panel: FlaskClient, user_id: int) -> None:
     with admin_app.app_context(), transaction():
-        [key] = keys.list_good(user_id)
+        [key] = keys.list_active(user_id)
         key_id, prefix = key.id, key.prefix
         other = factories.user().id
     path = f"/admin/users/{user_id}/keys/{key_id}/revoke"
@@ -249,7 +249,7 @@ def test_revoking_a_key(admin_app: Flask, panel: FlaskClient, user_id: int) -> N
     assert "The key was revoked." in submit(panel, page)
     assert panel.get(path).status_code == 404
     with admin_app.app_context(), transaction():
-        assert keys.list_good(user_id) == []
+        assert keys.list_active(user_id) == []
         [entry] = audit.entries(action="key.revoke").rows
         assert (entry.user_id, entry.subject) == (user_id, str(key_id))
 
@@ -259,14 +259,14 @@ def test_a_new_key_by_mail(admin_app: Flask, panel: FlaskClient, user_id: int) -
     assert "ada@example.com" in page
     assert "new one is on its way by email" in submit(panel, page)
     with admin_app.app_context(), transaction() as session:
-        assert keys.list_good(user_id) == []
+        assert keys.list_active(user_id) == []
         found = session.execute(text("SELECT kind, recipient, state FROM outbox")).all()
     assert [tuple(row) for row in found] == [("new_key", "ada@example.com", "pending")]
 
 
 def test_every_form_that_acts_has_its_token_and_account(panel: FlaskClient, user_id: int) -> None:
     with panel.application.app_context(), transaction():
-        [key] = keys.list_good(user_id)
+        [key] = keys.list_active(user_id)
         key_id = key.id
     base = f"/admin/users/{user_id}"
     for path in (f"{base}/adjust?delta=1", f"{base}/grant?tokens=1&days=1", f"{base}/delete",

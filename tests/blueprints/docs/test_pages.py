@@ -114,9 +114,13 @@ def test_pages_lead_to_their_neighbours(client: FlaskClient, library: Library) -
     assert visited == ["", *(path for group in library.contents for _, path in group.pages)]
 
 
-def test_examples_have_this_installations_url(client: FlaskClient) -> None:
-    page = client.get("/docs/clients/curl").get_data(as_text=True)
-    assert f"curl {BASE_URL}/v1/chat/completions" in page
+@pytest.mark.parametrize(
+    ("path", "example"),
+    [("clients/curl", "/v1/chat/completions"), ("dashboard", "/dashboard?key=$PROMPTLY_KEY")],
+)
+def test_examples_have_this_installations_url(client: FlaskClient, path: str, example: str) -> None:
+    page = client.get(f"/docs/{path}").get_data(as_text=True)
+    assert BASE_URL + example in page
     assert "127.0.0.1" not in page
 
 

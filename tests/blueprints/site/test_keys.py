@@ -16,7 +16,7 @@ KEY = re.compile(r"sk-[0-9A-Za-z]{46}")
 
 def names(app: Flask, visitor: Visitor) -> list[str]:
     with app.app_context():
-        return [key.name for key in keys.list_good(visitor.user_id)]
+        return [key.name for key in keys.list_active(visitor.user_id)]
 
 
 def add(app: Flask, visitor: Visitor, name: str = "spare") -> int:

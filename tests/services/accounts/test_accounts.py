@@ -29,7 +29,7 @@ def test_registration_makes_account_trial_and_mail(session: Session) -> None:
     accounts.register(" Ada@Example.com ", SETTINGS)
     user = accounts.find(email="Ada@example.com")
     assert mails(session, user.id) == [("new_key", "pending")]
-    assert keys.list_good(user.id) == []  # the key is created when the mail is sent
+    assert keys.list_active(user.id) == []  # the key is created when the mail is sent
 
 
 def test_a_known_address_loses_its_keys_at_once_and_keeps_its_balance(session: Session) -> None:

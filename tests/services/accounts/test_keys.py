@@ -27,8 +27,8 @@ def test_a_revoked_key_is_gone_everywhere(session: Session) -> None:
     assert not keys.revoke(user.id, second.id)
     session.refresh(user)
     assert user.key_prefix == first.prefix
-    assert [key.id for key in keys.list_good(user.id)] == [first.id]
-    assert keys.find_good(second.id) is None
+    assert [key.id for key in keys.list_active(user.id)] == [first.id]
+    assert keys.find_active(second.id) is None
     assert keys.revoke_all(user.id) == 1
     assert keys.find(first_raw, PEPPER) is None
     assert session.get_one(User, user.id).key_prefix is None

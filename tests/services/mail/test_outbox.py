@@ -57,7 +57,7 @@ def test_cancelled_mail_is_not_sent(session: Session) -> None:
     assert outbox.cancel_unsent(user.id) == 2
     assert outbox.leased(lease) is None and not outbox.record_sent(lease)
     assert outbox.claim(waiting.id) is None
-    assert outbox.count_waiting() == 1
+    assert outbox.count("pending") == 1
     assert outbox.cancel(foreign.id) is not None and outbox.cancel(foreign.id) is None
 
 

@@ -282,7 +282,10 @@ def test_what_was_never_made_is_closed_after_a_while(shop: Shop, method: str) ->
     age(shop)
     shop.reconcile()
     [order] = shop.orders(user_id)
-    assert (order["state"], order["last_error"]) == ("failed", "the provider knows nothing of it")
+    assert (order["state"], order["last_error"]) == (
+        "failed",
+        "the provider has no page for this order",
+    )
 
 
 @pytest.mark.usefixtures("impatient")

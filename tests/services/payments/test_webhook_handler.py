@@ -104,7 +104,7 @@ def test_money_of_another_shop_in_the_same_stripe_account_is_ignored(shop: Shop)
     shop.stripe.wait_until_quiet()
     shop.work()
     [event] = shop.events()
-    assert (event["state"], event["reason"]) == ("ignored", "the page was not made by promptly")
+    assert (event["state"], event["reason"]) == ("ignored", "promptly did not create the page")
     assert shop.cases() == []
 
 
@@ -164,7 +164,7 @@ def test_a_provider_that_hangs_does_not_keep_the_workers_waiting(
 ) -> None:
     """Mail and the recovery of dead requests share the Celery workers with payments."""
     monkeypatch.setattr("promptly.clients.stripe.READ_TIMEOUT_SECONDS", 0.3)
-    monkeypatch.setattr(circuit_breaker, "LONG_SECONDS", 0.2)
+    monkeypatch.setattr(circuit_breaker, "SLOW_SECONDS", 0.2)
     users = [shop.account() for _ in range(8)]
     for user_id in users:
         shop.buy(user_id)
@@ -181,7 +181,7 @@ def test_a_provider_that_hangs_does_not_keep_the_workers_waiting(
     assert sorted(attempts) == [0] * 7 + [1]
     assert took < 5
     assert shop.paid_tokens(users[0]) == TOKENS
-    circuit_breaker.forget()
+    circuit_breaker.reset()
     shop.rows("UPDATE webhook_events SET next_at = now()")
     shop.work()
     assert [shop.paid_tokens(user_id) for user_id in users] == [2 * TOKENS] + [TOKENS] * 7
