@@ -71,7 +71,7 @@ def texts(*found: str) -> list[Json]:
         "one text": (turns(("user", [TEXT])), HELLO),
         "several texts": (turns(("user", texts("a", "b"))), turns(("user", texts("a", "b")))),
         "no blocks": (turns(("user", [])), turns(("user", ""))),
-        "an answer begun": (
+        "a prefilled answer": (
             turns(("user", "a"), ("assistant", "b")),
             turns(("user", "a"), ("assistant", "b")),
         ),
@@ -240,8 +240,8 @@ def test_fields_in_a_chats_words(fields: Json, expected: Json) -> None:
 def test_an_answer_that_the_client_has_begun() -> None:
     thoughts = {"type": "thinking", "thinking": "hm", "signature": ""}
     messages = [*HELLO, *turns(("assistant", [thoughts, *texts("We", "ll")]))]
-    chat, begun = parse_messages(body(messages=messages))
-    assert begun == "Well"
+    chat, prefill = parse_messages(body(messages=messages))
+    assert prefill == "Well"
     sent = upstream(chat)
     assert sent["messages"] == [*HELLO, {"role": "assistant", "content": "Well"}]
     # A prefilled answer is continued without thinking, as at Anthropic.
