@@ -89,7 +89,7 @@ def test_what_needs_a_key_says_what_is_answered_without_one() -> None:
             assert bool(operation["security"]) == path.startswith("/v1/")
 
 
-def test_two_types_of_one_name_in_a_room_are_refused() -> None:
+def test_two_types_of_one_name_under_one_prefix_are_refused() -> None:
     schemas = Schemas()
     schemas.of(msgspec.defstruct("Part", [("field", int)]), "Room")
     with pytest.raises(ValueError, match="RoomPart"):
