@@ -179,7 +179,7 @@ def test_the_beginning_that_the_client_gave_is_not_repeated(pieces: list[str], t
 
 
 @pytest.mark.parametrize("arguments", ["", '{"a', '{"a":1', "[1]", "nonsense", '{"a":1}}'])
-def test_arguments_that_are_no_object_make_an_empty_input(arguments: str) -> None:
+def test_arguments_other_than_an_object_make_an_empty_input(arguments: str) -> None:
     data = made_up(
         calls(call(0, arguments, id="x", name="f")), {"delta": {}, "finish_reason": "length"}
     )
