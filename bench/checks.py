@@ -43,7 +43,7 @@ class Answer:
         return self._length >= 0 and len(raw) >= self.body_at + self._length
 
     def ends_at_eof(self) -> bool:
-        """Whether the end of the connection marks the end of this answer."""
+        """Return whether the end of the connection marks the end of this answer."""
         return self.body_at > 0 and not self._chunked and self._length < 0
 
     def stamps(self) -> list[int]:

@@ -57,7 +57,7 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def is_worse(cost: Ratio) -> bool:
-    """Whether the cost has risen: not if 1.00 is possible, nor if 1.08 is out of reach."""
+    """Return whether the cost has risen: not if 1.00 is in the interval or 1.08 above it."""
     return not (cost.low <= 1.0 <= cost.high or cost.high < _TOLERANCE)
 
 

@@ -13,9 +13,9 @@ import time
 
 from bench.client import Client, Line, Plan
 
-_PATIENCE_SECONDS = 20.0
+_ANSWER_SECONDS = 20.0
 _WARM_UP_SECONDS = 0.3
-_CALM_SECONDS = 0.5
+_SETTLING_SECONDS = 0.5
 
 
 def say(event: str, **more: object) -> None:
@@ -27,7 +27,7 @@ def say(event: str, **more: object) -> None:
 def closed_loop(client: Client, lines: list[Line], seconds: float) -> None:
     """Send on every connection as soon as it is answered."""
     stop = time.monotonic() + seconds
-    give_up = stop + _PATIENCE_SECONDS
+    give_up = stop + _ANSWER_SECONDS
     busy = len(lines)
     for line in lines:
         client.send(line)
@@ -45,7 +45,7 @@ def open_loop(client: Client, lines: list[Line], seconds: float, rate: float) ->
     """Send requests at a fixed rate, waiting only while no connection is free."""
     free = list(lines)
     start = time.monotonic()
-    give_up = start + seconds + _PATIENCE_SECONDS
+    give_up = start + seconds + _ANSWER_SECONDS
     for index in range(int(seconds * rate)):
         due = start + index / rate
         while (now := time.monotonic()) < due or (not free and now < give_up):
@@ -62,10 +62,10 @@ def once_each(client: Client, lines: list[Line], side: Line | None) -> None:
     """Run one paced stream per connection; the measured window is where all of them run."""
     plan = client.plan
     start = time.monotonic()
-    calm = start + plan.ramp_seconds + _CALM_SECONDS
-    marks = [("steady", calm), ("window", calm + plan.seconds)]
-    give_up = marks[1][1] + _PATIENCE_SECONDS
-    started, ended, side_due = 0, 0, calm if side else give_up
+    settled = start + plan.ramp_seconds + _SETTLING_SECONDS
+    marks = [("steady", settled), ("window", settled + plan.seconds)]
+    give_up = marks[1][1] + _ANSWER_SECONDS
+    started, ended, side_due = 0, 0, settled if side else give_up
     while ended < len(lines) and (now := time.monotonic()) < give_up:
         next_start = start + plan.ramp_seconds * started / len(lines)
         if started < len(lines) and now >= next_start:

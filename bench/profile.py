@@ -25,8 +25,8 @@ class Profiler:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        beside = Path(sys.executable).with_name("py-spy")
-        binary = str(beside) if beside.exists() else shutil.which("py-spy")
+        installed = Path(sys.executable).with_name("py-spy")
+        binary = str(installed) if installed.exists() else shutil.which("py-spy")
         if binary is None:
             raise SandboxError("--profile needs py-spy: .venv/bin/pip install py-spy")
         self._binary = binary

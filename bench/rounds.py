@@ -55,13 +55,13 @@ class Pair:
         return figure
 
     def alone(
-        self, name: str, title: str, unit: str, value: Value, beside: Figure | None = None
+        self, name: str, title: str, unit: str, value: Value, reference: Figure | None = None
     ) -> Figure:
-        """Return a figure that nginx does not have; nginx's part in ``beside`` may replace it."""
+        """Return a figure that nginx lacks; nginx's of ``reference`` may stand in for it."""
         figure = Figure(name, title, unit, _mid(self.ours, value), samples=self._samples(value))
-        if beside is not None:
-            figure.nginx = beside.nginx
-            figure.samples["nginx"] = beside.samples["nginx"]
+        if reference is not None:
+            figure.nginx = reference.nginx
+            figure.samples["nginx"] = reference.samples["nginx"]
         return figure
 
     def _samples(self, value: Value, nginx: Sequence[Run] = ()) -> dict[str, list[float]]:

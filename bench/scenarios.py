@@ -18,7 +18,7 @@ _AFTER_WINDOW_SECONDS = 1.5
 
 
 def _spent(part: str, per: str) -> Value:
-    """CPU microseconds of ``target``, ``postgres`` or ``redis`` per item of ``per``."""
+    """Return CPU microseconds of ``target``, ``postgres`` or ``redis`` per item of ``per``."""
     return lambda run: run.micros(part, per)
 
 
@@ -27,7 +27,7 @@ def _rate(what: str) -> Value:
 
 
 def _share(what: str, share: str) -> Value:
-    """A quantile of the load generator's measurements, in milliseconds."""
+    """Return a quantile of the load generator's measurements, in milliseconds."""
     return lambda run: float(run.seen[what].get(share, float("inf")))
 
 
@@ -59,7 +59,7 @@ def _paced(target: Target, streams: int, window: float, side_body: str = "") -> 
 
 
 def plain_requests(bench: Bench) -> list[Figure]:
-    """Answers of 16 tokens, not streamed, 32 connections."""
+    """Measure answers of 16 tokens, not streamed, 32 connections."""
     seconds = bench.seconds(4.0, 2.0)
     pair = bench.interleave("plain", lambda target: _plain(target, 32, seconds))
     request = pair.figure(
@@ -70,7 +70,7 @@ def plain_requests(bench: Bench) -> list[Figure]:
         "  PostgreSQL's CPU per request",
         "us",
         _spent("postgres", "requests"),
-        beside=request,
+        reference=request,
     )
     redis = pair.alone(
         "plain_redis", "  Redis's CPU per request", "us", _spent("redis", "requests"), request
@@ -81,7 +81,7 @@ def plain_requests(bench: Bench) -> list[Figure]:
 
 
 def burst_streams(bench: Bench) -> list[Figure]:
-    """256 chunks back to back, 8 connections."""
+    """Measure streams of 256 chunks back to back, 8 connections."""
     seconds = bench.seconds(4.0, 2.0)
 
     def plan(target: Target) -> Plan:
@@ -98,7 +98,7 @@ def burst_streams(bench: Bench) -> list[Figure]:
 
 
 def paced_streams(bench: Bench) -> list[Figure]:
-    """500 streams of 20 chunks per second."""
+    """Measure 500 streams of 20 chunks per second."""
     streams = 500
     window = bench.seconds(6.0, 2.0)
     idle = {}
@@ -124,7 +124,7 @@ def paced_streams(bench: Bench) -> list[Figure]:
 
 
 def refusals(bench: Bench) -> list[Figure]:
-    """401s for well-formed but unknown keys, each different; nginx relays a request instead."""
+    """Measure 401s for well-formed but unknown keys; nginx relays a request instead."""
     seconds = bench.seconds(3.0, 1.5)
 
     def plan(target: Target) -> Plan:
@@ -142,7 +142,7 @@ def refusals(bench: Bench) -> list[Figure]:
 
 
 def latency(bench: Bench) -> list[Figure]:
-    """Time to a whole answer of 16 tokens at 20 requests per second."""
+    """Measure the time to a whole answer of 16 tokens at 20 requests per second."""
     seconds = bench.seconds(5.0, 3.0)
     pair = bench.interleave("latency", lambda target: _plain(target, 8, seconds, 20.0))
     figures = []
@@ -161,7 +161,7 @@ def latency(bench: Bench) -> list[Figure]:
 
 
 def big_bodies(bench: Bench) -> list[Figure]:
-    """Cost of a 1 MB chat, and lateness of 50 paced streams while one is posted every second."""
+    """Measure 1 MB chats, and how late 50 paced streams are while one is posted every second."""
     seconds = bench.seconds(4.0, 2.0)
 
     def alone(target: Target) -> Plan:
@@ -183,7 +183,7 @@ def big_bodies(bench: Bench) -> list[Figure]:
     return [
         cost,
         pair.absolute(
-            "big_late_max", "lateness beside 1 MB bodies, largest", "ms", worst, 20, judged=False
+            "big_late_max", "lateness with 1 MB bodies, largest", "ms", worst, 20, judged=False
         ),
         pair.absolute("big_late_p99", "  p99", "ms", late, judged=False),
         pair.absolute("big_answer", "  time to answer a 1 MB body, p50", "ms", answer),

@@ -58,26 +58,26 @@ def seed(users: int, events: int, say: Say = print) -> None:
     """
     if not (1000 <= users <= MOST_USERS and 1000 <= events <= MOST_EVENTS):
         raise ValueError(f"1000 to {MOST_USERS} users and 1000 to {MOST_EVENTS} events")
-    _refuse_what_is_not_empty()
+    _refuse_filled_database()
     sizes = {"users": users, "events": events}
-    with _told("users and keys", say):
+    with _reported("users and keys", say):
         _run(seed_sql.USERS, seed_sql.SEQUENCE, seed_sql.KEYS, **sizes)
-    with _told("usage events", say):
+    with _reported("usage events", say):
         _run(seed_sql.PARTITION)
         for first in range(1, events + 1, BATCH):
             _run(seed_sql.EVENTS, **sizes, first=first, last=min(first + BATCH - 1, events))
             say(f"  {min(first + BATCH - 1, events):,} events")
-    with _told("roll-ups", say), transaction():
+    with _reported("roll-ups", say), transaction():
         rolled_up = rollups.roll_up()
-    with _told("purchases and the ledger", say):
+    with _reported("purchases and the ledger", say):
         _run(seed_sql.ORDERS, seed_sql.ENTRIES, seed_sql.REFUNDS, seed_sql.CASES)
         _run(seed_sql.BALANCES, seed_sql.HOLDS)
-    with _told("statistics", say), transaction():
+    with _reported("statistics", say), transaction():
         statistics.refresh(rolled_up)
         key_activity.note()
-    with _told("webhook events, mails, audit log", say):
+    with _reported("webhook events, mails, audit log", say):
         _run(seed_sql.WEBHOOKS, seed_sql.MAILS, seed_sql.AUDIT, seed_sql.RECONCILIATIONS, **sizes)
-    with _told("vacuum and analyze", say):
+    with _reported("vacuum and analyze", say):
         _vacuum()
 
 
@@ -87,7 +87,7 @@ def migrate() -> None:
         flask_migrate.upgrade(directory=str(MIGRATIONS))
 
 
-def _refuse_what_is_not_empty() -> None:
+def _refuse_filled_database() -> None:
     with transaction() as session:
         for table in ("users", "usage_events", "orders", "outbox", "webhook_events"):
             if session.scalar(text(f"SELECT EXISTS (SELECT FROM {table})")):
@@ -112,7 +112,7 @@ def _vacuum() -> None:
 
 
 @contextmanager
-def _told(what: str, say: Say) -> Iterator[None]:
+def _reported(what: str, say: Say) -> Iterator[None]:
     began = time.monotonic()
     yield
     say(f"{what}: {time.monotonic() - began:.1f} s")

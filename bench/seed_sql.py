@@ -264,7 +264,7 @@ ORDER BY at
 AUDIT = """
 INSERT INTO audit_entries (actor, address, action, user_id, subject, before, after, created_at)
 SELECT (ARRAY['panel', 'api', 'cli:operator'])[1 + n % 3], '127.0.0.1',
-       (ARRAY['balance.adjust', 'balance.grant', 'outbox.resend'])[1 + n / 3 % 3],
+       (ARRAY['balance.adjust', 'balance.grant', 'mail.resend'])[1 + n / 3 % 3],
        1 + n * 37 % :users, NULL, '{"paid_tokens": 1}', '{"paid_tokens": 2}',
        now() - interval '90 days' * (1 - n::float / (:users / 4 + 1))
 FROM generate_series(1, :users / 4) AS n

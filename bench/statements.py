@@ -29,13 +29,13 @@ class Statement:
 def watched(engine: Engine) -> Iterator[list[Statement]]:
     """Collect the statements of a block, in the order they ended."""
     seen: list[Statement] = []
-    begun: list[float] = []
+    started: list[float] = []
 
     def before(*_: Any) -> None:
-        begun.append(time.perf_counter())
+        started.append(time.perf_counter())
 
     def after(_conn: Any, _cursor: Any, sql: str, parameters: Any, *_: Any) -> None:
-        seen.append(Statement(sql, parameters, time.perf_counter() - begun.pop()))
+        seen.append(Statement(sql, parameters, time.perf_counter() - started.pop()))
 
     event.listen(engine, "before_cursor_execute", before)
     event.listen(engine, "after_cursor_execute", after)

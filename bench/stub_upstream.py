@@ -36,7 +36,7 @@ def number(body: bytes, name: bytes, default: int) -> int:
 
 
 def flag(body: bytes, name: bytes) -> bool:
-    """Whether a boolean field of a JSON body is true."""
+    """Return whether a boolean field of a JSON body is true."""
     at = body.find(name)
     return at >= 0 and _TRUE.match(body, at + len(name)) is not None
 

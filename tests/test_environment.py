@@ -94,7 +94,7 @@ def test_a_shim_that_leads_nowhere_is_passed_over(machine: Machine) -> None:
     assert "with Python 3.11.2" in machine.run().stderr
 
 
-def test_the_one_that_is_asked_for_must_fit(machine: Machine) -> None:
+def test_a_requested_python_must_be_supported(machine: Machine) -> None:
     machine.install_python("python3.12", "3.12.7")
     machine.install_python("old", "3.10.1")
     assert (
@@ -112,13 +112,13 @@ def test_without_venv_the_line_that_installs_it(machine: Machine) -> None:
     assert not (machine.folder / ".venv").exists()
 
 
-def test_uv_stands_in_for_what_is_missing(machine: Machine) -> None:
+def test_uv_is_used_where_python_is_missing(machine: Machine) -> None:
     machine.install("uv", f'for folder; do :; done; "{sys.executable}" -m venv "$folder"')
     assert machine.run().returncode == 0
     assert os.access(machine.folder / ".venv" / "bin" / "python", os.X_OK)
 
 
-def test_what_is_there_is_kept_until_its_requirements_change(machine: Machine) -> None:
+def test_an_environment_is_kept_until_its_requirements_change(machine: Machine) -> None:
     machine.install("python3", f'exec "{sys.executable}" "$@"')
     first = machine.run()
     assert (first.returncode, "installing packages" in first.stderr) == (0, True)

@@ -154,7 +154,7 @@ def test_the_fetched_redis_is_the_locked_one(lock: dict[str, Any]) -> None:
     assert wheel["hash"] == f"sha256:{redis_program.SHA256}"
 
 
-def test_what_needs_a_compiler_is_apart() -> None:
+def test_packages_that_need_a_compiler_are_listed_apart() -> None:
     apart = (PROJECT / "requirements-fast.txt").read_text().splitlines()
     production = (PROJECT / "requirements-production.txt").read_text().splitlines()
     assert [Requirement(line).name for line in apart] == ["gunicorn-h1c"]

@@ -27,11 +27,11 @@ def test_fewer_and_more_zeros_mean_the_same(text: str, amount: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "-1", "1e3", "1,5", "1.001", ".5", "٣", "NaN", "1.0 "])
-def test_what_is_no_amount(text: str) -> None:
+def test_texts_that_are_not_amounts(text: str) -> None:
     with pytest.raises(ValueError):
         money.parse_decimal(text, "USD")
 
 
-def test_a_part_of_a_yen_is_no_amount() -> None:
+def test_a_fraction_of_a_yen_is_not_an_amount() -> None:
     with pytest.raises(ValueError, match="finer"):
         money.parse_decimal("1.5", "JPY")

@@ -143,7 +143,7 @@ def test_documented_sql_works_as_it_stands(session: Session) -> None:
         session.execute(text(statement))
 
 
-def test_no_file_names_a_path_of_somebodys_machine() -> None:
+def test_no_file_names_a_path_of_one_machine() -> None:
     pattern = re.compile(rb"(?<![\w.}])/(?:work|root|home|Users)/|\.\./shared")
     found = [
         f"{path.relative_to(PROJECT)}: {match.group().decode()}"

@@ -6,7 +6,7 @@ import pytest
 from promptly.request_ids import new_request_id, parse_id, public_id, started_at_ms
 
 
-def test_an_id_is_a_uuid_of_version_7_that_tells_its_time() -> None:
+def test_an_id_is_a_uuid_of_version_7_with_its_time() -> None:
     before = time.time_ns() // 1_000_000
     made = new_request_id()
     after = time.time_ns() // 1_000_000
@@ -30,5 +30,5 @@ def test_the_public_form_leads_back() -> None:
 @pytest.mark.parametrize(
     "text", ["", "req_", "x", "req_" + "g" * 32, "0" * 31, "0" * 33, "req_" * 9]
 )
-def test_texts_that_are_no_ids(text: str) -> None:
+def test_texts_that_are_not_ids(text: str) -> None:
     assert parse_id(text) is None

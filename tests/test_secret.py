@@ -40,7 +40,7 @@ def test_no_encoder_takes_it(encode: Callable[[Any], object]) -> None:
         encode({"k": SECRET})
 
 
-def test_it_is_no_string() -> None:
+def test_it_is_not_a_string() -> None:
     with pytest.raises(TypeError):
         "a" + SECRET  # type: ignore[operator]  # the error that this test expects
     with pytest.raises(TypeError):

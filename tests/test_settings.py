@@ -14,7 +14,7 @@ def built(**values: str) -> Settings:
     return Settings.from_mapping({**VARIABLES, **values})
 
 
-def test_what_must_be_set() -> None:
+def test_required_variables() -> None:
     with pytest.raises(SettingsError) as problem:
         Settings.from_mapping({})
     assert problem.value.problems == [
@@ -29,7 +29,7 @@ def test_what_must_be_set() -> None:
     ]
 
 
-def test_all_problems_are_told_together_and_no_secret() -> None:
+def test_all_problems_are_reported_together_without_secrets() -> None:
     with pytest.raises(SettingsError) as problem:
         built(KEY_PEPPER="too-short", GATEWAY_PORT="x", LOG_LEVEL="loud", TRIAL_TOKENS="-1")
     names = {text.split()[0] for text in problem.value.problems}

@@ -67,7 +67,7 @@ class MethodNotAllowed(InvalidRequest):
 def register(app: Flask) -> None:
     """Register handlers for our errors, Werkzeug's, database outages and unexpected exceptions.
 
-    Before the blueprints are, because `bind_urls` must run before their checks.
+    Call this before the blueprints are registered: `bind_urls` must run before their checks.
     """
     app.before_request(bind_urls)
     app.register_error_handler(PromptlyError, answer)
@@ -80,9 +80,9 @@ def register(app: Flask) -> None:
 
 
 def bind_urls() -> None:
-    """Let pages link to the site if the host is not one of TRUSTED_HOSTS.
+    """Let pages link to the site even if the host is not one of TRUSTED_HOSTS.
 
-    Flask answers 400 then, but binds no URLs to the request, and `url_for` would fail in that page.
+    Flask then answers 400 but binds no URLs to the request, and `url_for` would fail in that page.
     """
     if request_ctx.url_adapter is None:
         request_ctx.url_adapter = current_app.url_map.bind("")

@@ -9,12 +9,12 @@ MESSAGES = "/v1/messages"
 
 
 def is_api(path: str) -> bool:
-    """Whether the path, known or not, gets JSON errors; all others get pages."""
+    """Return whether a path, known or not, gets JSON errors; all others get pages."""
     return path == "/v1" or path.startswith("/v1/")
 
 
 def is_anthropic(path: str) -> bool:
-    """Whether this path belongs to Anthropic's API; the rest of /v1 belongs to OpenAI's."""
+    """Return whether a path belongs to Anthropic's API; the rest of /v1 belongs to OpenAI's."""
     return path == MESSAGES or path.startswith(f"{MESSAGES}/")
 
 

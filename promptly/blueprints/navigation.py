@@ -4,7 +4,7 @@ from flask import request
 
 
 def is_navigation() -> bool:
-    """Whether this request is a browser opening a page.
+    """Return whether this request is a browser opening a page.
 
     Browsers send `Sec-Fetch-Mode`, except over plain http to another machine; there they still
     send `Upgrade-Insecure-Requests`, unlike other programs.

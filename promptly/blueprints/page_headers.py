@@ -23,13 +23,13 @@ ONE_YEAR_SECONDS = 365 * 24 * 3600
 
 
 def is_https() -> bool:
-    """Whether the client used https; behind proxies, as the outermost trusted one reports."""
+    """Return whether the client used https; behind proxies, what the outermost trusted one says."""
     settings = current_settings()
     hops = settings.trusted_proxy_hops
-    told = [part.strip() for part in request.headers.get("X-Forwarded-Proto", "").split(",")]
-    if hops and told[0]:
+    schemes = [part.strip() for part in request.headers.get("X-Forwarded-Proto", "").split(",")]
+    if hops and schemes[0]:
         # Most proxies overwrite this header instead of appending, so it may be shorter than hops.
-        return (told[-hops] if len(told) >= hops else told[0]).lower() == "https"
+        return (schemes[-hops] if len(schemes) >= hops else schemes[0]).lower() == "https"
     return request.is_secure
 
 

@@ -132,18 +132,20 @@ def _problem(answer: requests.Response) -> ProviderUnavailable | ProviderRefused
         return ProviderNotFound("BTCPay has no such object", code="not-found")
     if status in {401, 403}:
         # A misconfiguration, not a fault of the order: retry until the operator corrects it.
-        return ProviderUnavailable(f"BTCPay refuses our key, or lets it do too little ({status})")
+        return ProviderUnavailable(
+            f"BTCPay refuses our key, or the key lacks a permission ({status})"
+        )
     if status < 300 or status >= 500 or status in {408, 409, 425, 429}:
         return ProviderUnavailable(f"BTCPay has an error ({status})", answered=True)
-    return ProviderRefused(f"BTCPay refuses ({status}): {_told(answer)}"[:REASON_LENGTH])
+    return ProviderRefused(f"BTCPay refuses ({status}): {_reason(answer)}"[:REASON_LENGTH])
 
 
-def _told(answer: requests.Response) -> str:
+def _reason(answer: requests.Response) -> str:
     # Either one problem with a message, or a list of those, each with the invalid field.
     try:
-        told = answer.json()
+        body = answer.json()
     except ValueError:
         return "no reason given"
-    problems = told if isinstance(told, list) else [told]
+    problems = body if isinstance(body, list) else [body]
     messages = [str(item.get("message")) for item in problems if isinstance(item, dict)]
     return "; ".join(messages) or "no reason given"

@@ -1,8 +1,8 @@
 """llama-server: small calls over urllib3, and streamed answers over a socket of our own.
 
 Only the stream avoids an HTTP library's reader: its buffers between socket and caller lose bytes
-when a wait is interrupted, and it would take half the time allowed for a chunk. httptools parses.
-Each answer has its own connection, so that no request is lost on a stale one.
+when a wait is interrupted, and it would use half of the CPU time that a chunk may cost. httptools
+parses. Each answer has its own connection, so that no request is lost on a stale one.
 """
 
 import contextlib
@@ -54,7 +54,7 @@ class LlamaClient:
         self._head = "\r\n".join(lines)
 
     def headers(self) -> dict[str, str]:
-        """All headers sent upstream; the client's are never forwarded."""
+        """Return all headers sent upstream; the client's are never forwarded."""
         headers = {"Content-Type": "application/json"}
         if self._api_key:
             headers["Authorization"] = f"Bearer {self._api_key.reveal()}"

@@ -31,23 +31,23 @@ REASON_LENGTH = 200
 stripe.enable_telemetry = False
 
 
-class _TimeIsUp(Exception):
+class _DeadlinePassed(Exception):
     """The time limit of all calls together has passed."""
 
 
-class _PatientFor(stripe.RequestsClient):
+class _DeadlineClient(stripe.RequestsClient):
     """HTTP client with one time limit for all its calls together, retries included."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(timeout=READ_TIMEOUT_SECONDS)
         self._deadline = time.monotonic() + seconds
 
-    def request(  # type: ignore[override]  # as its base, which is typed more loosely than its own
+    def request(  # type: ignore[override]  # RequestsClient differs from HTTPClient, too
         self, method: str, url: str, headers: Mapping[str, str] | None, post_data: Any = None
     ) -> tuple[bytes, int, Mapping[str, str]]:
         left = self._deadline - time.monotonic()
         if left <= 0:
-            raise _TimeIsUp
+            raise _DeadlinePassed
         self._timeout = (min(CONNECT_TIMEOUT_SECONDS, left), min(READ_TIMEOUT_SECONDS, left))
         return super().request(method, url, headers, post_data)
 
@@ -56,7 +56,7 @@ class StripeAPI:
     """A connection for one task, whose calls share `timeout_seconds`; close it after use."""
 
     def __init__(self, settings: Settings, timeout_seconds: float) -> None:
-        self._http = _PatientFor(timeout_seconds)
+        self._http = _DeadlineClient(timeout_seconds)
         base = settings.stripe_api_base
         self._v1 = stripe.StripeClient(
             settings.stripe_secret_key.reveal(),
@@ -151,7 +151,7 @@ class StripeAPI:
 
 
 def signature_is_good(body: bytes, header: str | None, secrets: tuple[Secret, ...]) -> bool:
-    """Whether one of the secrets signed this body within the last five minutes."""
+    """Return whether one of the secrets signed this body within the last five minutes."""
     for secret in secrets:
         try:
             stripe.WebhookSignature.verify_header(
@@ -167,7 +167,7 @@ def signature_is_good(body: bytes, header: str | None, secrets: tuple[Secret, ..
 def _called(call: Callable[[], T]) -> T:
     try:
         return call()
-    except _TimeIsUp as problem:
+    except _DeadlinePassed as problem:
         raise ProviderUnavailable("Stripe does not answer (no time left)") from problem
     except stripe.APIConnectionError as problem:
         raise ProviderUnavailable(f"Stripe does not answer ({_cause(problem)})") from problem

@@ -81,9 +81,9 @@ class InFlightRequest:
             raise Stopped(self.stop_reason)
 
     def wait_for(self, event: threading.Event, seconds: float) -> bool:
-        """Wait for an event, at most `seconds`, or until stopped; whether it was set.
+        """Wait for an event, at most `seconds`; return whether it was set.
 
-        Raises ClientGone or Stopped.
+        Raises ClientGone or Stopped as soon as the request is stopped.
         """
         self.waker = event
         was_set = self.stop_reason is None and event.wait(seconds)

@@ -77,7 +77,7 @@ class MeteredRequest(ABC):
 
     @abstractmethod
     def _go_on(self, subrequest: int) -> Generator[bytes, None, bool]:
-        """Called before subrequest `subrequest`, and after the last; False if the balance ends."""
+        """Prepare the next subrequest; False if the balance ends. Also called after the last."""
 
     @abstractmethod
     def _read_what_was_sent(self, stream: LlamaStream) -> None:

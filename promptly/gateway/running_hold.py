@@ -81,7 +81,7 @@ class RunningHold:
         self.adjusted = threading.Event()
         # False once the balance has nothing left to add.
         self.can_grow = True
-        # Somebody else has settled or recovered the hold.
+        # Another process has settled or recovered the hold.
         self.ended = False
         # The request's settlement has started: its hold must not be adjusted any more.
         self.settled = False
@@ -93,7 +93,7 @@ class RunningHold:
         return self.placed.request_id
 
     def total_counts(self) -> tuple[uuid.UUID, int, int]:
-        """Request id, prompt tokens and completion tokens of all subrequests so far."""
+        """Return request id, prompt and completion tokens of all subrequests so far."""
         return (
             self.request_id,
             self._ended_prompt_tokens + self.counts.prompt_tokens,
@@ -128,7 +128,7 @@ class RunningHold:
         return self.max_tokens
 
     def output_limit(self, prompt_tokens: int) -> int | None:
-        """How many completion tokens the hold covers after a prompt of this size.
+        """Return how many completion tokens the hold covers after a prompt of this size.
 
         None if upstream stops before, at `max_tokens`.
         """
@@ -243,7 +243,7 @@ class RunningHold:
         return self._capped(self.held_tokens + self._quantum)
 
     def _capped(self, tokens: int) -> int:
-        """`tokens`, but at most the whole cost of the request if the client set a limit."""
+        """Limit tokens to the whole cost of the request, if the client limited its output."""
         if self.max_tokens is None:
             return tokens
         whole = self.reserved_tokens + (self.counts.prompt_size or 0)

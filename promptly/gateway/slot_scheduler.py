@@ -29,8 +29,8 @@ POLL_SECONDS = 0.05
 
 # Queues. Embeddings usually have servers of their own: in a shared queue, requests that wait for
 # one kind of server would block the free slots of the other kind.
-_LINE = "promptly:waiting"
-_LINES = {EMBEDDINGS_PATH: "promptly:waiting:embeddings"}
+_QUEUE = "promptly:waiting"
+_QUEUES = {EMBEDDINGS_PATH: "promptly:waiting:embeddings"}
 
 _NO_CHANGES: dict[str, Any] = {"renew": {}, "release": {}, "quit": {}}
 
@@ -38,15 +38,16 @@ _NO_CHANGES: dict[str, Any] = {"renew": {}, "release": {}, "quit": {}}
 class SlotRequest:
     """A request for a slot of a server that serves `path`, and the slot once it is granted.
 
-    `changed` is set when the slot is granted or refused.
+    `changed` is set when the slot is granted or refused, `queued` is true once Redis has the
+    request in its queue.
     """
 
-    __slots__ = ("changed", "full", "line", "member", "path", "queued", "upstream")
+    __slots__ = ("changed", "full", "member", "path", "queue", "queued", "upstream")
 
     def __init__(self, account: int, request: str, path: str) -> None:
         self.member = f"{account}|{request}"
         self.path = path
-        self.line = _LINES.get(path, _LINE)
+        self.queue = _QUEUES.get(path, _QUEUE)
         self.changed = threading.Event()
         self.upstream: Upstream | None = None
         self.full = False
@@ -108,7 +109,7 @@ class SlotScheduler:
             ):
                 self._released.append((slot_request.upstream.name, slot_request.member))
             elif self._waiting.pop(slot_request.member, None) is not None:
-                self._quit.append((slot_request.line, slot_request.member))
+                self._quit.append((slot_request.queue, slot_request.member))
         self._wake.set()
 
     def held(self) -> int:
@@ -125,7 +126,7 @@ class SlotScheduler:
 
         return Occupancy(
             taken={upstream.name: alive(_key(upstream.name)) for upstream in self._pool.upstreams},
-            waiting=sum(alive(f"{line}:seen") for line in (_LINE, *_LINES.values())),
+            waiting=sum(alive(f"{queue}:seen") for queue in (_QUEUE, *_QUEUES.values())),
         )
 
     def _start(self) -> None:
@@ -184,7 +185,7 @@ class SlotScheduler:
         self, upstreams: list[Upstream], slot_requests: list[SlotRequest], changes: dict[str, Any]
     ) -> dict[str, Any]:
         """Do one exchange with Redis for requests that wait for the same upstreams."""
-        line = slot_requests[0].line if slot_requests else _LINE
+        queue = slot_requests[0].queue if slot_requests else _QUEUE
         message = {
             "ttl": TTL_MS,
             "limit": self._max_queued,
@@ -193,7 +194,7 @@ class SlotScheduler:
             **changes,
         }
         answer: dict[str, Any] = orjson.loads(
-            self._script([line, f"{line}:seen"], [orjson.dumps(message)])
+            self._script([queue, f"{queue}:seen"], [orjson.dumps(message)])
         )
         return answer
 

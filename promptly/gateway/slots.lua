@@ -4,7 +4,7 @@
 --
 -- KEYS[1] waiting: member -> arrival time    KEYS[2] seen: member -> expiry    (milliseconds)
 -- ARGV[1] JSON: ttl (milliseconds), limit (waiting requests), upstreams [{key, slots}],
---               renew {key: [member]}, release {key: [member]}, quit {line: [member]},
+--               renew {key: [member]}, release {key: [member]}, quit {queue: [member]},
 --               waiting [member] (of this process)
 -- A member is "account|request". Returns JSON {granted: {member: place in upstreams, from 1},
 -- full: [member]}, each only if not empty.
@@ -23,10 +23,10 @@ for key, members in pairs(input.renew) do
   for _, member in ipairs(members) do redis.call('ZADD', key, expiry, member) end
   redis.call('PEXPIRE', key, input.ttl * 2)
 end
-for line, members in pairs(input.quit) do
+for queue, members in pairs(input.quit) do
   for _, member in ipairs(members) do
-    redis.call('ZREM', line, member)
-    redis.call('ZREM', line .. ':seen', member)
+    redis.call('ZREM', queue, member)
+    redis.call('ZREM', queue .. ':seen', member)
   end
 end
 if #input.waiting == 0 then return '{}' end
@@ -86,20 +86,20 @@ else
       end
     end
     -- The account that runs fewest requests goes first, among equals the earliest arrival.
-    local line = redis.call('ZRANGE', waiting, 0, -1)
+    local candidates = redis.call('ZRANGE', waiting, 0, -1)
     while total > 0 do
       local best
-      for place, member in ipairs(line) do
+      for place, member in ipairs(candidates) do
         if member and (not best or (running[account(member)] or 0)
-            < (running[account(line[best])] or 0)) then
+            < (running[account(candidates[best])] or 0)) then
           best = place
         end
       end
       if not best then break end
-      local member = line[best]
+      local member = candidates[best]
       local owner = account(member)
       running[owner] = (running[owner] or 0) + 1
-      line[best] = false
+      candidates[best] = false
       total = total - 1
       -- Leave a free slot that is due to another process's request for that process to take.
       if mine[member] then grant(member) end

@@ -31,8 +31,8 @@ def timeout_error(in_flight: InFlightRequest, now: float, settings: Settings) ->
     """Return the client's error for a request that ended with the outcome `timeout`."""
     if now - in_flight.started_at > settings.request_timeout_seconds:
         return UpstreamTimeout(
-            f"The request took longer than {settings.request_timeout_seconds} s, the most "
-            "that is allowed here. A limit on its output tokens makes an answer shorter."
+            f"The request took longer than {settings.request_timeout_seconds} s, the limit of "
+            "this service. Set a lower limit on the output tokens."
         )
     if in_flight.hold.counts.completion_tokens:
         return UpstreamTimeout(

@@ -111,7 +111,7 @@ def _operation(operation: Operation, schemas: Schemas) -> dict[str, Any]:
 
 def _body(operation: Operation, schemas: Schemas) -> Schema:
     """Return the body's schema, with the notes and refused fields as descriptions."""
-    schema = schemas.of(operation.body, operation.room)
+    schema = schemas.of(operation.body, operation.schema_prefix)
     fields = schemas.resolve(schema)["properties"]
     for name, note in operation.notes.items():
         fields[name]["description"] = note
@@ -130,7 +130,7 @@ def _answers(operation: Operation, schemas: Schemas) -> dict[str, Any]:
         for status in (200, *operation.also):
             found[str(status)] = {"description": operation.text, "content": text}
         return found
-    content = {_JSON: {"schema": schemas.of(operation.answer, operation.room)}}
+    content = {_JSON: {"schema": schemas.of(operation.answer, operation.schema_prefix)}}
     if operation.event is not None:
         content[_EVENTS] = {"schema": _event(operation, schemas)}
     found["200"] = {
@@ -156,9 +156,9 @@ def _refusal(operation: Operation, schemas: Schemas, faults: tuple[Fault, ...]) 
 
 def _event(operation: Operation, schemas: Schemas) -> Schema:
     """Describe one event of a stream as an object with its lines as fields; `data` is JSON."""
-    kinds = [schemas.of(operation.event, operation.room)]
+    kinds = [schemas.of(operation.event, operation.schema_prefix)]
     if operation.error_in_stream:
-        kinds.append(schemas.of(operation.error.event, operation.error.room))
+        kinds.append(schemas.of(operation.error.event, operation.error.prefix))
     data = {"type": "string", "contentMediaType": _JSON, "contentSchema": {"anyOf": kinds}}
     parts: dict[str, Schema] = {"data": data}
     if operation.named_events:

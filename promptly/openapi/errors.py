@@ -38,20 +38,20 @@ class Fault:
 class ErrorShape:
     """An API's error format: the type of the body, and the field of `error` that identifies it.
 
-    `event` is the type of the event that ends a failed stream, `room` the room of both types.
+    `event` is the type of the event that ends a failed stream, `prefix` that of both types' names.
     """
 
     body: Any
     event: Any
-    room: str
+    prefix: str
     field: str
     value: Callable[[Fault], str | None]
 
     def of(self, faults: tuple[Fault, ...], schemas: Schemas) -> Schema:
         """Return the schema of the body with one of these faults."""
         known = {"enum": list(dict.fromkeys(self.value(fault) for fault in faults))}
-        told = {"properties": {"error": {"properties": {self.field: known}}}}
-        return {"allOf": [schemas.of(self.body, self.room), told]}
+        narrowed = {"properties": {"error": {"properties": {self.field: known}}}}
+        return {"allOf": [schemas.of(self.body, self.prefix), narrowed]}
 
 
 OPENAI = ErrorShape(Error, Error, "", "code", lambda fault: fault.code)

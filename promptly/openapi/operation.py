@@ -23,16 +23,17 @@ class Operation:
     """One method of one path.
 
     `body`, `answer` and `event` are the types of the request's JSON, of the response's, and of the
-    `data` in the events of a stream. `notes` describes fields of the body; `refused` maps fields
-    that the body must not have, except with a value of `empty`, to advice; `amend` completes the
-    schemas where the types cannot express what is checked. `text` describes a response that is not
-    JSON, `also` lists the statuses it has besides 200.
+    `data` in the events of a stream; the names of their schemas start with `schema_prefix`. `notes`
+    describes fields of the body; `refused` maps fields that the body must not have, except with a
+    value of `empty`, to advice; `amend` completes the schemas where the types cannot express what
+    is checked. `text` describes a response that is not JSON, `also` lists the statuses it has
+    besides 200.
     """
 
     method: Literal["get", "post"]
     path: str
     name: str
-    room: str
+    schema_prefix: str
     tag: str
     summary: str
     description: str = ""

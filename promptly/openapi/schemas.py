@@ -12,29 +12,29 @@ REF = "#/components/schemas/"
 class Schemas:
     """The schemas of `components/schemas`, each created once.
 
-    Every API is a room of its own, here as in the code: a type `TextPart` of the room `Chat` is
-    called `ChatTextPart`, so that a type of the same name in another room changes no names.
+    The names of an API's types get a prefix of their own: `TextPart` with the prefix `Chat` becomes
+    `ChatTextPart`, so that a type of the same name in another API changes no names.
     """
 
     def __init__(self) -> None:
         self.found: dict[str, Schema] = {}
         self._made: dict[tuple[Any, str], Schema] = {}
 
-    def of(self, kind: Any, room: str) -> Schema:
+    def of(self, kind: Any, prefix: str) -> Schema:
         """Return the schema of a type, a reference if the type has a name.
 
-        Raises ValueError if the room has two types of one name.
+        Raises ValueError if two types with this prefix have the same name.
         """
-        if (kind, room) in self._made:
-            return self._made[kind, room]
+        if (kind, prefix) in self._made:
+            return self._made[kind, prefix]
         (schema,), parts = msgspec.json.schema_components((kind,), ref_template=REF + "{name}")
-        names = {name: name if name.startswith(room) else room + name for name in parts}
+        names = {name: name if name.startswith(prefix) else prefix + name for name in parts}
         for name, part in parts.items():
             renamed = _renamed(part, names)
             if self.found.setdefault(names[name], renamed) != renamed:
                 raise ValueError(f"two types are called {names[name]}")
         made: Schema = _renamed(schema, names)
-        self._made[kind, room] = made
+        self._made[kind, prefix] = made
         return made
 
     def resolve(self, schema: Schema) -> Schema:

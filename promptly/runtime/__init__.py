@@ -8,5 +8,6 @@
 - `kombu_redis`: a fix for Celery's Redis transport when Redis goes away
 - `logs`: structured JSON logs with keys redacted
 - `psycopg_gevent`: cooperative psycopg2 waits with a deadline
+- `recently_used`: a bounded mapping for limits counted in this process
 - `redis_client`: the hot path's access to Redis, with a circuit breaker
 """

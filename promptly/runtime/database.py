@@ -25,7 +25,7 @@ PAGE_POOL_SIZE = 5
 
 
 def engine_options(settings: Settings) -> dict[str, Any]:
-    """Options of SQLAlchemy's engine, for pages and tasks."""
+    """Return options of SQLAlchemy's engine, for pages and tasks."""
     return {
         "pool_size": PAGE_POOL_SIZE,
         "max_overflow": 5,
@@ -36,7 +36,7 @@ def engine_options(settings: Settings) -> dict[str, Any]:
 
 
 def connect_args(settings: Settings) -> dict[str, Any]:
-    """Options of a connection; the server ends statements that the client has given up on."""
+    """Return options of a connection; the server ends statements that a client has given up."""
     milliseconds = settings.database_timeout_seconds * 1000
     # No JIT: compiling takes longer than any page's statement, and accounts with many months of
     # events would trigger it, because the plan looks expensive until partitions are pruned.

@@ -44,7 +44,7 @@ def test_no_page_reads_all_usage_events(seeded: Flask) -> None:
     assert re.search(r"^overview +[\d.]+ +[\d.]+ +\d+ +[\d.]+   \S", "\n".join(lines), re.MULTILINE)
 
 
-def test_what_reads_all_is_found(seeded: Flask) -> None:
+def test_a_scan_of_whole_partitions_is_found(seeded: Flask) -> None:
     with seeded.app_context():
         plan = explain(db.engine, Statement("SELECT sum(duration_ms) FROM usage_events", {}, 0.0))
         scans = scanned_whole(db.engine, plan)

@@ -105,7 +105,7 @@ BODY = encode(snapshot())
         {"BTCPay-Sig": btcpay_headers(BODY)["BTCPay-Sig"].removeprefix("sha256=")},
     ],
 )
-def test_what_is_not_signed_by_the_provider_is_refused(
+def test_events_not_signed_by_the_provider_are_refused(
     shop: Flask, path: str, headers: dict[str, str]
 ) -> None:
     answer = shop.test_client().post(path, data=BODY, headers=headers)
@@ -144,7 +144,7 @@ def test_what_is_signed_but_no_event_is_refused_by_stripes_route(shop: Flask, bo
     assert stored(shop) == []
 
 
-def test_a_body_that_is_no_text(shop: Flask) -> None:
+def test_a_body_that_is_not_text(shop: Flask) -> None:
     headers = stripe_headers(BODY)
     answer = shop.test_client().post("/stripe/webhook", data=b"\xff\xfe" + BODY, headers=headers)
     assert answer.status_code == 400
@@ -182,7 +182,7 @@ def test_what_is_signed_but_no_event_is_refused_by_btcpays_route(shop: Flask, bo
         (to_btcpay, invoice_event(storeId="another"), "store"),
     ],
 )
-def test_what_is_of_no_use_is_stored_with_the_reason(
+def test_ignored_events_are_stored_with_the_reason(
     shop: Flask, send: Callable[[Flask, Any], TestResponse], event: dict[str, Any], reason: str
 ) -> None:
     assert send(shop, event).status_code == 200
@@ -195,7 +195,7 @@ def test_what_is_of_no_use_is_stored_with_the_reason(
     "missing",
     ["stripe_secret_key", "stripe_webhook_secret", "btcpay_webhook_secret", "btcpay_api_key"],
 )
-def test_without_a_secret_there_is_no_route(app_factory: AppFactory, missing: str) -> None:
+def test_without_a_secret_the_route_answers_404(app_factory: AppFactory, missing: str) -> None:
     empty: Any = () if missing == "stripe_webhook_secret" else Secret("")
     app = app_factory(**{**CONFIGURED, missing: empty})
     send = to_stripe if missing.startswith("stripe") else to_btcpay

@@ -79,7 +79,7 @@ def test_a_key_is_made_used_and_revoked(customer: Customer) -> None:
     assert refused.status_code == 401
 
 
-def test_a_name_that_is_no_markup(customer: Customer) -> None:
+def test_a_name_with_markup_is_escaped(customer: Customer) -> None:
     page = customer.page
     page.get_by_label("Name of the new key").fill("<b>bold</b>")
     page.get_by_role("button", name="Create key").click()

@@ -28,7 +28,7 @@ def wait_for_receipt(customer: Customer, pack: str) -> str:
 
 
 @pytest.mark.alone
-def test_what_is_paid_follows_within_seconds(customer: Customer) -> None:
+def test_a_payment_shows_within_seconds(customer: Customer) -> None:
     available = 100_000
     for pack, button, pay, way, tokens, price in PURCHASES:
         customer.go_to_pay(pack, button)
@@ -49,7 +49,7 @@ def test_what_is_paid_follows_within_seconds(customer: Customer) -> None:
 
 
 @pytest.mark.slow
-def test_what_is_paid_while_webhooks_are_lost(customer: Customer) -> None:
+def test_a_payment_while_webhooks_are_lost(customer: Customer) -> None:
     """Pay in another browser, whose return triggers no check: reconciliation credits it."""
     for pack, button, pay, _, _, _ in PURCHASES:
         customer.site.switch(

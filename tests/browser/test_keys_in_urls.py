@@ -63,7 +63,7 @@ def test_a_browser_is_led_to_a_clean_address(
 
 
 @pytest.mark.parametrize("entrance", ["/dashboard", "/admin"])
-def test_a_page_that_keeps_the_key_in_its_address_gives_it_to_nobody(
+def test_a_page_with_the_key_in_its_url_does_not_leak_it(
     site: Site, browser: Browser, entrance: str
 ) -> None:
     """Old browsers, without navigation headers, get the page itself: it must not leak its URL."""

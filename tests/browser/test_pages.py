@@ -124,7 +124,7 @@ def page(shown: Shown, visitors: Visitors, world: World) -> Iterator[Page]:
     context.close()
 
 
-def test_nobody_is_kept_out(page: Page) -> None:
+def test_pages_are_accessible(page: Page) -> None:
     assert page.evaluate(BLOCKING_SCRIPTS) == []
     assert page.evaluate(BYTES) < MOST_BYTES
     # Without transitions: axe must not measure colours in between two schemes.

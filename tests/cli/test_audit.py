@@ -10,7 +10,7 @@ from tests.cli.test_commands import answer, flask
 from tests.support import factories
 
 
-def test_what_is_done_by_command_is_written_down(app: Flask) -> None:
+def test_actions_by_command_are_recorded(app: Flask) -> None:
     made = answer(app, "users", "create", "ada@example.com", "--mail")
     account = ("--user-id", str(made["user_id"]))
     key = answer(app, "keys", "create", *account, "--name", "laptop")
@@ -48,7 +48,7 @@ def test_what_is_done_by_command_is_written_down(app: Flask) -> None:
     assert "balance.adjust" in flask(app, "audit", "list", *account).stdout
 
 
-def test_what_was_refused_is_not(app: Flask) -> None:
+def test_refused_actions_are_not_recorded(app: Flask) -> None:
     with app.app_context(), transaction():
         user_id = factories.user().id
     flask(app, "keys", "revoke", "--user-id", str(user_id), "--id", "99", "--yes", code=1)

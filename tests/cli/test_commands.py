@@ -83,7 +83,7 @@ def test_delete_asks_first(app: Flask) -> None:
     assert answer(app, "users", "list") == []
 
 
-def test_verify_names_what_differs(app: Flask) -> None:
+def test_verify_names_differences(app: Flask) -> None:
     with app.app_context(), transaction() as session:
         factories.user("good@example.com", paid_tokens=5)
         factories.user("bad@example.com", paid_tokens=5)
@@ -151,7 +151,7 @@ def test_outbox(mail_app: Flask, mail_catcher: MailCatcher) -> None:
     flask(mail_app, "outbox", "resend", "999", code=1)
 
 
-def test_doctor_finds_what_is_wrong(app_factory: AppFactory, mail_catcher: MailCatcher) -> None:
+def test_doctor_finds_problems(app_factory: AppFactory, mail_catcher: MailCatcher) -> None:
     app = app_factory(smtp_host=mail_catcher.host, smtp_port=mail_catcher.port)
     found = answer(app, "doctor", code=1)  # no llama-server runs
     levels = {item["check"]: item["level"] for item in found["findings"]}

@@ -174,7 +174,7 @@ def test_doctor_looks_at_payments(
     assert any((item[0], part in item[1]) == (level, True) for item in found), found
 
 
-def test_doctor_tells_what_waits(shop: Shop) -> None:
+def test_doctor_reports_pending_work(shop: Shop) -> None:
     shop.rows("""
         INSERT INTO payment_cases (provider, checkout_id, kind, detail)
         VALUES ('stripe', 'cs_1', 'unknown_order', 'x')

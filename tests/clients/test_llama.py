@@ -85,7 +85,7 @@ def test_a_refused_call(client: LlamaClient, llama: SimulatedLlama) -> None:
     assert (status, error["error"]["code"]) == (401, 401)
 
 
-def test_nobody_there() -> None:
+def test_no_server() -> None:
     client = LlamaClient(f"http://127.0.0.1:{free_port()}", Secret(""), 2)
     with pytest.raises(LlamaError):
         client.call("GET", "/props")
@@ -101,7 +101,7 @@ def test_a_call_that_is_not_answered(serve: Callable[[Answer], LlamaClient]) -> 
     done.set()
 
 
-def test_a_call_whose_answer_is_no_json(serve: Callable[[Answer], LlamaClient]) -> None:
+def test_a_call_whose_answer_is_not_json(serve: Callable[[Answer], LlamaClient]) -> None:
     text = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\n<htm>"
     with pytest.raises(LlamaError):
         serve(lambda connection: connection.sendall(text)).call("GET", "/props")
@@ -189,7 +189,7 @@ def test_an_end_before_the_end(client: LlamaClient, fault: str) -> None:
 
 
 @pytest.mark.parametrize("text", [b"", b"HTTP/1.1 200 OK\r\n", b"SSH-2.0-x\r\n\r\n"])
-def test_an_answer_that_is_no_http(serve: Callable[[Answer], LlamaClient], text: bytes) -> None:
+def test_an_answer_that_is_not_http(serve: Callable[[Answer], LlamaClient], text: bytes) -> None:
     client = serve(lambda connection: connection.sendall(text))
     with closing(client.stream(CHAT, b"{}")) as stream:
         with pytest.raises(LlamaError):

@@ -21,7 +21,7 @@ def lock() -> dict[str, Any]:
     return found
 
 
-def test_python_packages_are_pinned_as_asked_for() -> None:
+def test_python_packages_are_pinned_as_required() -> None:
     pinned: dict[str, list[str]] = {}
     for requirement in requirements("requirements.txt"):
         [pin] = requirement.specifier

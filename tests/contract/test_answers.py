@@ -30,7 +30,7 @@ def as_new(llama: SimulatedLlama) -> None:
 
 
 @pytest.mark.parametrize("operation", WITHOUT_BODY, ids=name_of)
-def test_what_is_read(client: Client, contract: Contract, operation: Operation) -> None:
+def test_answers_to_get(client: Client, contract: Contract, operation: Operation) -> None:
     answer = client.call(operation.method.upper(), path_of(operation))
     assert answer.status == 200
     contract.check(operation.method, operation.path, answer)

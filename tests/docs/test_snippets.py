@@ -103,7 +103,7 @@ def test_every_client_has_something_to_paste() -> None:
     "language",
     ["python", pytest.param("javascript", marks=pytest.mark.node), "curl", "langchain"],
 )
-def test_what_the_landing_page_offers_runs(
+def test_snippets_of_the_landing_page_run(
     language: str, gateway: Gateway, account: Account, books: BooksReader, tmp_path: Path
 ) -> None:
     page = urllib3.request("GET", gateway.url).data.decode()
@@ -119,7 +119,7 @@ def test_what_the_landing_page_offers_runs(
 
 
 @pytest.mark.parametrize("path", ["/AGENTS.md", "/llms.txt"])
-def test_what_agents_read_runs(
+def test_snippets_for_agents_run(
     path: str, gateway: Gateway, account: Account, tmp_path: Path, subtests: pytest.Subtests
 ) -> None:
     text = urllib3.request("GET", gateway.url + path).data.decode()

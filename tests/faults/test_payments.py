@@ -105,7 +105,7 @@ def test_a_pack_is_bought_and_the_receipt_follows_within_seconds(
 
 
 @pytest.mark.alone
-def test_a_provider_that_hangs_holds_up_nobody_else(market: Market) -> None:
+def test_a_hanging_provider_delays_only_its_customer(market: Market) -> None:
     """With one gunicorn worker, the customer waits ten seconds at most, other requests do not."""
     account, customer = market.customer()
     market.stripe.pause()

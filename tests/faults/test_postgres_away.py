@@ -13,7 +13,6 @@ from tests.support.process_stack import ProcessStack, ready, running, say, until
 
 pytestmark = [pytest.mark.alone, pytest.mark.timeout(480)]
 
-AWAY_SECONDS = 3.0
 LONG = "tokens=240 delay_ms=50"
 SHORT = "tokens=20 delay_ms=5"
 

@@ -186,7 +186,7 @@ def test_without_venv_the_line_that_installs_it(arrive: Arrive, tmp_path: Path) 
 
 
 @pytest.mark.as_root
-def test_a_user_without_a_name_is_told_what_to_do(arrive: Arrive) -> None:
+def test_a_user_without_a_name_gets_instructions(arrive: Arrive) -> None:
     newcomer = arrive(person=Person(2_000_123, 2_000_123))
     assert newcomer.start().wait(600) != 0
     assert "who has no name on this machine" in newcomer.printed

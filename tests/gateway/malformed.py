@@ -23,8 +23,8 @@ def message(**fields: Any) -> bytes:
 
 def _wrong(kind: Any) -> Any:
     """Return a value that no branch of a declared type accepts."""
-    told = str(kind)
-    return 5 if "int" not in told and "float" not in told else {"not": "a number"}
+    text = str(kind)
+    return 5 if "int" not in text and "float" not in text else {"not": "a number"}
 
 
 # Every known field with a value of a wrong type.

@@ -66,9 +66,7 @@ def test_any_split_gives_the_same_output_and_counts(
 
 
 @given(name=st.sampled_from(NAMES), cuts=Splits)
-def test_counts_only_grow_and_never_lag_behind_what_was_passed_on(
-    name: str, cuts: list[int]
-) -> None:
+def test_counts_only_grow_and_never_lag_behind_the_output(name: str, cuts: list[int]) -> None:
     reader = ChunkReader(include_usage=False)
     before = 0
     for block in blocks(recording(name), cuts):
@@ -133,7 +131,7 @@ def test_a_limit_ends_the_stream_as_upstream_would(limit: int) -> None:
     assert reader.finish_reason == "length"
 
 
-def test_a_limit_without_usage_asked_for() -> None:
+def test_a_limit_without_requested_usage() -> None:
     reader = ChunkReader(include_usage=False)
     reader.limit = 5
     reader.read(recording("plain"))
@@ -157,7 +155,7 @@ def test_the_role_is_made_when_upstream_leaves_it_out() -> None:
     assert first["object"] == "chat.completion.chunk"
 
 
-def test_progress_tells_the_prompt_before_the_first_token() -> None:
+def test_progress_reports_the_prompt_before_the_first_token() -> None:
     reader = ChunkReader(include_usage=False)
     start, end = one_by_one(recording("plain"))[:2]
     assert reader.read(start) == b""
@@ -190,7 +188,7 @@ def test_events_before_garbage_are_passed_on(sink: Sink | None, garbage: bytes) 
     assert reader.completion_tokens == events(parts[7])[0]["timings"]["predicted_n"]
 
 
-def test_a_sink_that_nobody_reads_hears_of_the_counts_alone() -> None:
+def test_an_unread_sink_gets_the_counts_only() -> None:
     heard: list[Any] = []
 
     def sink(chunk: Any) -> bytes:

@@ -18,8 +18,8 @@ from tests.gateway.conftest import Cuttable
 from tests.support.books import wait_for
 
 
-class Keeper(HoldRefresher):
-    """A hold refresher that also creates the requests in its care."""
+class RequestRefresher(HoldRefresher):
+    """A hold refresher that also creates its requests."""
 
     def __init__(self, cuttable: Cuttable, settings: Settings) -> None:
         super().__init__(settings, cuttable.database)
@@ -46,60 +46,62 @@ class Keeper(HoldRefresher):
 
 
 @pytest.fixture
-def keeper(cuttable: Cuttable, monkeypatch: pytest.MonkeyPatch) -> Iterator[Keeper]:
+def refresher(cuttable: Cuttable, monkeypatch: pytest.MonkeyPatch) -> Iterator[RequestRefresher]:
     monkeypatch.setattr(module, "TICK_SECONDS", 0.1)
     settings: Settings = cuttable.app.extensions["settings"]
-    made = Keeper(cuttable, replace(settings, request_timeout_seconds=100))
+    made = RequestRefresher(cuttable, replace(settings, request_timeout_seconds=100))
     yield made
     for in_flight in list(made._in_flight.values()):
         in_flight.hold.settled = True
         made.remove(in_flight)
 
 
-def test_counts_are_checkpointed(keeper: Keeper) -> None:
-    lives = [keeper.request(prompt=10 * n, completion=n) for n in range(1, 4)]
-    wait_for(lambda: [keeper.noted(x) for x in lives] == [(10, 1), (20, 2), (30, 3)], "counts")
-    lives[0].hold.counts.completion_tokens = 50
-    wait_for(lambda: keeper.noted(lives[0]) == (10, 50), "the newer count")
+def test_counts_are_checkpointed(refresher: RequestRefresher) -> None:
+    requests = [refresher.request(prompt=10 * n, completion=n) for n in range(1, 4)]
+    wait_for(
+        lambda: [refresher.noted(x) for x in requests] == [(10, 1), (20, 2), (30, 3)], "counts"
+    )
+    requests[0].hold.counts.completion_tokens = 50
+    wait_for(lambda: refresher.noted(requests[0]) == (10, 50), "the newer count")
 
 
-def test_requests_of_an_account_that_is_being_deleted_end(keeper: Keeper) -> None:
-    in_flight = keeper.request(prompt=10)
-    wait_for(lambda: keeper.noted(in_flight) == (10, 0), "a checkpoint")
+def test_requests_of_an_account_that_is_being_deleted_end(refresher: RequestRefresher) -> None:
+    in_flight = refresher.request(prompt=10)
+    wait_for(lambda: refresher.noted(in_flight) == (10, 0), "a checkpoint")
     assert in_flight.stop_reason is None
-    with keeper.cuttable.meter.books.app.app_context(), transaction():
-        account_deletion.close(keeper.cuttable.account.user_id)
+    with refresher.cuttable.meter.books.app.app_context(), transaction():
+        account_deletion.close(refresher.cuttable.account.user_id)
     wait_for(lambda: in_flight.stop_reason == "account_deleted", "the end")
 
 
-def test_a_settled_request_is_left_alone(keeper: Keeper) -> None:
-    settled, running = keeper.request(prompt=10), keeper.request(prompt=20)
+def test_a_settled_request_is_left_alone(refresher: RequestRefresher) -> None:
+    settled, running = refresher.request(prompt=10), refresher.request(prompt=20)
     settled.hold.settled = True
-    wait_for(lambda: keeper.noted(running) == (20, 0), "the other's checkpoint")
-    assert keeper.noted(settled) == (0, 0)
-    assert len(keeper) == 2
-    keeper.remove(settled)
-    keeper.remove(settled)
-    assert len(keeper) == 1
+    wait_for(lambda: refresher.noted(running) == (20, 0), "the other's checkpoint")
+    assert refresher.noted(settled) == (0, 0)
+    assert len(refresher) == 2
+    refresher.remove(settled)
+    refresher.remove(settled)
+    assert len(refresher) == 1
 
 
 def test_checkpoints_go_on_after_postgres_was_away(
-    keeper: Keeper, caplog: pytest.LogCaptureFixture
+    refresher: RequestRefresher, caplog: pytest.LogCaptureFixture
 ) -> None:
-    in_flight = keeper.request(prompt=10)
-    wait_for(lambda: keeper.noted(in_flight) == (10, 0), "a checkpoint")
-    keeper.cuttable.proxy.shut()
+    in_flight = refresher.request(prompt=10)
+    wait_for(lambda: refresher.noted(in_flight) == (10, 0), "a checkpoint")
+    refresher.cuttable.proxy.shut()
     in_flight.hold.counts.completion_tokens = 7
     wait_for(lambda: "checkpoint put off" in caplog.text, "a checkpoint that fails")
-    assert keeper.noted(in_flight) == (10, 0)
-    keeper.cuttable.proxy.open()
-    wait_for(lambda: keeper.noted(in_flight) == (10, 7), "the checkpoint that was put off")
+    assert refresher.noted(in_flight) == (10, 0)
+    refresher.cuttable.proxy.open()
+    wait_for(lambda: refresher.noted(in_flight) == (10, 7), "the checkpoint that was put off")
     assert in_flight.stop_reason is None
 
 
-def test_a_wish_is_met(keeper: Keeper) -> None:
-    in_flight = keeper.request(held=200, prompt=100)
-    keeper.adjust(in_flight, 500)
+def test_an_adjustment_is_executed(refresher: RequestRefresher) -> None:
+    in_flight = refresher.request(held=200, prompt=100)
+    refresher.adjust(in_flight, 500)
     assert in_flight.hold.adjusted.wait(10)
     assert (in_flight.hold.held_tokens, in_flight.hold.can_grow, in_flight.hold.target_tokens) == (
         500,
@@ -107,47 +109,47 @@ def test_a_wish_is_met(keeper: Keeper) -> None:
         None,
     )
     assert in_flight.hold.counts.limit == 400
-    keeper.adjust(in_flight, 150)
+    refresher.adjust(in_flight, 150)
     assert in_flight.hold.adjusted.wait(10)
     assert (in_flight.hold.held_tokens, in_flight.hold.counts.limit) == (150, 50)
 
 
-def test_a_wish_beyond_the_balance(keeper: Keeper) -> None:
-    in_flight = keeper.request(held=200, prompt=100)
-    keeper.adjust(in_flight, 50_000)
+def test_an_adjustment_beyond_the_balance(refresher: RequestRefresher) -> None:
+    in_flight = refresher.request(held=200, prompt=100)
+    refresher.adjust(in_flight, 50_000)
     assert in_flight.hold.adjusted.wait(10)
     assert (in_flight.hold.held_tokens, in_flight.hold.can_grow) == (10_000, False)
     assert in_flight.hold.counts.limit == 9_900
 
 
-def test_a_wish_for_a_hold_that_is_gone(keeper: Keeper) -> None:
-    in_flight = keeper.request(held=200, prompt=100)
-    keeper.cuttable.meter.settle(keeper.cuttable.account, in_flight.request_id, 1)
-    keeper.adjust(in_flight, 500)
+def test_an_adjustment_of_a_settled_hold(refresher: RequestRefresher) -> None:
+    in_flight = refresher.request(held=200, prompt=100)
+    refresher.cuttable.meter.settle(refresher.cuttable.account, in_flight.request_id, 1)
+    refresher.adjust(in_flight, 500)
     assert in_flight.hold.adjusted.wait(10)
     assert (in_flight.hold.held_tokens, in_flight.hold.can_grow) == (200, False)
 
 
-def test_a_wish_waits_for_postgres(keeper: Keeper) -> None:
-    in_flight = keeper.request(held=200, prompt=100)
-    keeper.cuttable.proxy.shut()
-    keeper.adjust(in_flight, 500)
+def test_an_adjustment_waits_for_postgres(refresher: RequestRefresher) -> None:
+    in_flight = refresher.request(held=200, prompt=100)
+    refresher.cuttable.proxy.shut()
+    refresher.adjust(in_flight, 500)
     assert not in_flight.hold.adjusted.wait(0.5)
     assert in_flight.stop_reason is None
-    keeper.cuttable.proxy.open()
+    refresher.cuttable.proxy.open()
     assert in_flight.hold.adjusted.wait(10)
     assert in_flight.hold.held_tokens == 500
 
 
-def test_an_overdue_request_is_stopped(keeper: Keeper) -> None:
-    in_flight, other = keeper.request(), keeper.request()
+def test_an_overdue_request_is_stopped(refresher: RequestRefresher) -> None:
+    in_flight, other = refresher.request(), refresher.request()
     in_flight.started_at -= 1000
     wait_for(lambda: in_flight.stop_reason == "timeout", "the end")
     assert other.stop_reason is None
 
 
-def test_all_are_stopped_for_one_reason(keeper: Keeper) -> None:
-    first, second = keeper.request(), keeper.request()
+def test_all_are_stopped_for_one_reason(refresher: RequestRefresher) -> None:
+    first, second = refresher.request(), refresher.request()
     first.stop(Outcome.CLIENT_DISCONNECTED)
-    keeper.stop_all(Outcome.SHUTDOWN)
+    refresher.stop_all(Outcome.SHUTDOWN)
     assert (first.stop_reason, second.stop_reason) == ("client_disconnected", "shutdown")

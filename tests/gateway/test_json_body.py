@@ -24,7 +24,7 @@ values = st.recursive(
 
 
 @given(st.dictionaries(texts, values))
-def test_what_is_json_is_read_and_written_unchanged(value: dict[str, Any]) -> None:
+def test_json_is_read_and_written_unchanged(value: dict[str, Any]) -> None:
     read = json_body.decode_object(json.dumps(value).encode())
     assert read == value
     assert json.loads(json_body.encode(read)) == value
@@ -38,7 +38,7 @@ def test_bytes_are_an_object_or_refused(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("number", [b"1e308", b"-1e308", b"0.1", b"1" + b"0" * 299, b"-5", b"1E5"])
-def test_numbers_that_are_taken(number: bytes) -> None:
+def test_numbers_that_are_accepted(number: bytes) -> None:
     read = json_body.decode_object(b'{"x": ' + number + b"}")
     assert json.loads(json_body.encode(read))["x"] == json.loads(number)
 
@@ -54,14 +54,14 @@ def test_a_whole_number_may_have_a_fraction_of_zero(number: bytes, kind: type) -
 
 
 @pytest.mark.parametrize("number", [b"1e309", b"-1e400", b"1" + b"0" * 300, b"NaN", b"-Infinity"])
-def test_numbers_that_are_none(number: bytes) -> None:
+def test_numbers_that_are_refused(number: bytes) -> None:
     read = json_body.decode_object(b'{"a": [0, {"x": ' + number + b"}]}")
     with pytest.raises(InvalidRequest) as refusal:
         json_body.encode(read)
     assert refusal.value.param == "a[1].x"
 
 
-def test_a_long_key_that_stands_twice_is_named_in_short() -> None:
+def test_a_long_duplicate_key_is_abbreviated() -> None:
     key = "k" * 5000
     with pytest.raises(InvalidRequest) as refusal:
         json_body.decode_object(f'{{"{key}": 1, "{key}": 2}}'.encode())

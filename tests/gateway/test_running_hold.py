@@ -77,7 +77,7 @@ def test_freed_tokens_are_not_spent_before_postgres_answers(
     assert running.reader.limit == 1 + quantum
 
 
-def test_a_hold_that_somebody_ended_is_not_spent_further(
+def test_a_hold_ended_by_another_process_is_not_spent_further(
     cuttable: Cuttable, running: Request
 ) -> None:
     running.hold.keep_ahead()
@@ -149,9 +149,7 @@ def test_a_subrequest_starts_when_it_is_covered(
     assert running.held() == running.hold.held_tokens == held
 
 
-def test_a_subrequest_whose_hold_somebody_ended_does_not_start(
-    cuttable: Cuttable, running: Request
-) -> None:
+def test_a_subrequest_without_its_hold_does_not_start(cuttable: Cuttable, running: Request) -> None:
     running.meter.settle(cuttable.account, running.in_flight.request_id, 101)
     with pytest.raises(ServiceUnavailable):
         drained(running.hold.cover(running.in_flight, 6_000, 7_000))

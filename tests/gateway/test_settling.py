@@ -10,7 +10,7 @@ from tests.gateway.conftest import Cuttable
 from tests.support.books import wait_for
 
 
-class Told:
+class Callback:
     """A `settled` callback that counts its calls."""
 
     def __init__(self) -> None:
@@ -27,49 +27,49 @@ def placed(cuttable: Cuttable, prompt: int = 100) -> metering.Settlement:
 
 
 def test_a_settlement_is_made_at_once(cuttable: Cuttable) -> None:
-    settler, told = Settler(cuttable.app, cuttable.database), Told()
-    charge = settler.settle(placed(cuttable), told)
+    settler, callback = Settler(cuttable.app, cuttable.database), Callback()
+    charge = settler.settle(placed(cuttable), callback)
     assert charge == metering.Charge(120, 0, 9_880)
-    assert (told.times, settler.pending()) == (1, 0)
+    assert (callback.times, settler.pending()) == (1, 0)
 
 
-def test_what_postgres_misses_is_settled_when_it_is_back(cuttable: Cuttable) -> None:
+def test_settlements_wait_for_postgres(cuttable: Cuttable) -> None:
     settler = Settler(cuttable.app, cuttable.database)
     settlements = [placed(cuttable) for _ in range(20)]
-    told = [Told() for _ in settlements]
+    callbacks = [Callback() for _ in settlements]
     cuttable.proxy.shut()
-    for settlement, heard in zip(settlements, told, strict=True):
-        assert settler.settle(settlement, heard) is None
+    for settlement, callback in zip(settlements, callbacks, strict=True):
+        assert settler.settle(settlement, callback) is None
     assert settler.pending() == 20
-    assert {heard.times for heard in told} == {0}
+    assert {callback.times for callback in callbacks} == {0}
     cuttable.proxy.open()
     wait_for(lambda: settler.pending() == 0, "all settlements")
-    wait_for(lambda: {heard.times for heard in told} == {1}, "all told once")
+    wait_for(lambda: {callback.times for callback in callbacks} == {1}, "one call of each")
     assert cuttable.meter.figures(cuttable.account) == (10_000 - 20 * 120, 0, 0, 0, 0)
     assert len(cuttable.meter.books.events(cuttable.account)) == 20
     assert cuttable.meter.differences() == []
     # A later settlement succeeds at once, as before.
-    assert settler.settle(placed(cuttable), Told()) is not None
+    assert settler.settle(placed(cuttable), Callback()) is not None
 
 
 def test_retries_survive_an_absence_that_lasts(cuttable: Cuttable) -> None:
-    settler, told = Settler(cuttable.app, cuttable.database), Told()
+    settler, callback = Settler(cuttable.app, cuttable.database), Callback()
     settlement = placed(cuttable)
     cuttable.proxy.shut()
-    settler.settle(settlement, told)
+    settler.settle(settlement, callback)
     threading.Event().wait(2.5)
-    assert (settler.pending(), told.times) == (1, 0)
+    assert (settler.pending(), callback.times) == (1, 0)
     cuttable.proxy.open()
-    wait_for(lambda: told.times == 1, "the settlement")
+    wait_for(lambda: callback.times == 1, "the settlement")
     assert settler.pending() == 0
 
 
 def test_a_settlement_whose_answer_was_lost_is_not_made_twice(cuttable: Cuttable) -> None:
-    settler, told = Settler(cuttable.app, cuttable.database), Told()
+    settler, callback = Settler(cuttable.app, cuttable.database), Callback()
     settlement = placed(cuttable)
     first = metering.settle(cuttable.meter.database, settlement)
-    assert settler.settle(settlement, told) == first
-    assert told.times == 1
+    assert settler.settle(settlement, callback) == first
+    assert callback.times == 1
     assert cuttable.meter.figures(cuttable.account) == (9_880, 0, 0, 0, 0)
 
 
@@ -77,7 +77,7 @@ def test_cut_in_the_middle_again_and_again(cuttable: Cuttable) -> None:
     """Each cut leaves unknown whether a step took effect; each request is charged once."""
     settler = Settler(cuttable.app, cuttable.database)
     settlements = [placed(cuttable) for _ in range(40)]
-    told = [Told() for _ in settlements]
+    callbacks = [Callback() for _ in settlements]
     stop = threading.Event()
 
     def flap() -> None:
@@ -88,34 +88,34 @@ def test_cut_in_the_middle_again_and_again(cuttable: Cuttable) -> None:
     flapping = threading.Thread(target=flap)
     flapping.start()
     try:
-        for settlement, heard in zip(settlements, told, strict=True):
-            settler.settle(settlement, heard)
+        for settlement, callback in zip(settlements, callbacks, strict=True):
+            settler.settle(settlement, callback)
     finally:
         stop.set()
         flapping.join()
     cuttable.proxy.open()
-    wait_for(lambda: {heard.times for heard in told} == {1}, "all settlements")
+    wait_for(lambda: {callback.times for callback in callbacks} == {1}, "all settlements")
     assert settler.pending() == 0
     assert cuttable.meter.figures(cuttable.account) == (10_000 - 40 * 120, 0, 0, 0, 0)
     assert len(cuttable.meter.books.events(cuttable.account)) == 40
     assert cuttable.meter.differences() == []
 
 
-def test_an_account_that_is_gone_keeps_nobody_waiting(cuttable: Cuttable) -> None:
-    settler, told = Settler(cuttable.app, cuttable.database), Told()
+def test_a_deleted_account_has_nothing_to_wait_for(cuttable: Cuttable) -> None:
+    settler, callback = Settler(cuttable.app, cuttable.database), Callback()
     settlement = placed(cuttable)
     with cuttable.meter.books.app.app_context(), transaction():
         account_deletion.remove(cuttable.account.user_id)
-    assert settler.settle(settlement, told) is None
-    assert (told.times, settler.pending()) == (1, 0)
+    assert settler.settle(settlement, callback) is None
+    assert (callback.times, settler.pending()) == (1, 0)
 
 
-def test_a_hold_nobody_knows_is_charged_all_the_same(cuttable: Cuttable) -> None:
+def test_an_unknown_hold_is_charged_all_the_same(cuttable: Cuttable) -> None:
     settler = Settler(cuttable.app, cuttable.database)
     settlement = placed(cuttable)
     lost = cuttable.meter.settlement(
         cuttable.account, uuid.UUID(int=settlement.request_id.int + 1), 50, 5
     )
-    charge = settler.settle(lost, Told())
+    charge = settler.settle(lost, Callback())
     assert charge is not None
     assert charge.charged_tokens == 55

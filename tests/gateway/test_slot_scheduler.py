@@ -109,7 +109,9 @@ def test_two_schedulers_never_hold_more_than_there_are(make_scheduler: MakeSched
     assert most == 3
 
 
-def test_who_waits_gets_the_next_slot_in_another_process(make_scheduler: MakeScheduler) -> None:
+def test_a_waiting_request_gets_the_next_slot_in_another_process(
+    make_scheduler: MakeScheduler,
+) -> None:
     first, second = make_scheduler(), make_scheduler()
     slot_requests = take_all(first, account=1)
     waiting = wait_in_line(second, 2, "a")
@@ -141,7 +143,7 @@ def test_the_account_that_runs_least_goes_first(make_scheduler: MakeScheduler) -
     assert running(*greedy) == [True, False, False]
 
 
-def test_who_leaves_the_queue_is_passed_over(make_scheduler: MakeScheduler) -> None:
+def test_a_request_that_leaves_the_queue_is_passed_over(make_scheduler: MakeScheduler) -> None:
     scheduler, other = make_scheduler(), make_scheduler()
     slot_requests = take_all(scheduler, account=1)
     gone, next_in_line = wait_in_line(other, 2, "gone"), wait_in_line(scheduler, 2, "next")
@@ -165,7 +167,7 @@ def two_kinds(
     return SlotScheduler(HotPathRedis(redis_url), pool, 100), texts, vectors
 
 
-def test_who_waits_for_one_kind_of_server_keeps_nobody_from_the_other(
+def test_waiting_for_one_kind_of_server_does_not_block_the_other(
     two_kinds: tuple[SlotScheduler, SimulatedLlama, SimulatedLlama], redis_url: str
 ) -> None:
     scheduler, texts, vectors = two_kinds
@@ -189,7 +191,7 @@ def test_who_waits_for_one_kind_of_server_keeps_nobody_from_the_other(
         wait_for(lambda: not client.keys("promptly:*"), "an empty Redis")
 
 
-def test_a_request_may_ask_again_as_soon_as_it_has_given_back(
+def test_a_request_may_queue_again_right_after_its_release(
     make_scheduler: MakeScheduler,
 ) -> None:
     scheduler, other = make_scheduler(), make_scheduler()
@@ -256,7 +258,7 @@ def test_without_redis_each_process_admits_by_itself(make_scheduler: MakeSchedul
     assert scheduler.held() == 3
 
 
-def test_no_upstream_is_said_at_once(redis_url: str) -> None:
+def test_a_missing_upstream_is_reported_at_once(redis_url: str) -> None:
     settings = make_settings(llama_base_url=("http://127.0.0.1:1",))
     scheduler = SlotScheduler(HotPathRedis(redis_url), UpstreamPool(settings), 5)
     with pytest.raises(UpstreamUnavailable):

@@ -26,7 +26,7 @@ def test_byte_by_byte() -> None:
     assert b"".join(blocks) == data
 
 
-def test_what_is_not_whole_stays_back() -> None:
+def test_incomplete_events_are_kept_back() -> None:
     buffer = sse.EventBuffer()
     assert buffer.feed(b"data: 1\n") == b""
     assert buffer.feed(b"\ndata: 2\n\ndata: 3") == b"data: 1\n\ndata: 2\n\n"

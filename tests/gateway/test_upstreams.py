@@ -28,7 +28,7 @@ def names(pool: UpstreamPool) -> list[str]:
     return [upstream.name for upstream in pool.ready()]
 
 
-def test_what_an_upstream_tells_about_itself(make_llama: MakeLlama) -> None:
+def test_properties_of_an_upstream(make_llama: MakeLlama) -> None:
     llama = make_llama(slots=3, ctx=2048, alias="b-model,a-model")
     [upstream] = pool_of(llama).ready()
     assert (upstream.name, upstream.slots, upstream.n_ctx) == (llama.url, 3, 2048)
@@ -84,7 +84,7 @@ def test_when_all_failed_the_next_request_looks_again(
     assert pool.ready() == [upstream]
 
 
-def test_what_was_seen_last_is_told_without_waiting(
+def test_the_last_seen_state_is_returned_without_waiting(
     make_llama: MakeLlama, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "PROBE_SECONDS", 0.1)
@@ -98,7 +98,7 @@ def test_what_was_seen_last_is_told_without_waiting(
     wait_for(lambda: [up.name for up in pool.seen()] == [llama.url], "it is back")
 
 
-def test_a_server_is_not_asked_for_what_it_lacks(
+def test_a_server_gets_no_request_that_it_cannot_serve(
     make_llama: MakeLlama, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = make_llama(), make_llama()

@@ -80,7 +80,7 @@ def test_pages_and_documents(project: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["What it costs so far.", "Whoever has no key.", "He pays.", "Stripe lets us in."]
 )
-def test_the_patterns_find_what_they_are_for(text: str) -> None:
+def test_the_patterns_find_foreign_phrases(text: str) -> None:
     assert any(pattern.search(text) for pattern in PROSE)
 
 

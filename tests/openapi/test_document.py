@@ -63,9 +63,9 @@ def test_every_field_of_a_body_that_is_explained_exists() -> None:
             assert not set(operation.refused) & known, operation.path
 
 
-def test_every_error_is_told_somewhere() -> None:
-    told = {(fault.status, fault.code) for each in OPERATIONS for fault in each.faults}
-    assert {(kind.status, kind.code) for kind in RAISED} <= told
+def test_every_error_is_described_somewhere() -> None:
+    described = {(fault.status, fault.code) for each in OPERATIONS for fault in each.faults}
+    assert {(kind.status, kind.code) for kind in RAISED} <= described
 
 
 def test_the_headers_of_every_error_are_described() -> None:
@@ -76,20 +76,20 @@ def test_the_headers_of_every_error_are_described() -> None:
         assert described - {"retry-after"} <= sent <= described, kind
 
 
-def test_no_error_is_told_twice_of_one_route() -> None:
+def test_no_route_describes_an_error_twice() -> None:
     for operation in OPERATIONS:
         codes = [(fault.status, fault.code) for fault in operation.faults]
         assert len(codes) == len(set(codes)), operation.path
 
 
-def test_what_needs_a_key_says_what_is_answered_without_one() -> None:
+def test_routes_that_need_a_key_describe_the_401() -> None:
     for path, operations in document("http://x")["paths"].items():
         for operation in operations.values():
             assert ("401" in operation["responses"]) == bool(operation["security"])
             assert bool(operation["security"]) == path.startswith("/v1/")
 
 
-def test_two_types_of_one_name_in_a_room_are_refused() -> None:
+def test_two_types_of_one_name_under_one_prefix_are_refused() -> None:
     schemas = Schemas()
     schemas.of(msgspec.defstruct("Part", [("field", int)]), "Room")
     with pytest.raises(ValueError, match="RoomPart"):

@@ -77,7 +77,7 @@ def test_coming_around_a_proxy(way: Way) -> None:
         assert status(port, RIGHT, OUTSIDE) == 403
 
 
-def test_without_a_key_nobody_gets_in(make_gateway: MakeGateway) -> None:
+def test_without_a_key_access_is_refused(make_gateway: MakeGateway) -> None:
     gateway = make_gateway(ADMIN_KEY="")
     for path in (RIGHT, "/admin", "/admin?key=", "/admin/users"):
         assert status(gateway.port, path) == 403

@@ -88,7 +88,7 @@ def test_a_text_beyond_the_batch(client: Client, books: BooksReader, account: Ac
     assert books.balance(account)["available_tokens"] == 1_000_000
 
 
-def test_a_client_that_leaves_pays_what_was_done(
+def test_a_client_that_disconnects_pays_for_finished_work(
     client: Client, books: BooksReader, account: Account
 ) -> None:
     data = json.dumps({"input": ["hello " * 300] * 2048}).encode()

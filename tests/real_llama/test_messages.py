@@ -127,7 +127,7 @@ def test_an_answer_by_a_schema(client: Client, streamed: bool) -> None:
     assert found["stop_reason"] == "end_turn"
 
 
-def test_an_answer_that_the_client_has_begun(client: Client, streamed: bool) -> None:
+def test_a_prefilled_answer(client: Client, streamed: bool) -> None:
     messages = [*HELLO, {"role": "assistant", "content": "It was a dark and stormy night"}]
     found = say(client, messages=messages, stream=streamed)
     assert found["content"][0]["text"]

@@ -51,7 +51,7 @@ def test_an_answer_and_its_charge(
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_streamed_and_not_say_the_same(client: Client, seed: int) -> None:
+def test_both_forms_of_an_answer_agree(client: Client, seed: int) -> None:
     fields = {"seed": seed, "temperature": 2.0, "max_output_tokens": 40}
     whole, streamed = respond(client, **fields), respond(client, **fields, stream=True)
     assert text_of(streamed) == text_of(whole)

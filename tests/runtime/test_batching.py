@@ -38,7 +38,7 @@ def wait_for_forming(batcher: Batcher[int, int], count: int) -> None:
     raise AssertionError("they did not come")
 
 
-def test_who_comes_meanwhile_goes_together() -> None:
+def test_items_submitted_meanwhile_form_one_batch() -> None:
     work = Work()
     batcher = Batcher(work)
     with ThreadPoolExecutor(12) as pool:
@@ -83,7 +83,7 @@ def test_a_batch_is_bounded() -> None:
     assert max(len(batch) for batch in work.batches) <= MAX_ITEMS
 
 
-def test_followers_of_an_ended_leader_learn_of_it() -> None:
+def test_followers_of_an_ended_leader_get_an_error() -> None:
     begun, go = threading.Event(), threading.Event()
     endings: list[BaseException] = []
 

@@ -106,7 +106,7 @@ def test_a_session_that_the_server_ended(database: HotPathDatabase, fresh_databa
     assert database.fetch_one("SELECT 1", {}) == (1,)
 
 
-def test_a_pool_that_is_used_up_is_said_in_time(fresh_database: str) -> None:
+def test_an_exhausted_pool_is_reported_in_time(fresh_database: str) -> None:
     database = HotPathDatabase(
         make_settings(database_url=fresh_database, database_timeout_seconds=1)
     )
@@ -123,7 +123,7 @@ def test_a_pool_that_is_used_up_is_said_in_time(fresh_database: str) -> None:
     database.dispose()
 
 
-def test_the_server_cuts_what_the_client_gave_up(database: HotPathDatabase) -> None:
+def test_the_server_ends_statements_that_the_client_gave_up(database: HotPathDatabase) -> None:
     assert "statement_timeout=60000" in connect_args(make_settings())["options"]
     assert database.fetch_one("SHOW statement_timeout", {}) == ("24s",)
     assert database.fetch_one("SHOW timezone", {}) == ("UTC",)

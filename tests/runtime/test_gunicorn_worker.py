@@ -10,7 +10,7 @@ from promptly.runtime import gunicorn_worker
 from promptly.runtime.gunicorn_worker import IDLE_SECONDS, IdleTimeout
 
 
-def test_a_wait_that_has_just_begun_is_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wait_that_has_just_started_is_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr(gunicorn_worker, "time", SimpleNamespace(monotonic=lambda: now))
     worker: Any = SimpleNamespace(cfg=SimpleNamespace(keepalive=75), idle_timeouts=set())

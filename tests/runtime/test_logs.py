@@ -33,7 +33,7 @@ def test_a_record_is_one_line_of_json() -> None:
     }
 
 
-def test_exceptions_are_told_with_their_traceback() -> None:
+def test_exceptions_are_logged_with_their_traceback() -> None:
     try:
         raise ValueError("bad")
     except ValueError:
@@ -67,7 +67,7 @@ def test_no_key_is_in_any_line() -> None:
         ("monkey=5", "monkey=5"),
     ],
 )
-def test_what_is_cut_out(line: str, redacted: str) -> None:
+def test_redacted_parts(line: str, redacted: str) -> None:
     assert logs.redact(line) == redacted
 
 

@@ -58,7 +58,7 @@ def test_commands_and_scripts(hot_path: HotPathRedis) -> None:
     assert script(["k"], [2, "y"]) == [b"k", b"2", b"y"]
 
 
-def test_a_refusal_is_no_absence(hot_path: HotPathRedis) -> None:
+def test_a_refused_command_does_not_count_as_an_outage(hot_path: HotPathRedis) -> None:
     hot_path.command("SET", "a", "text")
     with pytest.raises(redis.ResponseError):
         hot_path.command("INCR", "a")
@@ -71,7 +71,7 @@ def test_many_threads_get_their_own_answers(hot_path: HotPathRedis) -> None:
         assert [int(answer) for answer in answers] == list(range(500))
 
 
-def test_nobody_there_is_said_at_once_and_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_outage_is_reported_at_once_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     hot_path = HotPathRedis("redis://127.0.0.1:1/0")
     started = time.monotonic()
     with caplog.at_level(logging.WARNING):
@@ -82,7 +82,7 @@ def test_nobody_there_is_said_at_once_and_once(caplog: pytest.LogCaptureFixture)
     assert [record.name for record in caplog.records] == ["promptly.runtime.redis_client"]
 
 
-def test_a_restart_is_noticed_by_nobody(hot_path: HotPathRedis, server: EmbeddedRedis) -> None:
+def test_a_restart_fails_no_command(hot_path: HotPathRedis, server: EmbeddedRedis) -> None:
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: hot_path.command("PING"), range(20)))
     server.restart()
@@ -90,7 +90,7 @@ def test_a_restart_is_noticed_by_nobody(hot_path: HotPathRedis, server: Embedded
     assert hot_path.command("PING") == b"PONG"
 
 
-def test_it_is_asked_again_after_a_pause(
+def test_it_is_tried_again_after_a_pause(
     hot_path: HotPathRedis, server: EmbeddedRedis, clock: Clock
 ) -> None:
     assert hot_path.command("PING") == b"PONG"

@@ -73,7 +73,9 @@ def test_a_start_from_a_thread_outlives_the_thread(postgres: EmbeddedPostgres) -
     assert run(postgres.url("postgres"), "SELECT 1") == [(1,)]
 
 
-def test_a_stale_pid_file_with_a_foreign_number_is_no_obstacle(postgres: EmbeddedPostgres) -> None:
+def test_a_stale_pid_file_with_the_id_of_another_process(
+    postgres: EmbeddedPostgres,
+) -> None:
     postgres.start()
     postgres.kill()
     pid_file = postgres.data / "postmaster.pid"
@@ -95,7 +97,7 @@ def test_a_long_path_gets_its_socket_elsewhere(tmp_path: Path) -> None:
     assert not sockets.exists()
 
 
-def test_a_closed_folder_above_is_no_obstacle(tmp_path: Path) -> None:
+def test_a_closed_parent_folder_does_not_matter(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
     server = EmbeddedPostgres(closed / "postgres", durable=False)

@@ -158,13 +158,13 @@ def test_where_no_place_is_fit_all_are_named(
         postgres_places.programs(NOBODY)
 
 
-def test_a_user_without_a_name_is_told_what_to_do() -> None:
+def test_a_user_without_a_name_gets_instructions() -> None:
     with pytest.raises(SandboxError, match=r"no name on this machine.*/etc/passwd.*DATABASE_URL"):
         account.check_name(2_000_000_123)
 
 
 @pytest.mark.as_root
-def test_data_are_served_by_the_user_who_owns_them(tmp_path: Path) -> None:
+def test_data_is_served_by_the_user_that_owns_it(tmp_path: Path) -> None:
     data = tmp_path / "data"
     assert account.server_account(data) not in {None, Account(0, 0)}
     data.mkdir()

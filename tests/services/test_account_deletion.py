@@ -81,7 +81,7 @@ def test_running_requests_settle_before_it_goes(
     assert left(books) == {}
 
 
-def test_what_a_dead_process_left_is_settled_without_it(
+def test_the_hold_of_a_dead_process_is_settled_without_it(
     books: BooksReader, account: Account, meter: Meter, caplog: pytest.LogCaptureFixture
 ) -> None:
     hold = meter.place(account, 100)
@@ -116,7 +116,7 @@ def test_a_deletion_that_was_cut_off_is_finished(books: BooksReader, account: Ac
     assert [row["id"] for row in books.rows("SELECT id FROM users")] == [other.user_id]
 
 
-def test_a_closed_account_lets_nobody_in_and_forgets_its_address(
+def test_a_closed_account_refuses_sign_in_and_forgets_its_address(
     books: BooksReader, account: Account
 ) -> None:
     settings = books.app.extensions["settings"]
@@ -208,7 +208,7 @@ def test_it_is_warned_of_nothing(books: BooksReader, account: Account) -> None:
         assert session.query(OutboxMail).count() == 0
 
 
-def test_purchases_stay_and_name_nobody(books: BooksReader, account: Account) -> None:
+def test_purchases_stay_without_personal_data(books: BooksReader, account: Account) -> None:
     with books.app.app_context(), transaction():
         factories.order(account.user_id)
         outbox.add("new_key", account.email, user_id=account.user_id)

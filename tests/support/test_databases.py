@@ -51,7 +51,7 @@ def test_it_is_emptied_and_counts_from_one_again(
     fresh.give_back()
 
 
-def test_what_still_runs_is_cut_off(databases: Databases, fresh: FreshDatabase) -> None:
+def test_sessions_left_open_are_ended(databases: Databases, fresh: FreshDatabase) -> None:
     url = databases.url(fresh.take())
     with closing(psycopg2.connect(url)) as left, left.cursor() as cursor:
         cursor.execute("LOCK TABLE users")

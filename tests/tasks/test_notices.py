@@ -66,7 +66,7 @@ def accounts(app: Flask) -> Accounts:
     return Accounts(app)
 
 
-def test_a_low_balance_is_told_once_a_fall(accounts: Accounts) -> None:
+def test_a_low_balance_is_reported_once_per_fall(accounts: Accounts) -> None:
     ada, poor = accounts.add(60_000), accounts.add(49_999)
     accounts.sweep()
     assert accounts.mails(ada) == accounts.mails(poor) == []
@@ -91,7 +91,7 @@ def test_a_low_balance_is_told_once_a_fall(accounts: Accounts) -> None:
     assert accounts.mails(poor) == []
 
 
-def test_what_running_requests_hold_is_not_gone(accounts: Accounts) -> None:
+def test_tokens_held_by_running_requests_are_not_gone(accounts: Accounts) -> None:
     ada = accounts.add(60_000)
     accounts.sweep()
     with accounts.app.app_context(), transaction():
@@ -140,7 +140,7 @@ def test_an_installation_without_warnings(app_factory: AppFactory) -> None:
     assert accounts.mails(ada) == [] and accounts.mails(own) == [("low_balance", 0)]
 
 
-def test_a_trial_that_ends_is_told_once_a_day_before(accounts: Accounts) -> None:
+def test_the_end_of_a_trial_is_announced_once_a_day_before(accounts: Accounts) -> None:
     soon = accounts.add(trial=100_000, ends=timedelta(hours=23))
     later = accounts.add(trial=100_000, ends=timedelta(hours=25))
     over = accounts.add(trial=100_000, ends=timedelta(hours=-1))
@@ -161,26 +161,26 @@ def test_a_trial_that_ends_is_told_once_a_day_before(accounts: Accounts) -> None
     assert len(accounts.mails(soon)) == 2
 
 
-def test_who_was_told_that_his_trial_ends_is_not_told_that_nothing_is_left(
+def test_no_low_balance_alert_follows_the_trial_alert(
     accounts: Accounts,
 ) -> None:
-    told = accounts.add(trial=100_000, ends=timedelta(hours=1))
+    alerted = accounts.add(trial=100_000, ends=timedelta(hours=1))
     paying = accounts.add(10_000, trial=100_000, ends=timedelta(hours=1))
-    for user_id in (told, paying):
+    for user_id in (alerted, paying):
         accounts.choose(user_id, 50_000)
     accounts.sweep()
 
     def end(user: User, balance: Balance) -> None:
         user.trial_told_of = balance.trial_expires_at = datetime.now(UTC) - timedelta(seconds=1)
 
-    for user_id in (told, paying):
+    for user_id in (alerted, paying):
         accounts.change(user_id, end)
     accounts.sweep()
-    assert [kind for kind, _ in accounts.mails(told)] == ["trial_ending"]
+    assert [kind for kind, _ in accounts.mails(alerted)] == ["trial_ending"]
     assert accounts.mails(paying)[1:] == [("low_balance", 10_000)]
 
 
-def test_a_trial_of_long_ago_is_no_reason_to_be_silent(accounts: Accounts) -> None:
+def test_an_old_trial_does_not_suppress_the_alert(accounts: Accounts) -> None:
     ada = accounts.add(60_000)
     accounts.sweep()
 

@@ -38,7 +38,7 @@ def delivered(shop: Shop) -> None:
     shop.btcpay.wait_until_quiet()
 
 
-def test_an_event_is_handled_by_whoever_comes_first(shop: Shop) -> None:
+def test_an_event_is_handled_by_the_first_to_take_it(shop: Shop) -> None:
     user_id = shop.account()
     shop.buy(user_id)
     delivered(shop)

@@ -4,7 +4,7 @@ Every route requires an allowed client address and ADMIN_KEY, or a session opene
 is the only place that checks both.
 """
 
-from flask import Blueprint, Flask, Response, current_app, g, request
+from flask import Blueprint, Flask, Response, g, request
 from flask.blueprints import BlueprintSetupState
 from werkzeug.wrappers import Response as AnyResponse
 
@@ -37,14 +37,14 @@ from promptly.errors import Forbidden, InvalidRequest
 from promptly.extensions import csrf
 
 FORM_API = frozenset({"admin.adjust", "admin.grant", "admin.delete"})
-USER, KEY = f"<int(max={LARGEST_ID}):user_id>", f"<int(max={LARGEST_ID}):key_id>"
 FORM = "application/x-www-form-urlencoded"
 
-CASE, EVENT, MAIL = (
-    f"<int(max={LARGEST_ID}):{name}>" for name in ("case_id", "event_id", "mail_id")
+USER, KEY, CASE, EVENT, MAIL = (
+    f"<int(max={LARGEST_ID}):{name}>"
+    for name in ("user_id", "key_id", "case_id", "event_id", "mail_id")
 )
 
-# Navigation of the panel; entries without a registered endpoint are left out.
+# Endpoint and label of each entry of the panel's navigation.
 NAVIGATION = (
     ("admin.overview", "Overview"),
     ("admin.users", "Users"),
@@ -114,13 +114,7 @@ def configure(state: BlueprintSetupState) -> None:
     """Create the throttle for wrong keys, and make the navigation a template global."""
     app: Flask = state.app  # type: ignore[assignment]
     app.extensions["admin_throttle"] = Throttle(app.extensions["hot_path_redis"])
-    app.jinja_env.globals["admin_navigation"] = navigation
-
-
-def navigation() -> list[tuple[str, str]]:
-    """Return endpoint and label of each registered page."""
-    known = current_app.view_functions
-    return [(endpoint, label) for endpoint, label in NAVIGATION if endpoint in known]
+    app.jinja_env.globals["admin_navigation"] = NAVIGATION
 
 
 @blueprint.before_request

@@ -59,7 +59,7 @@ def check_key(presented: str, address: str) -> None:
     if _is_the_key(presented):
         return
     throttle.count(network)
-    _tell_of_refusal(address)
+    _record_refusal(address)
     raise Forbidden
 
 
@@ -71,7 +71,7 @@ def _is_the_key(presented: str) -> bool:
     return bool(expected) and any(alike)
 
 
-def _tell_of_refusal(address: str) -> None:
+def _record_refusal(address: str) -> None:
     logger.warning("wrong admin key", extra={"address": address})
     try:
         with transaction():

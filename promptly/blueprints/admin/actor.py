@@ -15,7 +15,7 @@ def operator() -> Operator:
 
 
 def is_panel() -> bool:
-    """Whether the request uses a panel session and is answered with pages."""
+    """Return whether the request uses a panel session and is answered with pages."""
     return bool(g.actor == PANEL)
 
 

@@ -20,15 +20,15 @@ def notice(user_id: int | None = None, *, subject: str | None = None) -> str | N
     entry = None if number is None else audit.find(number)
     if entry is None or (user_id is not None and entry.user_id != user_id):
         return None
-    return None if subject is not None and entry.subject != subject else told(entry)
+    return None if subject is not None and entry.subject != subject else sentence(entry)
 
 
-def told(entry: AuditEntry) -> str | None:
+def sentence(entry: AuditEntry) -> str | None:
     """Return the sentence about an action; None if it has none."""
     if entry.action in _BY_FIGURES:
         return _BY_FIGURES[entry.action](entry.after or {})
-    sentence = _SENTENCES.get(entry.action)
-    return sentence and sentence.format(user_id=entry.user_id, subject=entry.subject)
+    pattern = _SENTENCES.get(entry.action)
+    return pattern and pattern.format(user_id=entry.user_id, subject=entry.subject)
 
 
 def _adjusted(after: Figures) -> str:

@@ -60,7 +60,7 @@ def index() -> str:
             "owed": owed,
             "user_id": user_id,
         },
-        states=[(name, labels.ORDERS[name]) for name in tuple(OrderState)],
+        states=[(name, labels.ORDERS[name]) for name in OrderState],
         providers=list(labels.PROVIDERS.items()),
         open_cases=cases.count_open(),
     )

@@ -51,7 +51,7 @@ def open_session() -> AnyResponse:
 
 
 def is_page(path: str) -> bool:
-    """Whether this is a path of the panel, so that a redirect cannot lead to another host."""
+    """Return whether this is a path of the panel: a redirect must not lead to another host."""
     return _PAGE.fullmatch(path) is not None
 
 

@@ -15,7 +15,7 @@ from promptly.services.payments import customer_view, orders
 from promptly.settings import current_settings
 from promptly.transactions import enqueue, transaction
 
-LOOKS_AT_A_PURCHASE = "120 per minute"
+STATUS_VIEWS = "120 per minute"
 
 # Seconds before each automatic reload of a page that waits; after the last one it stops.
 WAITS = {
@@ -23,10 +23,10 @@ WAITS = {
     "processing": (3, 5, 10, 20) + (30,) * 20,
 }
 # The provider is queried on the first view, and then at most this often.
-ASKED_AGAIN = timedelta(seconds=8)
+CHECK_INTERVAL = timedelta(seconds=8)
 
 
-@limiter.limit(LOOKS_AT_A_PURCHASE, key_func=account)
+@limiter.limit(STATUS_VIEWS, key_func=account)
 def purchase(number: str) -> Response:
     """Show the status of a purchase; a pending one reloads itself for a limited time."""
     key: ApiKey = g.key
@@ -35,12 +35,12 @@ def purchase(number: str) -> Response:
     with transaction():
         order = orders.find_own(key.user_id, number)
         # This only speeds things up: a webhook or reconciliation would report the payment later.
-        if order.is_unsettled and (look == 0 or order.checked_at < utcnow() - ASKED_AGAIN):
+        if order.is_unsettled and (look == 0 or order.checked_at < utcnow() - CHECK_INTERVAL):
             enqueue("promptly.tasks.payments.check_order", order.id)
-        told = customer_view.situation(order, canceled="canceled" in request.args)
+        view = customer_view.situation(order, canceled="canceled" in request.args)
         shown = customer_view.Purchase.of(order)
         balance = balances.read(key.user_id)
-    waits = WAITS.get(told["about"], ())
+    waits = WAITS.get(view["about"], ())
     offer = next((item for item in customer_view.offers(settings) if item.name == shown.pack), None)
     return make_response(
         render_template(
@@ -49,9 +49,9 @@ def purchase(number: str) -> Response:
             balance=balance,
             offer=offer,
             refresh_seconds=waits[look] if look < len(waits) else None,
-            looks_by_itself=bool(waits),
+            refreshes=bool(waits),
             next_look=look + 1,
-            **told,
+            **view,
         )
     )
 

@@ -36,7 +36,7 @@ def ask() -> Response:
     ):
         accounts.ask_to_delete(user_id)
     return make_response(
-        render_template("dashboard/delete_asked.html", email=email, link_hours=LINK_HOURS)
+        render_template("dashboard/deletion_requested.html", email=email, link_hours=LINK_HOURS)
     )
 
 

@@ -29,12 +29,12 @@ def create() -> Response:
         with transaction():
             accounts.lock(key.user_id)
             row, raw = keys.create_named(key.user_id, name, settings.key_pepper)
-            made = row.name
+            stored_name = row.name
     except InvalidRequest as problem:
         return dashboard.page(key_name=name, key_error=problem.message, status=400)
     return make_response(
         render_template(
-            "dashboard/key_made.html", name=made, raw_key=raw, base_url=settings.base_url
+            "dashboard/key_created.html", name=stored_name, raw_key=raw, base_url=settings.base_url
         )
     )
 

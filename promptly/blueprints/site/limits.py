@@ -4,12 +4,13 @@ import hashlib
 from collections.abc import Callable
 from typing import Any
 
-from flask import current_app, request
+from flask import request
 
 from promptly.errors import InvalidRequest
 from promptly.extensions import limiter
 from promptly.proxies import client_network
 from promptly.services.accounts import email_addresses
+from promptly.settings import current_settings
 
 REGISTRATIONS_PER_ADDRESS = "3 per hour"
 FAILED_SIGN_INS = "20 per minute"
@@ -32,7 +33,7 @@ def entered_mailbox() -> str:
 def limit_registration(view: View) -> View:
     """Limit a registration form by client network and by mailbox."""
     by_client = limiter.limit(
-        lambda: f"{current_app.extensions['settings'].registration_rate_limit} per hour",
+        lambda: f"{current_settings().registration_rate_limit} per hour",
         key_func=client_network,
         methods=["POST"],
     )

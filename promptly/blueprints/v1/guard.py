@@ -9,6 +9,7 @@ from typing import cast
 from flask import Response, g, request
 
 from promptly.blueprints import error_shapes
+from promptly.blueprints.error_handlers import request_id
 from promptly.errors import InvalidKey
 from promptly.gateway import current_gateway
 from promptly.gateway.limits import LimitExceeded
@@ -38,7 +39,7 @@ def admit() -> None:
 
 def admit_unknown() -> None:
     """Count a request with an unknown URL or method against its address; it needs no key."""
-    if request.routing_exception is not None and request.path.startswith("/v1/"):
+    if request.routing_exception is not None and error_shapes.is_api(request.path):
         count(None)
 
 
@@ -66,14 +67,12 @@ def caller() -> Caller:
 
 
 def add_headers(response: Response) -> Response:
-    """Add the headers of every response below /v1, including errors and unknown URLs."""
-    if request.path.startswith("/v1"):
-        if "request_id" not in g:
-            g.request_id = public_id(new_request_id())
-        response.headers["x-request-id"] = g.request_id
+    """Add the headers of every response of the API, including errors and unknown URLs."""
+    if error_shapes.is_api(request.path):
+        response.headers["x-request-id"] = request_id()
         if error_shapes.is_anthropic(request.path):
             # Anthropic's SDKs read this header.
-            response.headers["request-id"] = g.request_id
+            response.headers["request-id"] = request_id()
         for name, value in g.get("rate_headers", {}).items():
             response.headers[name] = value
     return response

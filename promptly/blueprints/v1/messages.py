@@ -14,10 +14,10 @@ ENDPOINT = "messages"
 
 def create_message() -> Response:
     """Create an Anthropic message, streamed or not."""
-    chat, begun = parse_messages(read_body(current_gateway().settings))
+    chat, prefill = parse_messages(read_body(current_gateway().settings))
     if chat.stream:
-        return serve_stream(ENDPOINT, chat, MessageStream(begun))
-    return serve_whole(ENDPOINT, chat, MessageAnswer(begun))
+        return serve_stream(ENDPOINT, chat, MessageStream(prefill))
+    return serve_whole(ENDPOINT, chat, MessageAnswer(prefill))
 
 
 def count_message_tokens() -> Response:

@@ -1,6 +1,6 @@
 """Fixtures of the panel: applications with an admin key, and signed-in clients."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from flask import Flask
@@ -15,8 +15,6 @@ from tests.support.shop import Shop, configuration
 
 ADMIN_KEY = "the-operators-key-0123456789-abcdefgh"
 NAVIGATION = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Site": "none"}
-
-TokenOf = Callable[[str], str]
 
 
 @pytest.fixture

@@ -56,8 +56,8 @@ def test_each_kind_shows_its_choices_and_asks(pages: Panel, kind: CaseKind) -> N
 
 def test_a_case_is_credited_with_a_note(pages: Panel) -> None:
     user_id, number = raised(pages)
-    told = pages.confirm("/admin/cases/1?choice=credit", note=f"He wrote {XSS}")
-    assert "Case 1 was decided." in told and "credited by panel" in told and "He wrote" in told
+    shown = pages.confirm("/admin/cases/1?choice=credit", note=f"He wrote {XSS}")
+    assert "Case 1 was decided." in shown and "credited by panel" in shown and "He wrote" in shown
     assert pages.audited() == [
         ("payment.resolve", user_id, "1", {"state": "attention"},
          {"choice": "credit", "order": number, "state": "paid"})
@@ -89,8 +89,8 @@ def test_money_that_does_not_fit_is_refunded(shop: Shop, shop_pages: Panel) -> N
     shop.reconcile()
     [case] = shop.cases()
     assert "Refund…" in shop_pages.words("/admin/cases")
-    told = shop_pages.confirm(f"/admin/cases/{case['id']}?choice=refund")
-    assert "refunded by panel" in told
+    shown = shop_pages.confirm(f"/admin/cases/{case['id']}?choice=refund")
+    assert "refunded by panel" in shown
     assert len(shop.stripe.requests("POST /v1/refunds")) == 1
     assert shop.orders()[0]["state"] == "refunded" and shop.paid_tokens(user_id) == 0
 

@@ -158,7 +158,7 @@ WRONG: list[tuple[str, dict[str, Any], int, str | None]] = [
 ]  # fmt: skip
 
 
-def test_what_is_wrong_is_named(
+def test_invalid_fields_are_named(
     admin_app: Flask, script: FlaskClient, user_id: int, subtests: pytest.Subtests
 ) -> None:
     for path, fields, status, param in WRONG:
@@ -230,7 +230,7 @@ def test_a_reference_counts_once_for_an_account(
     assert len(acts(admin_app)) == 3
 
 
-def test_what_is_written_down(admin_app: Flask, script: FlaskClient, user_id: int) -> None:
+def test_the_audit_log_of_the_form_api(admin_app: Flask, script: FlaskClient, user_id: int) -> None:
     post(script, "adjust", user_id=user_id, delta="500", reference="r1")
     post(script, "grant", user_id=user_id, tokens="7", days="1")
     granted, adjusted = acts(admin_app)

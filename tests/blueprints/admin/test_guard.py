@@ -136,7 +136,7 @@ UNKNOWN = (("GET", "/admin/nowhere"), ("GET", "/admin/adjust"), ("PUT", "/admin/
            ("DELETE", "/admin"), ("POST", "/admin/"))  # fmt: skip
 
 
-def test_strangers_learn_nothing_of_what_there_is(script: FlaskClient) -> None:
+def test_strangers_cannot_probe_for_routes(script: FlaskClient) -> None:
     outside = {"REMOTE_ADDR": OUTSIDE}
     for method, path in UNKNOWN:
         asked = {"key": ADMIN_KEY}

@@ -32,7 +32,7 @@ def test_no_request_runs(pages: Panel) -> None:
     pages.page("/admin/holds?after=nonsense")
 
 
-def test_what_runs(pages: Panel) -> None:
+def test_running_requests(pages: Panel) -> None:
     running(pages, "ann@example.com")
     words = pages.words("/admin/holds")
     assert "1 open, 300 tokens held" in words

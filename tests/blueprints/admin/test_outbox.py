@@ -58,16 +58,16 @@ def test_the_list_page_by_page_and_filtered(pages: Panel, monkeypatch: pytest.Mo
     ]  # fmt: skip
 
 
-def test_one_mail_without_what_it_says(pages: Panel) -> None:
+def test_one_mail_without_its_contents(pages: Panel) -> None:
     payload = {"number": "P-2345-6789-ABCD", "claim_url": "https://secret.example/claim"}
     written(pages, kind="refund_notice", payload=payload)
-    page, told = pages.page("/admin/outbox/1"), pages.words("/admin/outbox/1")
+    page, shown = pages.page("/admin/outbox/1"), pages.words("/admin/outbox/1")
     assert "secret.example" not in page
     assert 'href="/admin/purchases/P-2345-6789-ABCD"' in page
-    assert "To ann@example.com" in told and "Kind refund" in told and "Cancel…" in told
+    assert "To ann@example.com" in shown and "Kind refund" in shown and "Cancel…" in shown
 
 
-def test_what_was_stored_is_text(pages: Panel) -> None:
+def test_stored_data_is_shown_as_text(pages: Panel) -> None:
     written(pages, kind=XSS, recipient=XSS, last_error=XSS, payload={"number": XSS})
     for path in ("", "/1", "/1/resend", "/1/cancel"):
         pages.page(f"/admin/outbox{path}")
@@ -103,7 +103,7 @@ def test_cancelling_asks_and_revokes_what_it_carries(pages: Panel) -> None:
     assert [act[0] for act in pages.audited()] == ["mail.cancel"]
 
 
-def test_what_was_sent_meanwhile_is_not_cancelled(pages: Panel) -> None:
+def test_mail_sent_meanwhile_is_not_cancelled(pages: Panel) -> None:
     written(pages)
     fields = pages.form("/admin/outbox/1/cancel")
     with pages.app.app_context(), transaction() as session:

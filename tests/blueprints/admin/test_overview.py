@@ -90,7 +90,7 @@ def test_every_chart_draws_every_day(pages: Panel) -> None:
     assert all(chart.count("<title>") == 30 for chart in charts)
 
 
-def test_what_waits_is_named_and_linked(pages: Panel) -> None:
+def test_pending_work_is_named_and_linked(pages: Panel) -> None:
     with pages.app.app_context(), transaction() as session:
         user = factories.user(paid_tokens=1000)
         order = make_order(user.id, state="refunded")

@@ -64,7 +64,7 @@ def test_filters(pages: Panel) -> None:
     assert f'href="/admin/purchases/{first}"' in pages.page("/admin/users/1")
 
 
-def test_what_was_typed_and_what_is_stored_is_text(pages: Panel) -> None:
+def test_typed_and_stored_data_is_shown_as_text(pages: Panel) -> None:
     [number] = make(pages, email="<script>alert(1)</script>@example.com")
     with pages.app.app_context(), transaction() as session:
         session.execute(
@@ -139,14 +139,14 @@ def test_there_must_be_such_a_purchase(pages: Panel) -> None:
         pages.page(f"/admin/purchases/{path}/refund?amount=1", 404)
 
 
-def test_a_provider_that_is_not_configured_is_not_asked(pages: Panel) -> None:
+def test_a_provider_that_is_not_configured_is_not_called(pages: Panel) -> None:
     [number] = make(pages)
     assert "Check with Stripe now" not in pages.words(f"/admin/purchases/{number}")
     with pages.app.app_context(), transaction():
         user_id = orders.find(number).user_id
     fields = {"csrf_token": pages.token(), "user_id": str(user_id)}
-    told = pages.post(f"/admin/purchases/{number}/check", fields, 400)
-    assert "no longer configured" in told and pages.audited() == []
+    shown = pages.post(f"/admin/purchases/{number}/check", fields, 400)
+    assert "no longer configured" in shown and pages.audited() == []
 
 
 def test_asking_the_provider_applies_what_it_says(shop: Shop, shop_pages: Panel) -> None:
@@ -163,8 +163,8 @@ def test_asking_the_provider_applies_what_it_says(shop: Shop, shop_pages: Panel)
     # The message appears on this purchase's page only.
     newest = shop.order_of(shop.order(user_id))["number"]
     act = location.rpartition("=")[2]
-    told = shop_pages.words(f"/admin/purchases/{newest}?act={act}")
-    assert "has been fetched and applied" not in told
+    shown = shop_pages.words(f"/admin/purchases/{newest}?act={act}")
+    assert "has been fetched and applied" not in shown
 
 
 def test_a_provider_that_does_not_answer(shop: Shop, shop_pages: Panel) -> None:

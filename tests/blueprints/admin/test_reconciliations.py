@@ -15,7 +15,9 @@ def test_without_a_provider_there_is_nothing_to_compare(pages: Panel) -> None:
     assert "No payment provider is configured" in words and "Reconcile with" not in words
 
 
-def test_asked_for_run_and_reported(shop: Shop, shop_pages: Panel, redis_url: str) -> None:
+def test_a_reconciliation_is_requested_run_and_reported(
+    shop: Shop, shop_pages: Panel, redis_url: str
+) -> None:
     user_id = shop.account()
     shop.buy(user_id)
     assert "No reconciliation has run yet." in shop_pages.words("/admin/reconciliations")

@@ -22,7 +22,7 @@ def bought(shop: Shop, spent: int = 0) -> tuple[int, str]:
     return user_id, shop.order_of(page)["number"]
 
 
-def test_a_refund_of_what_is_unspent(shop: Shop, shop_pages: Panel) -> None:
+def test_a_refund_of_the_unspent_part(shop: Shop, shop_pages: Panel) -> None:
     user_id, number = bought(shop, spent=TOKENS // 2)
     assert 'name="amount" type="text" inputmode="decimal" value="1.00"' in shop_pages.page(
         f"/admin/purchases/{number}"
@@ -88,7 +88,7 @@ def test_forms_that_do_not_fit(shop: Shop, shop_pages: Panel, change: dict[str, 
     assert shop_pages.audited() == [] and shop.orders()[0]["state"] == "paid"
 
 
-def test_what_was_not_credited_is_not_refunded(pages: Panel) -> None:
+def test_uncredited_orders_are_not_refunded(pages: Panel) -> None:
     with pages.app.app_context(), transaction():
         number = make_order(factories.user().id).number
     assert 'name="amount"' not in pages.page(f"/admin/purchases/{number}")

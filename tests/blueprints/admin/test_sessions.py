@@ -54,7 +54,7 @@ def test_a_link_with_the_key_signs_a_browser_in_and_leaves_the_url(script: Flask
     assert page.status_code == 200 and ADMIN_KEY not in page.text
 
 
-def test_what_else_the_url_says_is_kept(script: FlaskClient) -> None:
+def test_the_urls_other_arguments_are_kept(script: FlaskClient) -> None:
     path = f"/admin/users?q=a%26b&key={ADMIN_KEY}&sort=email"
     answer = script.get(path, headers=NAVIGATION)
     assert answer.location == "/admin/users?q=a%26b&sort=email"

@@ -144,7 +144,7 @@ def test_the_page_of_an_account(panel: FlaskClient, user_id: int) -> None:
     assert len([form for form in forms if f'name="user_id" value="{user_id}"' in form]) == 3
 
 
-def test_what_others_wrote_is_only_text(admin_app: Flask, panel: FlaskClient) -> None:
+def test_data_from_others_is_shown_as_text(admin_app: Flask, panel: FlaskClient) -> None:
     with admin_app.app_context(), transaction() as session:
         for number, vector in enumerate(VECTORS):
             user = factories.user(f"x{number}@example.com", paid_tokens=10)

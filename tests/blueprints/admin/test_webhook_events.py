@@ -63,7 +63,7 @@ def test_one_event_and_its_purchase(pages: Panel) -> None:
         assert sentence in words, sentence
 
 
-def test_what_a_provider_sent_is_text(pages: Panel) -> None:
+def test_provider_data_is_shown_as_text(pages: Panel) -> None:
     record(pages, type=XSS, object_id=XSS, event_id=XSS, reason=XSS)
     pages.page("/admin/webhooks")
     pages.page("/admin/webhooks/1")

@@ -84,7 +84,7 @@ def test_forged_forms_and_strangers(shop: Flask) -> None:
         ({}, 400, "no such pack"),
     ],
 )
-def test_what_is_not_sold(shop: Flask, form: dict[str, str], status: int, text: str) -> None:
+def test_packs_that_are_not_sold(shop: Flask, form: dict[str, str], status: int, text: str) -> None:
     client = signed_in(shop)
     answer = client.post("/checkout", data=form | {"csrf_token": token(client)})
     assert answer.status_code == status and text in answer.text

@@ -97,7 +97,7 @@ def test_the_dashboard_sells_packs(buyer: Buyer) -> None:
     assert "by card or with Bitcoin" in buyer.page("/")
 
 
-def test_what_is_not_configured_or_too_small_is_not_offered() -> None:
+def test_unconfigured_providers_and_small_amounts_are_not_offered() -> None:
     settings = make_settings(packs=(Pack("tiny", 10, 20), Pack("large", 100, 200)))
     assert [offer.methods for offer in customer_view.offers(settings)] == [(), ()]
     settings = make_settings(packs=settings.packs, **CONFIGURED)
@@ -188,7 +188,7 @@ def test_the_page_looks_again_a_bounded_time(buyer: Buyer, redis_url: str) -> No
         assert REFRESH.search(buyer.page(f"/checkout/{number}?look={odd}"))
 
 
-def test_somebody_who_left_the_providers_page(buyer: Buyer) -> None:
+def test_a_customer_who_left_the_providers_page(buyer: Buyer) -> None:
     number = buyer.order(expires_at=utcnow() + timedelta(hours=1))
     page = buyer.page(f"/checkout/{number}?canceled=1")
     assert "Payment not completed" in page and "Continue to payment" in page
@@ -252,6 +252,6 @@ def test_the_history(buyer: Buyer) -> None:
 
 
 @pytest.mark.parametrize("number", ["P-1", "%00", "P-2222-2222-2222", "x" * 300])
-def test_what_is_no_number_has_no_page(buyer: Buyer, number: str) -> None:
+def test_an_invalid_number_has_no_page(buyer: Buyer, number: str) -> None:
     assert buyer.client.get(f"/checkout/{number}").status_code == 404
     assert buyer.client.get(f"/purchases?before={number}").status_code == 404

@@ -30,7 +30,7 @@ def token_of(page: str) -> str:
     return page.split('name="csrf_token" value="')[1].split('"')[0]
 
 
-def test_what_it_shows(client: FlaskClient, raw_key: str) -> None:
+def test_the_dashboard_shows_the_account(client: FlaskClient, raw_key: str) -> None:
     sign_in(client, raw_key)
     answer = client.get("/dashboard")
     page = answer.get_data(as_text=True)
@@ -161,7 +161,7 @@ def test_the_landing_page(client: FlaskClient) -> None:
 
 def test_trial_countdown() -> None:
     now = datetime(2026, 11, 23, 12, tzinfo=UTC)
-    told = {
+    expected = {
         timedelta(days=7) - timedelta(seconds=1): "7 days left",
         timedelta(days=6, hours=11): "6 days left",
         timedelta(days=2): "2 days left",
@@ -171,6 +171,6 @@ def test_trial_countdown() -> None:
         timedelta(minutes=1): "1 minute left",
         timedelta(seconds=20): "ending now",
     }
-    for left, words in told.items():
+    for left, words in expected.items():
         assert remaining((now + left).isoformat(), now) == words
     assert remaining(None, now) is None

@@ -79,7 +79,7 @@ def test_the_link_works_without_a_session_and_once(app: Flask, visitor: Visitor)
     assert visitor.get("/dashboard").status_code == 303
 
 
-def test_somebody_elses_session_stays(app: Flask, visitor: Visitor, other: Visitor) -> None:
+def test_another_accounts_session_stays(app: Flask, visitor: Visitor, other: Visitor) -> None:
     ask(visitor)
     assert press(app, newest_link(app), other)[0] == 200
     assert other.get("/dashboard").status_code == 200

@@ -91,7 +91,7 @@ def test_it_is_streamed(app: Flask, visitor: Visitor, monkeypatch: pytest.Monkey
     assert len(list(answer.iter_encoded())) == 6
 
 
-def test_somebody_elses_is_not_in_it(app: Flask, visitor: Visitor, other: Visitor) -> None:
+def test_other_accounts_are_left_out(app: Flask, visitor: Visitor, other: Visitor) -> None:
     with app.app_context(), transaction():
         factories.usage_event(other.user_id, charged_paid=500)
     found = rows(visitor.get("/dashboard/usage.csv").text)

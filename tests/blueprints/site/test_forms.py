@@ -46,7 +46,7 @@ def test_every_page_has_a_title_a_heading_and_labels(app: Flask, visitor: Visito
     assert len(titles) == 7
 
 
-def test_what_belongs_to_an_account_is_kept_nowhere(app: Flask, visitor: Visitor) -> None:
+def test_pages_of_an_account_are_not_cached(app: Flask, visitor: Visitor) -> None:
     for path in pages(app, visitor)[:5]:
         assert visitor.get(path).headers["Cache-Control"] == "no-store", path
 

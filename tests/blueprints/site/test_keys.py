@@ -99,7 +99,7 @@ def test_the_key_of_this_session(app: Flask, visitor: Visitor) -> None:
     assert visitor.get("/dashboard").status_code == 303
 
 
-def test_somebody_elses_key(app: Flask, visitor: Visitor, other: Visitor) -> None:
+def test_another_accounts_key(app: Flask, visitor: Visitor, other: Visitor) -> None:
     path = f"/dashboard/keys/{other.key_id}/revoke"
     assert visitor.get(path).status_code == 404
     assert visitor.post(path).status_code == 404

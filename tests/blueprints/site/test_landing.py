@@ -32,7 +32,7 @@ def test_the_live_model_and_its_name(app_factory: AppFactory) -> None:
         llama.stop()
 
 
-def test_a_server_for_embeddings_alone_is_no_model_to_talk_to(app_factory: AppFactory) -> None:
+def test_a_server_for_embeddings_only_is_not_listed_as_a_model(app_factory: AppFactory) -> None:
     llama = SimulatedLlama(embeddings=True, alias="vectors").start()
     try:
         app = app_factory(llama_embeddings_base_url=(llama.url,))
@@ -42,7 +42,7 @@ def test_a_server_for_embeddings_alone_is_no_model_to_talk_to(app_factory: AppFa
         llama.stop()
 
 
-def test_whoever_is_signed_in_is_not_asked_for_a_key(app: Flask, client: FlaskClient) -> None:
+def test_signed_in_users_are_not_asked_for_a_key(app: Flask, client: FlaskClient) -> None:
     assert 'id="key"' in client.get("/").get_data(as_text=True)
     with app.app_context(), transaction():
         _, raw = factories.api_key(factories.user("ada@example.com").id)

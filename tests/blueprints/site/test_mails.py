@@ -35,7 +35,7 @@ def save(client: FlaskClient, **form: str) -> tuple[int, str]:
     return answer.status_code, answer.text
 
 
-def test_what_is_chosen_before_anybody_has(app: Flask, browser: FlaskClient) -> None:
+def test_default_choices(app: Flask, browser: FlaskClient) -> None:
     assert chosen(app) == Choice(50_000, trial_notice=True)
     page = browser.get("/dashboard").text
     assert 'name="low_balance" checked' in page and 'value="50,000"' in page
@@ -58,7 +58,7 @@ def test_switching_all_off(app: Flask, browser: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize("entered", ["", "0", "-5", "many", "1e6", "²", "9" * 19, "9" * 100, "<b>"])
-def test_what_is_no_threshold(app: Flask, browser: FlaskClient, entered: str) -> None:
+def test_invalid_thresholds(app: Flask, browser: FlaskClient, entered: str) -> None:
     status, page = save(browser, low_balance="on", low_balance_tokens=entered)
     assert status == 400 and "Enter a number of tokens" in page and "<b>" not in page
     assert chosen(app) == Choice(50_000, trial_notice=True)

@@ -42,7 +42,9 @@ def test_a_receipt(app: Flask, visitor: Visitor) -> None:
         assert said in page, said
 
 
-def test_somebody_elses_receipt_is_not_found(app: Flask, visitor: Visitor, other: Visitor) -> None:
+def test_another_accounts_receipt_is_not_found(
+    app: Flask, visitor: Visitor, other: Visitor
+) -> None:
     [request_id] = make(app, other, 1)
     for path in (f"/dashboard/requests/{request_id}", f"/dashboard/requests?before={request_id}"):
         assert other.get(path).status_code == 200

@@ -45,13 +45,13 @@ def test_usage_of_chosen_days(client: Client) -> None:
         ("start=9999-99-99", "start"),
     ],
 )
-def test_days_that_are_none(client: Client, query: str, param: str) -> None:
+def test_invalid_days(client: Client, query: str, param: str) -> None:
     answer = client.get(f"/v1/usage?{query}")
     assert (answer.status, answer.error["param"]) == (400, param)
 
 
 @pytest.mark.parametrize("day", ["0001-01-01", "1999-12-31", "3000-01-01", "9999-12-31"])
-def test_days_nobody_counts_from(client: Client, day: str) -> None:
+def test_days_outside_the_calendar(client: Client, day: str) -> None:
     for query in (f"start={day}&end={day}", f"end={day}"):
         answer = client.get(f"/v1/usage?{query}")
         assert (answer.status, answer.error["param"]) == (400, "end")

@@ -81,7 +81,7 @@ def test_a_streamed_answer(
     assert len({event["id"] for event in events}) == 1
 
 
-def test_streamed_and_not_say_the_same(client: Client) -> None:
+def test_both_forms_of_an_answer_agree(client: Client) -> None:
     messages = sim("tokens=60 think=5", text="something longer")
     whole = client.chat(messages=messages)
     message = whole.json["choices"][0]["message"]

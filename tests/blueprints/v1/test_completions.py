@@ -106,15 +106,15 @@ def test_a_stream_of_several_prompts(
     events = answer.events
     assert len({event["id"] for event in events}) == 1
     assert {event["object"] for event in events} == {"text_completion"}
-    told = [event for event in events if "usage" in event]
+    reported = [event for event in events if "usage" in event]
     if include_usage:
-        assert told == [events[-1]]
+        assert reported == [events[-1]]
         assert events.pop()["choices"] == []
-        usage = told[0]["usage"]
+        usage = reported[0]["usage"]
         records = llama.request("a"), llama.request("b")
         assert (usage["prompt_tokens"], usage["completion_tokens"]) == counts(*records)
     else:
-        assert told == []
+        assert reported == []
     choices = [event["choices"][0] for event in events]
     places = [choice["index"] for choice in choices]
     assert places == sorted(places)
@@ -239,8 +239,8 @@ def check_choices(answer: Answer, streamed: bool, number: int) -> dict[str, Any]
     reasons = [choice["finish_reason"] for choice in choices if choice["finish_reason"]]
     assert len(reasons) == number
     assert set(reasons[1:]) == {"length"}
-    told: dict[str, Any] = usage
-    return told
+    reported: dict[str, Any] = usage
+    return reported
 
 
 def check_account(
@@ -423,6 +423,6 @@ def test_an_upstream_without_the_endpoint(
     assert events[3]["charged_tokens"] == 0
 
 
-def test_what_has_no_effect_is_named(client: Client) -> None:
+def test_fields_without_effect_are_named(client: Client) -> None:
     answer = complete(client, "hello", user="ann", n_predict=5)
     assert answer.headers["x-promptly-ignored"] == "user, n_predict"

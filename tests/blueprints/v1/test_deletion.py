@@ -89,7 +89,7 @@ def test_several_requests_in_every_state_end_with_it(
     assert books.differences() == []
 
 
-def test_what_a_killed_gateway_left_is_deleted_too(
+def test_a_killed_gateways_leftovers_are_deleted_too(
     make_gateway: Any, llama: SimulatedLlama, books: BooksReader, account: Account
 ) -> None:
     gateway = make_gateway(llama.url)

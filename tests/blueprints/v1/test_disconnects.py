@@ -86,7 +86,7 @@ def test_in_prefill(
     assert event["completion_tokens"] == 0
 
 
-def test_before_the_prompt_was_begun(
+def test_before_the_prompt_is_processed(
     client: Client, llama: SimulatedLlama, books: BooksReader, account: Account
 ) -> None:
     tag = next(tags)

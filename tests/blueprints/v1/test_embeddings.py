@@ -162,7 +162,7 @@ def test_a_text_that_is_too_long(
     assert books.balance(account)["available_tokens"] == 1_000_000
 
 
-def test_a_client_that_leaves_pays_what_was_done(
+def test_a_client_that_disconnects_pays_for_finished_work(
     client: Client, embedder: SimulatedLlama, books: BooksReader, account: Account
 ) -> None:
     texts = [*MANY[:63], "[[sim headers_ms=20000 tag=second]]", "third"]

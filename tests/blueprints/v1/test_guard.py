@@ -58,6 +58,7 @@ def test_unknown_urls_and_methods(client: Client, llama: SimulatedLlama) -> None
         answer = client.call(method, path)
         assert (answer.status, answer.error["code"]) == (404, "unknown_url")
         assert path in answer.error["message"]
+        assert "x-ratelimit-limit-requests" in answer.headers
     for method, path in (
         ("GET", CHAT),
         ("PUT", CHAT),

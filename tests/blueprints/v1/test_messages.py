@@ -85,7 +85,7 @@ def test_the_key_in_either_header(gateway: Gateway, account: Account) -> None:
         assert stranger.call("POST", f"{MESSAGES}?beta=true", body, headers).status == 200
 
 
-def test_what_has_no_effect_is_named(client: Client) -> None:
+def test_fields_without_effect_are_named(client: Client) -> None:
     system = [{"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}}]
     answer = send(client, metadata={"user_id": "x"}, system=system)
     assert answer.headers["x-promptly-ignored"] == "metadata, cache_control"
@@ -139,7 +139,7 @@ def test_thoughts_come_first(client: Client, streamed: bool) -> None:
 
 
 @pytest.mark.parametrize("streamed", [True, False])
-def test_an_answer_that_the_client_has_begun(client: Client, streamed: bool) -> None:
+def test_a_prefilled_answer(client: Client, streamed: bool) -> None:
     messages = [*sim(), {"role": "assistant", "content": "Well, [[sim tokens=5]]"}]
     found = answered(send(client, messages=messages, stream=streamed))
     assert found["usage"]["output_tokens"] == 5

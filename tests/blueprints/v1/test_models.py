@@ -14,7 +14,7 @@ MODEL = {
 }
 
 
-def test_what_is_loaded(client: Client) -> None:
+def test_loaded_models(client: Client) -> None:
     assert client.get("/v1/models").json == {"object": "list", "data": [MODEL]}
     assert client.get("/v1/models/sim-model").json == MODEL
 

@@ -109,7 +109,7 @@ def test_an_answer_its_charge_and_its_receipt(
 
 
 @pytest.mark.parametrize("directives", ["tokens=40", "tokens=40 think=7", "first=utf8 tokens=9"])
-def test_streamed_and_not_say_the_same(client: Client, directives: str) -> None:
+def test_both_forms_of_an_answer_agree(client: Client, directives: str) -> None:
     def said(answer: Answer) -> Json:
         response = final(answer)
         changing = ("id", "created_at", "completed_at")
@@ -119,7 +119,7 @@ def test_streamed_and_not_say_the_same(client: Client, directives: str) -> None:
     assert said(respond(client, directives)) == said(respond(client, directives, stream=True))
 
 
-def test_what_goes_upstream(client: Client, llama: SimulatedLlama) -> None:
+def test_the_body_sent_upstream(client: Client, llama: SimulatedLlama) -> None:
     history = [
         {"role": "developer", "content": "really"},
         {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "hi"}]},
@@ -193,9 +193,7 @@ def test_a_prompt_beyond_the_context(client: Client, streamed: bool) -> None:
 
 
 @STREAMED
-def test_what_upstream_refuses_is_told_in_terms_of_the_input(
-    client: Client, streamed: bool
-) -> None:
+def test_refusals_of_upstream_are_in_terms_of_the_input(client: Client, streamed: bool) -> None:
     answer = respond(client, "status=400", stream=streamed)
     assert (answer.status, answer.error["param"]) == (400, "input")
     assert "messages" not in answer.error["message"]

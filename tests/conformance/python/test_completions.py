@@ -36,8 +36,8 @@ def test_several_prompts(sdk: openai.OpenAI) -> None:
 def test_a_stream(sdk: openai.OpenAI, prompt: Any, include_usage: bool) -> None:
     options: Any = {"stream_options": {"include_usage": include_usage}}
     chunks = list(sdk.completions.create(**{**ASKED, "prompt": prompt}, stream=True, **options))
-    told = [chunk for chunk in chunks if chunk.usage is not None]
-    assert len(told) == int(include_usage)
+    with_usage = [chunk for chunk in chunks if chunk.usage is not None]
+    assert len(with_usage) == int(include_usage)
     choices = [choice for chunk in chunks for choice in chunk.choices]
     count = 1 if isinstance(prompt, str) else len(prompt)
     assert {choice.index for choice in choices} == set(range(count))

@@ -150,7 +150,7 @@ def test_a_bad_request(sdk: openai.OpenAI, fields: Any, param: str, code: str | 
     assert (refusal.value.param, refusal.value.code) == (param, code)
 
 
-def test_what_is_not_stored_is_not_found(sdk: openai.OpenAI) -> None:
+def test_responses_are_not_stored(sdk: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError):
         sdk.responses.retrieve("resp_1")
 

@@ -41,12 +41,12 @@ def test_every_chunk(sdk: openai.OpenAI, include_usage: bool) -> None:
     for chunk in chunks:
         strictly(chunk)
     assert len({(chunk.id, chunk.created, chunk.model) for chunk in chunks}) == 1
-    told = [chunk for chunk in chunks if chunk.usage is not None]
+    with_usage = [chunk for chunk in chunks if chunk.usage is not None]
     if include_usage:
-        assert chunks[-1:] == told
+        assert chunks[-1:] == with_usage
         assert not chunks.pop().choices
     else:
-        assert not told
+        assert not with_usage
     deltas = [chunk.choices[0].delta for chunk in chunks]
     assert [delta.role for delta in deltas] == ["assistant"] + [None] * (len(deltas) - 1)
     assert "".join(delta.content or "" for delta in deltas)
@@ -115,7 +115,7 @@ def test_logprobs(sdk: openai.OpenAI) -> None:
 
 @only_simulator
 @pytest.mark.parametrize("directives", ["first=utf8", "split=random", "split=utf8 first=utf8"])
-def test_what_is_torn_on_the_way(sdk: openai.OpenAI, directives: str) -> None:
+def test_characters_split_between_chunks(sdk: openai.OpenAI, directives: str) -> None:
     with sdk.chat.completions.stream(
         model="any", messages=saying(f"tokens=40 {directives}")
     ) as stream:

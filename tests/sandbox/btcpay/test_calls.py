@@ -69,7 +69,7 @@ def test_wrong_filters_are_named(api: Greenfield, query: str) -> None:
     assert api.call("GET", api.invoices + query).status_code == 422
 
 
-def test_bodies_that_are_no_objects(api: Greenfield) -> None:
+def test_bodies_that_are_not_objects(api: Greenfield) -> None:
     for body in (b"", b"[]", b"{"):
         answer = api.call("POST", api.invoices, data=body)
         assert (answer.status_code, answer.json()["code"]) == (400, "invalid-json")

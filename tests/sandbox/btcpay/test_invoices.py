@@ -127,7 +127,7 @@ def test_late_money_leaves_the_invoice_expired(
         btcpay.pay(invoice["id"], method=CHAIN)
 
 
-def test_what_never_confirms_becomes_invalid(
+def test_an_unconfirmed_payment_becomes_invalid(
     btcpay: SimulatedBTCPay, new_invoice: NewInvoice
 ) -> None:
     invoice = new_invoice()

@@ -33,7 +33,7 @@ def shop(btcpay: SimulatedBTCPay, receiver: Receiver) -> Receiver:
     return receiver
 
 
-def test_every_step_is_told_in_order_and_signed(
+def test_every_step_is_reported_in_order_and_signed(
     btcpay: SimulatedBTCPay, shop: Receiver, new_invoice: NewInvoice
 ) -> None:
     invoice = new_invoice()
@@ -124,7 +124,7 @@ def test_duplicates_drops_and_other_orders(
 
 
 @pytest.mark.parametrize("kind", forgeries.KINDS)
-def test_forgeries_are_what_they_say(
+def test_forgeries_are_as_described(
     btcpay: SimulatedBTCPay, shop: Receiver, new_invoice: NewInvoice, kind: str
 ) -> None:
     btcpay.set_rule("drop")

@@ -73,7 +73,7 @@ def test_leaving_the_queue_frees_the_place(llama: SimulatedLlama, open_stream: O
         raw.close()
 
 
-def test_slots_are_given_in_order_and_the_queue_hears_nothing(
+def test_slots_are_given_in_order_and_waiting_requests_get_nothing(
     llama: SimulatedLlama, open_stream: OpenStream
 ) -> None:
     busy = [open_stream(f"tokens=500 delay_ms=10 tag=b{n}") for n in range(2)]

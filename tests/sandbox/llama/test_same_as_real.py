@@ -93,7 +93,7 @@ def test_a_first_token_inside_a_character(llama: SimulatedLlama, real: RealLlama
     assert "role" not in found[0]["choices"][0]["delta"]
 
 
-def test_an_answer_that_was_begun(llama: SimulatedLlama, real: RealLlama) -> None:
+def test_a_prefilled_answer(llama: SimulatedLlama, real: RealLlama) -> None:
     messages = [*hello(), {"role": "assistant", "content": "Well then"}]
     for server in (llama, real):
         found = stream(server.url, messages=messages, max_tokens=6, ignore_eos=True)
@@ -256,8 +256,8 @@ def test_embeddings_are_the_same(embedders: tuple[str, str], body: dict[str, Any
     mine, theirs = json.loads(simulated[2]), json.loads(genuine[2])
     assert shape(mine) == shape(theirs)
     if "error" in mine and body["input"] != 5:
-        told = [re.sub(r"\d+", "N", each["error"]["message"]) for each in (mine, theirs)]
-        assert told[0] == told[1]
+        messages = [re.sub(r"\d+", "N", each["error"]["message"]) for each in (mine, theirs)]
+        assert messages[0] == messages[1]
 
 
 def test_a_server_for_embeddings_generates_as_well(embedders: tuple[str, str]) -> None:
@@ -270,7 +270,9 @@ def test_stream_headers_are_the_same(llama: SimulatedLlama, real: RealLlama) -> 
     assert call(llama.url, "POST", CHAT, body)[1] == call(real.url, "POST", CHAT, body)[1]
 
 
-def test_a_client_that_asks_to_close_is_told_so(llama: SimulatedLlama, real: RealLlama) -> None:
+def test_a_client_that_asks_to_close_gets_the_header(
+    llama: SimulatedLlama, real: RealLlama
+) -> None:
     asked = {"Connection": "close"}
     for path, body in (("/health", None), (CHAT, {"messages": hello(), "stream": True})):
         method = "POST" if body else "GET"

@@ -106,7 +106,7 @@ def test_a_failure_before_the_work_goes_away(stripe: SimulatedStripe, client: An
     assert len(client.checkout.sessions.list().data) == 1
 
 
-def test_a_slow_call_is_done_although_nobody_waits(stripe: SimulatedStripe) -> None:
+def test_a_slow_call_is_completed_after_its_client_left(stripe: SimulatedStripe) -> None:
     stripe.set_fault(CREATE, seconds=1.5, times=1)
     impatient = sdk(stripe, timeout=0.3, retries=0)
     began = time.monotonic()

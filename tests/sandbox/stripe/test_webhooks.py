@@ -61,7 +61,7 @@ def test_thin_notifications(
     assert "payment_status" not in request.body.decode()
 
 
-def test_what_a_notification_is_about_can_be_fetched(
+def test_the_object_of_a_notification_can_be_fetched(
     stripe: SimulatedStripe, receiver: Receiver, new_session: NewSession
 ) -> None:
     """A snapshot event and a thin notification of one payment have different ids."""
@@ -188,7 +188,7 @@ def test_a_fresh_signature_for_a_test_that_sends_itself(
 
 @pytest.mark.parametrize("thin", [False, True])
 @pytest.mark.parametrize("kind", forgeries.KINDS)
-def test_forgeries_are_what_they_say(
+def test_forgeries_are_as_described(
     stripe: SimulatedStripe, shop: Receiver, new_session: NewSession, kind: str, thin: bool
 ) -> None:
     session = new_session()

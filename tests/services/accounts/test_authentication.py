@@ -51,7 +51,7 @@ def test_an_account_without_balance_has_nothing(app: Flask) -> None:
     assert caller.available_tokens == 0
 
 
-def test_keys_that_are_none(app: Flask) -> None:
+def test_malformed_keys(app: Flask) -> None:
     with app.app_context(), transaction():
         user = factories.user(paid_tokens=70)
         row, raw = factories.api_key(user.id)

@@ -27,13 +27,13 @@ def test_a_place_survives_its_link(order: str, place: Place) -> None:
 
 
 @pytest.mark.parametrize("written", ["", "~", "1~", "x~y", f"{2**63}~1", f"1~{2**63}", "1e3~1"])
-def test_what_is_no_place(written: str) -> None:
+def test_texts_that_are_not_places(written: str) -> None:
     for order in ORDERS:
         parsed = Place.parse(order, written)
         assert parsed is None or order == EMAIL
 
 
-def test_what_an_account_can_spend(session: Session) -> None:
+def test_available_tokens(session: Session) -> None:
     now = datetime.now(UTC)
     rich = factories.user(paid_tokens=100, trial_tokens=50, trial_expires_at=now + timedelta(1))
     factories.hold(rich.id, held_paid=30, held_trial=20)

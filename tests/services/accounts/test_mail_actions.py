@@ -23,7 +23,7 @@ def test_cancelling_revokes_the_key_that_an_attempt_has_made(session: Session) -
 
 
 @pytest.mark.parametrize("state", [MailState.SENT, MailState.FAILED, MailState.CANCELLED])
-def test_what_does_not_wait_is_not_cancelled(session: Session, state: MailState) -> None:
+def test_only_pending_mail_is_cancelled(session: Session, state: MailState) -> None:
     mail = factories.mail()
     mail.state = state
     session.flush()

@@ -47,7 +47,7 @@ def test_an_expired_trial_goes_first(session: Session) -> None:
     assert verification.verify() == []
 
 
-def test_what_cannot_be(session: Session) -> None:
+def test_impossible_adjustments(session: Session) -> None:
     with pytest.raises(NotFound):
         adjustments.adjust(4711, 1, operator=OPERATOR)
     user_id = factories.user(paid_tokens=2**63 - 10).id

@@ -8,7 +8,7 @@ from promptly.services.ledger import balances
 from tests.support import factories
 
 
-def test_what_is_available(session: Session) -> None:
+def test_the_available_balance(session: Session) -> None:
     user = factories.user(paid_tokens=500, trial_tokens=100)
     factories.hold(user.id, held_trial=100, held_paid=20)
     shown = balances.read(user.id)

@@ -58,7 +58,7 @@ def test_every_kind_is_tried() -> None:
 
 
 @pytest.mark.parametrize(("kind", "payload", "said"), CASES)
-def test_both_parts_say_all(kind: str, payload: dict[str, object], said: list[str]) -> None:
+def test_both_parts_are_complete(kind: str, payload: dict[str, object], said: list[str]) -> None:
     mail = OutboxMail(
         id=7, user_id=3, recipient="ada@example.com", kind=kind, payload=payload,
         created_at=datetime(2026, 11, 23, 12, tzinfo=UTC),

@@ -13,7 +13,7 @@ from tests.services.metering.meter import TOP_UP_URL, Meter
 from tests.support.books import Account
 
 
-def test_a_hold_takes_what_is_wanted(meter: Meter, account: Account) -> None:
+def test_a_hold_takes_the_wanted_tokens(meter: Meter, account: Account) -> None:
     hold = meter.place(account, 400)
     assert (hold.held_tokens, hold.has_all) == (400, False)
     assert meter.figures(account) == (1000, 0, 400, 0, 1)
@@ -151,7 +151,9 @@ def test_checkpoints_are_noted_in_one_batch(meter: Meter, account: Account) -> N
     assert ended["prompt_tokens"] == 7
 
 
-def test_a_checkpoint_tells_whose_account_is_being_deleted(meter: Meter, account: Account) -> None:
+def test_a_checkpoint_reports_accounts_that_are_being_deleted(
+    meter: Meter, account: Account
+) -> None:
     closed = meter.books.account(paid_tokens=100)
     kept, ending = meter.place(account, 10), meter.place(closed, 10)
     with meter.books.app.app_context(), transaction():

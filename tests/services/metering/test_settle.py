@@ -53,12 +53,14 @@ def test_trial_is_charged_before_paid(
     assert meter.figures(trial_account) == (1000 - paid, 300 - trial, 0, 0, 0)
 
 
-def test_the_event_tells_what_the_settlement_said(meter: Meter, account: Account) -> None:
+def test_the_event_records_the_settlement(meter: Meter, account: Account) -> None:
     hold = meter.place(account, 100)
     meter.settle(account, hold.request_id, 20, 30)
     [event] = meter.books.events(account)
-    told = {name: event[name] for name in ("request_id", "endpoint", "model", "outcome", "key_id")}
-    assert told == {
+    recorded = {
+        name: event[name] for name in ("request_id", "endpoint", "model", "outcome", "key_id")
+    }
+    assert recorded == {
         "request_id": hold.request_id,
         "endpoint": "chat.completions",
         "model": "test-model",

@@ -32,8 +32,8 @@ def held(shop: Shop, page: str) -> list[str]:
         messages = shop.stripe.messages()
     else:
         messages = shop.btcpay.messages()
-    told = [item for item in messages if item["type"] != "InvoiceCreated"]
-    return [item["id"] for item in told if item["subject"] in subjects]
+    announced = [item for item in messages if item["type"] != "InvoiceCreated"]
+    return [item["id"] for item in announced if item["subject"] in subjects]
 
 
 def about(shop: Shop, payment: str | None) -> Iterator[Json]:

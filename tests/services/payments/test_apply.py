@@ -85,7 +85,7 @@ def test_a_payment_is_credited_whatever_was_thought_before(
 
 
 @pytest.mark.parametrize("status", ["open", "processing", "expired", "failed"])
-def test_what_is_not_paid_is_not_credited(
+def test_unpaid_orders_are_not_credited(
     session: Session, user: User, order: Order, status: str
 ) -> None:
     applied(order, snapshot(order, status))
@@ -113,7 +113,7 @@ def test_money_that_does_not_fit_is_left_to_the_operator(
     assert order.state == ("open" if kind == "second_checkout" else "attention")
 
 
-def test_what_does_not_fit_and_brings_no_money_is_no_case(order: Order) -> None:
+def test_a_discrepancy_without_money_raises_no_case(order: Order) -> None:
     applied(order, replace(snapshot(order, "open"), checkout_id="cs_other", status="expired"))
     assert (order.state, cases_of(order)) == ("open", [])
 
@@ -154,8 +154,8 @@ def test_a_refund_takes_what_is_unspent_of_its_part(
     applied(order, snapshot(order))
     if spent:
         spend(user, spent)
-    told = snapshot(order, reversals=(refund(refunded),))
-    applied(order, told, told)
+    known = snapshot(order, reversals=(refund(refunded),))
+    applied(order, known, known)
     assert figures(order) == (state, taken, owed)
     assert paid_tokens(session, user) == TOKENS - spent - taken
     assert mails(session) == ["receipt", "refund_notice"]
@@ -182,7 +182,9 @@ def test_refunds_never_touch_newer_lots(session: Session, user: User, order: Ord
     assert paid_tokens(session, user) == 5000
 
 
-def test_what_is_held_is_owed_until_it_is_free(session: Session, user: User, order: Order) -> None:
+def test_held_tokens_are_owed_until_they_are_free(
+    session: Session, user: User, order: Order
+) -> None:
     applied(order, snapshot(order))
     hold = factories.hold(user.id, held_paid=700)
     refunded = snapshot(order, reversals=(refund(PRICE),))
@@ -234,7 +236,7 @@ def test_a_dispute_in_another_currency_is_about_all_of_it(user: User, order: Ord
     "undone",
     [(dispute(PRICE, "won"),), (refund(PRICE, "failed"),), (refund(PRICE, "canceled"),)],
 )
-def test_what_was_taken_is_given_back_exactly(
+def test_taken_tokens_are_given_back_exactly(
     session: Session, user: User, order: Order, undone: tuple[Reversal, ...]
 ) -> None:
     applied(order, snapshot(order))
@@ -322,7 +324,7 @@ def test_odd_bitcoin_payments_are_listed(
     assert paid_tokens(session, user) == TOKENS
 
 
-def test_a_part_that_becomes_all_of_it_too_late(invoice: Order) -> None:
+def test_a_partial_payment_that_is_completed_too_late(invoice: Order) -> None:
     applied(invoice, snapshot(invoice, "expired", discrepancy="paid_partial", paid_minor=50))
     applied(invoice, snapshot(invoice, "expired", discrepancy="paid_late", paid_minor=PRICE))
     assert cases_of(invoice) == [("paid_partial", "superseded"), ("paid_late", None)]

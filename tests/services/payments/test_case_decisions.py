@@ -195,7 +195,7 @@ def test_a_case_is_decided_once(shop: Shop) -> None:
         resolve(shop, "dismiss", case_id)
 
 
-def test_what_is_not_offered_or_not_there(shop: Shop) -> None:
+def test_unavailable_choices_and_unknown_cases(shop: Shop) -> None:
     odd_invoice(shop, "paid_over")
     with pytest.raises(InvalidRequest) as problem:
         resolve(shop, "credit")

@@ -64,7 +64,7 @@ def age(shop: Shop, minutes: int = 11) -> None:
     )
 
 
-def test_what_stripe_is_told(shop: Shop) -> None:
+def test_the_session_sent_to_stripe(shop: Shop) -> None:
     user_id = shop.account()
     url = shop.start(user_id, "pro")
     [order] = shop.orders(user_id)
@@ -86,7 +86,7 @@ def test_what_stripe_is_told(shop: Shop) -> None:
     assert "@" not in asked["body"] and "%40" not in asked["body"]
 
 
-def test_what_btcpay_is_told(shop: Shop) -> None:
+def test_the_invoice_sent_to_btcpay(shop: Shop) -> None:
     user_id = shop.account()
     url = shop.start(user_id, "standard", "btcpay")
     [order] = shop.orders(user_id)
@@ -180,7 +180,7 @@ def test_an_account_that_is_closed_meanwhile_buys_nothing(shop: Shop) -> None:
     assert (shop.orders(), pages(shop)) == ([], 0)
 
 
-def test_a_purchase_that_is_paid_is_not_gone_on_with(shop: Shop) -> None:
+def test_a_paid_purchase_is_not_continued(shop: Shop) -> None:
     user_id = shop.account()
     shop.buy(user_id)
     shop.reconcile()
@@ -192,7 +192,7 @@ def test_a_purchase_that_is_paid_is_not_gone_on_with(shop: Shop) -> None:
 @pytest.mark.parametrize(
     ("pack", "method", "param"), [("huge", "stripe", "pack"), ("pro", "paypal", "method")]
 )
-def test_what_is_not_sold(shop: Shop, pack: str, method: str, param: str) -> None:
+def test_packs_that_are_not_sold(shop: Shop, pack: str, method: str, param: str) -> None:
     with pytest.raises(InvalidRequest) as problem:
         shop.start(shop.account(), pack, method)
     assert problem.value.param == param
@@ -272,7 +272,7 @@ def test_an_answer_that_got_lost_is_found(shop: Shop, method: str) -> None:
 
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("method", METHODS)
-def test_what_was_never_made_is_closed_after_a_while(shop: Shop, method: str) -> None:
+def test_an_order_without_a_page_is_closed_after_a_while(shop: Shop, method: str) -> None:
     user_id = shop.account()
     fault(shop, method, cut=True)
     assert attempt(shop, user_id, method) == "PaymentUnavailable"
@@ -319,7 +319,7 @@ def test_stripe_repeats_its_error_and_another_key_gets_past_it(shop: Shop) -> No
     assert keys[-1] == f"{order['number']}-2" and set(keys[:-1]) == {f"{order['number']}-1"}
 
 
-def test_a_refusal_is_told_clearly(shop: Shop) -> None:
+def test_a_refusal_is_explained_clearly(shop: Shop) -> None:
     """Stripe checks its minimum after conversion, so it may refuse a price that we accept."""
     user_id = shop.account()
     fault(shop, "stripe", status=402, times=1)

@@ -118,7 +118,7 @@ def move(order: Order | None, tokens: int, kind: str) -> None:
     db.session.flush()
 
 
-def test_what_running_requests_hold_is_unspent_but_not_free(session: Session) -> None:
+def test_tokens_held_by_running_requests_are_unspent_but_not_free(session: Session) -> None:
     user = factories.user()
     order = factories.order(user.id, tokens=100)
     credit.credit(order, actor="stripe")

@@ -9,7 +9,7 @@ from promptly.transactions import transaction
 from tests.support.shop import Shop
 
 
-def told(shop: Shop) -> list[tuple[str, str, int, str]]:
+def notices(shop: Shop) -> list[tuple[str, str, int, str]]:
     """Return the mails other than receipts: kind, event, tokens taken, and amount refunded."""
     rows = shop.rows("SELECT kind, payload FROM outbox WHERE kind <> 'receipt' ORDER BY id")
     names = ("event", "taken_tokens", "refunded")
@@ -40,15 +40,15 @@ def test_disputes(shop: Shop, status: str, expected: list[Any]) -> None:
     settle(shop)
     shop.stripe.close_dispute(dispute["id"], status)
     settle(shop)
-    assert told(shop) == [("dispute_notice", event, taken, "$0.00") for event, taken in expected]
+    assert notices(shop) == [("dispute_notice", event, taken, "$0.00") for event, taken in expected]
 
 
-def test_an_inquiry_is_no_news(shop: Shop) -> None:
+def test_an_inquiry_sends_no_notice(shop: Shop) -> None:
     page = shop.buy(shop.account())
     settle(shop)
     shop.stripe.open_dispute(shop.stripe.charge_of(page), status="warning_needs_response")
     settle(shop)
-    assert told(shop) == []
+    assert notices(shop) == []
 
 
 def test_refunds_in_parts_and_one_that_fails(shop: Shop) -> None:
@@ -62,7 +62,7 @@ def test_refunds_in_parts_and_one_that_fails(shop: Shop) -> None:
     settle(shop)
     shop.stripe.fail_refund(second["id"])
     settle(shop)
-    assert told(shop) == [
+    assert notices(shop) == [
         ("refund_notice", "refunded", 6_250_000, "$0.50"),
         ("refund_notice", "refunded", 18_750_000, "$1.50"),
         ("refund_notice", "refund_failed", 6_250_000, "$0.50"),
@@ -75,17 +75,17 @@ def test_bitcoin_that_was_not_paid_after_all(shop: Shop) -> None:
     # As after a chain reorganisation, or when BTCPay's operator marks the invoice invalid.
     shop.btcpay.alter(page, status="Invalid", additional="Marked")
     settle(shop)
-    assert told(shop) == [("dispute_notice", "invalid", 25_000_000, "$0.00")]
+    assert notices(shop) == [("dispute_notice", "invalid", 25_000_000, "$0.00")]
 
 
-def test_a_refund_of_what_bought_nothing(shop: Shop) -> None:
+def test_a_refund_of_an_uncredited_payment(shop: Shop) -> None:
     """The customer of an underpaid invoice is mailed the link to claim the refund."""
     page = shop.order(shop.account(), method="btcpay")
     shop.btcpay.pay(page, share="0.5")
     shop.btcpay.advance(31 * 60)
     settle(shop)
     [case] = shop.cases()
-    assert (case["kind"], told(shop)) == ("paid_partial", [])
+    assert (case["kind"], notices(shop)) == ("paid_partial", [])
     with shop.app.app_context():
         with transaction():
             _, refund_id = case_decisions.resolve(case["id"], "refund", actor="test")

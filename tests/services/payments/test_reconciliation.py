@@ -136,7 +136,7 @@ def test_a_provider_that_is_away_does_not_hold_up_the_other(
     assert deaf.history(user_id) == ["paid", "paid"]
 
 
-def test_an_incomplete_run_is_looked_behind(deaf: Shop) -> None:
+def test_a_run_looks_back_beyond_an_incomplete_one(deaf: Shop) -> None:
     """A run looks back to the last complete run, not merely to the last run."""
     user_id = deaf.account()
     page = deaf.buy(user_id)
@@ -226,7 +226,7 @@ def test_events_that_wait_are_handled(shop: Shop) -> None:
         assert not webhook_handler.handle(shop.settings)
 
 
-def test_what_is_owed_is_collected_once_it_is_free(deaf: Shop) -> None:
+def test_owed_tokens_are_collected_once_they_are_free(deaf: Shop) -> None:
     user_id = deaf.account()
     page = deaf.buy(user_id)
     deaf.reconcile()

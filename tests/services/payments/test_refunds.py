@@ -152,7 +152,7 @@ def test_a_refund_that_fails_later_gives_the_tokens_back(shop: Shop) -> None:
     ],
     ids=["error", "broken", "answer lost", "slow", "busy", "key refused"],
 )
-def test_a_refund_without_an_answer_is_gone_on_with(
+def test_a_refund_without_an_answer_is_continued(
     shop: Shop, monkeypatch: pytest.MonkeyPatch, method: str, values: Json, made: bool
 ) -> None:
     """The tokens stay taken, and the money is refunded once."""
@@ -168,7 +168,7 @@ def test_a_refund_without_an_answer_is_gone_on_with(
     assert figures(shop, user_id) == ("refunded", TOKENS, 0, 0)
     with pytest.raises(InvalidRequest, match="on its way"):
         refund(shop, order["number"], 1)
-    assert shop.mails() == ["receipt"], "told only once it is certain"
+    assert shop.mails() == ["receipt"], "mailed only once it is certain"
     shop.stripe.clear_faults()
     shop.btcpay.clear_faults()
     report = shop.reconcile()
@@ -320,7 +320,7 @@ def test_a_refund_while_fifty_requests_spend(shop: Shop, told_by: str) -> None:
     assert shop.differences() == []
 
 
-def test_nobody_waits_for_a_provider_forever() -> None:
+def test_calls_to_a_provider_time_out() -> None:
     assert registry.CUSTOMER_WAITS_SECONDS <= 10
     # All calls of a refund together end before its leases, reconciliation before its task's limit.
     assert registry.OPERATOR_WAITS_SECONDS < orders.LEASE_SECONDS < webhook_inbox.LEASE_SECONDS

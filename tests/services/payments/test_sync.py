@@ -40,7 +40,7 @@ def test_an_answer_that_comes_late_is_not_applied(shop: Shop) -> None:
     assert (shop.history(user_id), shop.paid_tokens(user_id)) == (["paid"], 25_000_000)
 
 
-def test_what_has_not_changed_stays_as_it_is(shop: Shop) -> None:
+def test_an_unchanged_order_stays_as_it_is(shop: Shop) -> None:
     user_id = shop.account()
     shop.order(user_id)
     order_id = int(shop.orders(user_id)[0]["id"])

@@ -55,7 +55,7 @@ def test_no_forged_event_of_btcpays_credits(shop: Shop, kind: str) -> None:
         ({"livemode": True}, "livemode"),
     ],
 )
-def test_what_stripe_itself_says_otherwise_is_parked(
+def test_an_event_that_stripe_contradicts_is_parked(
     shop: Shop, changes: dict[str, object], kind: str
 ) -> None:
     user_id = shop.account()
@@ -68,7 +68,7 @@ def test_what_stripe_itself_says_otherwise_is_parked(
     assert (shop.order_of(page)["state"], shop.paid_tokens(user_id)) == ("attention", 0)
 
 
-def test_what_btcpay_itself_says_otherwise_is_parked(shop: Shop) -> None:
+def test_an_event_that_btcpay_contradicts_is_parked(shop: Shop) -> None:
     user_id = shop.account()
     page = shop.order(user_id, method="btcpay")
     shop.btcpay.alter(page, amount="0.01")
@@ -209,7 +209,7 @@ def test_retries_wait_longer_and_end(shop: Shop) -> None:
     assert shop.order_of(shop.orders()[0]["checkout_id"])["state"] == "paid"
 
 
-def test_an_event_waits_while_its_order_is_looked_after(shop: Shop) -> None:
+def test_an_event_waits_while_its_order_is_being_processed(shop: Shop) -> None:
     user_id = shop.account()
     page = shop.buy(user_id)
     shop.stripe.wait_until_quiet()

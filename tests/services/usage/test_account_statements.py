@@ -158,7 +158,7 @@ def test_pages_lose_and_repeat_nothing(app: Flask, monkeypatch: pytest.MonkeyPat
         check(found, 1000 - 210 + 90, 0)
 
 
-def test_what_is_booked_late_is_a_line_of_its_own(app: Flask) -> None:
+def test_a_late_booking_is_a_separate_line(app: Flask) -> None:
     with app.app_context():
         with transaction():
             user_id = factories.user(paid_tokens=1000).id

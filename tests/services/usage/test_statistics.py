@@ -126,7 +126,7 @@ def test_again_changes_and_writes_nothing(session: Session, busy: list[int]) -> 
     assert len(versions(session) - before) == 3
 
 
-def test_what_settles_late_is_counted(session: Session, busy: list[int]) -> None:
+def test_late_settlements_are_counted(session: Session, busy: list[int]) -> None:
     roll_up()
     event(busy[0], 2, outcome="shutdown", charged_paid=15, duration_ms=9)
     session.execute(
@@ -137,7 +137,7 @@ def test_what_settles_late_is_counted(session: Session, busy: list[int]) -> None
     assert stored(session) == counted(session)
 
 
-def test_days_of_a_sleeping_worker_are_caught_up(session: Session, busy: list[int]) -> None:
+def test_days_without_a_worker_are_caught_up(session: Session, busy: list[int]) -> None:
     roll_up()
     session.execute(text("UPDATE sweep_states SET last_run_at = now() - interval '20 days'"))
     event(busy[1], 12)
@@ -182,7 +182,7 @@ def test_accounts_leave_the_window(session: Session) -> None:
     assert activity(session) == {once.id: (1, 15, at(0)), never.id: (1, 15, at(0))}
 
 
-def test_a_deleted_account_leaves_what_lies_behind_the_rebuilt_days(session: Session) -> None:
+def test_older_totals_of_a_deleted_account_remain(session: Session) -> None:
     user, other = factories.user(), factories.user()
     for days_ago in (0, 10):
         event(user.id, days_ago)
@@ -221,7 +221,7 @@ def test_only_accounts_that_changed_are_counted(session: Session) -> None:
     assert {key: row[0] for key, row in activity(session).items()} == {one.id: 8, two.id: 1}
 
 
-def test_revenue_is_what_was_credited_less_what_went_back(session: Session) -> None:
+def test_revenue_is_credits_less_refunds(session: Session) -> None:
     user = factories.user()
     now = datetime.now(UTC)
     values = [

@@ -16,21 +16,21 @@ SIGNATURE = "unsigned"
 class MessageState:
     """State of the message as a whole, from the chunks so far.
 
-    `begun` is the start of the answer if the client gave one (prefill): upstream repeats it first,
-    which Anthropic's clients do not expect.
+    `prefill` is the start of the answer if the client gave one: upstream repeats it first, which
+    Anthropic's clients do not expect.
     """
 
-    def __init__(self, begun: str = "") -> None:
-        self._begun = begun
-        self._heard = ""
+    def __init__(self, prefill: str = "") -> None:
+        self._prefill = prefill
+        self._repeated = ""
         self._id = ""
         self._model = ""
         self._finish_reason: str | None = None
         self._timings: dict[str, int] = {}
         self._usage: dict[str, Any] | None = None
 
-    def note(self, chunk: Chunk) -> dict[str, Any]:
-        """Store what a chunk says about the message; returns its delta, which may be empty."""
+    def read(self, chunk: Chunk) -> dict[str, Any]:
+        """Store a chunk's counts and finish reason; return its delta, which may be empty."""
         timings = chunk.get("timings")
         if timings is not None:
             self._timings = timings
@@ -43,16 +43,16 @@ class MessageState:
             self._model = chunk.get("model", "")
         self._finish_reason = choices[0].get("finish_reason") or self._finish_reason
         delta: dict[str, Any] = choices[0].get("delta") or {}
-        if self._begun and delta.get("content"):
-            delta = {**delta, "content": self._without_beginning(delta["content"])}
+        if self._prefill and delta.get("content"):
+            delta = {**delta, "content": self._without_prefill(delta["content"])}
         return delta
 
-    def _without_beginning(self, text: str) -> str:
-        self._heard += text
-        if self._begun.startswith(self._heard):
+    def _without_prefill(self, text: str) -> str:
+        self._repeated += text
+        if self._prefill.startswith(self._repeated):
             return ""
-        begun, self._begun = self._begun, ""
-        return self._heard.removeprefix(begun)
+        prefill, self._prefill = self._prefill, ""
+        return self._repeated.removeprefix(prefill)
 
     def usage(self) -> dict[str, int]:
         """Return the tokens so far; the three input counts add up to the charged prompt."""
@@ -136,13 +136,13 @@ def _arguments(text: str) -> dict[str, Any]:
 class MessageAnswer(MessageState):
     """Collects a chat's deltas into the blocks of one message."""
 
-    def __init__(self, begun: str = "") -> None:
-        super().__init__(begun)
+    def __init__(self, prefill: str = "") -> None:
+        super().__init__(prefill)
         self._blocks: list[Block] = []
 
     def add(self, chunk: Chunk) -> bytes:
         """Add a chunk's delta to its block."""
-        delta = self.note(chunk)
+        delta = self.read(chunk)
         if thought := delta.get("reasoning_content"):
             self._block("thinking", {"type": "thinking"}).pieces.append(thought)
         if text := delta.get("content"):

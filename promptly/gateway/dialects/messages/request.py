@@ -128,7 +128,7 @@ def _prompt_fields(body: CountBody) -> dict[str, Any]:
         fields["tools"] = [_function(tool) for tool in body.tools]
     if body.tool_choice is not None:
         fields |= _tool_choice(body.tool_choice, body.tools or [])
-    fields |= _thinking(body, is_begun=fields["messages"][-1]["role"] == "assistant")
+    fields |= _thinking(body, is_prefilled=fields["messages"][-1]["role"] == "assistant")
     config = body.output_config or OutputConfig()
     if config.effort is not None:
         fields["reasoning_effort"] = _EFFORTS[config.effort]
@@ -180,9 +180,9 @@ def _tool_choice(
     return fields
 
 
-def _thinking(body: CountBody, *, is_begun: bool) -> dict[str, Any]:
+def _thinking(body: CountBody, *, is_prefilled: bool) -> dict[str, Any]:
     match body.thinking:
-        case None if is_begun:
+        case None if is_prefilled:
             # Upstream refuses to think when it continues an answer that the client has started.
             return {"chat_template_kwargs": {"enable_thinking": False}}
         case None:

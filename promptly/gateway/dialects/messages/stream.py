@@ -40,8 +40,8 @@ _SIGNED = b'"signature_delta","signature"'
 class MessageStream(MessageState):
     """Builds events, the first with the first piece of content, when the prompt's size is known."""
 
-    def __init__(self, begun: str = "") -> None:
-        super().__init__(begun)
+    def __init__(self, prefill: str = "") -> None:
+        super().__init__(prefill)
         self._index = -1
         # The key of the open block, and the start of each of its deltas.
         self._open: str | int | None = None
@@ -51,7 +51,7 @@ class MessageStream(MessageState):
 
     def sink(self, chunk: Chunk) -> bytes:
         """Return the events of one chunk."""
-        delta = self.note(chunk)
+        delta = self.read(chunk)
         out = b""
         if thought := delta.get("reasoning_content"):
             if self._open != "thinking":

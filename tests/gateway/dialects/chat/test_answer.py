@@ -97,8 +97,8 @@ def test_interleaved_tool_calls() -> None:
         )
     )
     calls = answer["choices"][0]["message"]["tool_calls"]
-    told = [(c["id"], c["function"]["name"], c["function"]["arguments"]) for c in calls]
-    assert told == [("a", "f", "{}"), ("b", "g", "[]")]
+    found = [(c["id"], c["function"]["name"], c["function"]["arguments"]) for c in calls]
+    assert found == [("a", "f", "{}"), ("b", "g", "[]")]
 
 
 def test_logprobs_are_joined() -> None:

@@ -169,7 +169,7 @@ def test_one_limit_is_sent(fields: dict[str, Any], limit: int | None) -> None:
     "name",
     ["n_predict", "ignore_eos", "id_slot", "n_cmpl", "cache_prompt", "n_probs", "t_max_predict_ms"],
 )
-def test_what_could_defeat_metering_is_left_out_and_named(name: str) -> None:
+def test_fields_that_could_defeat_metering_are_dropped_and_named(name: str) -> None:
     chat = parse_chat(body(**{name: 5, "user": "ann"}))
     assert chat.ignored == (name, "user")
     assert not {name, "user"} & set(upstream(chat))
@@ -244,7 +244,7 @@ def test_unknown_fields_inside_messages_are_left_out() -> None:
         [{"role": "user", "content": "a"}] * 500,
     ],
 )
-def test_the_bound_is_no_less_than_the_prompt(messages: list[Any]) -> None:
+def test_the_bound_is_at_least_the_prompt(messages: list[Any]) -> None:
     chat = parse_chat(json.dumps({"messages": messages, "tools": [TOOL]}).encode())
     # The worst possible tokenizer makes one token per byte.
     assert chat.prompt_bound >= len(

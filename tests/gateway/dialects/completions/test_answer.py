@@ -79,8 +79,8 @@ def test_one_stream_for_two_prompts(include_usage: bool) -> None:
     events = streamed(*TWO, include_usage=include_usage)
     assert {event["id"] for event in events} == {NAME}
     assert all(set(event) <= {*events[0], "usage"} for event in events)
-    told = [usage_event["usage"] for usage_event in events if "usage" in usage_event]
-    assert told == ([usage(10, 4, 1)] if include_usage else [])
+    reported = [usage_event["usage"] for usage_event in events if "usage" in usage_event]
+    assert reported == ([usage(10, 4, 1)] if include_usage else [])
     choices = [event["choices"][0] for event in events if event["choices"]]
     assert [(one["index"], one["text"], one["finish_reason"]) for one in choices] == [
         (0, " a", None),
@@ -153,6 +153,6 @@ def test_logprobs_of_parts_of_a_character() -> None:
     assert found["top_logprobs"] == [{token: -1.0} for token in found["tokens"]]
 
 
-def test_logprobs_that_nobody_asked_for_are_left_out() -> None:
+def test_logprobs_that_were_not_requested_are_left_out() -> None:
     answer = built(chunk("a", "stop", logprobs={"content": [entry("a", -1.0)]}, usage=usage(1, 1)))
     assert answer["choices"][0]["logprobs"] is None

@@ -38,8 +38,8 @@ def upstream(asked: TextRequest, number: int = 0, max_tokens: int | None = None)
 
 def _wrong(kind: Any) -> Any:
     """Return a value that no branch of a declared type accepts."""
-    told = str(kind)
-    return 5 if "int" not in told and "float" not in told else {"not": "a number"}
+    text = str(kind)
+    return 5 if "int" not in text and "float" not in text else {"not": "a number"}
 
 
 MALFORMED: dict[str, tuple[bytes, str | None]] = {
@@ -119,7 +119,7 @@ def test_null_means_absent() -> None:
     assert asked.ignored == ()
 
 
-def test_what_asks_for_nothing_else_is_taken() -> None:
+def test_values_equal_to_the_default_are_accepted() -> None:
     asked = parse_completion(body(n=1, best_of=1, echo=False, suffix=""))
     assert upstream(asked) == upstream(parse_completion(body()))
 
@@ -146,14 +146,14 @@ def test_the_chosen_tokens_own_figure_needs_an_alternative() -> None:
         "max_completion_tokens",
     ],
 )
-def test_what_could_defeat_metering_is_left_out_and_named(name: str) -> None:
+def test_fields_that_could_defeat_metering_are_dropped_and_named(name: str) -> None:
     asked = parse_completion(body(**{name: 5, "user": "ann"}))
     assert asked.ignored == (name, "user")
     assert upstream(asked) == upstream(parse_completion(body()))
 
 
 @pytest.mark.parametrize("prompt", ["a", "🌍" * 5000, '"\\\n' * 1000, "\u0000"])
-def test_the_bound_is_no_less_than_the_prompt(prompt: str) -> None:
+def test_the_bound_is_at_least_the_prompt(prompt: str) -> None:
     [made] = parse_completion(body(prompt=prompt)).prompts
     # The worst possible tokenizer makes one token per byte, plus one at each end.
     assert made.prompt_bound >= len(prompt.encode()) + 2

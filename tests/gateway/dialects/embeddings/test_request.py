@@ -40,7 +40,7 @@ def test_malformed_bodies_are_refused_naming_the_field(name: str) -> None:
     assert (refusal.value.status, refusal.value.param) == (400, param)
 
 
-def test_who_sends_token_ids_is_told_what_to_do_about_it() -> None:
+def test_token_ids_are_refused_with_advice() -> None:
     with pytest.raises(InvalidRequest, match="check_embedding_ctx_length=False"):
         parse_embeddings(body(input=[[15496]]))
 
@@ -62,7 +62,7 @@ def test_one_input(encoding_format: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["a", "🌍" * 500, '"\\\n'])
-def test_the_bound_is_no_less_than_the_input(text: str) -> None:
+def test_the_bound_is_at_least_the_input(text: str) -> None:
     [bound] = parse_embeddings(body(input=text)).bounds
     assert bound >= len(text.encode()) + 2
 

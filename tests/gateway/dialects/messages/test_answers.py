@@ -23,15 +23,15 @@ EVENT: TypeAdapter[Any] = TypeAdapter(RawMessageStreamEvent)
 STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
 
 
-def streamed(*data: bytes, begun: str = "") -> bytes:
+def streamed(*data: bytes, prefill: str = "") -> bytes:
     """Return the events translated from upstream's blocks."""
-    stream = MessageStream(begun)
+    stream = MessageStream(prefill)
     reader = ChunkReader(include_usage=True, sink=stream.sink)
     return b"".join(reader.read(block) for block in data) + stream.end()
 
 
-def whole(data: bytes, begun: str = "") -> Json:
-    answer = MessageAnswer(begun)
+def whole(data: bytes, prefill: str = "") -> Json:
+    answer = MessageAnswer(prefill)
     ChunkReader(include_usage=True, sink=answer.add).read(data)
     return answer.build()
 
@@ -173,13 +173,13 @@ def test_the_beginning_that_the_client_gave_is_not_repeated(pieces: list[str], t
         *({"delta": {"content": piece}} for piece in pieces),
         {"delta": {}, "finish_reason": "stop"},
     )
-    found = whole(data, begun="Well then")
+    found = whole(data, prefill="Well then")
     assert found["content"] == ([{"type": "text", "text": text}] if text else [])
-    assert message(events(streamed(data, begun="Well then"))) == found
+    assert message(events(streamed(data, prefill="Well then"))) == found
 
 
 @pytest.mark.parametrize("arguments", ["", '{"a', '{"a":1', "[1]", "nonsense", '{"a":1}}'])
-def test_arguments_that_are_no_object_make_an_empty_input(arguments: str) -> None:
+def test_arguments_other_than_an_object_make_an_empty_input(arguments: str) -> None:
     data = made_up(
         calls(call(0, arguments, id="x", name="f")), {"delta": {}, "finish_reason": "length"}
     )

@@ -71,7 +71,7 @@ def texts(*found: str) -> list[Json]:
         "one text": (turns(("user", [TEXT])), HELLO),
         "several texts": (turns(("user", texts("a", "b"))), turns(("user", texts("a", "b")))),
         "no blocks": (turns(("user", [])), turns(("user", ""))),
-        "an answer begun": (
+        "a prefilled answer": (
             turns(("user", "a"), ("assistant", "b")),
             turns(("user", "a"), ("assistant", "b")),
         ),
@@ -237,11 +237,11 @@ def test_fields_in_a_chats_words(fields: Json, expected: Json) -> None:
     assert chat.ignored == (("cache_control",) if fields.get("tools") else ())
 
 
-def test_an_answer_that_the_client_has_begun() -> None:
+def test_a_prefilled_answer() -> None:
     thoughts = {"type": "thinking", "thinking": "hm", "signature": ""}
     messages = [*HELLO, *turns(("assistant", [thoughts, *texts("We", "ll")]))]
-    chat, begun = parse_messages(body(messages=messages))
-    assert begun == "Well"
+    chat, prefill = parse_messages(body(messages=messages))
+    assert prefill == "Well"
     sent = upstream(chat)
     assert sent["messages"] == [*HELLO, {"role": "assistant", "content": "Well"}]
     # A prefilled answer is continued without thinking, as at Anthropic.
@@ -266,7 +266,7 @@ def test_null_means_absent() -> None:
     assert chat.ignored == ()
 
 
-def test_what_has_no_effect_is_named() -> None:
+def test_fields_without_effect_are_named() -> None:
     chat = parsed(
         model="any",
         metadata={"user_id": "x"},
@@ -429,7 +429,7 @@ def test_counting_refuses_the_same(name: str) -> None:
     assert refusal.value.param == param
 
 
-def test_the_bound_is_no_less_than_the_prompt() -> None:
+def test_the_bound_is_at_least_the_prompt() -> None:
     messages = turns(*[("user", "é🌍" * 50), ("assistant", [CALL]), ("user", [RESULT, TEXT])] * 50)
     chat = parsed(messages=messages, tools=TOOLS, system=texts("a", "b"))
     assert chat.prompt_bound >= len(prompt.template(upstream(chat)).encode())

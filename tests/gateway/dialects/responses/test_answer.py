@@ -271,7 +271,7 @@ def test_logprobs_of_thoughts_are_left_out() -> None:
     assert "logprobs" not in response["output"][0]["content"][0]
 
 
-def test_what_the_request_asked_for_is_repeated() -> None:
+def test_the_response_repeats_the_request() -> None:
     fields: Json = {"instructions": "be brief", "metadata": {"a": "b"}, "temperature": 0.5}
     data = ROLE + say("a", 1) + chunk({}, "stop")
     for response in (whole(data, **fields), last(streamed(data, **fields))):

@@ -90,7 +90,7 @@ def test_parts_become_text(parts: list[Json], content: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["input_image", "input_file", "input_audio", "text", "video"])
-def test_parts_that_are_no_text_are_refused(kind: str) -> None:
+def test_parts_other_than_text_are_refused(kind: str) -> None:
     text = {"type": "input_text", "text": "a"}
     items = [*HELLO, *HELLO, message(text, {"type": kind, "image_url": "data:"})]
     problem = refusal(body(input=items))
@@ -237,7 +237,7 @@ def test_fields_without_effect_are_left_out_and_named(
         ({"max_tool_calls": 1}, "max_tool_calls"),
     ],
 )
-def test_what_would_change_the_answer_is_refused(fields: Json, param: str) -> None:
+def test_fields_that_would_change_the_answer_are_refused(fields: Json, param: str) -> None:
     problem = refusal(body(**fields))
     assert (problem.param, problem.code) == (param, "unsupported_parameter")
     assert problem.message.startswith(f"Unsupported parameter: '{param}'")
@@ -367,7 +367,7 @@ def test_wrong_values_are_refused_naming_the_field(sent: bytes, param: str | Non
 @pytest.mark.parametrize(
     "name", ["empty", "no JSON", "cut off", "an array", "null", "invalid UTF-8", "nested arrays"]
 )
-def test_bodies_that_are_no_object(name: str) -> None:
+def test_bodies_that_are_not_objects(name: str) -> None:
     sent, param = MALFORMED[name]
     assert refusal(sent).param == param
 
@@ -378,7 +378,7 @@ def test_nesting_without_end_is_refused(place: str) -> None:
     refusal(b'{"%b": %b}' % (place.encode(), deep))
 
 
-def test_the_bound_is_no_less_than_the_prompt() -> None:
+def test_the_bound_is_at_least_the_prompt() -> None:
     texts = ["🌍" * 5000, '"\\\n' * 1000]
     chat = parse(input=[{"role": "user", "content": text} for text in texts], instructions="x" * 99)
     assert chat.prompt_bound >= sum(len(text.encode()) for text in texts) + 99
