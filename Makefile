@@ -13,7 +13,7 @@ EXPORT := uv export --frozen --quiet --no-hashes --no-header --no-annotate
 NODE_CLIENTS := tests/conformance/node
 NPM := PATH="$(CURDIR)/.venv-clients/bin:$$PATH" npm --prefix $(NODE_CLIENTS)
 
-.PHONY: help venv dev run test check check-all clients lint migrations bench screenshots docs requirements
+.PHONY: help venv dev run smoke test check check-all clients lint migrations bench screenshots docs requirements
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,14 @@ dev: ## Create the virtual environment with all development dependencies
 
 run: venv ## Run the whole product on http://127.0.0.1:8503 (GATEWAY_PORT=...)
 	@exec .venv/bin/python -m sandbox.run
+
+# While `make run` runs here, it is checked, with its own port and admin key.
+RUNNING = $(if $(findstring --url,$(ARGS)),,$(wildcard .promptly/runtime.env))
+
+smoke: ## Check the `make run` of this folder, or another gateway (ARGS="--url URL")
+	@$(if $(RUNNING),.venv/bin/dotenv --file $(RUNNING) run -- sh -c '\
+		exec .venv/bin/python scripts/smoke-test.py --url "http://127.0.0.1:$$GATEWAY_PORT" $(ARGS)',\
+		scripts/smoke-test.py $(ARGS))
 
 test: dev ## Run the tests that need only Python (ARGS="-k NAME")
 	@$(TESTS) $(ARGS)

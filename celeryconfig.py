@@ -7,11 +7,17 @@ hints. `create_app` sets the broker's address from REDIS_URL.
 import logging
 from typing import Any
 
-from celery.signals import setup_logging, worker_ready
+from celery.signals import (
+    after_task_publish,
+    beat_init,
+    heartbeat_sent,
+    setup_logging,
+    worker_ready,
+)
 from kombu import Queue
 from kombu.exceptions import OperationalError
 
-from promptly.runtime import kombu_redis
+from promptly.runtime import kombu_redis, presence
 
 # A dead worker's message is redelivered after this; task time limits stay below it.
 VISIBILITY_TIMEOUT_SECONDS = 300
@@ -142,3 +148,21 @@ def reconcile_at_start(sender: Any, **_: object) -> None:
     except (OperationalError, OSError):
         # Redis is down: beat queues the same task within ten minutes.
         logging.getLogger(__name__).warning("payments are reconciled later")
+
+
+@heartbeat_sent.connect
+def report_worker(sender: Any, **_: object) -> None:
+    """Report the worker as alive for each queue that it consumes, with Celery's own heartbeat."""
+    app = sender.eventer.app
+    presence.report(app.conf.redis_url, map(presence.worker, app.amqp.queues.consume_from))
+
+
+@beat_init.connect
+def report_beat(sender: Any, **_: object) -> None:
+    """Report beat as alive now, and whenever it has queued a task."""
+
+    def report(**_: object) -> None:
+        presence.report(sender.app.conf.redis_url, [presence.BEAT])
+
+    report()
+    after_task_publish.connect(report, weak=False)

@@ -30,7 +30,10 @@ OPERATIONS = (
         schema_prefix="Health",
         tag="Health",
         summary="Check that every dependency responds",
-        text="One line per dependency: `postgresql: ok`, `redis: away`, …",
+        text=(
+            "One line per dependency: `postgresql: ok`, `redis: away`, …. The lines `worker` and "
+            "`beat` say whether these were seen in the last minute; they do not change the status."
+        ),
         also=(503,),
         needs_key=False,
     ),

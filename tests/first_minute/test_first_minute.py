@@ -26,5 +26,7 @@ def test_the_readmes_lines_in_a_closed_folder(newcomer: Newcomer) -> None:
     assert "<html" in registered
     assert '"completion_tokens"' in chat and '"available_tokens"' in chat
     assert streamed.strip()
+    checked = newcomer.run("bash", "make smoke")
+    assert "0 failed, 2 skipped" in checked, "inference, without SMOKE_API_KEY"
     newcomer.run("bash", ".venv/bin/flask --app wsgi ledger verify")
     newcomer.stop()

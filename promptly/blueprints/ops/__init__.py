@@ -7,6 +7,8 @@ from flask import Blueprint, Response, current_app, jsonify
 from promptly.errors import PromptlyError
 from promptly.gateway import current_gateway
 from promptly.gateway.chat_request import ChatRequest
+from promptly.runtime import presence
+from promptly.runtime.celery_app import celery
 
 logger = logging.getLogger(__name__)
 
@@ -19,10 +21,12 @@ def health() -> Response:
 def ready() -> Response:
     """Return 200 if every dependency answers and the process is not shutting down, else 503.
 
-    The body has one line for each dependency.
+    The body has one line for each dependency, and for the Celery worker and beat, which requests
+    do not need: those lines do not change the status.
     """
     checks = {"postgresql": _postgresql(), "redis": _redis(), "upstream": _upstream()}
     lines = "".join(f"{name}: {'ok' if ok else 'away'}\n" for name, ok in checks.items())
+    lines += _background()
     gateway = current_gateway()
     if gateway.draining:
         lines += "process: shutting down\n"
@@ -50,6 +54,28 @@ def _redis() -> bool:
 def _upstream() -> bool:
     # A server that only serves embeddings is not enough.
     return bool(current_gateway().pool.ready(ChatRequest.path))
+
+
+def _background() -> str:
+    """Return the lines of the worker, which has to consume every queue, and of beat."""
+    workers = {presence.worker(queue.name): queue.name for queue in celery.conf.task_queues}
+    redis = current_app.extensions["hot_path_redis"]
+    try:
+        ages = presence.ages(redis, [*workers, presence.BEAT])
+    except Exception as problem:
+        logger.info("worker and beat not known", extra={"reason": type(problem).__name__})
+        return "worker: unknown\nbeat: unknown\n"
+    beat = _seen(ages.pop(presence.BEAT))
+    silent = [workers[name] for name, age in ages.items() if age is None]
+    if silent:
+        worker = f"not seen lately (queues: {', '.join(silent)})"
+    else:
+        worker = _seen(max(age or 0 for age in ages.values()))
+    return f"worker: {worker}\nbeat: {beat}\n"
+
+
+def _seen(age: int | None) -> str:
+    return "not seen lately" if age is None else f"ok (seen {age} s ago)"
 
 
 blueprint = Blueprint("ops", __name__)

@@ -54,6 +54,12 @@ def test_an_empty_account(app: Flask, client: FlaskClient) -> None:
     assert "No requests yet" in client.get("/dashboard").get_data(as_text=True)
 
 
+def test_the_title_is_the_one_that_operators_checks_look_for(
+    client: FlaskClient, raw_key: str
+) -> None:
+    assert "<title>Dashboard</title>" in client.get(f"/dashboard?key={raw_key}").text
+
+
 def test_a_key_in_the_url_signs_a_browser_in_and_leaves_the_url(
     client: FlaskClient, raw_key: str
 ) -> None:
