@@ -10,6 +10,8 @@ from alembic import context
 from flask import current_app
 from sqlalchemy import text
 
+from promptly.services.imports import schema
+
 LOCK_TIMEOUT = "5s"
 STATEMENT_TIMEOUT = "60s"
 
@@ -34,6 +36,8 @@ def run() -> None:
             compare_type=True,
         )
         with context.begin_transaction():
+            if schema.belongs_to_model_gateway(connection):
+                raise SystemExit(schema.BELONGS_TO_MODEL_GATEWAY)
             connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
             connection.execute(text(f"SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT}'"))
             # With two concurrent deploys the second waits here, then finds nothing to do.

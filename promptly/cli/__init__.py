@@ -7,6 +7,7 @@ from promptly.cli import (
     balance,
     doctor,
     holds,
+    imports,
     keys,
     ledger,
     outbox,
@@ -29,6 +30,7 @@ GROUPS = (
     webhooks,
     outbox,
     audit,
+    imports,
     doctor,
 )
 

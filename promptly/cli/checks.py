@@ -21,6 +21,7 @@ from promptly.extensions import db
 from promptly.runtime.database import HOT_POOL_SIZE, engine_options
 from promptly.runtime.redis_client import TIMEOUTS
 from promptly.secret import Secret
+from promptly.services.imports import schema
 from promptly.services.mail import outbox
 from promptly.settings import Settings
 
@@ -49,6 +50,9 @@ def postgresql(settings: Settings) -> Iterator[Finding]:
         limit = int(db.session.scalar(text("SHOW max_connections")) or 0)
         # Suppress Alembic's informational lines in the output.
         logging.getLogger("alembic.runtime.migration").setLevel(logging.WARNING)
+        if schema.belongs_to_model_gateway(db.session.connection()):
+            yield Finding("PostgreSQL", "error", schema.BELONGS_TO_MODEL_GATEWAY)
+            return
         context = MigrationContext.configure(db.session.connection())
         present = set(context.get_current_heads())
         waiting = outbox.count("pending") if present else 0

@@ -1,4 +1,4 @@
-"""flask trials: list running trials, expire ended ones."""
+"""flask trials: list running trials, expire ended ones, record who has had one."""
 
 import click
 from flask.cli import AppGroup
@@ -6,9 +6,10 @@ from flask.cli import AppGroup
 from promptly.cli.operators import operator
 from promptly.cli.output import json_option, limit_option, show_object, show_rows
 from promptly.services.accounts import trials
+from promptly.settings import current_settings
 from promptly.transactions import transaction
 
-group = AppGroup("trials", help="Trials: list, expire.")
+group = AppGroup("trials", help="Trials: list, expire, backfill.")
 
 BATCH = 500
 
@@ -43,3 +44,25 @@ def expire(dry_run: bool, as_json: bool) -> None:
             if count < BATCH:
                 break
     show_object({"accounts": accounts, "tokens": tokens, "dry_run": dry_run}, as_json)
+
+
+@group.command("backfill")
+@click.option("--dry-run", is_flag=True, help="Only report how many would be recorded.")
+@json_option
+def backfill(dry_run: bool, as_json: bool) -> None:
+    """Record every account's mailbox as having had its trial; once, after an upgrade.
+
+    Earlier versions did not record accounts made while TRIAL_TOKENS was 0, so that another
+    spelling of their address could get a trial later.
+    """
+    settings, last, recorded = current_settings(), 0, 0
+    while True:
+        with transaction() as session:
+            found, added = trials.remember_accounts(settings, after=last, batch=BATCH)
+            if dry_run:
+                session.rollback()
+        recorded += added
+        if found is None:
+            break
+        last = found
+    show_object({"recorded": recorded, "dry_run": dry_run}, as_json)

@@ -3,6 +3,7 @@
 The modules, in the order in which a request meets them:
 
     limits            requests per minute, per address and per key
+    imported_keys     the first use of a key that comes from another gateway
     json_body         strict decoding of the body; errors that name the field
     dialects          the APIs that clients speak: requests checked, answers formatted
     chat_request      a checked chat in the form that upstream gets
@@ -34,6 +35,7 @@ from typing import cast
 from flask import Flask, current_app
 
 from promptly.gateway.hold_refresher import HoldRefresher
+from promptly.gateway.imported_keys import ImportedKeys
 from promptly.gateway.limits import RequestLimits
 from promptly.gateway.settling import Settler
 from promptly.gateway.slot_scheduler import SlotScheduler
@@ -61,6 +63,7 @@ class Gateway:
         self.limits = RequestLimits(
             redis, settings.inference_ip_rate_limit, settings.inference_user_rate_limit
         )
+        self.imported_keys = ImportedKeys(self.database, redis)
         self.pool = UpstreamPool(settings)
         self.slots = SlotScheduler(redis, self.pool, settings.max_queued_requests)
         self.hold_refresher = HoldRefresher(settings, self.database)

@@ -79,13 +79,37 @@ def duration(milliseconds: int) -> str:
     return f"{minutes}m{seconds}s" if minutes else f"{seconds}s"
 
 
+class SlidingWindows:
+    """Windows of a minute by name, in Redis or, while it is away, in this process."""
+
+    def __init__(self, redis: HotPathRedis) -> None:
+        self._redis = redis
+        self._script = redis.script(SCRIPT)
+        self._local = LocalWindows()
+
+    def admit(self, names: list[str], limits: tuple[int, ...]) -> tuple[int, int, int]:
+        """Count in all windows, or in none if one is full; return the same values as the script."""
+        try:
+            full, remaining, reset_ms = self._script(names, [WINDOW_MS, *limits])
+        except RedisUnavailable:
+            return self._local.admit(names, limits)
+        return full, remaining, reset_ms
+
+    def give_back(self, names: list[str]) -> None:
+        """Take the newest count out of each window."""
+        try:
+            for name in names:
+                self._redis.command("RPOP", name)
+        except RedisUnavailable:
+            self._local.give_back(names)
+
+
 class RequestLimits:
-    """The two windows, in Redis or, while it is away, in this process."""
+    """The windows of an address and of a key."""
 
     def __init__(self, redis: HotPathRedis, per_address: int, per_key: int) -> None:
-        self._script = redis.script(SCRIPT)
+        self._windows = SlidingWindows(redis)
         self._limits = (per_address, per_key)
-        self._local = LocalWindows()
 
     def admit(self, address: str, key_hash: bytes | None) -> Allowance:
         """Count one request against its address and, if given, its key.
@@ -96,10 +120,7 @@ class RequestLimits:
         if key_hash is not None:
             names.append(f"promptly:rate:key:{key_hash[:16].hex()}")
         limits = self._limits[: len(names)]
-        try:
-            full, remaining, reset_ms = self._script(names, [WINDOW_MS, *limits])
-        except RedisUnavailable:
-            full, remaining, reset_ms = self._local.admit(names, limits)
+        full, remaining, reset_ms = self._windows.admit(names, limits)
         if not full:
             return Allowance(limits[-1], remaining, reset_ms)
         who = ("address", "key")[full - 1]
@@ -135,3 +156,11 @@ class LocalWindows:
             for window in windows:
                 window.append(now)
         return 0, remaining, reset
+
+    def give_back(self, names: list[str]) -> None:
+        """Take the newest count out of each window."""
+        with self._lock:
+            for name in names:
+                window = self._windows.get(name)
+                if window:
+                    window.pop()

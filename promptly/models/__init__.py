@@ -1,6 +1,6 @@
 """Database models; one group of tables per file."""
 
-from promptly.models.accounts import ApiKey, TrialClaim, User
+from promptly.models.accounts import ApiKey, ImportedAccount, TrialClaim, User
 from promptly.models.audit import AuditEntry
 from promptly.models.balances import Balance, LedgerEntry
 from promptly.models.base import Base
@@ -25,6 +25,7 @@ __all__ = [
     "DailyRevenue",
     "DailyTotal",
     "Hold",
+    "ImportedAccount",
     "LedgerEntry",
     "Order",
     "OutboxMail",

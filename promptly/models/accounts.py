@@ -1,6 +1,6 @@
 """Accounts and their keys."""
 
-from datetime import datetime
+from datetime import date, datetime
 
 from sqlalchemy import (
     BigInteger,
@@ -9,6 +9,7 @@ from sqlalchemy import (
     DateTime,
     ForeignKey,
     Index,
+    Integer,
     LargeBinary,
     SmallInteger,
     Text,
@@ -16,7 +17,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from promptly.models.base import Base, BigId, Created
+from promptly.models.base import Base, BigId, Created, Tokens
 
 
 class User(Base):
@@ -48,7 +49,10 @@ class User(Base):
 
 
 class ApiKey(Base):
-    """An API key, stored as a keyed hash; valid while `revoked_at` is empty."""
+    """An API key, stored as a keyed hash; valid while `revoked_at` is empty.
+
+    A key that was imported and not used since has pepper version 0 and bcrypt's hash.
+    """
 
     __tablename__ = "api_keys"
 
@@ -67,6 +71,11 @@ class ApiKey(Base):
 
     __table_args__ = (
         Index("ix_api_keys_user_id", "user_id", postgresql_where=text("revoked_at IS NULL")),
+        Index(
+            "ix_api_keys_imported",
+            "prefix",
+            postgresql_where=text("pepper_version = 0 AND revoked_at IS NULL"),
+        ),
     )
 
 
@@ -77,3 +86,26 @@ class TrialClaim(Base):
 
     mailbox_hash: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
     claimed_at: Mapped[Created]
+
+
+class ImportedAccount(Base):
+    """An account brought over from another gateway, and the figures last seen there.
+
+    It outlives the account, so that a later import does not bring a deleted account back.
+    """
+
+    __tablename__ = "imported_accounts"
+
+    # The account's id in the gateway that it comes from.
+    source_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    user_id: Mapped[int | None] = mapped_column(
+        ForeignKey("users.id", ondelete="SET NULL"), unique=True
+    )
+    key_id: Mapped[int | None] = mapped_column(BigInteger)
+    paid_tokens: Mapped[Tokens]
+    trial_tokens: Mapped[Tokens]
+    # How often an import changed the balance; part of the ledger entries' references.
+    entry_count: Mapped[int] = mapped_column(Integer, server_default="0")
+    # Usage of earlier days is in the roll-ups.
+    usage_until: Mapped[date]
+    imported_at: Mapped[Created]

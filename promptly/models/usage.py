@@ -92,7 +92,10 @@ class UsageRollup(Base):
 
 
 class SweepState(Base):
-    """When a periodic task last ran, and until when it pauses to let live processes report."""
+    """When a periodic task or an import last ran, and until when the task pauses.
+
+    A pause lets live processes report after an outage.
+    """
 
     __tablename__ = "sweep_states"
 

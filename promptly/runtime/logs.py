@@ -12,7 +12,8 @@ from typing import Any
 
 import orjson
 
-KEY_PATTERN = re.compile(r"sk-[0-9A-Za-z]{9}[0-9A-Za-z%]+")
+# Of imported keys too, which contain `-` and `_`; so other words after `sk-` may be cut as well.
+KEY_PATTERN = re.compile(r"sk-[0-9A-Za-z_-]{9}[0-9A-Za-z_%-]+")
 QUERY_PATTERN = re.compile(r"([?&](?:key|token)=)[^&\s\"']+")
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}

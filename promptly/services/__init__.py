@@ -6,6 +6,7 @@
     usage               usage events: receipts, daily totals, statements, statistics, partitions
     mail                the outbox, the messages, alerts of low balances and ending trials
     payments            orders, checkout, webhooks, credits, refunds, reconciliation
+    imports             bring over accounts, purchases and usage from model-gateway
     account_deletion    close an account, end and settle its requests, remove it
     audit               the append-only log of administrative acts
     overview            the figures of the operator's start page

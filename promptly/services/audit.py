@@ -18,6 +18,7 @@ from promptly.services.paging import PAGE_SIZE, START, Cursor, Page, newest_firs
 ACTIONS = (
     "account.create",
     "account.delete",
+    "account.import",
     "balance.adjust",
     "balance.grant",
     "hold.recover",

@@ -43,14 +43,25 @@ def test_exceptions_are_logged_with_their_traceback() -> None:
     assert "test_logs.py" in fields["exception"]
 
 
-def test_no_key_is_in_any_line() -> None:
-    key = key_format.generate()
+@pytest.mark.parametrize(
+    "key",
+    [
+        key_format.generate(),
+        # Of model-gateway, with and without `-` and `_`.
+        "sk-abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQ",
+        "sk-a-b_c-d_e-f_g-h_i-j_k-l_m-n_o-p_q-r_s-t_u-v",
+        "sk-abcdefghijklmnop-qrstuvwxyz_ABCDEFGHIJKLMNO",
+    ],
+)
+def test_no_key_is_in_any_line(key: str) -> None:
     for fields in (
         formatted(f"refused {key}"),
         formatted("refused", header=f"Bearer {key}"),
         formatted("refused", nested={"a": [key]}),
         formatted(f"GET /dashboard?key={key}&x=1"),
         formatted(f"GET /dashboard?key={key[:20]}%2B"),
+        formatted(f"refused {key[:20]}"),
+        formatted(f"refused {key[:20]}-"),
     ):
         text = json.dumps(fields)
         assert key not in text

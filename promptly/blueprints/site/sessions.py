@@ -10,9 +10,10 @@ from promptly.blueprints.site import landing
 from promptly.blueprints.site.limits import FAILED_SIGN_INS
 from promptly.errors import InvalidKey
 from promptly.extensions import limiter
+from promptly.gateway import current_gateway
 from promptly.models import ApiKey
 from promptly.proxies import client_network
-from promptly.services.accounts import keys
+from promptly.services.accounts import key_format, keys
 from promptly.settings import current_settings
 
 
@@ -48,9 +49,16 @@ def current_key() -> ApiKey | None:
 def entered_key(raw: str) -> ApiKey | None:
     """Return the active key that was entered, None if it is not valid.
 
-    Raises RateLimitExceeded after too many keys that are not valid.
+    Raises RateLimitExceeded after too many keys that are not valid, and as
+    `ImportedKeys.authenticate` does.
     """
-    key = keys.find(raw.strip(), current_settings().key_pepper)
+    raw = raw.strip()
+    pepper = current_settings().key_pepper
+    key = keys.find(raw, pepper)
+    if key is None and key_format.is_imported(raw):
+        digest = key_format.digest(raw, pepper.reveal())
+        if current_gateway().imported_keys.authenticate(raw, digest, client_network()):
+            key = keys.find(raw, pepper)
     if key is None:
         # Count only failures: a script may fetch its page as often as it likes.
         with limiter.shared_limit(FAILED_SIGN_INS, scope="sign-in", key_func=client_network):

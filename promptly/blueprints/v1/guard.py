@@ -26,12 +26,14 @@ def admit() -> None:
     gateway = current_gateway()
     key = presented_key()
     key_hash = None
-    if key_format.is_well_formed(key):
+    if key_format.is_well_formed(key) or key_format.is_imported(key):
         key_hash = key_format.digest(key, gateway.pepper)
     count(key_hash)
     if key_hash is None:
         raise InvalidKey
     caller = authenticate(gateway.database, key_hash)
+    if caller is None and key_format.is_imported(key):
+        caller = gateway.imported_keys.authenticate(key, key_hash, client_network())
     if caller is None:
         raise InvalidKey
     g.caller = caller

@@ -5,6 +5,8 @@ registrations, reissues, checkouts, and the creation of keys for mails.
 `services.account_deletion` closes and removes accounts.
 """
 
+from datetime import datetime
+
 from sqlalchemy import select, text
 from sqlalchemy.dialects.postgresql import insert
 
@@ -49,6 +51,21 @@ def create(email: str, settings: Settings) -> User:
     user = _insert(email_addresses.normalise(email), settings)
     if user is None:
         raise InvalidRequest("An account with this address exists already.", param="email")
+    return user
+
+
+def add(address: str, created_at: datetime | None = None) -> User | None:
+    """Store an account with an empty balance; return None if its address is known.
+
+    `address` must be normalised; `created_at` defaults to now.
+    """
+    values = {"email": address} | ({} if created_at is None else {"created_at": created_at})
+    # Of two concurrent inserts, the second waits here for the first, then finds the address known.
+    statement = insert(User).values(values).on_conflict_do_nothing().returning(User)
+    user = db.session.scalar(statement)
+    if user is not None:
+        db.session.add(Balance(user_id=user.id))
+        db.session.flush()
     return user
 
 
@@ -126,12 +143,7 @@ def is_closed(user_id: int) -> bool:
 
 
 def _insert(address: str, settings: Settings) -> User | None:
-    # Of two concurrent inserts, the second waits here for the first, then finds the address known.
-    statement = insert(User).values(email=address).on_conflict_do_nothing().returning(User)
-    user = db.session.scalar(statement)
-    if user is None:
-        return None
-    db.session.add(Balance(user_id=user.id))
-    db.session.flush()
-    trials.claim(user, settings)
+    user = add(address)
+    if user is not None:
+        trials.claim(user, settings)
     return user

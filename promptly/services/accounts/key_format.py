@@ -3,6 +3,9 @@
 `sk-`, 40 random base62 characters (238 bits), 6 base62 characters of the CRC-32 of all before:
 a typing error is refused without a query. Only an HMAC-SHA256 under the pepper is stored; a slow
 hash protects guessable secrets, and a key cannot be guessed.
+
+Keys of model-gateway stay valid after an import: `sk-` and 43 URL-safe base64 characters, without
+a checksum.
 """
 
 import hashlib
@@ -14,8 +17,11 @@ import zlib
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 PREFIX_LENGTH = 12
 PEPPER_VERSION = 1
+# Stored as bcrypt's hash, without a pepper (`imported_keys`).
+IMPORTED_VERSION = 0
 
 _SHAPE = re.compile(r"sk-[0-9A-Za-z]{46}", re.ASCII)
+_IMPORTED_SHAPE = re.compile(r"sk-[0-9A-Za-z_-]{43}", re.ASCII)
 
 
 def generate() -> str:
@@ -37,6 +43,11 @@ def checksum(body: str) -> str:
 def is_well_formed(key: str) -> bool:
     """Whether shape and checksum are those of a key; does not check that the key is valid."""
     return _SHAPE.fullmatch(key) is not None and checksum(key[:43]) == key[43:]
+
+
+def is_imported(key: str) -> bool:
+    """Whether the shape is that of model-gateway's keys."""
+    return _IMPORTED_SHAPE.fullmatch(key) is not None
 
 
 def digest(key: str, pepper: str) -> bytes:

@@ -42,6 +42,21 @@ def create(
     return row, raw
 
 
+def add_imported(user_id: int, prefix: str, bcrypt_hash: str) -> ApiKey:
+    """Store a key of another gateway by its bcrypt hash, until its first use."""
+    row = ApiKey(
+        user_id=user_id,
+        name="imported",
+        prefix=prefix,
+        key_hash=bcrypt_hash.encode(),
+        pepper_version=key_format.IMPORTED_VERSION,
+    )
+    db.session.add(row)
+    db.session.flush()
+    _show_newest_prefix(user_id)
+    return row
+
+
 def create_named(user_id: int, name: str, pepper: Secret) -> tuple[ApiKey, str]:
     """As `create`, with a name that a user chose; the caller must have locked the account.
 
@@ -94,7 +109,7 @@ def revoke_of_mail(user_id: int, outbox_id: int) -> int:
 
 def find(raw: str, pepper: Secret) -> ApiKey | None:
     """Return the valid key whose raw form is `raw`, or None."""
-    if not key_format.is_well_formed(raw):
+    if not key_format.is_well_formed(raw) and not key_format.is_imported(raw):
         return None
     digest = key_format.digest(raw, pepper.reveal())
     query = select(ApiKey).where(ApiKey.key_hash == digest, ApiKey.revoked_at.is_(None))

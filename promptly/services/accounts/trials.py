@@ -13,17 +13,11 @@ from promptly.settings import Settings
 def claim(user: User, settings: Settings) -> bool:
     """Grant a new account its trial unless its mailbox has had one; return whether it did.
 
-    Of concurrent registrations of one mailbox, exactly one gets it.
+    Of concurrent registrations of one mailbox, exactly one gets it. An account made while there
+    are no trials uses up its mailbox's trial too: otherwise another spelling of the address could
+    fetch one later.
     """
-    if settings.trial_tokens == 0:
-        return False
-    statement = (
-        insert(TrialClaim)
-        .values(mailbox_hash=email_addresses.mailbox_hash(user.email, settings.key_pepper))
-        .on_conflict_do_nothing()
-        .returning(TrialClaim.mailbox_hash)
-    )
-    if db.session.execute(statement).first() is None:
+    if not remember(user.email, settings) or settings.trial_tokens == 0:
         return False
     ledger.grant(
         user.id,
@@ -34,6 +28,28 @@ def claim(user: User, settings: Settings) -> bool:
         actor="system",
     )
     return True
+
+
+def remember(email: str, settings: Settings) -> bool:
+    """Record that a mailbox has had its trial; return False if that is known."""
+    statement = (
+        insert(TrialClaim)
+        .values(mailbox_hash=email_addresses.mailbox_hash(email, settings.key_pepper))
+        .on_conflict_do_nothing()
+        .returning(TrialClaim.mailbox_hash)
+    )
+    return db.session.execute(statement).first() is not None
+
+
+def remember_accounts(settings: Settings, *, after: int, batch: int) -> tuple[int | None, int]:
+    """Record the mailboxes of a batch of accounts as having had their trial.
+
+    Return the last account's id, None at the end, and the number of mailboxes not known before.
+    """
+    query = select(User.id, User.email).where(User.id > after, User.closed_at.is_(None))
+    rows = db.session.execute(query.order_by(User.id).limit(batch)).all()
+    added = sum(remember(row.email, settings) for row in rows)
+    return (rows[-1].id if rows else None), added
 
 
 def expire(batch: int = 500) -> int:

@@ -3,7 +3,8 @@
 A change is one statement: it locks the balance, limits the change to tokens that are not held,
 adds the entry and updates the balance. Amounts are tokens, signed. Kinds: `trial_grant`, `grant`,
 `adjustment`, `trial_lapse`; `purchase`, `purchase_reversed` and `purchase_restored` for orders;
-the operators' SQL view writes `operator_sql`, dropping old usage events writes `usage_closing`.
+`import` for tokens from another gateway; the operators' SQL view writes `operator_sql`, dropping
+old usage events writes `usage_closing`.
 """
 
 from dataclasses import dataclass
@@ -52,10 +53,12 @@ SET paid_tokens = o.paid_tokens + o.paid_delta,
     trial_tokens = o.trial_tokens + o.trial_delta,
     held_paid = o.held_paid,
     held_trial = o.held_trial,
-    trial_expires_at = CASE
-        WHEN CAST(:days AS integer) IS NULL THEN b.trial_expires_at
-        ELSE greatest(b.trial_expires_at, now() + make_interval(days => :days))
-    END
+    -- A missing end counts for nothing here.
+    trial_expires_at = greatest(
+        b.trial_expires_at,
+        now() + make_interval(days => CAST(:days AS integer)),
+        CAST(:expires_at AS timestamptz)
+    )
 FROM owned o JOIN entry e USING (user_id)
 WHERE b.user_id = o.user_id
 RETURNING b.user_id, o.paid_delta + o.trial_delta, b.paid_tokens, b.trial_tokens,
@@ -124,6 +127,34 @@ def grant(
     return _apply(user_id, kind, trial_delta=tokens, days=days, reference=reference, actor=actor)
 
 
+def carry_over(
+    user_id: int,
+    paid_delta: int,
+    trial_delta: int,
+    trial_expires_at: datetime | None,
+    *,
+    reference: str,
+    actor: str,
+) -> Change:
+    """Book what an account owns in another gateway, or how that has changed since.
+
+    A deduction stops at tokens that are held or gone. Raises NotFound if the account does not
+    exist.
+    """
+    if trial_delta:
+        _lock(user_id)
+        lapse(user_id=user_id)
+    return _apply(
+        user_id,
+        "import",
+        paid_delta=paid_delta,
+        trial_delta=trial_delta,
+        expires_at=trial_expires_at,
+        reference=reference,
+        actor=actor,
+    )
+
+
 def lapse(*, user_id: int | None = None, batch: int = 500) -> list[tuple[int, int]]:
     """Take back the parts of expired trials that are not held; return (user id, tokens) of each.
 
@@ -156,6 +187,7 @@ def _apply(
     paid_delta: int = 0,
     trial_delta: int = 0,
     days: int | None = None,
+    expires_at: datetime | None = None,
     reference: str | None,
     actor: str,
 ) -> Change:
@@ -165,6 +197,7 @@ def _apply(
         "paid_delta": paid_delta,
         "trial_delta": trial_delta,
         "days": days,
+        "expires_at": expires_at,
         "reference": reference,
         "actor": actor,
     }

@@ -6,6 +6,7 @@
     sync                       fetch the provider's snapshot of an order and apply it, under a lease
     apply                      turn a snapshot into states, credits, reversals and cases
     reconciliation             do all of it, whether or not a webhook arrived
+    inherited_pages            payments on pages of the gateway that was imported
     refunds, case_decisions    what an operator requests and decides
     providers/                 the protocol of a provider, the registry, Stripe and BTCPay
 

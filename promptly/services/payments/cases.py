@@ -12,7 +12,7 @@ Credited, but
 - invalid: an operator had credited it, and BTCPay now reports that it was not paid
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
@@ -78,15 +78,42 @@ def raise_case(
 
 
 def raise_unknown(snapshot: ProviderSnapshot) -> None:
-    """Raise a case of money for an order that is not here, perhaps after restoring a backup."""
+    """Raise a case of money for an order that is not here.
+
+    Perhaps a backup was restored, or the page was made by the gateway before an import.
+    """
+    number = snapshot.order_number
+    detail = "Money came on a page that promptly did not create."
+    if number is not None:
+        detail = f"Money came for {number}, which is not in this database."
     raise_case(
         CaseKind.UNKNOWN_ORDER,
         provider=snapshot.provider,
         checkout_id=snapshot.checkout_id,
         order_id=None,
-        detail=f"Money came for {snapshot.order_number}, which is not in this database.",
+        detail=detail,
         paid_minor=snapshot.paid_minor,
     )
+
+
+def supersede_unknown(checkout_ids: Sequence[str]) -> None:
+    """Close the open cases of pages whose orders were unknown until now."""
+    statement = (
+        update(PaymentCase)
+        .where(
+            PaymentCase.checkout_id.in_(checkout_ids),
+            PaymentCase.kind == CaseKind.UNKNOWN_ORDER,
+            PaymentCase.resolution.is_(None),
+        )
+        .values(
+            resolution=SUPERSEDED,
+            resolved_by="system",
+            resolved_at=func.now(),
+            note="the order was imported",
+        )
+        .execution_options(synchronize_session=False)
+    )
+    db.session.execute(statement)
 
 
 def supersede(order: Order, *, because: str, keep: int | None = None) -> None:

@@ -25,6 +25,7 @@ from promptly.extensions import db
 from promptly.models import Reconciliation
 from promptly.services.payments import (
     cases,
+    inherited_pages,
     orders,
     refunds,
     reversals,
@@ -203,6 +204,8 @@ def _sync(
 
 def _compare_page(snapshot: ProviderSnapshot, provider: Provider, report: Report) -> None:
     if snapshot.order_number is None:
+        with transaction():
+            report.pages_unknown += inherited_pages.note(snapshot)
         return
     with transaction():
         order_id = orders.id_of(provider.name, number=snapshot.order_number)

@@ -6,7 +6,14 @@ Opens transactions of its own; call it outside of any.
 import logging
 
 from promptly.clients.provider_errors import ProviderNotFound, ProviderProblem
-from promptly.services.payments import cases, circuit_breaker, orders, sync, webhook_inbox
+from promptly.services.payments import (
+    cases,
+    circuit_breaker,
+    inherited_pages,
+    orders,
+    sync,
+    webhook_inbox,
+)
 from promptly.services.payments.providers import registry
 from promptly.services.payments.providers.base import Provider
 from promptly.services.payments.webhook_events import ReceivedEvent
@@ -115,6 +122,10 @@ def _order_of(checkout_id: str, provider: Provider) -> int:
     except ProviderNotFound as problem:
         raise _Unused("parked", f"the provider has no such page: {checkout_id}") from problem
     if snapshot.order_number is None:
+        with transaction():
+            noted = inherited_pages.note(snapshot)
+        if noted:
+            raise _Unused("parked", "paid on a page of the gateway before the import")
         raise _Unused("ignored", "promptly did not create the page")
     with transaction():
         order_id = orders.id_of(provider.name, number=snapshot.order_number)

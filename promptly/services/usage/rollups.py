@@ -199,9 +199,8 @@ def described(event: UsageEvent) -> dict[str, Any]:
     }
 
 
-def roll_up() -> RolledUp:
-    """Rebuild the roll-ups of the last days, and of all days that were missed; idempotent."""
-    db.session.execute(text("SET LOCAL statement_timeout = '180s'"))
+def first_rebuilt_day() -> date:
+    """Return the first day that the next roll-up rebuilds; no later one rebuilds earlier days."""
     first_day: date = db.session.execute(
         text(f"""
             SELECT least(
@@ -212,6 +211,13 @@ def roll_up() -> RolledUp:
             ) FROM ({WATERMARK}) AS live
         """)  # noqa: S608
     ).scalar_one()
+    return first_day
+
+
+def roll_up() -> RolledUp:
+    """Rebuild the roll-ups of the last days, and of all days that were missed; idempotent."""
+    db.session.execute(text("SET LOCAL statement_timeout = '180s'"))
+    first_day = first_rebuilt_day()
     changed = db.session.scalars(_ROLL_UP, {"first_day": first_day}).all()
     before = db.session.scalar(_LAST_RUN, {"name": SWEEP_NAME})
     noted = db.session.execute(_NOTE_RUN, {"name": SWEEP_NAME}).scalar_one()

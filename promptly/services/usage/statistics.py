@@ -175,6 +175,12 @@ def refresh(rolled_up: RolledUp) -> None:
     db.session.execute(_REVENUE)
 
 
+def recount() -> None:
+    """Have the next refresh count every account's recent usage, not only the changed ones."""
+    statement = text("DELETE FROM sweep_states WHERE name = :name")
+    db.session.execute(statement, {"name": SWEEP_NAME})
+
+
 def daily(start: date, end: date) -> list[dict[str, Any]]:
     """Return the totals of each UTC day with requests from `start` to `end`, both included."""
     return [dict(row) for row in db.session.execute(_DAILY, _range(start, end)).mappings()]

@@ -37,9 +37,14 @@ def test_the_trial_follows_the_settings(session: Session) -> None:
     assert balance.trial_tokens == 5 and balance.trial_expires_at is not None
     left = balance.trial_expires_at - datetime.now(UTC)
     assert timedelta(days=1, hours=23) < left <= timedelta(days=2)
+
+
+def test_an_account_made_without_trials_uses_up_its_mailbox(session: Session) -> None:
     none = accounts.create("b@example.com", make_settings(trial_tokens=0))
     assert session.get_one(Balance, none.id).trial_tokens == 0
-    assert trials.claim(none, make_settings())  # the account's claim is still unused
+    for spelling in ("b+two@example.com", "B@example.com"):
+        later = accounts.create(spelling, make_settings())
+        assert session.get_one(Balance, later.id).trial_tokens == 0
 
 
 def test_expired_trials_lapse_once(session: Session) -> None:

@@ -15,7 +15,10 @@ from tests.support.databases import Databases
 from tests.support.servers import WorkerRedis, make_settings
 from tests.support.shop import Shop, Site, configuration
 
-TABLES = "payment_reversals, payment_cases, webhook_events, orders, payment_reconciliations, outbox"
+TABLES = (
+    "payment_reversals, payment_cases, webhook_events, orders, payment_reconciliations, outbox,"
+    "imported_accounts, sweep_states"
+)
 
 
 @pytest.fixture(scope="package")

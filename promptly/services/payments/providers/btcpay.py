@@ -94,10 +94,9 @@ class BTCPayProvider:
         return next((item for item in self._api.pull_payments() if item.get("name") == name), None)
 
     def listed(self, since: datetime, most: int) -> list[ProviderSnapshot]:
-        """Return the invoices of our orders since a moment."""
+        """Return the store's invoices since a moment."""
         invoices = self._api.invoices_since(int(since.timestamp()), most)
-        snapshots = (snapshot_of(invoice) for invoice in invoices)
-        return [snapshot for snapshot in snapshots if snapshot.order_number is not None]
+        return [snapshot_of(invoice) for invoice in invoices]
 
     def events(self, since: datetime, most: int) -> list[ReceivedEvent]:
         """Return nothing: BTCPay keeps no list of events."""

@@ -98,15 +98,19 @@ class StripeProvider:
         Stripe forgets idempotency keys after a day, so look first for a refund that an unanswered
         attempt may have made.
         """
-        if order.payment_id is None:
+        payment = order.payment_id
+        if payment is None and order.checkout_id is not None:
+            # An imported order knows only its session.
+            payment = _id(self._api.session(order.checkout_id).get("payment_intent"))
+        if payment is None:
             raise ProviderRefused("this order has no payment", code="no_payment")
         if refund.response_pending:
-            for item in self._api.refunds_of(order.payment_id):
+            for item in self._api.refunds_of(payment):
                 known = refund_of(item)
                 if known.own_id == refund.id:
                     return RefundMade(known)
         params: RefundCreateParams = {
-            "payment_intent": order.payment_id,
+            "payment_intent": payment,
             "amount": refund.amount_minor,
             "metadata": {ORDER_KEY: order.number, REFUND_KEY: str(refund.id)},
         }
