@@ -24,8 +24,8 @@ def model_gateway(url: str, dry_run: bool, as_json: bool) -> None:
     """Bring over all accounts of model-gateway from its database, which is only read.
 
     Each account is one transaction. Repeating the command changes nothing, or brings over what
-    has changed there since. Accounts that need a look are listed; docs/operating/moving-over.md says what
-    to do about them.
+    has changed there since. Accounts that need a look are listed; docs/operating/moving-over.md
+    says what to do about them.
     """
     report = Report()
     with transaction():

@@ -18,7 +18,8 @@ TABLES: Mapping[str, frozenset[str]] = {
 BELONGS_TO_MODEL_GATEWAY = (
     "DATABASE_URL names the database of model-gateway, which promptly does not change. Create a "
     "new database for promptly, run 'flask --app wsgi db upgrade' there, then "
-    "'flask --app wsgi import model-gateway' with the URL of this one (docs/operating/moving-over.md)."
+    "'flask --app wsgi import model-gateway' with the URL of this one "
+    "(docs/operating/moving-over.md)."
 )
 
 # promptly's table of the same name has no such column.

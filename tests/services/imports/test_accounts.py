@@ -106,7 +106,7 @@ def test_accounts_that_exist_here_are_left_alone(session: Session) -> None:
     assert (taken.state, reasons(taken)) == (State.LEFT_OUT, [Reason.ADDRESS_TAKEN])
     assert (invalid.state, reasons(invalid)) == (State.LEFT_OUT, [Reason.INVALID_ADDRESS])
     assert session.get_one(Balance, here.id).paid_tokens == 5
-    assert keys.list_good(here.id) == []
+    assert keys.list_active(here.id) == []
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_keys_that_cannot_be_checked_are_listed(session: Session, values: dict[s
     old = replace(model_gateway.account(balance_tokens=1), **values)
     [outcome] = bring(old)
     assert (outcome.state, reasons(outcome)) == (State.IMPORTED, [Reason.KEY_NOT_USABLE])
-    assert keys.list_good(user_of(old).id) == []
+    assert keys.list_active(user_of(old).id) == []
 
 
 def test_a_second_import_changes_nothing(session: Session) -> None:
@@ -143,7 +143,7 @@ def test_a_second_import_changes_nothing(session: Session) -> None:
         [outcome] = bring(old)
         assert (outcome.state, outcome.listed) == (State.UNCHANGED, [])
     assert (balance_of(old).paid_tokens, balance_of(old).trial_tokens) == (5100, 40)
-    assert keys.list_good(user_id) == []
+    assert keys.list_active(user_id) == []
     assert len(ledger.entries(user_id)) == before
     assert len(audit.entries(action="account.import").rows) == 1
     assert verification.verify() == []
@@ -206,13 +206,13 @@ def test_a_key_that_was_replaced_there_is_replaced_here(session: Session) -> Non
     renewed = model_gateway.account()
     [outcome] = bring(renewed)
     assert (outcome.state, outcome.keys) == (State.UPDATED, 1)
-    [key] = keys.list_good(user_id)
+    [key] = keys.list_active(user_id)
     assert key.prefix == renewed.key_prefix == user_of(old).key_prefix
     # After a reissue here, no key from there comes back.
     registered.reissue(user_of(old))
     [outcome] = bring(model_gateway.account())
     assert (outcome.state, outcome.keys) == (State.UNCHANGED, 0)
-    assert keys.list_good(user_id) == []
+    assert keys.list_active(user_id) == []
 
 
 def test_deleted_accounts_do_not_come_back(session: Session) -> None:
