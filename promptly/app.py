@@ -14,7 +14,8 @@ from promptly.settings import Settings
 
 def create_app(settings: Settings) -> Flask:
     """Build the application for these settings; opens no connection yet."""
-    app = Flask("promptly", template_folder="../templates", static_folder="../static")
+    # blueprints.static_files serves the static files.
+    app = Flask("promptly", template_folder="../templates", static_folder=None)
     app.extensions["settings"] = settings
     app.config.from_mapping(flask_configuration(settings))
 

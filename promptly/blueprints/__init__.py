@@ -12,6 +12,7 @@ charts          daily figures as SVG coordinates
 error_handlers  errors as JSON or pages; error_shapes has the JSON of /v1
 navigation      whether a request is a browser opening a page
 page_headers    security headers of every page
+static_files    stylesheets, scripts and icons, below /static/
 
 Each blueprint lists its routes next to where it is created, with `add_url_rule(path, endpoint,
 view, methods=…)`. Views carry no routing decorators; links name endpoints with `url_for`.
@@ -29,6 +30,7 @@ from promptly.blueprints import (
     ops,
     purchases,
     site,
+    static_files,
     v1,
     webhooks,
 )
@@ -40,6 +42,7 @@ def register(app: Flask) -> None:
     settings: Settings = app.extensions["settings"]
     app.jinja_env.globals["contact_address"] = parseaddr(settings.smtp_from)[1]
     error_handlers.register(app)
+    static_files.register(app)
     app.register_blueprint(docs.blueprint)
     app.register_blueprint(openapi.blueprint)
     app.register_blueprint(ops.blueprint)

@@ -1,4 +1,4 @@
-"""nginx with the configuration of docs/operating/README.md, its names replaced by a test's."""
+"""nginx as a process, and a plain proxy that appends to X-Forwarded-For."""
 
 import os
 import subprocess
@@ -8,17 +8,15 @@ from pathlib import Path
 
 from sandbox import process
 from sandbox.ports import free_port
-from tests.docs.snippets import PROJECT, snippets_of
 from tests.plugins import tools
 
-DOCUMENT = "docs/operating/README.md"
-
+# Around the tested configuration; gzip is on, as in Debian's nginx.conf.
 FRAME = """\
 {user}
 worker_processes 1;
 daemon off;
 pid {folder}/nginx.pid;
-error_log {folder}/errors.log crit;
+error_log {folder}/start.log;
 events {{ worker_connections 256; }}
 http {{
 client_body_temp_path {folder}/body;
@@ -26,19 +24,24 @@ proxy_temp_path {folder}/proxy;
 fastcgi_temp_path {folder}/fastcgi;
 uwsgi_temp_path {folder}/uwsgi;
 scgi_temp_path {folder}/scgi;
+access_log {folder}/unexpected.log;
+gzip on;
 {block}
 }}
 """
 
-
-def documented() -> str:
-    """Return the only nginx configuration in the document."""
-    [found] = [
-        snippet.text
-        for snippet in snippets_of(DOCUMENT, (PROJECT / DOCUMENT).read_text())
-        if snippet.language == "nginx"
-    ]
-    return found
+APPENDING = """\
+access_log off;
+server {{
+    listen 127.0.0.1:{port} {tls};
+    location / {{
+        proxy_pass http://127.0.0.1:{upstream_port};
+        proxy_set_header Host $http_host;
+        proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+        proxy_set_header X-Forwarded-Proto {scheme};
+    }}
+}}
+"""
 
 
 class Certificate:
@@ -55,41 +58,15 @@ class Certificate:
 
 
 class Nginx:
-    """A running nginx proxy.
+    """nginx in a folder of its own, with `block` inside its http block.
 
-    It serves https if given a certificate. With `behind_another`, another proxy is in front of it.
+    `port` is one of those that the block listens on.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        upstream_port: int,
-        *,
-        certificate: Certificate | None = None,
-        behind_another: bool = False,
-    ) -> None:
-        folder.mkdir(parents=True)
+    def __init__(self, folder: Path, block: str, port: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self.port = free_port()
-        self.url = f"http{'s' if certificate else ''}://127.0.0.1:{self.port}"
-        block = documented()
-        changes = {
-            "443 ssl": f"127.0.0.1:{self.port}{' ssl' if certificate else ''}",
-            "api.example.com;": "127.0.0.1;",
-            "http://127.0.0.1:8503": f"http://127.0.0.1:{upstream_port}",
-            "/var/log/nginx/promptly.log": f"{folder}/access.log",
-            "/var/log/nginx/promptly-errors.log": f"{folder}/errors.log",
-            "/etc/ssl/api.example.com.pem": str(certificate and certificate.file),
-            "/etc/ssl/api.example.com.key": str(certificate and certificate.key),
-        }
-        if behind_another:
-            changes["X-Forwarded-Proto $scheme"] = "X-Forwarded-Proto $http_x_forwarded_proto"
-        for documented_text, text in changes.items():
-            assert documented_text in block, documented_text
-            block = block.replace(documented_text, text)
-        if certificate is None:
-            lines = block.splitlines(keepends=True)
-            block = "".join(line for line in lines if "ssl_certificate" not in line)
+        self.port = port
         user = "user root;" if os.geteuid() == 0 else ""
         config = folder / "nginx.conf"
         config.write_text(FRAME.format(user=user, folder=folder, block=block))
@@ -118,3 +95,30 @@ class Nginx:
         except OSError:
             return False
         return True
+
+
+class AppendingProxy(Nginx):
+    """A proxy in front of an upstream port; with a certificate it serves https.
+
+    With `behind_another`, it passes on the scheme that the proxy in front of it reports.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        upstream_port: int,
+        *,
+        certificate: Certificate | None = None,
+        behind_another: bool = False,
+    ) -> None:
+        tls, port = "", free_port()
+        if certificate is not None:
+            tls = f"ssl; ssl_certificate {certificate.file}; ssl_certificate_key {certificate.key}"
+        block = APPENDING.format(
+            port=port,
+            tls=tls,
+            upstream_port=upstream_port,
+            scheme="$http_x_forwarded_proto" if behind_another else "$scheme",
+        )
+        self.url = f"http{'s' if certificate else ''}://127.0.0.1:{port}"
+        super().__init__(folder, block, port)

@@ -1,19 +1,14 @@
-"""Access to the admin panel behind no, one and two proxies needs both the address and the key.
-
-All of 127.0.0.0/8 is this machine, but only 127.0.0.1 is allowed: a client that binds another
-address of that network counts as outside.
-"""
+"""Access to the admin panel behind no, one and two proxies needs both the address and the key."""
 
 import http.client
 from dataclasses import dataclass
 
 import pytest
 
-from tests.proxies.conftest import ADMIN_KEY, MakeGateway, MakeProxy
+from tests.proxies.conftest import ADMIN_KEY, INSIDE, OUTSIDE, MakeGateway, MakeProxy
 
 pytestmark = [pytest.mark.nginx, pytest.mark.slow]
 
-INSIDE, OUTSIDE = "127.0.0.1", "127.0.0.2"
 RIGHT = f"/admin?key={ADMIN_KEY}"
 
 

@@ -30,7 +30,7 @@ def test_a_key_is_shown_once_and_works(app: Flask, visitor: Visitor) -> None:
     assert answer.headers["Cache-Control"] == "no-store"
     [raw] = KEY.findall(answer.text)
     assert "<bdi>build server</bdi>" in answer.text
-    assert 'data-copy="#new-key"' in answer.text and "/static/copy.js" in answer.text
+    assert 'data-copy="#new-key"' in answer.text and "/copy.js" in answer.text
     assert names(app, visitor) == ["default", "build server"]
     with app.app_context():
         assert keys.find(raw, app.extensions["settings"].key_pepper) is not None
