@@ -18,6 +18,7 @@ SCRIPTS = [(workflow, step) for workflow in ALL for step in workflow.all_scripts
 # Everything else may only read the repository.
 WRITES = {
     ("deploy-production.yml", "release"): {"contents": "write"},
+    ("docs.yml", "publish"): {"pages": "write", "id-token": "write"},
 }
 SECRETS = {"GATEKEEPER_HOST", "GATEKEEPER_USER", "GATEKEEPER_SSH_KEY"}
 VARIABLES = {"GATEKEEPER_KNOWN_HOSTS"}
@@ -97,6 +98,7 @@ def test_expressions_refer_to_something(workflow: Workflow) -> None:
     known |= {"github.event_name == 'pull_request'"}
     for job in workflow.jobs.values():
         known |= {f"matrix.{name}" for name in job.get("strategy", {}).get("matrix", {})}
+    known |= {f"steps.{step['id']}.outputs.page_url" for step in workflow.actions() if "id" in step}
     for expression in EXPRESSION.findall(workflow.text):
         hashed = re.fullmatch(r"hashFiles\((.*)\)", expression)
         for pattern in re.findall(r"'([^']+)'", hashed[1]) if hashed else ():
