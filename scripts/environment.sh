@@ -94,6 +94,7 @@ install() {
 }
 
 install_requirements() {
+  # shellcheck disable=SC2046 # to be split into words
   set -- $(printf -- '-r %s ' "$@")
   install "$@" || fail "the packages could not be installed (is there a network? a proxy is" \
     "named by https_proxy, another index by PIP_INDEX_URL)"

@@ -6,6 +6,7 @@ app_factory, app, client   applications on the fresh database
 """
 
 import os
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -62,7 +63,9 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in ("DATABASE_URL", "REDIS_URL"):
         host = urlsplit(os.environ.get(name, "")).hostname
         if host:
-            _LOCAL_HOSTS.add(host)
+            # Clients connect to the name, or to the addresses behind it.
+            addresses = {str(found[4][0]) for found in socket.getaddrinfo(host, None)}
+            _LOCAL_HOSTS.update({host, *addresses})
     sys.addaudithook(_refuse_other_hosts)
 
 

@@ -19,7 +19,7 @@ from promptly.settings import Settings
 PROJECT = Path(__file__).parent.parent
 
 # Folders that tools and runs leave behind.
-_NOT_OURS = re.compile(r"\.(?!ci$).*|__pycache__|results|node_modules")
+_NOT_OURS = re.compile(r"\.(?!(ci|github)$).*|__pycache__|results|node_modules")
 
 
 def project_files() -> Iterator[Path]:
