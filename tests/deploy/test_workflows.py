@@ -23,9 +23,9 @@ WRITES = {
 SECRETS = {"GATEKEEPER_HOST", "GATEKEEPER_USER", "GATEKEEPER_SSH_KEY"}
 VARIABLES = {"GATEKEEPER_KNOWN_HOSTS"}
 # Set by the runner, or read by a program that is not ours.
-OF_THE_RUNNER = {"GITHUB_SHA", "GITHUB_REF", "RUNNER_TEMP"}
+OF_THE_RUNNER = {"GITHUB_SHA", "GITHUB_REF", "GITHUB_WORKSPACE", "RUNNER_TEMP"}
 OF_PROGRAMS = {"GH_TOKEN", "GH_REPO", "XDG_CACHE_HOME"}
-PROGRAMS = {"make", "python3", "gh", "git", "pipx", "echo", "exit", "if", "[", "then", "fi"}
+PROGRAMS = set("make python3 gh git pipx echo exit if [ then fi apt-get".split())
 
 each_workflow = pytest.mark.parametrize("workflow", ALL, ids=lambda workflow: workflow.name)
 each_script = pytest.mark.parametrize(
