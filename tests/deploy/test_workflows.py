@@ -25,7 +25,8 @@ VARIABLES = {"GATEKEEPER_KNOWN_HOSTS"}
 # Set by the runner, or read by a program that is not ours.
 OF_THE_RUNNER = {"GITHUB_SHA", "GITHUB_REF", "GITHUB_WORKSPACE", "RUNNER_TEMP"}
 OF_PROGRAMS = {"GH_TOKEN", "GH_REPO", "XDG_CACHE_HOME"}
-PROGRAMS = set("make python3 gh git pipx echo exit if [ then fi apt-get".split())
+KEYWORDS = {"echo", "exit", "if", "[", "then", "fi"}
+PROGRAMS = KEYWORDS | {"apt-get", "gh", "git", "make", "pipx", "python3"}
 
 each_workflow = pytest.mark.parametrize("workflow", ALL, ids=lambda workflow: workflow.name)
 each_script = pytest.mark.parametrize(
