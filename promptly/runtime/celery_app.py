@@ -26,7 +26,7 @@ def bind_celery(app: Flask, settings: Settings) -> None:
                 return super().__call__(*args, **kwargs)
 
     celery.config_from_object("celeryconfig", force=True)
-    celery.conf.update(broker_url=broker_url(settings.redis_url))
+    celery.conf.update(broker_url=broker_url(settings.redis_connection_url))
     setattr(celery, "Task", ContextTask)  # noqa: B010  (the stubs declare it read-only)
     celery.set_default()
     app.extensions["celery"] = celery
