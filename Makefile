@@ -7,7 +7,7 @@ export PYTHONUTF8 := 1
 
 # In CI a skipped test fails (tests/plugins/tools.py).
 TESTS := .venv/bin/python -m tests.run
-EXPORT := uv export --frozen --quiet --no-hashes --no-header --no-annotate
+EXPORT := uv export --frozen --quiet --no-header --no-annotate
 
 # npm finds node only if the environment's own bin comes first in PATH.
 NODE_CLIENTS := tests/conformance/node
@@ -65,13 +65,13 @@ screenshots: dev ## Photograph every page (ARGS="FOLDER --only dashboard"; needs
 docs: dev ## Build the documentation site into site/
 	.venv/bin/mkdocs build --strict --quiet
 
-# The Docker image excludes the sandbox.
+# The Docker image excludes the sandbox, and installs with hashes.
 requirements: ## Update uv.lock and export requirements*.txt (needs uv)
 	uv lock
 	$(EXPORT) --no-default-groups --group fast -o requirements-production.txt
-	$(EXPORT) --only-group fast -o requirements-fast.txt
-	$(EXPORT) --no-default-groups --group sandbox -o requirements.txt
-	$(EXPORT) --group dev -o requirements-dev.txt
+	$(EXPORT) --no-hashes --only-group fast -o requirements-fast.txt
+	$(EXPORT) --no-hashes --no-default-groups --group sandbox -o requirements.txt
+	$(EXPORT) --no-hashes --group dev -o requirements-dev.txt
 	uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate \
 		tests/conformance/requirements.in -o tests/conformance/requirements.txt
 

@@ -5,6 +5,7 @@ hints. `create_app` sets the broker's address from REDIS_URL.
 """
 
 import logging
+from pathlib import Path
 from typing import Any
 
 from celery.signals import (
@@ -12,6 +13,7 @@ from celery.signals import (
     beat_init,
     heartbeat_sent,
     setup_logging,
+    worker_init,
     worker_ready,
 )
 from kombu import Queue
@@ -138,6 +140,18 @@ def keep_logging(**_: object) -> None:
     Celery's own two lines per task are suppressed: the tasks log the same with more detail.
     """
     logging.getLogger("celery").setLevel(logging.WARNING)
+
+
+@worker_init.connect
+def touch_pidfile(sender: Any, **_: object) -> None:
+    """Date the worker's pidfile, if it has one, to its last heartbeat, for health checks.
+
+    Heartbeats, every two seconds, come from the loop that takes messages, and stop while Redis is
+    unreachable.
+    """
+    if sender.pidfile:
+        pidfile = Path(sender.pidfile)
+        heartbeat_sent.connect(lambda **_: pidfile.touch(), weak=False)
 
 
 @worker_ready.connect

@@ -48,7 +48,7 @@ def flask_configuration(settings: Settings) -> dict[str, object]:
         "SQLALCHEMY_ENGINE_OPTIONS": database.engine_options(settings),
         # Page blueprints call `csrf.protect()` themselves; /v1 skips the check and its cost.
         "WTF_CSRF_CHECK_DEFAULT": False,
-        "RATELIMIT_STORAGE_URI": redis_client.limiter_uri(settings.redis_url),
+        "RATELIMIT_STORAGE_URI": redis_client.limiter_uri(settings.redis_connection_url),
         "RATELIMIT_STORAGE_OPTIONS": redis_client.TIMEOUTS,
         "RATELIMIT_STRATEGY": "sliding-window-counter",
         "RATELIMIT_IN_MEMORY_FALLBACK_ENABLED": True,

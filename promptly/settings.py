@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar, cast
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from dotenv import dotenv_values
 from flask import current_app
@@ -157,6 +157,7 @@ class Settings:
     # Services
     database_url: str = setting(database_url)
     redis_url: str = setting(redis_url)
+    redis_password: Secret = setting(secret, "")
     llama_base_url: tuple[str, ...] = setting(url_list)
     llama_embeddings_base_url: tuple[str, ...] = setting(optional_url_list, "")
     llama_api_key: Secret = setting(secret, "")
@@ -228,6 +229,16 @@ class Settings:
     btcpay_store_id: str = setting(text, "")
     btcpay_webhook_secret: Secret = setting(secret, "")
     webhook_retention_days: int = setting(integer(31, 3650), "90")
+
+    @property
+    def redis_connection_url(self) -> str:
+        """REDIS_URL for clients: with REDIS_PASSWORD, unless it has a password of its own."""
+        parts = urlsplit(self.redis_url)
+        if parts.password or not self.redis_password:
+            return self.redis_url
+        password = quote(self.redis_password.reveal(), safe="")
+        address = parts.netloc.rpartition("@")[2]
+        return parts._replace(netloc=f"{parts.username or ''}:{password}@{address}").geturl()
 
     @property
     def stripe_is_live(self) -> bool:

@@ -58,12 +58,27 @@ def test_the_lock_is_in_step_with_pyproject(
 @pytest.mark.parametrize("name", REQUIREMENTS)
 def test_requirements_are_in_step_with_the_lock(lock: dict[str, Any], name: str) -> None:
     exported = set()
-    for line in (PROJECT / name).read_text().splitlines():
-        requirement = Requirement(line)
+    for requirement, _ in exported_requirements(name):
         (pin,) = requirement.specifier
-        assert pin.operator == "==", line
+        assert pin.operator == "==", requirement
         exported.add((requirement.name, pin.version))
     assert exported == closure(lock, REQUIREMENTS[name])
+
+
+def test_production_installs_nothing_but_locked_files(lock: dict[str, Any]) -> None:
+    locked = {(item["name"], item["version"]): item for item in lock["package"]}
+    for requirement, hashes in exported_requirements("requirements-production.txt"):
+        (pin,) = requirement.specifier
+        package = locked[requirement.name, pin.version]
+        files = [*package.get("wheels", ()), *([package["sdist"]] if "sdist" in package else ())]
+        assert hashes == {file["hash"] for file in files}, requirement
+
+
+def exported_requirements(name: str) -> list[tuple[Requirement, set[str]]]:
+    """Return the requirements of an exported file, each with its hashes."""
+    lines = (PROJECT / name).read_text().replace("\\\n", " ").splitlines()
+    parts = [line.split("--hash=") for line in lines]
+    return [(Requirement(found[0]), {item.strip() for item in found[1:]}) for found in parts]
 
 
 def root_package(lock: dict[str, Any]) -> dict[str, Any]:
@@ -135,8 +150,7 @@ def test_nothing_has_to_be_compiled(
         "platform_machine": machine,
     }
     missing = []
-    for line in (PROJECT / name).read_text().splitlines():
-        requirement = Requirement(line)
+    for requirement, _ in exported_requirements(name):
         if requirement.marker is not None and not requirement.marker.evaluate(environment):
             continue
         (pin,) = requirement.specifier
@@ -155,7 +169,6 @@ def test_the_fetched_redis_is_the_locked_one(lock: dict[str, Any]) -> None:
 
 
 def test_packages_that_need_a_compiler_are_listed_apart() -> None:
-    apart = (PROJECT / "requirements-fast.txt").read_text().splitlines()
-    production = (PROJECT / "requirements-production.txt").read_text().splitlines()
-    assert [Requirement(line).name for line in apart] == ["gunicorn-h1c"]
-    assert set(apart) <= set(production)
+    [(apart, _)] = exported_requirements("requirements-fast.txt")
+    assert apart.name == "gunicorn-h1c"
+    assert apart in [item for item, _ in exported_requirements("requirements-production.txt")]

@@ -87,6 +87,22 @@ def test_values_that_are_refused(name: str, text: str) -> None:
     assert [line.split()[0] for line in problem.value.problems] == [name]
 
 
+@pytest.mark.parametrize(
+    ("address", "password", "found"),
+    [
+        ("redis://h:1/2", "", "redis://h:1/2"),
+        ("redis://h:1/2", "p@s:/%# x", "redis://:p%40s%3A%2F%25%23%20x@h:1/2"),
+        ("rediss://user@h", "new", "rediss://user:new@h"),
+        ("redis://user:old@h", "new", "redis://user:old@h"),
+        ("unix:///tmp/x.sock?db=1", "new", "unix://:new@/tmp/x.sock?db=1"),
+    ],
+)
+def test_the_password_of_redis(address: str, password: str, found: str) -> None:
+    settings = built(REDIS_URL=address, REDIS_PASSWORD=password)
+    assert settings.redis_connection_url == found
+    assert not password or password not in repr(settings)
+
+
 def test_secrets_do_not_show_themselves() -> None:
     settings = built(LLAMA_API_KEY="very-secret", STRIPE_WEBHOOK_SECRET="whsec_1,whsec_2")
     shown = f"{settings} {settings!r} {settings.llama_api_key} {settings.key_pepper!r}"

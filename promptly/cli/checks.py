@@ -91,11 +91,13 @@ def _connections(settings: Settings, limit: int) -> Finding:
 def redis_server(settings: Settings) -> Iterator[Finding]:
     """Check that Redis responds."""
     try:
-        with redis.Redis.from_url(settings.redis_url, **TIMEOUTS) as client:
+        with redis.Redis.from_url(settings.redis_connection_url, **TIMEOUTS) as client:
             client.ping()
     except (redis.RedisError, OSError) as problem:
         reason = type(problem).__name__
-        yield Finding("Redis", "error", f"not responding ({reason}); check REDIS_URL")
+        yield Finding(
+            "Redis", "error", f"not responding ({reason}); check REDIS_URL and REDIS_PASSWORD"
+        )
     else:
         yield Finding("Redis", "ok", "responding")
 

@@ -13,7 +13,7 @@ def findings(settings: Settings) -> Iterator[tuple[str, str]]:
     """Yield pairs of level and message."""
     hops = settings.trusted_proxy_hops
     try:
-        with redis.Redis.from_url(settings.redis_url, **TIMEOUTS) as client:
+        with redis.Redis.from_url(settings.redis_connection_url, **TIMEOUTS) as client:
             seen = proxies.recent_hop_counts(client)
     except (redis.RedisError, OSError):
         # Another check reports it.

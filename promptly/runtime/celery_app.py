@@ -26,8 +26,9 @@ def bind_celery(app: Flask, settings: Settings) -> None:
                 return super().__call__(*args, **kwargs)
 
     celery.config_from_object("celeryconfig", force=True)
+    redis_url = settings.redis_connection_url
     # `redis_url` is ours, for the signal handlers of celeryconfig.py.
-    celery.conf.update(broker_url=broker_url(settings.redis_url), redis_url=settings.redis_url)
+    celery.conf.update(broker_url=broker_url(redis_url), redis_url=redis_url)
     setattr(celery, "Task", ContextTask)  # noqa: B010  (the stubs declare it read-only)
     celery.set_default()
     app.extensions["celery"] = celery

@@ -122,4 +122,4 @@ def limiter_uri(url: str) -> str:
 
 def configure(app: Flask, settings: Settings) -> None:
     """Add the hot path's Redis access to the application; it connects on demand."""
-    app.extensions["hot_path_redis"] = HotPathRedis(settings.redis_url)
+    app.extensions["hot_path_redis"] = HotPathRedis(settings.redis_connection_url)

@@ -8,7 +8,11 @@ from promptly.settings import Settings
 from tests.support.servers import make_settings
 
 LINE = re.compile(r"^(# )?([A-Z][A-Z_]+)=(.*)$")
-COMPOSE_ONLY = {"POSTGRES_PASSWORD", "ADMINER_BIND_HOST", "ADMINER_PORT"}
+COMPOSE_ONLY = {
+    "POSTGRES_PASSWORD", "POSTGRES_BIND", "POSTGRES_PORT", "ADMINER_BIND_HOST", "ADMINER_PORT",
+    "PROMPTLY_VERSION", "COMPOSE_FILE", "COMPOSE_PROFILES",
+    "BTCPAY_BIND_HOST", "BTCPAY_PORT", "BTCPAY_NETWORK", "LIGHTNING_ALIAS",
+}  # fmt: skip
 
 
 def listed(project: Path) -> dict[str, tuple[bool, str]]:

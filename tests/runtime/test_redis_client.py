@@ -8,10 +8,15 @@ from pathlib import Path
 
 import pytest
 import redis
+from kombu import Connection
+from limits.storage import storage_from_string
 
 from promptly.runtime import redis_client
+from promptly.runtime.celery_app import broker_url
 from promptly.runtime.redis_client import HotPathRedis, RedisUnavailable, limiter_uri
+from promptly.secret import Secret
 from sandbox.redis_server import EmbeddedRedis
+from tests.support.servers import make_settings
 
 
 @pytest.fixture
@@ -47,6 +52,20 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 @pytest.fixture
 def hot_path(server: EmbeddedRedis) -> HotPathRedis:
     return HotPathRedis(server.url)
+
+
+def test_every_client_signs_in_with_the_password(server: EmbeddedRedis) -> None:
+    password = "p@ss:/w%rd 'x' #$"
+    with redis.Redis.from_url(server.url) as client:
+        client.config_set("requirepass", password)
+    settings = make_settings(redis_url=server.url, redis_password=Secret(password))
+    assert HotPathRedis(settings.redis_connection_url).command("PING") == b"PONG"
+    limits = storage_from_string(limiter_uri(settings.redis_connection_url))
+    assert limits.check()
+    with Connection(broker_url(settings.redis_connection_url)) as broker:
+        broker.ensure_connection(max_retries=1)
+    with pytest.raises(redis.AuthenticationError):
+        redis.Redis.from_url(server.url).ping()
 
 
 def test_commands_and_scripts(hot_path: HotPathRedis) -> None:
