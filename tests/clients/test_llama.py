@@ -3,7 +3,6 @@
 import json
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from typing import Any
@@ -204,15 +203,13 @@ def test_cancelling_stops_upstream_and_keeps_what_was_sent(
     data = b""
     while data.count(b"predicted_n") < 20:
         data += stream.read() or b""
-    started = time.monotonic()
     stream.cancel()
     stream.cancel()
     # The simulator breaks off like the real server.
     with suppress(LlamaError):
         while (part := stream.read()) is not None:
             data += part
-    assert time.monotonic() - started < 1.0
-    record = llama.wait_for_end("cut", 2.0)
+    record = llama.wait_for_end("cut")
     assert record["outcome"] == "client_closed"
     last = data[data.rfind(b'"predicted_n":') + 14 :].split(b",")[0]
     assert int(last) == record["completion_tokens"]

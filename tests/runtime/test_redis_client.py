@@ -1,6 +1,7 @@
 """HotPathRedis: short timeouts, a circuit breaker, and no reply matched to the wrong command."""
 
 import logging
+import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -90,14 +91,20 @@ def test_many_threads_get_their_own_answers(hot_path: HotPathRedis) -> None:
         assert [int(answer) for answer in answers] == list(range(500))
 
 
-def test_an_outage_is_reported_at_once_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    hot_path = HotPathRedis("redis://127.0.0.1:1/0")
-    started = time.monotonic()
-    with caplog.at_level(logging.WARNING):
+def test_an_outage_is_met_once_and_logged_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(redis_client, "PAUSE_SECONDS", 60.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent, caplog.at_level(logging.WARNING):
+        hot_path = HotPathRedis(f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
         for _ in range(200):
             with pytest.raises(RedisUnavailable):
                 hot_path.command("PING")
-    assert time.monotonic() - started < 1.0
+        silent.accept()[0].close()
+        # The other commands failed at once, without another attempt.
+        silent.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            silent.accept()
     assert [record.name for record in caplog.records] == ["promptly.runtime.redis_client"]
 
 

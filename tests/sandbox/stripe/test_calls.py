@@ -1,7 +1,6 @@
 """Authentication, idempotency keys and faults of the API, through Stripe's own SDK."""
 
 import threading
-import time
 from typing import Any
 
 import pytest
@@ -109,10 +108,8 @@ def test_a_failure_before_the_work_goes_away(stripe: SimulatedStripe, client: An
 def test_a_slow_call_is_completed_after_its_client_left(stripe: SimulatedStripe) -> None:
     stripe.set_fault(CREATE, seconds=1.5, times=1)
     impatient = sdk(stripe, timeout=0.3, retries=0)
-    began = time.monotonic()
     with pytest.raises(APIConnectionError):
         impatient.checkout.sessions.create(parameters(), {"idempotency_key": "a"})
-    assert time.monotonic() - began < 1.4
     # Other calls are served concurrently.
     assert sdk(stripe).checkout.sessions.list().data == []
     wait_until(lambda: len(sessions_of(stripe)) == 1, 10, "the late session")
