@@ -53,3 +53,9 @@ def test_the_parser_of_requests(
     [finding] = checks.http_parser(make_settings())
     assert finding.level == level
     assert ("requirements-fast.txt" in finding.message) is not is_there
+
+
+def test_the_older_name_of_the_drain() -> None:
+    assert list(checks.drain(make_settings())) == []
+    [finding] = checks.drain(make_settings(graceful_timeout_seconds=60, drain_seconds=50))
+    assert finding.level == "warning" and "set DRAIN_SECONDS=50" in finding.message
