@@ -5,12 +5,17 @@ from gevent import monkey
 
 monkey.patch_all()
 
+import os
+import signal
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
-from promptly.runtime import psycopg_gevent
-from promptly.settings import SettingsError, from_environment
+import gevent
+
+from promptly.runtime import listener, psycopg_gevent
+from promptly.settings import END_SECONDS, SettingsError, from_environment
 
 try:
     settings = from_environment()
@@ -23,7 +28,17 @@ if settings.takes_stripe:
     # Import once before forking: it takes a second and 30 MB, which the workers then share.
     import_module("promptly.clients.stripe")
 
-bind = f"{settings.gateway_bind}:{settings.gateway_port}"
+bind = [f"{settings.gateway_bind}:{settings.gateway_port}"]
+if settings.listener_socket:
+    try:
+        descriptor, listener_connection = listener.receive(settings.listener_socket)
+    except OSError as problem:
+        raise SystemExit(f"no listener at {settings.listener_socket}: {problem}") from None
+    bind = [f"fd://{descriptor}"]
+    if settings.gateway_private_socket:
+        # As a descriptor as well: with one of them, gunicorn ignores every other address.
+        private = listener.private_socket(Path(settings.gateway_private_socket))
+        bind.append(f"fd://{private.detach()}")
 workers = settings.web_concurrency
 worker_class = "promptly.runtime.gunicorn_worker.Worker"
 worker_connections = 4000
@@ -34,7 +49,7 @@ control_socket_disable = True
 keepalive = 75
 # A worker silent for this long is hung; streams do not silence their worker.
 timeout = 60
-graceful_timeout = settings.graceful_timeout_seconds
+graceful_timeout = settings.drain_seconds + END_SECONDS
 # For headers only; the application bounds bodies.
 limit_request_line = 8190
 limit_request_field_size = 16380
@@ -48,16 +63,33 @@ proc_name = "promptly"
 
 
 def on_starting(server: Any) -> None:
-    """Warn once if the slower HTTP parser is in use."""
+    """Warn once if the slower HTTP parser is in use, and of a variable by its older name."""
     if find_spec("gunicorn_h1c") is None:
         server.log.warning("gunicorn_h1c is not installed: requests are parsed in Python")
+    if settings.graceful_timeout_seconds:
+        server.log.warning(
+            "GRACEFUL_TIMEOUT_SECONDS is an older name: set DRAIN_SECONDS=%s instead",
+            settings.drain_seconds,
+        )
+
+
+def when_ready(server: Any) -> None:
+    """Watch the listener: without it the socket we have is, or soon will be, reached by nobody."""
+
+    def stop_without_listener() -> None:
+        listener_connection.recv(1)
+        # The workers inherit this greenlet; a master that drains has closed its sockets.
+        if os.getpid() == server.pid and server.LISTENERS:
+            server.log.error("the listener has ended: restart to use its successor's socket")
+            os.kill(server.pid, signal.SIGQUIT)
+
+    if settings.listener_socket:
+        gevent.spawn(stop_without_listener)
 
 
 def post_worker_init(worker: Any) -> None:
     """Tune garbage collection for a long run, and start the greenlet that drains on shutdown."""
     import gc
-
-    import gevent
 
     # Loaded objects stay for good: exclude them from collection, and collect less often.
     gc.collect()

@@ -26,6 +26,9 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 ADMIN_CIDRS = "100.64.0.0/10,127.0.0.1/32,::1/128,172.16.0.0/12"
 PACKS = "starter:5000000:50,standard:25000000:200,pro:100000000:600"
 
+# After DRAIN_SECONDS, a gateway that stops has this long to end its requests and settle them.
+END_SECONDS = 10
+
 
 class SettingsError(Exception):
     """Missing or invalid variables; `problems` has one message for each."""
@@ -171,6 +174,8 @@ class Settings:
     base_url: str = setting(url, "http://127.0.0.1:8503")
     gateway_bind: str = setting(text, "127.0.0.1")
     gateway_port: int = setting(integer(1, 65535), "8503")
+    listener_socket: str = setting(text, "")
+    gateway_private_socket: str = setting(text, "")
     web_concurrency: int = setting(integer(1, 256), "2")
     trusted_proxy_hops: int = setting(integer(0, 10), "0")
     trusted_hosts: tuple[str, ...] = setting(text_list, "")
@@ -216,7 +221,9 @@ class Settings:
     request_timeout_seconds: int = setting(integer(1), "3600")
     keepalive_comment_seconds: int = setting(integer(1, 60), "10")
     database_timeout_seconds: int = setting(integer(1, 300), "5")
-    graceful_timeout_seconds: int = setting(integer(1), "60")
+    drain_seconds: int = setting(integer(0), "600")
+    # The older name, which includes END_SECONDS; used if DRAIN_SECONDS is not set. 0: not set.
+    graceful_timeout_seconds: int = setting(integer(0), "0")
 
     # Packs on sale and the two payment providers; a partly configured provider is off
     packs: tuple[Pack, ...] = setting(parse_packs, PACKS)
@@ -272,6 +279,9 @@ class Settings:
                 values[item.name] = item.metadata["parse"](raw)
             except ValueError as problem:
                 problems.append(f"{name} {problem}")
+        if values.get("graceful_timeout_seconds"):
+            drain_seconds = max(values["graceful_timeout_seconds"] - END_SECONDS, 1)
+            values.setdefault("drain_seconds", drain_seconds)
         if values.get("stripe_secret_key"):
             problems += cls._too_cheap_for_cards(values)
         if problems:

@@ -27,7 +27,10 @@ DEFAULT_PORT = 8503
 READY_TIMEOUT_SECONDS = 120.0
 MIGRATE_TIMEOUT_SECONDS = 300.0
 PORT_PATIENCE_SECONDS = 5.0
-DRAIN_SECONDS = 75.0  # longer than gunicorn's own graceful timeout
+# Ctrl-C should not wait for long streams, nor for the idle connections of a browser.
+DRAIN_SECONDS = 2
+# In addition to DRAIN_SECONDS, for ending requests and settling them.
+END_SECONDS = 25.0
 WORKER_SECONDS = 30.0
 
 
@@ -85,6 +88,7 @@ class Product:
         """Start all parts; False if asked to stop before all of them were ready."""
         self.runtime = variables.kept_secrets(self.state / "secrets.env")
         self.runtime |= {"GATEWAY_PORT": str(self.port), "BASE_URL": self.url}
+        self.runtime["DRAIN_SECONDS"] = str(DRAIN_SECONDS)
         services = Services(self.state, self.logs, self.supervisor, self.configured, self.url)
         if not services.start():
             return False
@@ -116,7 +120,8 @@ class Product:
         worker = [*celery, "worker", f"--hostname=promptly-{self.port}@%h"]
         self._start_process("worker", worker, WORKER_SECONDS)
         gunicorn = [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "wsgi:app"]
-        self._start_process("web", gunicorn, DRAIN_SECONDS)
+        drain_seconds = float(self.configured.get("DRAIN_SECONDS", DRAIN_SECONDS))
+        self._start_process("web", gunicorn, drain_seconds + END_SECONDS)
         with step("starting the workers"):
             ready = self.supervisor.wait_until(
                 self._is_ready, READY_TIMEOUT_SECONDS, "/health/ready"

@@ -14,7 +14,8 @@ from sandbox import process
 from sandbox.process import SandboxError
 
 WATCH_SECONDS = 0.2
-HASTY_SECONDS = 1.0
+# gunicorn itself gives its workers 2 s from the second signal on.
+HASTY_SECONDS = 3.0
 
 
 @dataclass(frozen=True)

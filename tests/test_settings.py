@@ -37,6 +37,21 @@ def test_all_problems_are_reported_together_without_secrets() -> None:
     assert "too-short" not in str(problem.value)
 
 
+@pytest.mark.parametrize(
+    ("values", "drain_seconds"),
+    [
+        ({}, 600),
+        ({"GRACEFUL_TIMEOUT_SECONDS": "60"}, 50),
+        ({"GRACEFUL_TIMEOUT_SECONDS": "5"}, 1),
+        ({"GRACEFUL_TIMEOUT_SECONDS": "60", "DRAIN_SECONDS": "7"}, 7),
+        ({"GRACEFUL_TIMEOUT_SECONDS": "60", "DRAIN_SECONDS": ""}, 50),
+    ],
+)
+def test_the_older_name_of_the_drain(values: dict[str, str], drain_seconds: int) -> None:
+    """GRACEFUL_TIMEOUT_SECONDS included the ten seconds for ending requests."""
+    assert built(**values).drain_seconds == drain_seconds
+
+
 def test_an_empty_variable_means_its_default() -> None:
     assert built(GATEWAY_PORT="", TRIAL_TOKENS="", SMTP_HOST="") == built()
 

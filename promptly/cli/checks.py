@@ -29,6 +29,8 @@ OLDEST_POSTGRESQL = 150000
 UPSTREAM_TIMEOUT = urllib3.Timeout(connect=3, read=5)
 # In addition to the web workers': Celery's processes, a few operator commands, psql.
 OTHER_CONNECTIONS = 12
+# During a deploy the old gateway and the new one run side by side.
+GATEWAYS = 2
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,8 @@ def postgresql(settings: Settings) -> Iterator[Finding]:
 def _connections(settings: Settings, limit: int) -> Finding:
     pages = engine_options(settings)
     each = HOT_POOL_SIZE + int(pages["pool_size"]) + int(pages["max_overflow"])
-    wanted = settings.web_concurrency * each + OTHER_CONNECTIONS
-    figures = f"at most {wanted} used, {limit} allowed"
+    wanted = GATEWAYS * settings.web_concurrency * each + OTHER_CONNECTIONS
+    figures = f"at most {wanted} used during a deploy, {limit} allowed"
     if wanted < limit:
         return Finding("Connections", "ok", figures)
     advice = "raise max_connections, lower WEB_CONCURRENCY or use PgBouncer"
@@ -109,6 +111,13 @@ def http_parser(settings: Settings) -> Iterator[Finding]:
         return
     advice = "pip install -r requirements-fast.txt (needs a C compiler and Python's headers)"
     yield Finding("HTTP parser", "warning", f"gunicorn's own, slower one in Python: {advice}")
+
+
+def drain(settings: Settings) -> Iterator[Finding]:
+    """Check that the time for running requests is set by its present name."""
+    if settings.graceful_timeout_seconds:
+        message = f"is an older name: set DRAIN_SECONDS={settings.drain_seconds} instead"
+        yield Finding("Drain", "warning", f"GRACEFUL_TIMEOUT_SECONDS {message}")
 
 
 def upstreams(settings: Settings) -> Iterator[Finding]:
@@ -221,6 +230,7 @@ CHECKS: tuple[Check, ...] = (
     postgresql,
     redis_server,
     http_parser,
+    drain,
     upstreams,
     mail,
     payments,

@@ -68,18 +68,19 @@ class Gateway:
         self.slots = SlotScheduler(redis, self.pool, settings.max_queued_requests)
         self.hold_refresher = HoldRefresher(settings, self.database)
         self.settler = Settler(app, self.database)
+        # Set while running requests finish before the process ends.
         self.draining = False
 
-    def drain(self, seconds: float) -> None:
-        """Let running requests finish for up to `seconds`, then end and settle the rest."""
-        self.draining = True
-        deadline = time.monotonic() + seconds
-        pause = threading.Event()
-        while len(self.hold_refresher) and time.monotonic() < deadline:
-            pause.wait(0.1)
+    def end_requests(self) -> None:
+        """End running requests, and those that still arrive, so that they settle.
+
+        Returns after END_SECONDS.
+        """
         if len(self.hold_refresher):
             logger.info("ending streams for shutdown", extra={"requests": len(self.hold_refresher)})
-        while len(self.hold_refresher) and time.monotonic() < deadline + END_SECONDS:
+        deadline = time.monotonic() + END_SECONDS
+        pause = threading.Event()
+        while time.monotonic() < deadline:
             self.hold_refresher.stop_all(Outcome.SHUTDOWN)
             pause.wait(0.5)
 

@@ -5,7 +5,9 @@
 - `connection_pool`: a small psycopg2 pool for single statements
 - `database`: engine options, and the hot path's access to PostgreSQL
 - `gunicorn_worker`: gunicorn's gevent worker with a graceful shutdown
+- `health_check`: asks one gateway for its health on its private socket
 - `kombu_redis`: a fix for Celery's Redis transport when Redis goes away
+- `listener`: holds the public socket, so that a new gateway takes over without a gap
 - `logs`: structured JSON logs with keys redacted
 - `psycopg_gevent`: cooperative psycopg2 waits with a deadline
 - `recently_used`: a bounded mapping for limits counted in this process

@@ -1,10 +1,11 @@
-"""gunicorn's gevent worker with a graceful shutdown: idle connections close, streams may finish.
+"""gunicorn's gevent worker with a graceful shutdown: no request is lost, streams may finish.
 
-On shutdown a worker closes the connections without a request in progress: a client's connection
-pool would otherwise keep it alive until keep-alive expires. Running streams get the grace period;
-then the gateway ends and settles them, where gunicorn would cut them off unsettled.
+On SIGTERM a worker stops accepting, answers what still arrives on open connections, and closes
+those that stay idle. Running requests get DRAIN_SECONDS; then the gateway ends and settles them,
+where gunicorn would cut them off unsettled. On SIGQUIT it ends and settles them at once.
 """
 
+import sys
 import time
 from contextlib import suppress
 from functools import partial
@@ -16,10 +17,11 @@ from gevent.server import StreamServer
 from gevent.socket import socket
 from gunicorn.workers.ggevent import GeventWorker
 
-# Part of the grace period reserved for ending streams and settling them.
-END_SECONDS = 10
-# A connection idle for less than this is probably about to send its request.
-IDLE_SECONDS = 1.0
+from promptly.settings import END_SECONDS, Settings
+
+# Longer than clients and proxies usually keep idle connections (httpx 5 s, undici 4 s, the nginx
+# configuration in deploy/ 10 s): one closed earlier may be about to carry a request.
+IDLE_SECONDS = 15.0
 
 
 class IdleTimeout(gevent.Timeout):
@@ -42,9 +44,9 @@ class IdleTimeout(gevent.Timeout):
         self._waits.discard(self)
         return super().__exit__(*failure)
 
-    def cut(self) -> None:
-        """Expire the wait now, unless it started less than IDLE_SECONDS ago."""
-        if self._greenlet is not None and time.monotonic() - self._since >= IDLE_SECONDS:
+    def cut(self, idle_seconds: float) -> None:
+        """Expire the wait now if it started at least `idle_seconds` ago."""
+        if self._greenlet is not None and time.monotonic() - self._since >= idle_seconds:
             gevent.get_hub().loop.run_callback(self._greenlet.throw, self)
 
 
@@ -58,7 +60,7 @@ class Address:
         return self._name
 
 
-class Server(StreamServer):
+class SoleServer(StreamServer):
     """Accepts connections, and before closing also those in the kernel's backlog.
 
     To their clients those are connected, and the last worker to close would reset them.
@@ -78,10 +80,18 @@ class Worker(GeventWorker):  # type: ignore[misc]
     def __init__(self, *arguments: object, **options: object) -> None:
         super().__init__(*arguments, **options)
         self.idle_timeouts: set[IdleTimeout] = set()
+        self.at_once = False
 
-    def server_class(self, listener: socket, *, spawn: Pool, **_: object) -> Server:
+    @property
+    def settings(self) -> Settings:
+        found: Settings = self.wsgi.extensions["settings"]
+        return found
+
+    def server_class(self, listener: socket, *, spawn: Pool, **_: object) -> StreamServer:
         """Create the server of one listener; gunicorn passes more than a StreamServer accepts."""
-        server = Server(listener, handle=partial(self.handle, Address(listener)), spawn=spawn)
+        # A socket from promptly.runtime.listener stays open, and the next gateway accepts the rest.
+        kind = StreamServer if self.settings.listener_socket else SoleServer
+        server = kind(listener, handle=partial(self.handle, Address(listener)), spawn=spawn)
         if self.cfg.workers > 1:
             # Accept one connection at a time, so that the other workers get their share.
             server.max_accept = 1
@@ -90,13 +100,32 @@ class Worker(GeventWorker):  # type: ignore[misc]
     def timeout_ctx(self) -> IdleTimeout:
         return IdleTimeout(self)
 
+    def handle_quit(self, sig: int, frame: object) -> None:
+        """Handle SIGQUIT and SIGINT: stop for good, without waiting for running requests."""
+        self.at_once = True
+        self.alive = False
+
     def drain_when_told(self) -> None:
-        """Wait for shutdown, then drain; runs in a greenlet of its own from the worker's start."""
+        """Wait for shutdown, then drain; runs in a greenlet of its own from the worker's start.
+
+        gunicorn ends the worker as soon as its last connection is closed.
+        """
         while self.alive:
             gevent.sleep(0.25)
         gateway = self.wsgi.extensions["gateway"]
-        gevent.spawn(gateway.drain, max(self.cfg.graceful_timeout - END_SECONDS, 1))
-        while True:
-            for wait in list(self.idle_timeouts):
-                wait.cut()
+        gateway.draining = True
+        deadline = time.monotonic() + self.settings.drain_seconds
+        while not self.at_once and time.monotonic() < deadline:
+            self._close_idle(IDLE_SECONDS)
             gevent.sleep(0.25)
+        gevent.spawn(gateway.end_requests)
+        # A second before gunicorn's master would kill the process.
+        deadline = time.monotonic() + END_SECONDS - 1
+        while time.monotonic() < deadline:
+            self._close_idle(0)
+            gevent.sleep(0.25)
+        sys.exit(0)
+
+    def _close_idle(self, idle_seconds: float) -> None:
+        for wait in list(self.idle_timeouts):
+            wait.cut(idle_seconds)

@@ -62,3 +62,9 @@ def test_the_variable_of_a_model_server_that_does_not_respond() -> None:
     first, second = checks.upstreams(settings)
     assert first.message.endswith("check LLAMA_BASE_URL")
     assert second.message.endswith("check LLAMA_EMBEDDINGS_BASE_URL")
+
+
+def test_the_older_name_of_the_drain() -> None:
+    assert list(checks.drain(make_settings())) == []
+    [finding] = checks.drain(make_settings(graceful_timeout_seconds=60, drain_seconds=50))
+    assert finding.level == "warning" and "set DRAIN_SECONDS=50" in finding.message

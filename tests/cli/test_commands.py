@@ -168,6 +168,8 @@ def test_doctor_finds_problems(app_factory: AppFactory, mail_catcher: MailCatche
         ({"smtp_host": "127.0.0.1", "smtp_port": 1}, "Mail", "error", "SMTP_HOST"),
         ({}, "Mail", "warning", "SMTP_HOST"),
         ({"web_concurrency": 200}, "Connections", "warning", "max_connections"),
+        # Two gateways of 22 connections for each worker overlap during a deploy.
+        ({"web_concurrency": 3}, "Connections", "ok", "at most 144 used during a deploy"),
         ({"base_url": "https://llm.example.com"}, "Site", "warning", "KEY_REISSUE_CONFIRM=true"),
     ],
 )  # fmt: skip

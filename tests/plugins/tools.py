@@ -63,6 +63,11 @@ TOOLS = {
         lambda: bool(nginx() and shutil.which("openssl")),
         "apt-get install nginx-light openssl",
     ),
+    "systemd": Tool(
+        "systemd-analyze",
+        lambda: shutil.which("systemd-analyze") is not None,
+        "apt-get install systemd",
+    ),
     "git": Tool("git", lambda: shutil.which("git") is not None, "apt-get install git"),
     "node": Tool("Node.js", lambda: installed(NODE, NODE_MODULES), "make clients"),
     "llama_index": Tool("LlamaIndex", lambda: installed(CLIENTS_PYTHON), "make clients"),

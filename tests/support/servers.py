@@ -112,7 +112,7 @@ class Gateway:
     """promptly under gunicorn on 127.0.0.1, on a free port unless one is given.
 
     `variables` are environment variables; limits are too high to matter unless overridden.
-    After SIGTERM, running streams go on for GRACEFUL_TIMEOUT_SECONDS minus 10 s, at least 1 s.
+    After SIGTERM, running streams go on for DRAIN_SECONDS.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class Gateway:
             "INFERENCE_IP_RATE_LIMIT": "100000",
             "INFERENCE_USER_RATE_LIMIT": "100000",
             "MAX_CONCURRENT_REQUESTS": "1000",
-            "GRACEFUL_TIMEOUT_SECONDS": "12",
+            "DRAIN_SECONDS": "2",
             **{name: str(value) for name, value in variables.items()},
         }
         self._process: subprocess.Popen[bytes] | None = None
