@@ -52,6 +52,7 @@ def test_exceptions_are_logged_with_their_traceback() -> None:
         "sk-a-b_c-d_e-f_g-h_i-j_k-l_m-n_o-p_q-r_s-t_u-v",
         "sk-abcdefghijklmnop-qrstuvwxyz_ABCDEFGHIJKLMNO",
     ],
+    ids=["ours", "imported", "many marks", "two marks"],
 )
 def test_no_key_is_in_any_line(key: str) -> None:
     for fields in (
