@@ -26,7 +26,9 @@ class Server:
         self.urls: list[str] = []
         self.page = page
         page.route(f"{ORIGIN}/**", self._answer)
-        page.clock.install()
+        page.clock.install(time=0)
+        # Otherwise the browser's clock would also advance by itself.
+        page.clock.pause_at(1000)
 
     def open(self, first: str) -> None:
         self.first = first
