@@ -65,6 +65,13 @@ MOVING = """
     || style.scrollBehavior === "smooth";
 }).map((e) => e.outerHTML.slice(0, 120))
 """
+# Before refresh.js runs, which is deferred: a page that replaces its own parts loses the numbers of
+# its controls, and on a slow machine it would, halfway through a test.
+WITHOUT_REFRESH = """
+document.addEventListener("readystatechange", () => {
+  document.querySelectorAll("[data-refresh]").forEach((e) => e.removeAttribute("data-refresh"));
+});
+"""
 # Number all controls except radio buttons: Tab reaches only one of a group.
 NUMBER_CONTROLS = """
 () => {
@@ -116,6 +123,7 @@ def page(shown: Shown, visitors: Visitors, world: World) -> Iterator[Page]:
     context = visitors.context(shown.who, viewport={"width": WIDTHS[0], "height": 800})
     watch = Watch(context, world.site.url)
     watch.allow(shown.status)
+    context.add_init_script(WITHOUT_REFRESH)
     opened = context.new_page()
     assert shown.open(opened, world) == shown.status
     # Before axe runs: it adds inline styles, which the CSP refuses.

@@ -123,15 +123,13 @@ def _told_to_go(worker: psutil.Process) -> bool:
     return bool(int(pending.split()[1], 16) & 1 << signal.SIGTERM - 1)
 
 
-def test_a_deploy_that_finds_nothing_to_do_is_quick(tmp_path: Path) -> None:
-    with running(ProcessStack(tmp_path / "stack")) as stack:
+def test_a_deploy_that_finds_nothing_to_do_does_not_wait(tmp_path: Path) -> None:
+    with running(ProcessStack(tmp_path / "stack", DRAIN_SECONDS=300)) as stack:
         gateway = stack.gateway(workers=2)
         account = stack.books.account()
         assert ask(gateway.port, account.key, SHORT).end == "done"
-        started = time.monotonic()
         gateway.terminate()
-        wait_until(lambda: not gateway.is_running, 20, "its end")
-        assert time.monotonic() - started < 5
+        wait_until(lambda: not gateway.is_running, 60, "its end")
         stack.check_books()
 
 

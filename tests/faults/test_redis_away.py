@@ -17,6 +17,8 @@ pytestmark = pytest.mark.timeout(480)
 WORKERS = 2
 KEY_LIMIT = 30
 SHORT = "tokens=20 delay_ms=5"
+# So long that it still runs when Redis leaves, even on a slow machine.
+STREAM = "tokens=900 delay_ms=50"
 # An unavailable Redis costs a request at most a connect and a read timeout (0.5 s each), once for
 # its limits and once for its slot.
 SLOWER_SECONDS = 2.0
@@ -52,17 +54,16 @@ def test_redis_goes_under_load(
         accounts = [stack.books.account(paid_tokens=100_000) for _ in range(40)]
         greedy = stack.books.account(paid_tokens=100_000)
         with Load(12) as load:
-            streams = [
-                load.start(gateway.port, accounts[0].key, "tokens=900 delay_ms=50")
-                for _ in range(3)
-            ]
             usual = [ask(gateway.port, accounts[1].key, SHORT) for _ in range(20)]
             assert {reply.status for reply in usual} == {200}
             # The first mail proves that the Celery worker is running.
             assert register(gateway.url, "before@example.com") == 200
             stack.mail.wait_for("before@example.com", 60)
 
+            streams = [load.start(gateway.port, accounts[0].key, STREAM) for _ in range(3)]
+            wait_until(lambda: all(reply.chunks > 5 for reply in streams), 30, "streams")
             leave(stack)
+            before = {reply.tag: reply.chunks for reply in streams}
             away_since = time.monotonic()
             assert ready(gateway.url) == 503
             registering = time.monotonic()
@@ -74,10 +75,9 @@ def test_redis_goes_under_load(
                     load.start(gateway.port, account.key, SHORT, stream=number % 2 == 0)
                     for number in range(4)
                 ]
-            wait_until(lambda: all(reply.ended_at for reply in meanwhile), 60, "requests")
+            wait_until(lambda: all(reply.ended_at for reply in meanwhile), 180, "requests")
             refused = [load.start(gateway.port, greedy.key, SHORT) for _ in range(3 * KEY_LIMIT)]
             wait_until(lambda: all(reply.ended_at for reply in refused), 60, "refusals")
-            before = {reply.tag: reply.chunks for reply in streams}
             wait_until(
                 lambda: all(reply.chunks > before[reply.tag] + 20 for reply in streams),
                 20,
