@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from flask import Flask
 
-from promptly import blueprints, cli
+from promptly import blueprints, cli, pseudonyms
 from promptly.extensions import csrf, db, limiter, migrate
 from promptly.gateway import bind_gateway
 from promptly.runtime import database, logs, redis_client
@@ -24,6 +24,7 @@ def create_app(settings: Settings) -> Flask:
     redis_client.configure(app, settings)
     db.init_app(app)
     migrate.init_app(app, db, directory="migrations")
+    pseudonyms.configure(app, settings)
     limiter.init_app(app)
     csrf.init_app(app)
     bind_celery(app, settings)

@@ -38,8 +38,8 @@ class ImportedKeys:
     def authenticate(self, key: str, digest: bytes, address: str) -> Caller | None:
         """Return the owner of an imported key, which is rehashed; None if there is none.
 
-        Raises LimitExceeded after too many wrong keys of this address or prefix, and
-        ServiceUnavailable if too many checks wait.
+        Raises LimitExceeded after too many wrong keys of this prefix or this address, given by its
+        pseudonym, and ServiceUnavailable if too many checks wait.
         """
         if not imported_keys.candidates(self._database, key):
             # Another request may have rehashed it after this one looked for its keyed hash.

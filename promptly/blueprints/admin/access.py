@@ -10,9 +10,10 @@ import logging
 from flask import current_app, request
 from sqlalchemy.exc import SQLAlchemyError
 
+from promptly import pseudonyms
 from promptly.blueprints.admin.throttle import Throttle
 from promptly.errors import Forbidden
-from promptly.proxies import client_network, forwarded_address
+from promptly.proxies import forwarded_address
 from promptly.services import audit
 from promptly.settings import current_settings
 from promptly.transactions import transaction
@@ -54,7 +55,7 @@ def check_key(presented: str, address: str) -> None:
     While a network is limited, the right key is refused as well: otherwise guessing could go on.
     """
     throttle: Throttle = current_app.extensions["admin_throttle"]
-    network = client_network()
+    network = pseudonyms.of_network()
     throttle.check(network)
     if _is_the_key(presented):
         return
