@@ -38,6 +38,9 @@ def flask_configuration(settings: Settings) -> dict[str, object]:
     """Map the settings to the configuration of Flask and its extensions."""
     return {
         "SECRET_KEY": settings.gateway_secret_key.reveal(),
+        "SECRET_KEY_FALLBACKS": [key.reveal() for key in settings.gateway_secret_key_previous],
+        # Flask-WTF does not know the fallbacks; itsdangerous takes all keys in one list.
+        "WTF_CSRF_SECRET_KEY": settings.signing_keys,
         # For forms only: the gateway reads and bounds the bodies of /v1 itself.
         "MAX_CONTENT_LENGTH": 256 * 1024,
         "TRUSTED_HOSTS": list(settings.trusted_hosts) or None,

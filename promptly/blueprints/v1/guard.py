@@ -25,17 +25,18 @@ def admit() -> None:
     g.request_id = public_id(g.request_uuid)
     gateway = current_gateway()
     key = presented_key()
-    key_hash = None
-    if key_format.is_well_formed(key) or key_format.is_imported(key):
-        key_hash = key_format.digest(key, gateway.pepper)
-    count(key_hash)
-    if key_hash is None:
+    if not key_format.is_well_formed(key) and not key_format.is_imported(key):
+        count(None)
         raise InvalidKey
-    caller = authenticate(gateway.database, key_hash)
+    hashes = gateway.key_hashes.of(key)
+    count(hashes[0])
+    caller = authenticate(gateway.database, *hashes)
     if caller is None and key_format.is_imported(key):
-        caller = gateway.imported_keys.authenticate(key, key_hash, pseudonyms.of_network())
+        caller = gateway.imported_keys.authenticate(key, pseudonyms.of_network())
     if caller is None:
         raise InvalidKey
+    if caller.outdated:
+        gateway.key_hashes.renew(caller.key_id, hashes[0])
     g.caller = caller
 
 
