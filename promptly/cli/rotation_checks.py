@@ -13,15 +13,15 @@ SESSION_DAYS = 30
 def findings(settings: Settings) -> Iterator[tuple[str, str]]:
     """Yield pairs of level and message."""
     try:
-        # The command rolls back, so a pepper is not recorded as in force by this.
-        peppers.mailbox_key(peppers.SessionDatabase(), settings)
+        # Before its first start nothing is recorded, and a check does not do so.
+        if versions := peppers.known():
+            peppers.mailbox_key(peppers.SessionDatabase(), settings)
+            yield from _peppers(settings, versions)
     except SettingsError as error:
         yield from (("error", problem) for problem in error.problems)
     except SQLAlchemyError:
         # Another check reports it.
         return
-    else:
-        yield from _peppers(settings)
     if settings.gateway_secret_key_previous:
         yield (
             "ok",
@@ -30,8 +30,8 @@ def findings(settings: Settings) -> Iterator[tuple[str, str]]:
         )
 
 
-def _peppers(settings: Settings) -> Iterator[tuple[str, str]]:
-    versions, keys = peppers.known(), peppers.count_active_keys()
+def _peppers(settings: Settings, versions: dict[bytes, int]) -> Iterator[tuple[str, str]]:
+    keys = peppers.count_active_keys()
     keys.pop(key_format.IMPORTED_VERSION, None)
     keys.pop(versions.get(peppers.fingerprint(settings.key_pepper), 0), None)
     for number, pepper in enumerate(settings.key_pepper_previous, start=1):
