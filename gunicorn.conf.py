@@ -13,8 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import gevent
+import psycopg2
 
+from promptly.errors import ServiceUnavailable
 from promptly.runtime import listener, psycopg_gevent
+from promptly.runtime.database import HotPathDatabase
+from promptly.services.accounts import peppers
 from promptly.settings import END_SECONDS, SettingsError, from_environment
 
 try:
@@ -63,7 +67,8 @@ proc_name = "promptly"
 
 
 def on_starting(server: Any) -> None:
-    """Warn once if the slower HTTP parser is in use, and of a variable by its older name."""
+    """Check the pepper, and warn of the slower HTTP parser and of a variable by its older name."""
+    check_peppers(server)
     if find_spec("gunicorn_h1c") is None:
         server.log.warning("gunicorn_h1c is not installed: requests are parsed in Python")
     if settings.graceful_timeout_seconds:
@@ -71,6 +76,20 @@ def on_starting(server: Any) -> None:
             "GRACEFUL_TIMEOUT_SECONDS is an older name: set DRAIN_SECONDS=%s instead",
             settings.drain_seconds,
         )
+
+
+def check_peppers(server: Any) -> None:
+    """Refuse to start if the key of mailboxes' hashes has changed."""
+    database = HotPathDatabase(settings)
+    try:
+        peppers.register(database, settings)
+    except SettingsError as problem:
+        raise SystemExit(str(problem)) from None
+    except (ServiceUnavailable, psycopg2.Error) as problem:
+        # The first registration checks again.
+        server.log.warning("the pepper is checked later: %s", type(problem).__name__)
+    finally:
+        database.dispose()
 
 
 def when_ready(server: Any) -> None:

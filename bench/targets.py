@@ -13,6 +13,8 @@ from bench.system import ROOT, TARGET_CPU, Service, Stores, System
 from sandbox.ports import free_port
 from sandbox.process import SandboxError
 
+# The same in every run: a database keeps the pepper that it was first used with.
+_PEPPER = "bench-key-pepper-0123456789-abcdefghij"
 _NO_LIMIT = "1000000000"
 _TOKENS = "1000000000000"
 
@@ -130,7 +132,7 @@ def _gateway_environment(system: System, stores: Stores, port: int) -> dict[str,
         "REDIS_URL": stores.redis_url,
         "LLAMA_BASE_URL": f"http://127.0.0.1:{system.stub_port}",
         "GATEWAY_SECRET_KEY": secrets.token_hex(32),
-        "KEY_PEPPER": secrets.token_hex(32),
+        "KEY_PEPPER": _PEPPER,
         "BASE_URL": f"http://127.0.0.1:{port}",
         "GATEWAY_BIND": "127.0.0.1",
         "GATEWAY_PORT": str(port),

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from flask import Flask
 
-from promptly import blueprints, cli
+from promptly import blueprints, cli, pseudonyms
 from promptly.extensions import csrf, db, limiter, migrate
 from promptly.gateway import bind_gateway
 from promptly.runtime import database, logs, redis_client
@@ -24,6 +24,7 @@ def create_app(settings: Settings) -> Flask:
     redis_client.configure(app, settings)
     db.init_app(app)
     migrate.init_app(app, db, directory="migrations")
+    pseudonyms.configure(app, settings)
     limiter.init_app(app)
     csrf.init_app(app)
     bind_celery(app, settings)
@@ -37,6 +38,9 @@ def flask_configuration(settings: Settings) -> dict[str, object]:
     """Map the settings to the configuration of Flask and its extensions."""
     return {
         "SECRET_KEY": settings.gateway_secret_key.reveal(),
+        "SECRET_KEY_FALLBACKS": [key.reveal() for key in settings.gateway_secret_key_previous],
+        # Flask-WTF does not know the fallbacks; itsdangerous takes all keys in one list.
+        "WTF_CSRF_SECRET_KEY": settings.signing_keys,
         # For forms only: the gateway reads and bounds the bodies of /v1 itself.
         "MAX_CONTENT_LENGTH": 256 * 1024,
         "TRUSTED_HOSTS": list(settings.trusted_hosts) or None,

@@ -6,8 +6,8 @@ from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
 from flask_wtf import CSRFProtect
 
+from promptly import pseudonyms
 from promptly.models.base import Base
-from promptly.proxies import client_address
 
 
 class PageLimiter(Limiter):
@@ -23,4 +23,4 @@ class PageLimiter(Limiter):
 db = SQLAlchemy(model_class=Base, disable_autonaming=True)
 migrate = Migrate()
 csrf = CSRFProtect()
-limiter = PageLimiter(key_func=client_address)
+limiter = PageLimiter(key_func=pseudonyms.of_address)

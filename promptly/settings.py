@@ -5,6 +5,7 @@ environment, `.env`, and `.promptly/runtime.env`, which `make run` writes so tha
 line finds its embedded services.
 """
 
+import csv
 import ipaddress
 import os
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ from urllib.parse import quote, urlsplit
 from dotenv import dotenv_values
 from flask import current_app
 
+from promptly.admin_keys import MAIN, AdminKey, parse_admin_keys
 from promptly.packs import Pack, parse_currency, parse_packs, too_cheap
 from promptly.secret import Secret
 
@@ -142,6 +144,19 @@ def long_secret(value: str) -> Secret:
     return Secret(value.strip())
 
 
+def optional_long_secret(value: str) -> Secret:
+    return long_secret(value) if value.strip() else Secret("")
+
+
+def long_secret_list(value: str) -> tuple[Secret, ...]:
+    """Split at commas, except within double quotes: an older value may contain commas."""
+    try:
+        items = next(csv.reader([value], skipinitialspace=True, strict=True), [])
+    except csv.Error:
+        raise ValueError('must be a comma-separated list; put a value with a comma in ""') from None
+    return tuple(long_secret(item) for item in items if item.strip())
+
+
 def setting(parse: Callable[[str], T], default: str | None = None) -> T:
     """Declare a field whose variable is read by `parse`; without a default it must be set.
 
@@ -167,8 +182,12 @@ class Settings:
 
     # Secrets
     gateway_secret_key: Secret = setting(long_secret)
+    gateway_secret_key_previous: tuple[Secret, ...] = setting(long_secret_list, "")
     key_pepper: Secret = setting(long_secret)
+    key_pepper_previous: tuple[Secret, ...] = setting(long_secret_list, "")
+    mailbox_pepper: Secret = setting(optional_long_secret, "")
     admin_key: Secret = setting(secret, "")
+    admin_keys: tuple[AdminKey, ...] = setting(parse_admin_keys, "")
 
     # Web server
     base_url: str = setting(url, "http://127.0.0.1:8503")
@@ -248,6 +267,23 @@ class Settings:
         return parts._replace(netloc=f"{parts.username or ''}:{password}@{address}").geturl()
 
     @property
+    def key_peppers(self) -> tuple[Secret, ...]:
+        """The peppers under which API keys are accepted; the first one hashes new keys."""
+        return tuple(dict.fromkeys((self.key_pepper, *self.key_pepper_previous)))
+
+    @property
+    def signing_keys(self) -> list[str]:
+        """The keys of signatures, as itsdangerous takes them: it signs with the last one."""
+        keys = (*self.gateway_secret_key_previous, self.gateway_secret_key)
+        return [key.reveal() for key in keys]
+
+    @property
+    def keys_of_operators(self) -> dict[str, Secret]:
+        """The admin keys by their operator's name."""
+        main = {MAIN: self.admin_key} if self.admin_key else {}
+        return main | {item.name: item.key for item in self.admin_keys}
+
+    @property
     def stripe_is_live(self) -> bool:
         """Whether the Stripe key, secret or restricted, is a live key and charges real money."""
         return self.stripe_secret_key.reveal().startswith(("sk_live_", "rk_live_"))
@@ -282,6 +318,8 @@ class Settings:
         if values.get("graceful_timeout_seconds"):
             drain_seconds = max(values["graceful_timeout_seconds"] - END_SECONDS, 1)
             values.setdefault("drain_seconds", drain_seconds)
+        if values.get("admin_key") in [item.key for item in values.get("admin_keys", ())]:
+            problems.append("ADMIN_KEYS repeats the key of ADMIN_KEY")
         if values.get("stripe_secret_key"):
             problems += cls._too_cheap_for_cards(values)
         if problems:

@@ -5,9 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from promptly.admin_keys import AdminKey
 from promptly.secret import Secret
 from promptly.settings import Settings, SettingsError, from_environment
 from tests.support.servers import VARIABLES
+
+SECRETS = ("GATEWAY_SECRET_KEY", "KEY_PEPPER")
+KEYS = ("key+of/ada:0123456789-abcdef==", "key+of/bob:0123456789-abcdef==")
 
 
 def built(**values: str) -> Settings:
@@ -73,6 +77,19 @@ def test_an_empty_variable_means_its_default() -> None:
         ("LOG_LEVEL", "DEBUG", "debug"),
         ("STRIPE_WEBHOOK_SECRET", "one,two", (Secret("one"), Secret("two"))),
         ("BTCPAY_URL", "", ""),
+        ("KEY_PEPPER", f"{'a' * 32},{'b' * 32}", Secret(f"{'a' * 32},{'b' * 32}")),
+        ("KEY_PEPPER_PREVIOUS", f"{'a' * 32}, {'b' * 32},", (Secret("a" * 32), Secret("b" * 32))),
+        (
+            "GATEWAY_SECRET_KEY_PREVIOUS",
+            f'"{"a" * 30},b", {"c" * 32}',
+            (Secret(f"{'a' * 30},b"), Secret("c" * 32)),
+        ),
+        ("MAILBOX_PEPPER", "", Secret("")),
+        (
+            "ADMIN_KEYS",
+            f"ada:{KEYS[0]}, bob: {KEYS[1]}",
+            (AdminKey("ada", Secret(KEYS[0])), AdminKey("bob", Secret(KEYS[1]))),
+        ),
     ],
 )
 def test_values(name: str, text: str, value: object) -> None:
@@ -94,12 +111,37 @@ def test_values(name: str, text: str, value: object) -> None:
         ("ADMIN_ALLOWED_CIDRS", "10.0.0.1/8"),
         ("CHECKPOINT_SECONDS", "60"),
         ("GATEWAY_SECRET_KEY", "x" * 31),
+        ("GATEWAY_SECRET_KEY_PREVIOUS", f"{'x' * 32},{'x' * 31}"),
+        ("KEY_PEPPER_PREVIOUS", f'"{"x" * 32}'),
+        ("MAILBOX_PEPPER", "x" * 31),
+        ("ADMIN_KEYS", KEYS[0]),
+        ("ADMIN_KEYS", f"admin:{KEYS[0]}"),
+        ("ADMIN_KEYS", f"Ada:{KEYS[0]}"),
+        ("ADMIN_KEYS", f":{KEYS[0]}"),
+        ("ADMIN_KEYS", "ada:"),
+        ("ADMIN_KEYS", f"ada:{KEYS[0][:23]}"),
+        ("ADMIN_KEYS", f"ada:{KEYS[0]},ada:{KEYS[1]}"),
+        ("ADMIN_KEYS", f"ada:{KEYS[0]},bob:{KEYS[0]}"),
     ],
 )
 def test_values_that_are_refused(name: str, text: str) -> None:
     with pytest.raises(SettingsError) as problem:
         built(**{name: text})
     assert [line.split()[0] for line in problem.value.problems] == [name]
+    assert KEYS[0][:8] not in str(problem.value) and "xxx" not in str(problem.value)
+
+
+def test_the_key_of_two_variables() -> None:
+    with pytest.raises(SettingsError) as problem:
+        built(ADMIN_KEY=KEYS[0], ADMIN_KEYS=f"ada:{KEYS[0]}")
+    assert problem.value.problems == ["ADMIN_KEYS repeats the key of ADMIN_KEY"]
+
+
+def test_keys_and_their_previous_ones() -> None:
+    old, older, secret, pepper = "o" * 32, "p" * 32, *map(VARIABLES.get, SECRETS)
+    settings = built(KEY_PEPPER_PREVIOUS=f"{old},{pepper}", GATEWAY_SECRET_KEY_PREVIOUS=older)
+    assert [item.reveal() for item in settings.key_peppers] == [pepper, old]
+    assert settings.signing_keys == [older, secret]
 
 
 @pytest.mark.parametrize(
@@ -128,8 +170,10 @@ def test_secrets_do_not_show_themselves() -> None:
 
 def test_every_secret_is_of_the_type_that_hides_itself() -> None:
     for item in fields(Settings):
-        if any(word in item.name for word in ("secret", "pepper", "password", "api_key")):
-            assert "Secret" in str(item.type), item.name
+        if any(
+            word in item.name for word in ("secret", "pepper", "password", "api_key", "admin_key")
+        ):
+            assert any(hiding in str(item.type) for hiding in ("Secret", "AdminKey")), item.name
 
 
 def test_the_sources_by_their_strength(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

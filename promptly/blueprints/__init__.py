@@ -1,6 +1,6 @@
 """HTTP routes as Flask blueprints; each guards its own.
 
-admin           operator panel and form API, behind an address allowlist and ADMIN_KEY
+admin           operator panel and form API, behind an address allowlist and admin keys
 docs            documentation pages, /AGENTS.md and /llms.txt
 ops             health checks
 purchases       checkout and purchase pages of signed-in customers

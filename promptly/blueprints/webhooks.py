@@ -10,10 +10,10 @@ from collections.abc import Callable
 
 from flask import Blueprint, Response, request
 
+from promptly import pseudonyms
 from promptly.blueprints.page_headers import add_page_headers
 from promptly.errors import InvalidRequest, NotFound
 from promptly.extensions import limiter
-from promptly.proxies import client_address
 from promptly.services.payments import webhook_events
 from promptly.services.payments import webhook_inbox as inbox
 from promptly.services.payments.webhook_events import ReceivedEvent
@@ -42,7 +42,7 @@ def _plainly(view: Callable[[Settings], ReceivedEvent]) -> View:
             new = inbox.record(event)
         return _text("stored\n" if new else "known\n", 200)
 
-    limited: View = limiter.limit(RATE_LIMIT, key_func=client_address)(answer)
+    limited: View = limiter.limit(RATE_LIMIT, key_func=pseudonyms.of_address)(answer)
     return limited
 
 

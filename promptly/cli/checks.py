@@ -15,12 +15,11 @@ from flask import current_app
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from promptly.cli import payment_checks, proxy_checks
+from promptly.cli import payment_checks, proxy_checks, rotation_checks
 from promptly.clients import smtp
 from promptly.extensions import db
 from promptly.runtime.database import HOT_POOL_SIZE, engine_options
 from promptly.runtime.redis_client import TIMEOUTS
-from promptly.secret import Secret
 from promptly.services.imports import schema
 from promptly.services.mail import outbox
 from promptly.settings import Settings
@@ -170,26 +169,39 @@ def secrets(settings: Settings) -> Iterator[Finding]:
     """Check that the secrets are strong and distinct."""
     if settings.gateway_secret_key == settings.key_pepper:
         yield Finding("Secrets", "error", "GATEWAY_SECRET_KEY and KEY_PEPPER must differ")
-    for name in ("gateway_secret_key", "key_pepper", "admin_key"):
-        secret: Secret = getattr(settings, name)
+    guarded = {
+        "GATEWAY_SECRET_KEY": settings.gateway_secret_key,
+        "KEY_PEPPER": settings.key_pepper,
+        "ADMIN_KEY": settings.admin_key,
+        **{f"ADMIN_KEYS: the key of {item.name}": item.key for item in settings.admin_keys},
+    }
+    for name, secret in guarded.items():
         value = secret.reveal()
         if value and (len(value) < 24 or len(set(value)) < 10):
             advice = "is easy to guess: generate one with 'openssl rand -base64 32'"
-            yield Finding("Secrets", "error", f"{name.upper()} {advice}")
-    if not settings.admin_key:
-        yield Finding("Secrets", "warning", "ADMIN_KEY is not set: the admin panel is disabled")
+            yield Finding("Secrets", "error", f"{name} {advice}")
+    if not settings.keys_of_operators:
+        message = "neither ADMIN_KEY nor ADMIN_KEYS is set: the admin panel is disabled"
+        yield Finding("Secrets", "warning", message)
+
+
+def rotation(settings: Settings) -> Iterator[Finding]:
+    """Check which older secrets are still needed."""
+    for level, message in rotation_checks.findings(settings):
+        yield Finding("Rotation", level, message)
 
 
 def administration(settings: Settings) -> Iterator[Finding]:
     """Check that the panel has an address filter and a key of its own."""
     open_to_all = [str(net) for net in settings.admin_allowed_cidrs if net.prefixlen == 0]
-    if open_to_all and settings.admin_key:
+    if open_to_all and settings.keys_of_operators:
         message = "the panel is open to every address, protected only by its key"
         yield Finding(
             "Administration", "warning", f"ADMIN_ALLOWED_CIDRS contains {open_to_all[0]}: {message}"
         )
-    if settings.admin_key in {settings.gateway_secret_key, settings.key_pepper}:
-        yield Finding("Administration", "error", "ADMIN_KEY must differ from the other secrets")
+    others = {settings.gateway_secret_key, settings.key_pepper}
+    if others.intersection(settings.keys_of_operators.values()):
+        yield Finding("Administration", "error", "admin keys must differ from the other secrets")
 
 
 def public_site(settings: Settings) -> Iterator[Finding]:
@@ -235,6 +247,7 @@ CHECKS: tuple[Check, ...] = (
     mail,
     payments,
     secrets,
+    rotation,
     administration,
     public_site,
     proxies,

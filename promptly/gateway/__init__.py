@@ -3,6 +3,7 @@
 The modules, in the order in which a request meets them:
 
     limits            requests per minute, per address and per key
+    key_hashes        hashes of keys under the current pepper and older ones
     imported_keys     the first use of a key that comes from another gateway
     json_body         strict decoding of the body; errors that name the field
     dialects          the APIs that clients speak: requests checked, answers formatted
@@ -36,6 +37,7 @@ from flask import Flask, current_app
 
 from promptly.gateway.hold_refresher import HoldRefresher
 from promptly.gateway.imported_keys import ImportedKeys
+from promptly.gateway.key_hashes import KeyHashes
 from promptly.gateway.limits import RequestLimits
 from promptly.gateway.settling import Settler
 from promptly.gateway.slot_scheduler import SlotScheduler
@@ -58,12 +60,12 @@ class Gateway:
         self.settings = settings
         self.database: HotPathDatabase = app.extensions["hot_path_database"]
         redis: HotPathRedis = app.extensions["hot_path_redis"]
-        self.pepper = settings.key_pepper.reveal()
         self.top_up_url = f"{settings.base_url}/dashboard"
         self.limits = RequestLimits(
             redis, settings.inference_ip_rate_limit, settings.inference_user_rate_limit
         )
-        self.imported_keys = ImportedKeys(self.database, redis)
+        self.key_hashes = KeyHashes(self.database, settings)
+        self.imported_keys = ImportedKeys(self.database, redis, self.key_hashes)
         self.pool = UpstreamPool(settings)
         self.slots = SlotScheduler(redis, self.pool, settings.max_queued_requests)
         self.hold_refresher = HoldRefresher(settings, self.database)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from promptly.errors import ServiceUnavailable
+from promptly.gateway.key_hashes import KeyHashes
 from promptly.gateway.limits import Allowance, LimitExceeded, SlidingWindows
 from promptly.runtime import native_threads
 from promptly.runtime.database import HotPathDatabase
@@ -29,31 +30,35 @@ WAIT_SECONDS = 10.0
 class ImportedKeys:
     """Checks of keys that are still known by bcrypt's hash only."""
 
-    def __init__(self, database: HotPathDatabase, redis: HotPathRedis) -> None:
+    def __init__(
+        self, database: HotPathDatabase, redis: HotPathRedis, key_hashes: KeyHashes
+    ) -> None:
         self._database = database
+        self._key_hashes = key_hashes
         self._tries = SlidingWindows(redis)
         self._places = threading.BoundedSemaphore(MOST_WAITING)
         self._turn = threading.Lock()
 
-    def authenticate(self, key: str, digest: bytes, address: str) -> Caller | None:
+    def authenticate(self, key: str, address: str) -> Caller | None:
         """Return the owner of an imported key, which is rehashed; None if there is none.
 
-        Raises LimitExceeded after too many wrong keys of this address or prefix, and
-        ServiceUnavailable if too many checks wait.
+        Raises LimitExceeded after too many wrong keys of this prefix or this address, given by its
+        pseudonym, and ServiceUnavailable if too many checks wait.
         """
+        hashes = self._key_hashes.of(key)
         if not imported_keys.candidates(self._database, key):
             # Another request may have rehashed it after this one looked for its keyed hash.
-            return authenticate(self._database, digest)
+            return authenticate(self._database, *hashes)
         with self._taking_turns():
-            caller = authenticate(self._database, digest)
+            caller = authenticate(self._database, *hashes)
             if caller is not None:
                 return caller
             key_id = self._check(key, address)
             if key_id is None:
                 return None
-            imported_keys.rehash(self._database, key_id, digest)
+            self._key_hashes.store(key_id, hashes[0])
         logger.info("imported key rehashed", extra={"key_id": key_id})
-        return authenticate(self._database, digest)
+        return authenticate(self._database, *hashes)
 
     def _check(self, key: str, address: str) -> int | None:
         """Return the id of the key; each try counts as wrong until it has succeeded."""

@@ -112,7 +112,7 @@ class RequestLimits:
         self._limits = (per_address, per_key)
 
     def admit(self, address: str, key_hash: bytes | None) -> Allowance:
-        """Count one request against its address and, if given, its key.
+        """Count one request against its address, given by its pseudonym, and its key, if given.
 
         Raises LimitExceeded if a window is full, and then counts the request in none.
         """

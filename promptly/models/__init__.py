@@ -1,6 +1,6 @@
 """Database models; one group of tables per file."""
 
-from promptly.models.accounts import ApiKey, ImportedAccount, TrialClaim, User
+from promptly.models.accounts import ApiKey, ImportedAccount, PepperVersion, TrialClaim, User
 from promptly.models.audit import AuditEntry
 from promptly.models.balances import Balance, LedgerEntry
 from promptly.models.base import Base
@@ -31,6 +31,7 @@ __all__ = [
     "OutboxMail",
     "PaymentCase",
     "PaymentReversal",
+    "PepperVersion",
     "Reconciliation",
     "SweepState",
     "TrialClaim",

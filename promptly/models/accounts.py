@@ -79,6 +79,16 @@ class ApiKey(Base):
     )
 
 
+class PepperVersion(Base):
+    """A pepper that hashes keys or did, by its fingerprint; version 1 hashes mailboxes, too."""
+
+    __tablename__ = "pepper_versions"
+
+    version: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    fingerprint: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
+    created_at: Mapped[Created]
+
+
 class TrialClaim(Base):
     """A mailbox that has had its trial, by keyed hash; it outlives the account."""
 

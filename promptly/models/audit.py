@@ -15,7 +15,8 @@ class AuditEntry(Base):
     __tablename__ = "audit_entries"
 
     id: Mapped[BigId]
-    # `panel`, `api`, or `cli:` with the system user; and the client's address, if there is one.
+    # `panel:` or `api:` with the admin key's name, or `cli:` with the system user; and the client's
+    # address, if there is one.
     actor: Mapped[str] = mapped_column(Text)
     address: Mapped[str | None] = mapped_column(Text)
     # Such as `balance.adjust`.

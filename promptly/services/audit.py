@@ -41,7 +41,10 @@ ACTIONS = (
 
 @dataclass(frozen=True)
 class Operator:
-    """The actor: `panel`, `api` or `cli:<user>`, and the client's address, if there is one."""
+    """The actor, and the client's address, if there is one.
+
+    Actors are `panel:<name>`, `api:<name>`, with the name of the admin key, and `cli:<user>`.
+    """
 
     actor: str
     address: str | None = None

@@ -259,9 +259,9 @@ class Seeder:
 
     def _acts(self) -> None:
         acts = (
-            ("balance.adjust", "panel", {"paid_tokens": 0}, {"paid_tokens": 1_000_000}),
-            ("balance.grant", "api", {"trial_tokens": 0}, {"trial_tokens": 250_000}),
-            ("webhook.replay", "panel", {"state": "parked"}, {"state": "pending"}),
+            ("balance.adjust", "panel:ada", {"paid_tokens": 0}, {"paid_tokens": 1_000_000}),
+            ("balance.grant", "api:admin", {"trial_tokens": 0}, {"trial_tokens": 250_000}),
+            ("webhook.replay", "panel:admin", {"state": "parked"}, {"state": "pending"}),
             ("mail.resend", "cli:root", {"state": "failed"}, {"state": "pending"}),
         )
         for number, (action, actor, before, after) in enumerate(acts):

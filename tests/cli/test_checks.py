@@ -31,7 +31,7 @@ def test_administration(settings: Settings, levels: list[str]) -> None:
 @pytest.mark.parametrize(
     ("key", "words"),
     [
-        ("", "ADMIN_KEY is not set"),
+        ("", "neither ADMIN_KEY nor ADMIN_KEYS is set"),
         ("short", "ADMIN_KEY is easy to guess"),
         ("a" * 40, "ADMIN_KEY is easy to guess"),
         (KEY.reveal(), ""),

@@ -11,7 +11,7 @@ from promptly.gateway.imported_keys import WRONG_TRIES, ImportedKeys
 from promptly.gateway.limits import LimitExceeded
 from promptly.models import ApiKey
 from promptly.services import account_deletion
-from promptly.services.accounts import key_format, keys
+from promptly.services.accounts import key_format, keys, peppers
 from promptly.services.accounts.authentication import Caller, authenticate
 from promptly.transactions import transaction
 from tests.conftest import AppFactory
@@ -35,7 +35,7 @@ def imported(app: Flask, key: str | None = None, prefix: str | None = None) -> t
 def use(app: Flask, key: str, address: str = "192.0.2.1") -> Caller | None:
     """Present a key as a request does that did not find its keyed hash."""
     checks: ImportedKeys = app.extensions["gateway"].imported_keys
-    return checks.authenticate(key, key_format.digest(key, PEPPER), address)
+    return checks.authenticate(key, address)
 
 
 def wrong(key: str) -> str:
@@ -55,7 +55,7 @@ def test_the_first_use_rehashes(app: Flask) -> None:
     assert authenticate(app.extensions["hot_path_database"], digest) is None
     assert stored(app, owner)[0] == key_format.IMPORTED_VERSION
     assert use(app, key) == owner
-    assert stored(app, owner) == (key_format.PEPPER_VERSION, digest)
+    assert stored(app, owner) == (peppers.FIRST_VERSION, digest)
     assert authenticate(app.extensions["hot_path_database"], digest) == owner
     with app.app_context():
         found = keys.find(key, make_settings().key_pepper)

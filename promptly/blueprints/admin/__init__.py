@@ -1,7 +1,7 @@
 """Operator panel, and the form API for scripts.
 
-Every route requires an allowed client address and ADMIN_KEY, or a session opened with it; `guard`
-is the only place that checks both.
+Every route requires an allowed client address and an admin key, or a session opened with it;
+`guard` is the only place that checks both.
 """
 
 from flask import Blueprint, Flask, Response, g, request
@@ -128,9 +128,9 @@ def guard() -> AnyResponse | None:
     if request.method == "POST":
         return _guard_post()
     if request.args.get("key"):
-        access.check_key(request.args["key"], g.admin_address)
-        g.actor = actor.API
-        return sign_in.enter_by_url()
+        name = access.check_key(request.args["key"], g.admin_address)
+        actor.use_api(name)
+        return sign_in.enter_by_url(name)
     return None if _has_session() else sign_in.page()
 
 
@@ -152,8 +152,7 @@ def _guard_post() -> AnyResponse | None:
         g.answers_json = request.endpoint in FORM_API
         refuse_foreign_posts()
         if request.endpoint != "admin.open_session":
-            access.check_key(request.form["key"], g.admin_address)
-        g.actor = actor.API
+            actor.use_api(access.check_key(request.form["key"], g.admin_address))
         return None
     refuse_foreign_posts()
     if not _has_session():
@@ -163,9 +162,11 @@ def _guard_post() -> AnyResponse | None:
 
 
 def _has_session() -> bool:
-    g.panel_session = sessions.current()
-    g.actor = actor.PANEL
-    return g.panel_session is not None
+    session = g.panel_session = sessions.current()
+    if session is None:
+        return False
+    actor.use_panel(session.name)
+    return True
 
 
 @blueprint.after_app_request

@@ -1,4 +1,4 @@
-"""The two checks before every administrative action: the client's address and ADMIN_KEY.
+"""The two checks before every administrative action: the client's address and an admin key.
 
 Both must pass, and a refusal does not reveal which one failed.
 """
@@ -10,9 +10,10 @@ import logging
 from flask import current_app, request
 from sqlalchemy.exc import SQLAlchemyError
 
+from promptly import pseudonyms
 from promptly.blueprints.admin.throttle import Throttle
 from promptly.errors import Forbidden
-from promptly.proxies import client_network, forwarded_address
+from promptly.proxies import forwarded_address
 from promptly.services import audit
 from promptly.settings import current_settings
 from promptly.transactions import transaction
@@ -43,32 +44,41 @@ def allowed_address() -> str:
 
 
 def require_configured_key() -> None:
-    """Raise Forbidden if no ADMIN_KEY is set."""
-    if not current_settings().admin_key:
+    """Raise Forbidden if no admin key is set."""
+    if not current_settings().keys_of_operators:
         raise Forbidden
 
 
-def check_key(presented: str, address: str) -> None:
-    """Raise Forbidden for a wrong key, RateLimited after too many of them.
+def check_key(presented: str, address: str) -> str:
+    """Return the name of the key's operator.
+
+    Raises Forbidden for a wrong key, RateLimited after too many of them.
 
     While a network is limited, the right key is refused as well: otherwise guessing could go on.
     """
     throttle: Throttle = current_app.extensions["admin_throttle"]
-    network = client_network()
+    network = pseudonyms.of_network()
     throttle.check(network)
-    if _is_the_key(presented):
-        return
+    name = _name_of(presented)
+    if name is not None:
+        return name
     throttle.count(network)
     _record_refusal(address)
     raise Forbidden
 
 
-def _is_the_key(presented: str) -> bool:
-    expected = current_settings().admin_key.reveal().encode()
+def _name_of(presented: str) -> str | None:
+    """Compare with every key, so that the time does not reveal whose key comes close."""
     # Forms and URLs decode a plus as a space, and base64 keys contain plus signs.
     spellings = (presented.strip(), presented.strip("\r\n\t").replace(" ", "+"))
-    alike = [hmac.compare_digest(text.encode(errors="replace"), expected) for text in spellings]
-    return bool(expected) and any(alike)
+    texts = [text.encode(errors="replace") for text in spellings]
+    found = None
+    for name, key in current_settings().keys_of_operators.items():
+        expected = key.reveal().encode()
+        alike = [hmac.compare_digest(text, expected) for text in texts]
+        if any(alike):
+            found = name
+    return found
 
 
 def _record_refusal(address: str) -> None:

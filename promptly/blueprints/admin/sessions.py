@@ -1,6 +1,7 @@
 """Panel sessions: a separate signed cookie, short-lived and sent only below /admin.
 
-It is signed with GATEWAY_SECRET_KEY and ADMIN_KEY together, so changing either ends all sessions.
+It is signed with GATEWAY_SECRET_KEY and the operator's admin key together, so it ends when that key
+is changed or removed. It contains no name: the operator is the one whose key verifies it.
 The cookie records when the session was opened and last seen; Redis remembers a signed-out session
 until it would have expired anyway.
 """
@@ -15,6 +16,7 @@ from flask import Response, current_app, g, request
 from itsdangerous import BadData, URLSafeSerializer
 from werkzeug.wrappers import Response as AnyResponse
 
+from promptly.admin_keys import MAIN
 from promptly.blueprints.page_headers import is_https
 from promptly.clock import utcnow
 from promptly.runtime.redis_client import HotPathRedis, RedisUnavailable
@@ -30,24 +32,24 @@ RENEWAL_SECONDS = 60
 
 @dataclass(frozen=True)
 class PanelSession:
-    """One sign-in; times are Unix seconds."""
+    """One sign-in of the named operator; times are Unix seconds."""
 
     session_id: str
     opened_at: int
     seen_at: int
+    name: str
 
 
-def start() -> PanelSession:
+def start(name: str) -> PanelSession:
     """Create a session; `write` puts it into a response."""
     now = _now()
-    return PanelSession(secrets.token_urlsafe(16), opened_at=now, seen_at=now)
+    return PanelSession(secrets.token_urlsafe(16), opened_at=now, seen_at=now, name=name)
 
 
 def current() -> PanelSession | None:
     """Return the session of this request, if it is still valid."""
-    try:
-        found = PanelSession(*_serializer().loads(request.cookies.get(COOKIE, "")))
-    except (BadData, TypeError):
+    found = _read(request.cookies.get(COOKIE, ""))
+    if found is None:
         return None
     now = _now()
     if now - found.seen_at > IDLE_SECONDS or now - found.opened_at > LONGEST_SECONDS:
@@ -68,7 +70,7 @@ def write(response: AnyResponse, session: PanelSession) -> None:
     value = [session.session_id, session.opened_at, session.seen_at]
     response.set_cookie(
         COOKIE,
-        str(_serializer().dumps(value)),
+        str(_serializer(session.name).dumps(value)),
         max_age=IDLE_SECONDS,
         path=PATH,
         secure=is_https(),
@@ -98,15 +100,25 @@ def _ended(session: PanelSession) -> str:
     return f"promptly:admin:ended:{session.session_id}"
 
 
-def _serializer() -> URLSafeSerializer:
+def _read(cookie: str) -> PanelSession | None:
+    for name in current_settings().keys_of_operators:
+        with suppress(BadData, TypeError, ValueError):
+            session_id, opened_at, seen_at = _serializer(name).loads(cookie)
+            return PanelSession(session_id, opened_at, seen_at, name)
+    return None
+
+
+def _serializer(name: str) -> URLSafeSerializer:
     settings = current_settings()
-    secret = hmac.digest(
-        settings.gateway_secret_key.reveal().encode(),
-        settings.admin_key.reveal().encode(),
-        "sha256",
+    admin_key = settings.keys_of_operators[name].reveal().encode()
+    signing_keys = [hmac.digest(key.encode(), admin_key, "sha256") for key in settings.signing_keys]
+    salt = "promptly.admin.session"
+    return URLSafeSerializer(
+        signing_keys,
+        # With the name, a key that passes to another operator takes no session along.
+        salt=salt if name == MAIN else f"{salt}.{name}",
+        signer_kwargs={"key_derivation": "hmac", "digest_method": hashlib.sha256},
     )
-    options = {"key_derivation": "hmac", "digest_method": hashlib.sha256}
-    return URLSafeSerializer(secret, salt="promptly.admin.session", signer_kwargs=options)
 
 
 def _redis() -> HotPathRedis:

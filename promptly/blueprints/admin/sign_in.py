@@ -26,8 +26,8 @@ def page(*, error: str | None = None, wanted: str | None = None) -> Response:
     return response
 
 
-def enter_by_url() -> AnyResponse | None:
-    """Open a session for a browser that sent the right key, and redirect to the URL without it.
+def enter_by_url(name: str) -> AnyResponse | None:
+    """Open the operator's session for a browser, and redirect to the URL without the key.
 
     Returns None for other clients: they get the page itself.
     """
@@ -35,7 +35,7 @@ def enter_by_url() -> AnyResponse | None:
         return None
     others = [(name, value) for name, value in request.args.items(multi=True) if name != "key"]
     query = f"?{urlencode(others)}" if others else ""
-    return _open(f"{request.path}{query}")
+    return _open(f"{request.path}{query}", name)
 
 
 def open_session() -> AnyResponse:
@@ -44,10 +44,10 @@ def open_session() -> AnyResponse:
     if not is_page(wanted):
         wanted = url_for("admin.overview")
     try:
-        access.check_key(request.form.get("key", ""), g.admin_address)
+        name = access.check_key(request.form.get("key", ""), g.admin_address)
     except Forbidden:
         return page(error="Incorrect key.", wanted=wanted)
-    return _open(wanted)
+    return _open(wanted, name)
 
 
 def is_page(path: str) -> bool:
@@ -64,10 +64,10 @@ def end_session() -> AnyResponse:
     return response
 
 
-def _open(target: str) -> AnyResponse:
-    g.actor = actor.PANEL
+def _open(target: str, name: str) -> AnyResponse:
+    actor.use_panel(name)
     with transaction():
         actor.record("session.open")
     response = redirect(target, 303)
-    sessions.write(response, sessions.start())
+    sessions.write(response, sessions.start(name))
     return response

@@ -1,4 +1,4 @@
-"""Throttling of wrong admin keys, per client network and over all networks.
+"""Throttling of wrong admin keys, per client network (its pseudonym) and over all networks.
 
 Open sessions and the command line are not affected. Wrong keys are counted in Redis and also in
 each process: while Redis is unavailable, the process's own counts bound guessing.

@@ -1,14 +1,13 @@
 """Rate limits of registration, sign-in, deletion emails and exports, and their keys."""
 
-import hashlib
 from collections.abc import Callable
 from typing import Any
 
 from flask import request
 
+from promptly import pseudonyms
 from promptly.errors import InvalidRequest
 from promptly.extensions import limiter
-from promptly.proxies import client_network
 from promptly.services.accounts import email_addresses
 from promptly.settings import current_settings
 
@@ -22,19 +21,19 @@ View = Callable[..., Any]
 
 
 def entered_mailbox() -> str:
-    """Return the form's mailbox as a hash, so that no address is stored in Redis."""
+    """Return the pseudonym of the form's mailbox."""
     try:
         address = email_addresses.normalise(request.form.get("email", ""))
     except InvalidRequest:
-        return "invalid:" + client_network()
-    return hashlib.sha256(email_addresses.fold(address).encode()).hexdigest()
+        return "invalid:" + pseudonyms.of_network()
+    return pseudonyms.pseudonym(email_addresses.fold(address))
 
 
 def limit_registration(view: View) -> View:
     """Limit a registration form by client network and by mailbox."""
     by_client = limiter.limit(
         lambda: f"{current_settings().registration_rate_limit} per hour",
-        key_func=client_network,
+        key_func=pseudonyms.of_network,
         methods=["POST"],
     )
     by_mailbox = limiter.limit(

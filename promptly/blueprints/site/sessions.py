@@ -4,6 +4,7 @@ from flask import Flask, Request, g, redirect, request, session, url_for
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from werkzeug.wrappers import Response as AnyResponse
 
+from promptly import pseudonyms
 from promptly.blueprints.navigation import is_navigation
 from promptly.blueprints.page_headers import is_https
 from promptly.blueprints.site import landing
@@ -12,7 +13,6 @@ from promptly.errors import InvalidKey
 from promptly.extensions import limiter
 from promptly.gateway import current_gateway
 from promptly.models import ApiKey
-from promptly.proxies import client_network
 from promptly.services.accounts import key_format, keys
 from promptly.settings import current_settings
 
@@ -53,16 +53,18 @@ def entered_key(raw: str) -> ApiKey | None:
     `ImportedKeys.authenticate` does.
     """
     raw = raw.strip()
-    pepper = current_settings().key_pepper
-    key = keys.find(raw, pepper)
+    gateway, accepted = current_gateway(), current_settings().key_peppers
+    key = keys.find(raw, *accepted)
     if key is None and key_format.is_imported(raw):
-        digest = key_format.digest(raw, pepper.reveal())
-        if current_gateway().imported_keys.authenticate(raw, digest, client_network()):
-            key = keys.find(raw, pepper)
+        if gateway.imported_keys.authenticate(raw, pseudonyms.of_network()):
+            key = keys.find(raw, *accepted)
     if key is None:
         # Count only failures: a script may fetch its page as often as it likes.
-        with limiter.shared_limit(FAILED_SIGN_INS, scope="sign-in", key_func=client_network):
+        with limiter.shared_limit(FAILED_SIGN_INS, scope="sign-in", key_func=pseudonyms.of_network):
             return None
+    current = gateway.key_hashes.of(raw)[0]
+    if key.key_hash != current:
+        gateway.key_hashes.renew(key.id, current)
     return key
 
 

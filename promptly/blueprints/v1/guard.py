@@ -8,12 +8,12 @@ from typing import cast
 
 from flask import Response, g, request
 
+from promptly import pseudonyms
 from promptly.blueprints import error_shapes
 from promptly.blueprints.error_handlers import request_id
 from promptly.errors import InvalidKey
 from promptly.gateway import current_gateway
 from promptly.gateway.limits import LimitExceeded
-from promptly.proxies import client_network
 from promptly.request_ids import new_request_id, public_id
 from promptly.services.accounts import key_format
 from promptly.services.accounts.authentication import Caller, authenticate
@@ -25,17 +25,18 @@ def admit() -> None:
     g.request_id = public_id(g.request_uuid)
     gateway = current_gateway()
     key = presented_key()
-    key_hash = None
-    if key_format.is_well_formed(key) or key_format.is_imported(key):
-        key_hash = key_format.digest(key, gateway.pepper)
-    count(key_hash)
-    if key_hash is None:
+    if not key_format.is_well_formed(key) and not key_format.is_imported(key):
+        count(None)
         raise InvalidKey
-    caller = authenticate(gateway.database, key_hash)
+    hashes = gateway.key_hashes.of(key)
+    count(hashes[0])
+    caller = authenticate(gateway.database, *hashes)
     if caller is None and key_format.is_imported(key):
-        caller = gateway.imported_keys.authenticate(key, key_hash, client_network())
+        caller = gateway.imported_keys.authenticate(key, pseudonyms.of_network())
     if caller is None:
         raise InvalidKey
+    if caller.outdated:
+        gateway.key_hashes.renew(caller.key_id, hashes[0])
     g.caller = caller
 
 
@@ -48,7 +49,7 @@ def admit_unknown() -> None:
 def count(key_hash: bytes | None) -> None:
     """Count a request against its address and key; keep the result for its headers."""
     try:
-        allowance = current_gateway().limits.admit(client_network(), key_hash)
+        allowance = current_gateway().limits.admit(pseudonyms.of_network(), key_hash)
     except LimitExceeded as problem:
         g.rate_headers = problem.allowance.headers()
         raise

@@ -9,9 +9,10 @@ from typing import Any, Protocol
 _STATEMENT = """
 SELECT k.id, k.user_id,
        coalesce(b.paid_tokens - b.held_paid, 0)
-       + CASE WHEN b.trial_expires_at > now() THEN b.trial_tokens - b.held_trial ELSE 0 END
+       + CASE WHEN b.trial_expires_at > now() THEN b.trial_tokens - b.held_trial ELSE 0 END,
+       k.key_hash <> %(current)s
 FROM api_keys k LEFT JOIN balances b ON b.user_id = k.user_id
-WHERE k.key_hash = %(key_hash)s AND k.revoked_at IS NULL
+WHERE k.key_hash IN %(key_hashes)s AND k.revoked_at IS NULL
 """
 
 
@@ -26,9 +27,14 @@ class Caller:
     key_id: int
     user_id: int
     available_tokens: int
+    # Whether the stored hash was made with an older pepper.
+    outdated: bool = False
 
 
-def authenticate(database: Database, key_hash: bytes) -> Caller | None:
-    """Return the owner of the valid key with this hash, or None."""
-    row = database.look_up(_STATEMENT, {"key_hash": key_hash})
+def authenticate(database: Database, *key_hashes: bytes) -> Caller | None:
+    """Return the owner of the valid key with one of these hashes, or None.
+
+    The first is the hash under the current pepper.
+    """
+    row = database.look_up(_STATEMENT, {"key_hashes": key_hashes, "current": key_hashes[0]})
     return None if row is None else Caller(*row)

@@ -41,7 +41,7 @@ def fold(address: str) -> str:
     return f"{local.partition('+')[0] or local}@{domain}"
 
 
-def mailbox_hash(address: str, pepper: Secret) -> bytes:
+def mailbox_hash(address: str, key: Secret) -> bytes:
     """Return the keyed hash under which a mailbox is remembered, 32 bytes."""
     message = b"mailbox:" + fold(address).encode()
-    return hmac.digest(pepper.reveal().encode(), message, hashlib.sha256)
+    return hmac.digest(key.reveal().encode(), message, hashlib.sha256)

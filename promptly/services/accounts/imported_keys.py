@@ -19,12 +19,6 @@ WHERE prefix = %(prefix)s AND pepper_version = {key_format.IMPORTED_VERSION}
 ORDER BY id LIMIT 4
 """  # noqa: S608 - a constant
 
-_REHASH = f"""
-UPDATE api_keys SET key_hash = %(digest)s, pepper_version = {key_format.PEPPER_VERSION}
-WHERE id = %(key_id)s AND pepper_version = {key_format.IMPORTED_VERSION} AND revoked_at IS NULL
-RETURNING id
-"""  # noqa: S608
-
 _PREFIX = re.compile(r"sk-[0-9A-Za-z_-]{9}", re.ASCII)
 # Costs up to 14; each step doubles the time of a check.
 _HASH = re.compile(r"\$2[aby]\$(0[4-9]|1[0-4])\$[./0-9A-Za-z]{53}", re.ASCII)
@@ -49,8 +43,3 @@ def matching(key: str, rows: list[tuple[int, bytes]]) -> int | None:
     """Return the id of the candidate that is this key, or None; computes for long."""
     presented = key.encode()
     return next((key_id for key_id, hashed in rows if bcrypt.checkpw(presented, hashed)), None)
-
-
-def rehash(database: Database, key_id: int, digest: bytes) -> None:
-    """Store a checked key's keyed hash, unless it was revoked or another process has done so."""
-    database.fetch_all(_REHASH, {"key_id": key_id, "digest": digest})

@@ -16,8 +16,7 @@ import zlib
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 PREFIX_LENGTH = 12
-PEPPER_VERSION = 1
-# Stored as bcrypt's hash, without a pepper (`imported_keys`).
+# The pepper version of keys stored as bcrypt's hash, without a pepper (`imported_keys`).
 IMPORTED_VERSION = 0
 
 _SHAPE = re.compile(r"sk-[0-9A-Za-z]{46}", re.ASCII)

@@ -11,7 +11,7 @@ from promptly.errors import InvalidRequest, NotFound
 from promptly.extensions import db
 from promptly.models import ApiKey, User
 from promptly.secret import Secret
-from promptly.services.accounts import key_format
+from promptly.services.accounts import key_format, peppers
 
 MOST_KEYS = 50
 LONGEST_NAME = 60
@@ -33,7 +33,7 @@ def create(
         name=name,
         prefix=key_format.prefix(raw),
         key_hash=key_format.digest(raw, pepper.reveal()),
-        pepper_version=key_format.PEPPER_VERSION,
+        pepper_version=peppers.version(peppers.SessionDatabase(), pepper),
         outbox_id=outbox_id,
     )
     db.session.add(row)
@@ -107,12 +107,12 @@ def revoke_of_mail(user_id: int, outbox_id: int) -> int:
     return _revoke(user_id, ApiKey.outbox_id == outbox_id)
 
 
-def find(raw: str, pepper: Secret) -> ApiKey | None:
-    """Return the valid key whose raw form is `raw`, or None."""
+def find(raw: str, *accepted: Secret) -> ApiKey | None:
+    """Return the valid key whose raw form is `raw`, hashed under one of these peppers, or None."""
     if not key_format.is_well_formed(raw) and not key_format.is_imported(raw):
         return None
-    digest = key_format.digest(raw, pepper.reveal())
-    query = select(ApiKey).where(ApiKey.key_hash == digest, ApiKey.revoked_at.is_(None))
+    hashes = [key_format.digest(raw, pepper.reveal()) for pepper in accepted]
+    query = select(ApiKey).where(ApiKey.key_hash.in_(hashes), ApiKey.revoked_at.is_(None))
     return db.session.scalar(query)
 
 

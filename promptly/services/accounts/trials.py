@@ -5,7 +5,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from promptly.extensions import db
 from promptly.models import Balance, TrialClaim, User
-from promptly.services.accounts import email_addresses
+from promptly.services.accounts import email_addresses, peppers
 from promptly.services.ledger import ledger
 from promptly.settings import Settings
 
@@ -32,9 +32,10 @@ def claim(user: User, settings: Settings) -> bool:
 
 def remember(email: str, settings: Settings) -> bool:
     """Record that a mailbox has had its trial; return False if that is known."""
+    key = peppers.mailbox_key(peppers.SessionDatabase(), settings)
     statement = (
         insert(TrialClaim)
-        .values(mailbox_hash=email_addresses.mailbox_hash(email, settings.key_pepper))
+        .values(mailbox_hash=email_addresses.mailbox_hash(email, key))
         .on_conflict_do_nothing()
         .returning(TrialClaim.mailbox_hash)
     )

@@ -100,4 +100,4 @@ def read_token(kind: str, token: str, settings: Settings) -> tuple[int, int] | N
 
 def _serializer(kind: str, settings: Settings) -> URLSafeTimedSerializer:
     salt = kind.replace("_", "-")
-    return URLSafeTimedSerializer(settings.gateway_secret_key.reveal(), salt=salt)
+    return URLSafeTimedSerializer(settings.signing_keys, salt=salt)

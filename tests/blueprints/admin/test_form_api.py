@@ -110,7 +110,7 @@ def test_delete(admin_app: Flask, script: FlaskClient, user_id: int) -> None:
         assert session.get(User, user_id) is None
         assert session.scalar(text("SELECT count(*) FROM orders WHERE user_id IS NULL")) == 1
     [entry] = acts(admin_app, action="account.delete")
-    assert (entry.user_id, entry.actor, entry.address) == (user_id, "api", "127.0.0.1")
+    assert (entry.user_id, entry.actor, entry.address) == (user_id, "api:admin", "127.0.0.1")
     assert entry.before is not None and entry.before["paid_tokens"] == 1000
     assert "ada@" not in repr(vars(entry))
 
@@ -239,7 +239,7 @@ def test_the_audit_log_of_the_form_api(admin_app: Flask, script: FlaskClient, us
         "r1",
         user_id,
     )
-    assert (adjusted.actor, adjusted.address) == ("api", "127.0.0.1")
+    assert (adjusted.actor, adjusted.address) == ("api:admin", "127.0.0.1")
     assert adjusted.before == {"paid_tokens": 1000, "trial_tokens": 0, "trial_expires_at": None}
     assert adjusted.after == {
         "paid_tokens": 1500, "trial_tokens": 0, "trial_expires_at": None, "applied_delta": 500,

@@ -42,7 +42,7 @@ def test_a_refund_of_the_unspent_part(shop: Shop, shop_pages: Panel) -> None:
         "state": "partly_refunded", "amount_minor": 100, "currency": "USD", "by_hand": False,
         "tokens_taken": TOKENS // 2, "tokens_owed": 0,
     }  # fmt: skip
-    assert shop.rows("SELECT actor FROM payment_reversals") == [{"actor": "panel"}]
+    assert shop.rows("SELECT actor FROM payment_reversals") == [{"actor": "panel:admin"}]
 
 
 def test_a_button_pressed_twice_refunds_once(shop: Shop, shop_pages: Panel) -> None:

@@ -38,7 +38,7 @@ def carry(client: FlaskClient, session: PanelSession) -> None:
 def status_with(client: FlaskClient, **changes: int) -> int:
     """Return the panel's status for a session with its timestamps shifted by seconds."""
     with client.application.test_request_context():
-        fresh = sessions.start()
+        fresh = sessions.start("admin")
     moments = {name: getattr(fresh, name) + seconds for name, seconds in changes.items()}
     carry(client, replace(fresh, **moments))
     return client.get("/admin/users").status_code
@@ -85,7 +85,7 @@ def test_signing_in_by_the_form(admin_app: Flask, script: FlaskClient) -> None:
     assert script.get("/admin/users").status_code == 200
     with admin_app.app_context(), transaction():
         found = [(row.action, row.actor) for row in audit.entries().rows]
-    assert found == [("session.open", "panel"), ("session.refuse", "unknown")]
+    assert found == [("session.open", "panel:admin"), ("session.refuse", "unknown")]
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_it_ends_when_idle_and_in_any_case(script: FlaskClient) -> None:
 
 def test_it_is_renewed_while_in_use(script: FlaskClient) -> None:
     with script.application.test_request_context():
-        session = sessions.start()
+        session = sessions.start("admin")
     carry(script, session)
     assert "promptly_admin" not in str(script.get("/admin/audit").headers)
     carry(script, replace(session, seen_at=session.seen_at - 300))

@@ -211,7 +211,7 @@ def test_a_form_that_is_sent_twice_acts_once(
     with admin_app.app_context(), transaction():
         assert balances.read(user_id)["paid_tokens"] == 4_999_016
         [entry] = audit.entries(action="balance.adjust").rows
-        assert (entry.actor, entry.address) == ("panel", "127.0.0.1")
+        assert (entry.actor, entry.address) == ("panel:admin", "127.0.0.1")
     assert "balance: adjust" in after, "the account's page shows what was done to it"
 
 
