@@ -55,9 +55,9 @@ def entered_key(raw: str) -> ApiKey | None:
     raw = raw.strip()
     gateway, accepted = current_gateway(), current_settings().key_peppers
     key = keys.find(raw, *accepted)
-    if key is None and key_format.is_imported(raw):
-        if gateway.imported_keys.authenticate(raw, pseudonyms.of_network()):
-            key = keys.find(raw, *accepted)
+    imported = key is None and key_format.is_imported(raw)
+    if imported and gateway.imported_keys.authenticate(raw, pseudonyms.of_network()):
+        key = keys.find(raw, *accepted)
     if key is None:
         # Count only failures: a script may fetch its page as often as it likes.
         with limiter.shared_limit(FAILED_SIGN_INS, scope="sign-in", key_func=pseudonyms.of_network):
