@@ -193,6 +193,9 @@ class Settings:
     # Accounts and trial
     trial_tokens: int = setting(integer(0), "100000")
     trial_expiry_days: int = setting(integer(1, 3650), "7")
+    # 0: no limit.
+    trials_per_day: int = setting(integer(0), "0")
+    trials_per_domain_per_day: int = setting(integer(0), "0")
     low_balance_tokens: int = setting(integer(0), "50000")
     key_reissue_confirm: bool = setting(boolean, "false")
 
@@ -246,6 +249,11 @@ class Settings:
         password = quote(self.redis_password.reveal(), safe="")
         address = parts.netloc.rpartition("@")[2]
         return parts._replace(netloc=f"{parts.username or ''}:{password}@{address}").geturl()
+
+    @property
+    def limits_trials(self) -> bool:
+        """Whether a new account may start without a trial because the day's are used up."""
+        return bool(self.trials_per_day or self.trials_per_domain_per_day)
 
     @property
     def stripe_is_live(self) -> bool:

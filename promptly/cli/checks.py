@@ -21,6 +21,7 @@ from promptly.extensions import db
 from promptly.runtime.database import HOT_POOL_SIZE, engine_options
 from promptly.runtime.redis_client import TIMEOUTS
 from promptly.secret import Secret
+from promptly.services.accounts import trial_limits, trials
 from promptly.services.imports import schema
 from promptly.services.mail import outbox
 from promptly.settings import Settings
@@ -214,6 +215,31 @@ def public_site(settings: Settings) -> Iterator[Finding]:
         yield Finding("Site", "error", "FLASK_DEBUG is on: unset it")
 
 
+def trial_abuse(settings: Settings) -> Iterator[Finding]:
+    """Check what limits trials, and that all mailboxes that had one are recorded."""
+    try:
+        due = trials.count_unrecorded()
+        granted = trial_limits.granted_today()
+        full_domains = trial_limits.count_full_domains(settings)
+    except SQLAlchemyError:
+        # The checks of PostgreSQL and migrations report it.
+        db.session.rollback()
+        return
+    if due:
+        message = f"accounts of an earlier version whose mailboxes are not recorded yet: {due}"
+        advice = "the worker records them within minutes, or 'flask --app wsgi trials backfill'"
+        yield Finding("Trials", "warning", f"{message}; {advice}")
+    most = settings.trials_per_day
+    message = f"{granted} granted today" + (f" of {most}" if most else "; TRIALS_PER_DAY is 0")
+    if full_domains:
+        message += f"; domains that have reached TRIALS_PER_DOMAIN_PER_DAY: {full_domains}"
+    if full_domains or 0 < most <= granted:
+        message += ". See 'flask --app wsgi trials today'"
+        yield Finding("Trials", "warning", message)
+    else:
+        yield Finding("Trials", "ok", message)
+
+
 def proxies(settings: Settings) -> Iterator[Finding]:
     """Check that requests pass through as many proxies as configured."""
     for level, message in proxy_checks.findings(settings):
@@ -237,5 +263,6 @@ CHECKS: tuple[Check, ...] = (
     secrets,
     administration,
     public_site,
+    trial_abuse,
     proxies,
 )

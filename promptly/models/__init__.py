@@ -1,6 +1,6 @@
 """Database models; one group of tables per file."""
 
-from promptly.models.accounts import ApiKey, ImportedAccount, TrialClaim, User
+from promptly.models.accounts import ApiKey, ImportedAccount, TrialClaim, TrialCount, User
 from promptly.models.audit import AuditEntry
 from promptly.models.balances import Balance, LedgerEntry
 from promptly.models.base import Base
@@ -34,6 +34,7 @@ __all__ = [
     "Reconciliation",
     "SweepState",
     "TrialClaim",
+    "TrialCount",
     "UsageEvent",
     "UsageRollup",
     "User",

@@ -66,6 +66,7 @@ def _form(
             error=error,
             trial_tokens=settings.trial_tokens,
             trial_expiry_days=settings.trial_expiry_days,
+            trials_limited=settings.limits_trials,
         )
     )
     response.status_code = status
