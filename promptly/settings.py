@@ -198,6 +198,7 @@ class Settings:
     trials_per_domain_per_day: int = setting(integer(0), "0")
     low_balance_tokens: int = setting(integer(0), "50000")
     key_reissue_confirm: bool = setting(boolean, "false")
+    registration_challenge: str = setting(choice("none", "altcha"), "none")
 
     # Limits
     registration_rate_limit: int = setting(integer(1), "10")

@@ -203,6 +203,9 @@ def public_site(settings: Settings) -> Iterator[Finding]:
         return
     if base.scheme != "https":
         yield Finding("Site", "warning", "BASE_URL is not https: keys are sent unencrypted")
+    if settings.registration_challenge == "altcha" and base.scheme != "https":
+        message = "REGISTRATION_CHALLENGE is altcha, which browsers solve on https pages only"
+        yield Finding("Site", "error", f"{message}: use https or set it to none")
     if not settings.key_reissue_confirm:
         message = "anyone who knows a customer's email address can replace their key"
         yield Finding("Site", "warning", f"{message}: set KEY_REISSUE_CONFIRM=true")

@@ -73,6 +73,20 @@ def test_the_older_name_of_the_drain() -> None:
     assert finding.level == "warning" and "set DRAIN_SECONDS=50" in finding.message
 
 
+@pytest.mark.parametrize(
+    ("base_url", "reported"),
+    [
+        ("http://llm.example.com", True),
+        ("https://llm.example.com", False),
+        ("http://127.0.0.1:8503", False),
+    ],
+)
+def test_a_challenge_that_browsers_cannot_solve(base_url: str, reported: bool) -> None:
+    settings = make_settings(base_url=base_url, registration_challenge="altcha")
+    found = [item for item in checks.public_site(settings) if "CHALLENGE" in item.message]
+    assert [item.level for item in found] == ["error"] * reported
+
+
 def test_trials_that_are_used_up(session: Session) -> None:
     settings = make_settings(trials_per_day=2, trials_per_domain_per_day=1)
     factories.user("early@example.org")
