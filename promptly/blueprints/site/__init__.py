@@ -57,7 +57,6 @@ def configure(state: BlueprintSetupState) -> None:
     )
 
 
-
 blueprint.add_url_rule("/", "index", landing.index)
 blueprint.add_url_rule("/register", "register", registration.register, methods=["GET", "POST"])
 blueprint.add_url_rule("/register/challenge", "challenge", registration.challenge)

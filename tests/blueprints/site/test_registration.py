@@ -4,6 +4,7 @@ from collections import Counter
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from sqlalchemy.pool import QueuePool
 
 from promptly.blueprints.site import registration
 from promptly.blueprints.site.registration import ANSWER_SECONDS
@@ -188,8 +189,9 @@ class Clock:
     def sleep(self, seconds: float) -> None:
         self.waits.append(seconds)
         with self._app.app_context():
-            pools = [engine.pool for engine in db.engines.values()]
-        self.connections.append(sum(getattr(pool, "checkedout")() for pool in pools))
+            pool = db.engine.pool
+        assert isinstance(pool, QueuePool)
+        self.connections.append(pool.checkedout())
 
 
 def test_how_long_it_takes_says_nothing(
