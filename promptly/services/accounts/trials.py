@@ -38,7 +38,8 @@ def claim(user: User, settings: Settings) -> bool:
 
 def remember(email: str, settings: Settings) -> bool:
     """Record that a mailbox has had its trial; return False if that is known."""
-    hashes = email_addresses.mailbox_hashes(email, settings.key_pepper)
+    key = settings.key_pepper
+    hashes = email_addresses.mailbox_hashes(email, key)
     return _store(hashes) == hashes and not _is_unrecorded(email)
 
 
@@ -54,12 +55,9 @@ def remember_accounts(settings: Settings, *, after: int, batch: int) -> tuple[in
     ).all()
     if not rows:
         return None, 0
-    of_mailboxes = {email_addresses.mailbox_hash(row.email, settings.key_pepper) for row in rows}
-    both = {
-        one
-        for row in rows
-        for one in email_addresses.mailbox_hashes(row.email, settings.key_pepper)
-    }
+    key = settings.key_pepper
+    of_mailboxes = {email_addresses.mailbox_hash(row.email, key) for row in rows}
+    both = {one for row in rows for one in email_addresses.mailbox_hashes(row.email, key)}
     added = _store(both) & of_mailboxes
     recorded = update(User).where(User.id.in_([row.id for row in rows]))
     db.session.execute(recorded.values(mailbox_folding=email_addresses.FOLDING))
