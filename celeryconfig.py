@@ -120,6 +120,11 @@ beat_schedule = {
         "schedule": 60.0,
         "options": {"expires": 55},
     },
+    "trials-record-mailboxes": {
+        "task": "promptly.tasks.trials.record_mailboxes",
+        "schedule": 60.0,
+        "options": {"expires": 55},
+    },
     "usage-roll-up": {
         "task": "promptly.tasks.usage.roll_up",
         "schedule": 300.0,

@@ -212,8 +212,12 @@ class Settings:
     # Accounts and trial
     trial_tokens: int = setting(integer(0), "100000")
     trial_expiry_days: int = setting(integer(1, 3650), "7")
+    # 0: no limit.
+    trials_per_day: int = setting(integer(0), "0")
+    trials_per_domain_per_day: int = setting(integer(0), "0")
     low_balance_tokens: int = setting(integer(0), "50000")
     key_reissue_confirm: bool = setting(boolean, "false")
+    registration_challenge: str = setting(choice("none", "altcha"), "none")
 
     # Limits
     registration_rate_limit: int = setting(integer(1), "10")
@@ -282,6 +286,11 @@ class Settings:
         """The admin keys by their operator's name."""
         main = {MAIN: self.admin_key} if self.admin_key else {}
         return main | {item.name: item.key for item in self.admin_keys}
+
+    @property
+    def limits_trials(self) -> bool:
+        """Whether a new account may start without a trial because the day's are used up."""
+        return bool(self.trials_per_day or self.trials_per_domain_per_day)
 
     @property
     def stripe_is_live(self) -> bool:

@@ -8,7 +8,10 @@ One file that needs only Python 3.11 or newer, so that it can be copied to any m
 """
 
 import argparse
+import base64
+import hashlib
 import http.client
+import itertools
 import json
 import os
 import re
@@ -304,14 +307,33 @@ class SmokeTest:
 
     def _register(self) -> str:
         """Register the address and return the page; raises Skipped for a used-up limit."""
+        form = {"email": self._email, **self._solution()}
         before, self._may_exist = self._may_exist, True
-        answer = self._gateway.ask("/register", form={"email": self._email})
+        answer = self._gateway.ask("/register", form=form)
         if answer.status == 429:
             self._may_exist = before
             raise Skipped("429: REGISTRATION_RATE_LIMIT is used up for this machine's address")
         right = answer.status == 200 and self._email in answer.body
         expect(right, "POST /register: 200 and a page that names the address", answer)
         return answer.body
+
+    def _solution(self) -> Fields:
+        """Return the form's field with the solved challenge, if there is one: its proof of work."""
+        answer = self._gateway.ask("/register/challenge")
+        if answer.status == 404:
+            return {}
+        challenge = answer.json()
+        wanted = challenge["parameters"]
+        nonce, salt = (bytes.fromhex(wanted[name]) for name in ("nonce", "salt"))
+        for counter in itertools.count():
+            password = nonce + counter.to_bytes(4, "big")
+            found = hashlib.pbkdf2_hmac(
+                "sha256", password, salt, wanted["cost"], wanted["keyLength"]
+            ).hex()
+            if found.startswith(wanted["keyPrefix"]):
+                break
+        solved = {"challenge": challenge, "solution": {"counter": counter, "derivedKey": found}}
+        return {"altcha": base64.b64encode(json.dumps(solved).encode()).decode()}
 
     def _need_user(self) -> None:
         if not self._registered:

@@ -20,6 +20,7 @@ from promptly.clients import smtp
 from promptly.extensions import db
 from promptly.runtime.database import HOT_POOL_SIZE, engine_options
 from promptly.runtime.redis_client import TIMEOUTS
+from promptly.services.accounts import trial_limits, trials
 from promptly.services.imports import schema
 from promptly.services.mail import outbox
 from promptly.settings import Settings
@@ -214,6 +215,9 @@ def public_site(settings: Settings) -> Iterator[Finding]:
         return
     if base.scheme != "https":
         yield Finding("Site", "warning", "BASE_URL is not https: keys are sent unencrypted")
+    if settings.registration_challenge == "altcha" and base.scheme != "https":
+        message = "REGISTRATION_CHALLENGE is altcha, which browsers solve on https pages only"
+        yield Finding("Site", "error", f"{message}: use https or set it to none")
     if not settings.key_reissue_confirm:
         message = "anyone who knows a customer's email address can replace their key"
         yield Finding("Site", "warning", f"{message}: set KEY_REISSUE_CONFIRM=true")
@@ -224,6 +228,31 @@ def public_site(settings: Settings) -> Iterator[Finding]:
         yield Finding("Site", "warning", message)
     if os.environ.get("FLASK_DEBUG") not in {None, "", "0"}:
         yield Finding("Site", "error", "FLASK_DEBUG is on: unset it")
+
+
+def trial_abuse(settings: Settings) -> Iterator[Finding]:
+    """Check what limits trials, and that all mailboxes that had one are recorded."""
+    try:
+        due = trials.count_unrecorded()
+        granted = trial_limits.granted_today()
+        full_domains = trial_limits.count_full_domains(settings)
+    except SQLAlchemyError:
+        # The checks of PostgreSQL and migrations report it.
+        db.session.rollback()
+        return
+    if due:
+        message = f"accounts of an earlier version whose mailboxes are not recorded yet: {due}"
+        advice = "the worker records them within minutes, or 'flask --app wsgi trials backfill'"
+        yield Finding("Trials", "warning", f"{message}; {advice}")
+    most = settings.trials_per_day
+    message = f"{granted} granted today" + (f" of {most}" if most else "; TRIALS_PER_DAY is 0")
+    if full_domains:
+        message += f"; domains that have reached TRIALS_PER_DOMAIN_PER_DAY: {full_domains}"
+    if full_domains or 0 < most <= granted:
+        message += ". See 'flask --app wsgi trials today'"
+        yield Finding("Trials", "warning", message)
+    else:
+        yield Finding("Trials", "ok", message)
 
 
 def proxies(settings: Settings) -> Iterator[Finding]:
@@ -250,5 +279,6 @@ CHECKS: tuple[Check, ...] = (
     rotation,
     administration,
     public_site,
+    trial_abuse,
     proxies,
 )

@@ -1,15 +1,15 @@
-"""flask trials: list running trials, expire ended ones, record who has had one."""
+"""flask trials: list running trials, count today's, expire ended ones, record who has had one."""
 
 import click
 from flask.cli import AppGroup
 
 from promptly.cli.operators import operator
 from promptly.cli.output import json_option, limit_option, show_object, show_rows
-from promptly.services.accounts import trials
+from promptly.services.accounts import trial_limits, trials
 from promptly.settings import current_settings
 from promptly.transactions import transaction
 
-group = AppGroup("trials", help="Trials: list, expire, backfill.")
+group = AppGroup("trials", help="Trials: list, today, expire, backfill.")
 
 BATCH = 500
 
@@ -26,6 +26,19 @@ def list_trials(limit: int, as_json: bool) -> None:
             for user, balance in trials.list_running(limit)
         ]
     show_rows(columns, rows, as_json)
+
+
+@group.command("today")
+@limit_option
+@json_option
+def today(limit: int, as_json: bool) -> None:
+    """Show today's trials (UTC): all, then by domain, except large mail providers'."""
+    settings = current_settings()
+    with transaction():
+        rows = [("all", trial_limits.granted_today(), settings.trials_per_day or None)]
+        most = settings.trials_per_domain_per_day or None
+        rows += [(*found, most) for found in trial_limits.busiest_domains(limit)]
+    show_rows(("domain", "granted", "limit"), rows, as_json)
 
 
 @group.command("expire")
@@ -50,10 +63,10 @@ def expire(dry_run: bool, as_json: bool) -> None:
 @click.option("--dry-run", is_flag=True, help="Only report how many would be recorded.")
 @json_option
 def backfill(dry_run: bool, as_json: bool) -> None:
-    """Record every account's mailbox as having had its trial; once, after an upgrade.
+    """Record the mailboxes of accounts of earlier versions as having had their trial.
 
-    Earlier versions did not record accounts made while TRIAL_TOKENS was 0, so that another
-    spelling of their address could get a trial later.
+    Celery's worker does this by itself soon after an upgrade. Earlier versions knew fewer
+    spellings of a mailbox, and did not record accounts made while TRIAL_TOKENS was 0.
     """
     settings, last, recorded = current_settings(), 0, 0
     while True:

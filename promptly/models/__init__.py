@@ -1,6 +1,13 @@
 """Database models; one group of tables per file."""
 
-from promptly.models.accounts import ApiKey, ImportedAccount, PepperVersion, TrialClaim, User
+from promptly.models.accounts import (
+    ApiKey,
+    ImportedAccount,
+    PepperVersion,
+    TrialClaim,
+    TrialCount,
+    User,
+)
 from promptly.models.audit import AuditEntry
 from promptly.models.balances import Balance, LedgerEntry
 from promptly.models.base import Base
@@ -35,6 +42,7 @@ __all__ = [
     "Reconciliation",
     "SweepState",
     "TrialClaim",
+    "TrialCount",
     "UsageEvent",
     "UsageRollup",
     "User",

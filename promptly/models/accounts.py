@@ -6,6 +6,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     CheckConstraint,
+    Date,
     DateTime,
     ForeignKey,
     Index,
@@ -36,6 +37,10 @@ class User(Base):
     # Whether to send a mail before a trial ends, and the end that was announced last.
     trial_notice: Mapped[bool] = mapped_column(Boolean, server_default="true")
     trial_told_of: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    # Registered on a day without trials left: registering again later grants it.
+    trial_deferred: Mapped[bool] = mapped_column(Boolean, server_default="false")
+    # The folding under which the mailbox is in trial_claims; see email_addresses.FOLDING.
+    mailbox_folding: Mapped[int] = mapped_column(SmallInteger, server_default="1")
     created_at: Mapped[Created]
     # Start of its deletion: keys are refused, running requests end, then the row is removed.
     closed_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
@@ -45,6 +50,8 @@ class User(Base):
         Index("ix_users_created_at", "created_at", "id"),
         # Nearly always empty, so querying it at every checkpoint costs nothing.
         Index("ix_users_closed", "id", postgresql_where=text("closed_at IS NOT NULL")),
+        # Empty once the accounts of earlier versions are recorded under the present folding.
+        Index("ix_users_mailbox_folding", "id", postgresql_where=text("mailbox_folding < 2")),
     )
 
 
@@ -96,6 +103,16 @@ class TrialClaim(Base):
 
     mailbox_hash: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
     claimed_at: Mapped[Created]
+
+
+class TrialCount(Base):
+    """Trials granted on one day (UTC) to one mail domain, or with an empty domain to all."""
+
+    __tablename__ = "trial_counts"
+
+    day: Mapped[date] = mapped_column(Date, primary_key=True)
+    domain: Mapped[str] = mapped_column(Text, primary_key=True)
+    granted: Mapped[int] = mapped_column(Integer)
 
 
 class ImportedAccount(Base):

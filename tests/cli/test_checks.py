@@ -1,14 +1,17 @@
-"""The doctor's checks of the panel's configuration, the HTTP parser and the model servers."""
+"""The doctor's checks of the panel's configuration, trials, the HTTP parser and model servers."""
 
 from importlib.machinery import ModuleSpec
 from ipaddress import ip_network
 
 import pytest
+from sqlalchemy.orm import Session
 
 from promptly.cli import checks
 from promptly.secret import Secret
+from promptly.services.accounts import accounts
 from promptly.settings import Settings
 from sandbox.ports import free_port
+from tests.support import factories
 from tests.support.servers import make_settings
 
 KEY = Secret("a-key-of-some-length-0123456789")
@@ -68,3 +71,29 @@ def test_the_older_name_of_the_drain() -> None:
     assert list(checks.drain(make_settings())) == []
     [finding] = checks.drain(make_settings(graceful_timeout_seconds=60, drain_seconds=50))
     assert finding.level == "warning" and "set DRAIN_SECONDS=50" in finding.message
+
+
+@pytest.mark.parametrize(
+    ("base_url", "reported"),
+    [
+        ("http://llm.example.com", True),
+        ("https://llm.example.com", False),
+        ("http://127.0.0.1:8503", False),
+    ],
+)
+def test_a_challenge_that_browsers_cannot_solve(base_url: str, reported: bool) -> None:
+    settings = make_settings(base_url=base_url, registration_challenge="altcha")
+    found = [item for item in checks.public_site(settings) if "CHALLENGE" in item.message]
+    assert [item.level for item in found] == ["error"] * reported
+
+
+def test_trials_that_are_used_up(session: Session) -> None:
+    settings = make_settings(trials_per_day=2, trials_per_domain_per_day=1)
+    factories.user("early@example.org")
+    accounts.create("ada@example.com", settings)
+    due, today = checks.trial_abuse(settings)
+    assert due.level == "warning" and "yet: 1;" in due.message and "backfill" in due.message
+    assert today.level == "warning" and "1 granted today of 2" in today.message
+    assert "TRIALS_PER_DOMAIN_PER_DAY: 1." in today.message
+    [today] = list(checks.trial_abuse(make_settings()))[1:]
+    assert today.level == "ok"

@@ -181,3 +181,13 @@ def test_doctor_says_what_to_do(
         (item["check"], item["level"]) == (check, level) and advice in item["message"]
         for item in found["findings"]
     ), found
+
+
+def test_trials_of_today(app_factory: AppFactory) -> None:
+    app = app_factory(trials_per_domain_per_day=1)
+    for address in ("ada@a.example.com", "eve@b.example.com", "bob@gmail.com"):
+        flask(app, "users", "create", address)
+    assert answer(app, "trials", "today") == [
+        {"domain": "all", "granted": 2, "limit": None},
+        {"domain": "example.com", "granted": 1, "limit": 1},
+    ]

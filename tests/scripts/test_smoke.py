@@ -157,10 +157,10 @@ def test_a_wrong_admin_key(smoker: Smoker, stack: Stack, account: Account) -> No
     assert emails(stack) == [account.email]
 
 
-def test_no_model_server_and_no_limits(
+def test_no_model_server_no_limits_and_a_challenge(
     smoker: Smoker, stack: Stack, account: Account, tmp_path: Path
 ) -> None:
-    run = Smoker(tmp_path, stack.gateway().url).run()
+    run = Smoker(tmp_path, stack.gateway(REGISTRATION_CHALLENGE="altcha").url).run()
     assert run.code == 1, run.output
     assert run.names("FAIL") == ["readiness", "rate limit"]
     assert "found 503 upstream: away" in run.line("readiness")
@@ -168,6 +168,7 @@ def test_no_model_server_and_no_limits(
     assert "found 100000 requests" in run.line("rate limit")
     assert "Set INFERENCE_IP_RATE_LIMIT" in run.output
     assert run.names("skip") == ["inference", "streamed inference"]
+    assert {"new user", "duplicate"} < set(run.names("ok"))
     assert emails(stack) == [account.email]
 
 

@@ -4,6 +4,7 @@ from flask import Flask
 from sqlalchemy import text
 
 from promptly.extensions import db
+from promptly.services.accounts.trials import count_unrecorded
 from promptly.services.ledger import verification
 from promptly.tasks import alone, trials, usage
 from promptly.transactions import transaction
@@ -44,6 +45,24 @@ def test_expiry_goes_on_until_all_is_done(app: Flask) -> None:
     run(app, trials.expire)
     with app.app_context():
         assert db.session.scalar(text("SELECT sum(trial_tokens) FROM balances")) == 0
+
+
+def test_mailboxes_of_an_earlier_version_are_recorded_in_parallel(app: Flask) -> None:
+    with app.app_context(), transaction() as session:
+        session.execute(
+            text(
+                "INSERT INTO users (email) SELECT 'u.' || n || '@gmail.com' "
+                "FROM generate_series(1, 1200) n"
+            )
+        )
+        session.execute(text("INSERT INTO trial_counts VALUES ('2026-01-01', 'example.com', 1)"))
+    together(app, *[trials.record_mailboxes.run] * 3)
+    run(app, trials.record_mailboxes)
+    with app.app_context():
+        assert count_unrecorded() == 0
+        # Both foldings of each.
+        assert db.session.scalar(text("SELECT count(*) FROM trial_claims")) == 2400
+        assert db.session.scalar(text("SELECT count(*) FROM trial_counts")) == 0
 
 
 def test_roll_up_twice_and_in_parallel(app: Flask) -> None:

@@ -4,7 +4,8 @@ Every route requires a session unless it is in PUBLIC. Forms that act for a sign
 a CSRF token; every form is refused if a browser sent it from another site.
 """
 
-from flask import Blueprint, Response, g, redirect, request, session, url_for
+from flask import Blueprint, Flask, Response, g, redirect, request, session, url_for
+from flask.blueprints import BlueprintSetupState
 from werkzeug.wrappers import Response as AnyResponse
 
 from promptly import proxies
@@ -23,11 +24,13 @@ from promptly.blueprints.site import (
 from promptly.blueprints.site.origins import refuse_foreign_posts
 from promptly.errors import BodyTooLarge
 from promptly.extensions import csrf
+from promptly.services.accounts.challenges import Challenges
 
 PUBLIC = frozenset(
     {
         "site.index",
         "site.register",
+        "site.challenge",
         "site.confirm_reissue",
         "site.confirm_deletion",
         "site.open_session",
@@ -42,10 +45,21 @@ WITHOUT_FORM_TOKEN = frozenset(
 FORM_BYTES = 16 * 1024
 
 blueprint = Blueprint("site", __name__)
-blueprint.record_once(lambda state: sessions.configure(state.app))  # type: ignore[arg-type]
+
+
+@blueprint.record_once
+def configure(state: BlueprintSetupState) -> None:
+    """Install the session interface, and create the challenges of registration."""
+    app: Flask = state.app  # type: ignore[assignment]
+    sessions.configure(app)
+    app.extensions["registration_challenges"] = Challenges(
+        app.extensions["settings"], app.extensions["hot_path_redis"]
+    )
+
 
 blueprint.add_url_rule("/", "index", landing.index)
 blueprint.add_url_rule("/register", "register", registration.register, methods=["GET", "POST"])
+blueprint.add_url_rule("/register/challenge", "challenge", registration.challenge)
 blueprint.add_url_rule(
     "/register/confirm", "confirm_reissue", registration.confirm, methods=["GET", "POST"]
 )

@@ -30,6 +30,7 @@ def page(*, key_error: str | None = None, status: int = 200) -> Response:
             base_url=settings.base_url,
             trial_tokens=settings.trial_tokens,
             trial_expiry_days=settings.trial_expiry_days,
+            trials_limited=settings.limits_trials,
         )
     )
     response.status_code = status

@@ -6,6 +6,7 @@ registrations, reissues, checkouts, and the creation of keys for mails.
 """
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import select, text
 from sqlalchemy.dialects.postgresql import insert
@@ -24,19 +25,23 @@ def register(email: str, settings: Settings) -> None:
 
     A new address gets an account, its trial and a mail with a key. A known one gets a new key by
     mail, and its old keys are revoked in this transaction; with KEY_REISSUE_CONFIRM only a mail
-    with a link. Raises InvalidRequest (param `email`) for an invalid address.
+    with a link. A trial that was deferred for want of trials on an earlier day is granted in either
+    case. Raises InvalidRequest (param `email`) for an invalid address.
     """
     address = email_addresses.normalise(email)
     user = _insert(address, settings)
     if user is not None:
-        outbox.add("new_key", address, user_id=user.id)
+        outbox.add("new_key", address, user_id=user.id, payload=_trial_news(user))
         return
     # Select and lock together: a concurrent deletion clears the address.
     query = select(User).where(User.email == address).with_for_update(key_share=True)
     known = db.session.scalar(query.execution_options(populate_existing=True))
     if known is None:
         register(email, settings)
-    elif settings.key_reissue_confirm:
+        return
+    if known.trial_deferred:
+        trials.claim(known, settings)
+    if settings.key_reissue_confirm:
         outbox.cancel_unsent(known.id, kind="confirm_reissue")
         outbox.add("confirm_reissue", address, user_id=known.id)
     else:
@@ -57,9 +62,12 @@ def create(email: str, settings: Settings) -> User:
 def add(address: str, created_at: datetime | None = None) -> User | None:
     """Store an account with an empty balance; return None if its address is known.
 
-    `address` must be normalised; `created_at` defaults to now.
+    `address` must be normalised; `created_at` defaults to now. The caller records the mailbox with
+    `trials.claim` or `trials.remember`.
     """
-    values = {"email": address} | ({} if created_at is None else {"created_at": created_at})
+    values: dict[str, Any] = {"email": address, "mailbox_folding": email_addresses.FOLDING}
+    if created_at is not None:
+        values["created_at"] = created_at
     # Of two concurrent inserts, the second waits here for the first, then finds the address known.
     statement = insert(User).values(values).on_conflict_do_nothing().returning(User)
     user = db.session.scalar(statement)
@@ -76,7 +84,8 @@ def reissue(user: User) -> None:
     outbox.cancel_unsent(user.id)
     outbox.spend_links(user.id)
     keys.revoke_all(user.id)
-    outbox.add("new_key", user.email, user_id=user.id, payload={"reissued": True})
+    payload = {"reissued": True} | _trial_news(user)
+    outbox.add("new_key", user.email, user_id=user.id, payload=payload)
 
 
 def confirm_reissue(user_id: int, mail_id: int) -> bool:
@@ -147,3 +156,8 @@ def _insert(address: str, settings: Settings) -> User | None:
     if user is not None:
         trials.claim(user, settings)
     return user
+
+
+def _trial_news(user: User) -> dict[str, bool]:
+    # In the mail only: on the page it would tell whether the address is new.
+    return {"trial_deferred": True} if user.trial_deferred else {}

@@ -50,6 +50,7 @@ def compose(mail: OutboxMail, settings: Settings, raw_key: str | None) -> EmailM
         "trial_tokens": settings.trial_tokens,
         "trial_expiry_days": settings.trial_expiry_days,
         "reissued": bool(mail.payload.get("reissued")),
+        "trial_deferred": bool(mail.payload.get("trial_deferred")),
         "link_hours": LINK_HOURS,
         "link": signed_link(mail, settings) if mail.kind in LINKS else "",
     }

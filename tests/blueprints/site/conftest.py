@@ -1,14 +1,19 @@
-"""Accounts with a signed-in client."""
+"""Accounts with a signed-in client, and a real browser."""
 
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from playwright.sync_api import Browser
+from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
 
 from promptly.transactions import transaction
+from tests.browser.chromium import chromium
 from tests.support import factories
 
 
@@ -52,3 +57,21 @@ def visitor(app: Flask) -> Visitor:
 def other(app: Flask) -> Visitor:
     """A second account."""
     return sign_up(app, "eve@example.com", paid_tokens=1000)
+
+
+@pytest.fixture
+def address(app: Flask) -> Iterator[str]:
+    """The URL of the application, which listens on a free port."""
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as started:
+        yield started

@@ -1,18 +1,14 @@
 """The pages in a real browser: nothing blocked, nothing too wide, working forms."""
 
-import threading
-from collections.abc import Iterator
 from typing import Literal
 
 import pytest
 from flask import Flask
 from playwright.sync_api import Browser, Page
-from werkzeug.serving import make_server
 
 from promptly.models.states import OrderState
 from promptly.services.accounts import accounts, keys
 from promptly.transactions import transaction
-from tests.browser.chromium import chromium
 from tests.support import factories
 
 pytestmark = pytest.mark.browser
@@ -22,23 +18,6 @@ PAGES = (
     "/dashboard", "/dashboard/requests", "/dashboard/delete",
     "/docs/", "/docs/api", "/docs/operating", "/docs/clients/openai-python", "/docs/nowhere",
 )  # fmt: skip
-
-
-@pytest.fixture
-def address(app: Flask) -> Iterator[str]:
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
 
 
 @pytest.fixture

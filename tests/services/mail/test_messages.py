@@ -31,6 +31,7 @@ TRIAL = {"tokens": 12_345, "ends_at": "2026-11-30 09:12 UTC", "paid_tokens": 0}
 
 CASES = [
     ("new_key", {}, ["sk-raw", "/v1", "curl https://llm.example.com/v1/chat/completions"]),
+    ("new_key", {"trial_deferred": True}, ["no trial tokens", "from tomorrow (UTC) on"]),
     ("confirm_reissue", {}, ["/register/confirm?token="]),
     ("confirm_deletion", {}, ["/dashboard/delete/confirm?token=", "cannot be undone"]),
     ("receipt", PURCHASE, ["P-7K3M-9QX2-VB4D", "25,000,000", "$2.00, by card", "25,100,000"]),
