@@ -1,23 +1,22 @@
 """Panel sessions: a separate signed cookie, short-lived and sent only below /admin.
 
 It is signed with GATEWAY_SECRET_KEY and ADMIN_KEY together, so changing either ends all sessions.
-The cookie records when the session was opened and last seen; Redis remembers a signed-out session
-until it would have expired anyway.
+The cookie records when the session was opened and last seen; PostgreSQL remembers a signed-out
+session until it would have expired anyway.
 """
 
 import hashlib
 import hmac
 import secrets
-from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from flask import Response, current_app, g, request
+from flask import Response, g, request
 from itsdangerous import BadData, URLSafeSerializer
 from werkzeug.wrappers import Response as AnyResponse
 
 from promptly.blueprints.page_headers import is_https
 from promptly.clock import utcnow
-from promptly.runtime.redis_client import HotPathRedis, RedisUnavailable
+from promptly.services import panel_sessions
 from promptly.settings import current_settings
 
 COOKIE = "promptly_admin"
@@ -52,7 +51,7 @@ def current() -> PanelSession | None:
     now = _now()
     if now - found.seen_at > IDLE_SECONDS or now - found.opened_at > LONGEST_SECONDS:
         return None
-    return None if _was_ended(found) else found
+    return None if panel_sessions.has_ended(found.session_id) else found
 
 
 def renew(response: Response) -> None:
@@ -77,25 +76,11 @@ def write(response: AnyResponse, session: PanelSession) -> None:
     )
 
 
-def end(response: AnyResponse, session: PanelSession) -> None:
-    """Delete the cookie, and mark the session as ended so that a copy of it is refused."""
+def forget(response: AnyResponse) -> None:
+    """Delete the cookie of a session that was signed out."""
     # Otherwise `renew` could set the cookie again on this response.
     g.panel_session = None
     response.delete_cookie(COOKIE, path=PATH, secure=is_https(), httponly=True, samesite="Strict")
-    # Without Redis, the browser still deletes its cookie.
-    with suppress(RedisUnavailable):
-        _redis().command("SET", _ended(session), "1", "EX", LONGEST_SECONDS)
-
-
-def _was_ended(session: PanelSession) -> bool:
-    try:
-        return _redis().command("GET", _ended(session)) is not None
-    except RedisUnavailable:
-        return False
-
-
-def _ended(session: PanelSession) -> str:
-    return f"promptly:admin:ended:{session.session_id}"
 
 
 def _serializer() -> URLSafeSerializer:
@@ -107,11 +92,6 @@ def _serializer() -> URLSafeSerializer:
     )
     options = {"key_derivation": "hmac", "digest_method": hashlib.sha256}
     return URLSafeSerializer(secret, salt="promptly.admin.session", signer_kwargs=options)
-
-
-def _redis() -> HotPathRedis:
-    hot_path: HotPathRedis = current_app.extensions["hot_path_redis"]
-    return hot_path
 
 
 def _now() -> int:
