@@ -104,8 +104,10 @@ def adopt(key_id: int, browser: str, network: str) -> SignedIn | None:
     key = keys.find_active(key_id)
     if key is None or key.scope != KeyScope.FULL:
         return None
-    _insert_adopted(key, browser, network)
+    # The account's row first, and then the weaker lock of a reference to it: no deadlock with a
+    # deletion.
     _is_first_sign_in(key.user_id)
+    _insert_adopted(key, browser, network)
     return find(key_id, None)
 
 

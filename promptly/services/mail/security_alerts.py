@@ -55,14 +55,12 @@ def purge() -> int:
 
 
 def _add(kind: str, user_id: int, payload: dict[str, Any]) -> None:
-    user = db.session.get_one(User, user_id, populate_existing=True)
-    if (
-        not user.security_notice
-        or user.closed_at is not None
-        or _today(user_id, kind) >= MOST[kind]
-    ):
-        return
-    outbox.add(kind, user.email, user_id=user_id, payload=payload)
+    query = select(User.email).where(
+        User.id == user_id, User.security_notice, User.closed_at.is_(None)
+    )
+    address = db.session.scalar(query)
+    if address is not None and _today(user_id, kind) < MOST[kind]:
+        outbox.add(kind, address, user_id=user_id, payload=payload)
 
 
 def _today(user_id: int, kind: str) -> int:
