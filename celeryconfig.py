@@ -80,6 +80,11 @@ beat_schedule = {
         "schedule": 15.0,
         "options": {"expires": 14},
     },
+    "accounts-purge-sessions": {
+        "task": "promptly.tasks.accounts.purge_sessions",
+        "schedule": 3600.0,
+        "options": {"expires": 3500},
+    },
     "mail-sweep": {
         "task": "promptly.tasks.mail.sweep",
         "schedule": 10.0,

@@ -3,7 +3,19 @@
 from collections.abc import Mapping
 from typing import Any
 
-from promptly.models.states import CaseKind, EventState, MailState, OrderState, Outcome
+from promptly.models.states import (
+    CaseKind,
+    EventState,
+    KeyScope,
+    MailState,
+    OrderState,
+    Outcome,
+)
+
+SCOPES: Mapping[KeyScope, str] = {
+    KeyScope.INFERENCE: "API only",
+    KeyScope.FULL: "full access",
+}
 
 OUTCOMES: Mapping[Outcome, str] = {
     Outcome.COMPLETED: "completed",
@@ -94,6 +106,8 @@ MAIL_KINDS: Mapping[str, str] = {
     "dispute_notice": "dispute",
     "low_balance": "low balance",
     "trial_ending": "trial ending",
+    "key_created": "key created",
+    "sign_in": "new sign-in",
 }
 
 CASES: Mapping[CaseKind, str] = {

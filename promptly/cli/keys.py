@@ -13,6 +13,7 @@ from promptly.cli.output import (
     show_rows,
     yes_option,
 )
+from promptly.models.states import KeyScope
 from promptly.services.accounts import accounts, keys
 from promptly.settings import current_settings
 from promptly.transactions import transaction
@@ -28,24 +29,36 @@ def list_keys(email: str | None, user_id: int | None, as_json: bool) -> None:
     """List an account's active keys."""
     with transaction():
         user = chosen_account(email, user_id)
-        rows = [(key.id, key.name, key.prefix, key.created_at) for key in keys.list_active(user.id)]
-    show_rows(("id", "name", "prefix", "created_at"), rows, as_json)
+        rows = [
+            (key.id, key.name, key.prefix, str(key.scope), key.created_at)
+            for key in keys.list_active(user.id)
+        ]
+    show_rows(("id", "name", "prefix", "scope", "created_at"), rows, as_json)
 
 
 @group.command("create")
 @account_options
 @click.option("--name", default="default", show_default=True, help="Name of the key.")
+@click.option(
+    "--scope",
+    type=click.Choice([str(scope) for scope in KeyScope]),
+    default=str(KeyScope.FULL),
+    show_default=True,
+    help="inference: /v1 only; full: the dashboard, too.",
+)
 @json_option
 @reports_errors
-def create(email: str | None, user_id: int | None, name: str, as_json: bool) -> None:
+def create(email: str | None, user_id: int | None, name: str, scope: str, as_json: bool) -> None:
     """Create a key and print it; it cannot be shown again."""
     settings = current_settings()
     with transaction():
         user = chosen_account(email, user_id)
         accounts.lock(user.id)
-        key, raw = keys.create_named(user.id, name, settings.key_pepper)
-        values = {"key": raw, "prefix": key.prefix, "id": key.id}
-        after = {"prefix": key.prefix}
+        key, raw = keys.create_named(
+            user.id, name, settings.key_pepper, scope=KeyScope(scope), by_operator=True
+        )
+        values = {"key": raw, "prefix": key.prefix, "id": key.id, "scope": scope}
+        after = {"prefix": key.prefix, "scope": scope}
         operator().record("key.create", user_id=user.id, subject=str(key.id), after=after)
     show_object(values, as_json)
 

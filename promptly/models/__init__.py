@@ -19,6 +19,7 @@ from promptly.models.payments import (
     Reconciliation,
     WebhookEvent,
 )
+from promptly.models.sessions import DashboardSession, EndedPanelSession
 from promptly.models.statistics import AccountActivity, DailyOutcome, DailyRevenue, DailyTotal
 from promptly.models.usage import Hold, SweepState, UsageEvent, UsageRollup
 
@@ -31,6 +32,8 @@ __all__ = [
     "DailyOutcome",
     "DailyRevenue",
     "DailyTotal",
+    "DashboardSession",
+    "EndedPanelSession",
     "Hold",
     "ImportedAccount",
     "LedgerEntry",

@@ -19,6 +19,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from promptly.models.base import Base, BigId, Created, Tokens
+from promptly.models.states import KeyScope, State, one_of
 
 
 class User(Base):
@@ -41,6 +42,10 @@ class User(Base):
     trial_deferred: Mapped[bool] = mapped_column(Boolean, server_default="false")
     # The folding under which the mailbox is in trial_claims; see email_addresses.FOLDING.
     mailbox_folding: Mapped[int] = mapped_column(SmallInteger, server_default="1")
+    # Whether to send a mail about new keys, and sign-ins from a new network.
+    security_notice: Mapped[bool] = mapped_column(Boolean, server_default="true")
+    # NULL also if all sign-ins were before releases recorded them.
+    first_sign_in_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     created_at: Mapped[Created]
     # Start of its deletion: keys are refused, running requests end, then the row is removed.
     closed_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
@@ -68,6 +73,7 @@ class ApiKey(Base):
     name: Mapped[str] = mapped_column(Text)
     prefix: Mapped[str] = mapped_column(Text)
     key_hash: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
+    scope: Mapped[KeyScope] = mapped_column(State(KeyScope), server_default="full")
     pepper_version: Mapped[int] = mapped_column(SmallInteger, server_default="1")
     # The mail that carries this key; a repeated sending carries another key.
     outbox_id: Mapped[int | None] = mapped_column(BigInteger)
@@ -77,6 +83,7 @@ class ApiKey(Base):
     revoked_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
 
     __table_args__ = (
+        CheckConstraint(one_of("scope", KeyScope), name="scope"),
         Index("ix_api_keys_user_id", "user_id", postgresql_where=text("revoked_at IS NULL")),
         Index(
             "ix_api_keys_imported",

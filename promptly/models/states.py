@@ -9,6 +9,13 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
 
+class KeyScope(StrEnum):
+    """Of an API key: `inference` is /v1 only, `full` also opens the dashboard."""
+
+    FULL = "full"
+    INFERENCE = "inference"
+
+
 class Outcome(StrEnum):
     """How a metered request ended (docs/operating/metering.md says what each is charged)."""
 

@@ -9,6 +9,7 @@
     imports             bring over accounts, purchases and usage from model-gateway
     account_deletion    close an account, end and settle its requests, remove it
     audit               the append-only log of administrative acts
+    panel_sessions      sessions of the panel that were signed out
     overview            the figures of the operator's start page
     leases              the right to work on a row while calling a provider or the mail server
     paging              keyset pagination of long lists

@@ -118,6 +118,8 @@ CUSTOMERS = (
     Shown("key-made", "/dashboard", who="newcomer", act=ways.make_a_key("laptop")),
     Shown("key-revoke", "/dashboard/keys/{key_id}/revoke", who="ada"),
     Shown("key-revoke-last", "/dashboard", who="newcomer", act=ways.revoke_a_key),
+    Shown("key-restricted", "/", status=403, act=ways.enter_a_key_for_the_api),
+    Shown("switch-account", "/dashboard", who="ada", act=ways.open_anothers_link),
     Shown("requests", "/dashboard/requests", who="ada"),
     Shown("requests-none", "/dashboard/requests", who="newcomer"),
     Shown("receipt", "/dashboard/requests", who="ada", act=ways.open_a_receipt),

@@ -11,8 +11,9 @@ from datetime import UTC, datetime, timedelta
 import psycopg2
 from playwright.sync_api import Page
 
+from promptly.models.states import KeyScope
 from promptly.services import account_deletion
-from promptly.services.accounts import accounts
+from promptly.services.accounts import accounts, keys
 from promptly.services.mail import outbox
 from promptly.transactions import transaction
 from tests.browser.seeding import Past
@@ -84,6 +85,22 @@ def make_a_key(name: str) -> Callable[[Page, World], None]:
         page.get_by_role("button", name="Create key").click()
 
     return act
+
+
+def enter_a_key_for_the_api(page: Page, world: World) -> None:
+    books = world.site.books
+    address, _ = world.site.open_account(f"builder{next(_numbers)}@example.com")
+    with books.app.app_context(), transaction():
+        user_id = accounts.find(email=address).id
+        pepper = books.app.extensions["settings"].key_pepper
+        _, raw = keys.create(user_id, "build server", pepper, scope=KeyScope.INFERENCE)
+    page.get_by_label("API key", exact=True).fill(raw)
+    page.get_by_role("button", name="Open the dashboard").click()
+
+
+def open_anothers_link(page: Page, world: World) -> None:
+    _, key = world.site.open_account(f"other{next(_numbers)}@example.com")
+    page.goto(f"{world.site.url}/dashboard?key={key}")
 
 
 def revoke_a_key(page: Page, _: World) -> None:

@@ -33,10 +33,11 @@ def test_an_account_from_the_command_line(app: Flask) -> None:
     changed = answer(app, "balance", "adjust", "--email", "bench@example.com", "--delta", "500")
     assert (changed["paid_tokens"], changed["applied_delta"]) == (500, 500)
     key = answer(app, "keys", "create", "--email", "bench@example.com", "--name", "bench")
-    assert set(key) == {"key", "prefix", "id"} and key["key"].startswith(key["prefix"])
+    assert set(key) == {"key", "prefix", "id", "scope"} and key["key"].startswith(key["prefix"])
     with app.app_context():
         assert keys.find(key["key"], app.extensions["settings"].key_pepper) is not None
-        assert db.session.scalar(text("SELECT count(*) FROM outbox")) == 0
+        reported = db.session.execute(text("SELECT kind, payload->>'by_operator' FROM outbox"))
+        assert [tuple(row) for row in reported] == [("key_created", "true")]
     shown = answer(app, "users", "show", "bench@example.com")
     assert (shown["key_prefix"], shown["available_tokens"]) == (key["prefix"], 100_500)
     refused = flask(app, "users", "create", "bench@example.com", code=1)
@@ -67,6 +68,11 @@ def test_keys(app: Flask) -> None:
         factories.api_key(user_id, "second")
     one = ("--email", "ada@example.com")
     assert [row["name"] for row in answer(app, "keys", "list", *one)] == ["first", "second"]
+    third = answer(app, "keys", "create", *one, "--name", "third", "--scope", "inference")
+    scopes = [row["scope"] for row in answer(app, "keys", "list", *one)]
+    assert scopes == ["full", "full", "inference"]
+    flask(app, "keys", "create", *one, "--scope", "admin", code=2)
+    flask(app, "keys", "revoke", *one, "--id", str(third["id"]), "--yes")
     assert answer(app, "keys", "revoke", *one, "--id", str(first), "--yes") == {"revoked": 1}
     flask(app, "keys", "revoke", *one, "--id", str(first), "--yes", code=1)
     flask(app, "keys", "revoke", *one, code=2)

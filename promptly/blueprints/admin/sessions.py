@@ -2,8 +2,8 @@
 
 It is signed with GATEWAY_SECRET_KEY and the operator's admin key together, so it ends when that key
 is changed or removed. It contains no name: the operator is the one whose key verifies it.
-The cookie records when the session was opened and last seen; Redis remembers a signed-out session
-until it would have expired anyway.
+The cookie records when the session was opened and last seen; PostgreSQL remembers a signed-out
+session until it would have expired anyway.
 """
 
 import hashlib
@@ -12,14 +12,14 @@ import secrets
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from flask import Response, current_app, g, request
+from flask import Response, g, request
 from itsdangerous import BadData, URLSafeSerializer
 from werkzeug.wrappers import Response as AnyResponse
 
 from promptly.admin_keys import MAIN
 from promptly.blueprints.page_headers import is_https
 from promptly.clock import utcnow
-from promptly.runtime.redis_client import HotPathRedis, RedisUnavailable
+from promptly.services import panel_sessions
 from promptly.settings import current_settings
 
 COOKIE = "promptly_admin"
@@ -54,7 +54,7 @@ def current() -> PanelSession | None:
     now = _now()
     if now - found.seen_at > IDLE_SECONDS or now - found.opened_at > LONGEST_SECONDS:
         return None
-    return None if _was_ended(found) else found
+    return None if panel_sessions.has_ended(found.session_id) else found
 
 
 def renew(response: Response) -> None:
@@ -79,25 +79,11 @@ def write(response: AnyResponse, session: PanelSession) -> None:
     )
 
 
-def end(response: AnyResponse, session: PanelSession) -> None:
-    """Delete the cookie, and mark the session as ended so that a copy of it is refused."""
+def forget(response: AnyResponse) -> None:
+    """Delete the cookie of a session that was signed out."""
     # Otherwise `renew` could set the cookie again on this response.
     g.panel_session = None
     response.delete_cookie(COOKIE, path=PATH, secure=is_https(), httponly=True, samesite="Strict")
-    # Without Redis, the browser still deletes its cookie.
-    with suppress(RedisUnavailable):
-        _redis().command("SET", _ended(session), "1", "EX", LONGEST_SECONDS)
-
-
-def _was_ended(session: PanelSession) -> bool:
-    try:
-        return _redis().command("GET", _ended(session)) is not None
-    except RedisUnavailable:
-        return False
-
-
-def _ended(session: PanelSession) -> str:
-    return f"promptly:admin:ended:{session.session_id}"
 
 
 def _read(cookie: str) -> PanelSession | None:
@@ -119,11 +105,6 @@ def _serializer(name: str) -> URLSafeSerializer:
         salt=salt if name == MAIN else f"{salt}.{name}",
         signer_kwargs={"key_derivation": "hmac", "digest_method": hashlib.sha256},
     )
-
-
-def _redis() -> HotPathRedis:
-    hot_path: HotPathRedis = current_app.extensions["hot_path_redis"]
-    return hot_path
 
 
 def _now() -> int:

@@ -9,6 +9,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from promptly.blueprints.admin import access, actor, sessions
 from promptly.blueprints.navigation import is_navigation
 from promptly.errors import Forbidden
+from promptly.services import panel_sessions
 from promptly.transactions import transaction
 
 _PAGE = re.compile(r"/admin(/[A-Za-z0-9_-]+)*", re.ASCII)
@@ -57,10 +58,12 @@ def is_page(path: str) -> bool:
 
 def end_session() -> AnyResponse:
     response = redirect(url_for("admin.overview"), 303)
-    if g.get("panel_session") is not None:
+    session: sessions.PanelSession | None = g.get("panel_session")
+    if session is not None:
         with transaction():
             actor.record("session.end")
-        sessions.end(response, g.panel_session)
+            panel_sessions.end(session.session_id)
+        sessions.forget(response)
     return response
 
 

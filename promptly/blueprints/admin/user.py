@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from flask import render_template
 
+from promptly import labels
 from promptly.blueprints.admin import flash_messages, pages
 from promptly.blueprints.charts import Series, every_day, stacked
 from promptly.clock import utcnow
@@ -46,6 +47,7 @@ def user(user_id: int) -> str:
         more_entries=entries.next is not None,
         keys=keys.list_active(user_id),
         last_used=key_activity.last_used(user_id),
+        scopes=labels.SCOPES,
         purchases=bought.rows,
         more_purchases=bought.next is not None,
         holds=running.of_account(user_id),

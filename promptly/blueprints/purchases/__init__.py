@@ -35,8 +35,9 @@ def guard() -> AnyResponse | None:
         refuse_foreign_posts()
         if "key_id" in session:
             csrf.protect()
-    g.key = sessions.current_key()
-    if g.key is not None:
+    signed_in = sessions.current()
+    if signed_in is not None:
+        g.key = signed_in.key
         return None
     session.clear()
     if request.endpoint in PUBLIC:

@@ -17,9 +17,11 @@ from promptly.blueprints.site import (
     keys,
     landing,
     mails,
+    open_sessions,
     receipts,
     registration,
     sessions,
+    sign_in_links,
 )
 from promptly.blueprints.site.origins import refuse_foreign_posts
 from promptly.errors import BodyTooLarge
@@ -65,6 +67,9 @@ blueprint.add_url_rule(
 )
 blueprint.add_url_rule("/session", "open_session", sessions.open_session, methods=["POST"])
 blueprint.add_url_rule("/session/end", "end_session", sessions.end_session, methods=["POST"])
+blueprint.add_url_rule(
+    "/session/switch", "switch_account", sign_in_links.switch, methods=["GET", "POST"]
+)
 blueprint.add_url_rule("/dashboard", "dashboard", dashboard.dashboard)
 blueprint.add_url_rule("/dashboard/mails", "mails", mails.choose, methods=["POST"])
 blueprint.add_url_rule("/dashboard/requests", "requests", receipts.history)
@@ -73,6 +78,15 @@ blueprint.add_url_rule("/dashboard/usage.csv", "export", export.statement)
 blueprint.add_url_rule("/dashboard/keys", "create_key", keys.create, methods=["POST"])
 blueprint.add_url_rule(
     "/dashboard/keys/<int:key_id>/revoke", "revoke_key", keys.revoke, methods=["GET", "POST"]
+)
+blueprint.add_url_rule(
+    "/dashboard/sessions/<int:session_id>/end",
+    "end_other_session",
+    open_sessions.end,
+    methods=["POST"],
+)
+blueprint.add_url_rule(
+    "/dashboard/sessions/end", "end_other_sessions", open_sessions.end_others, methods=["POST"]
 )
 blueprint.add_url_rule("/dashboard/delete", "delete", deletion.ask, methods=["GET", "POST"])
 blueprint.add_url_rule(
@@ -94,11 +108,12 @@ def guard() -> AnyResponse | None:
     if request.endpoint in PUBLIC:
         return None
     if request.args.get("key"):
-        return sessions.enter_by_url()
-    g.key = sessions.current_key()
-    if g.key is None:
+        return sign_in_links.enter()
+    signed_in = sessions.current()
+    if signed_in is None:
         session.clear()
         return redirect(url_for("site.index"), 303)
+    g.key, g.session_id = signed_in.key, signed_in.session_id
     return None
 
 

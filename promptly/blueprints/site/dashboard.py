@@ -1,14 +1,15 @@
-"""The dashboard: balance, usage, recent requests, packs, purchases, keys, email alerts."""
+"""The dashboard: balance, usage, requests, packs, purchases, keys, sessions, email alerts."""
 
 from datetime import date, datetime, timedelta
 from typing import Any
 
 from flask import Response, g, make_response, render_template, request
 
+from promptly import labels
 from promptly.blueprints.charts import Chart, Series, every_day, stacked
 from promptly.clock import utcnow
 from promptly.models import ApiKey
-from promptly.services.accounts import accounts, key_activity, keys
+from promptly.services.accounts import accounts, key_activity, keys, sessions
 from promptly.services.ledger import balances
 from promptly.services.mail import alerts
 from promptly.services.payments import customer_view
@@ -33,7 +34,8 @@ def dashboard() -> Response:
 def page(*, status: int = 200, **entered: str) -> Response:
     """Render the dashboard, with the input and errors of its forms.
 
-    `entered`: `threshold` and `threshold_error`, `key_name` and `key_error`.
+    `entered`: `threshold` and `threshold_error`; `key_name`, `key_error`, `key_scope` and
+    `scope_error`.
     """
     key: ApiKey = g.key
     settings = current_settings()
@@ -59,13 +61,17 @@ def page(*, status: int = 200, **entered: str) -> Response:
         "more_receipts": recent.next is not None,
         "keys": keys.list_active(key.user_id),
         "last_used": key_activity.last_used(key.user_id),
+        "scopes": labels.SCOPES,
         "own_key_id": key.id,
         "most_keys": keys.MOST_KEYS,
         "longest_name": keys.LONGEST_NAME,
+        "sessions": sessions.list_open(key.user_id),
+        "own_session_id": g.session_id,
         "base_url": settings.base_url,
         "choice": choice,
         "warns": bool(choice.low_balance_tokens) or "threshold" in entered,
         "threshold": f"{choice.low_balance_tokens or SUGGESTED_TOKENS:,}",
+        "wants_security_notice": user.security_notice,
         "saved": request.args.get("saved"),
     }
     return make_response(render_template("dashboard/index.html", **values | entered), status)

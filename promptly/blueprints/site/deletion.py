@@ -56,8 +56,8 @@ def confirm() -> Response:
         return make_response(
             render_template("dashboard/confirm_deletion.html", token=token, email=email)
         )
-    key = sessions.current_key()
-    if key is not None and key.user_id == user_id:
+    signed_in = sessions.current()
+    if signed_in is not None and signed_in.key.user_id == user_id:
         session.clear()
     if not account_deletion.confirm(user_id, mail_id):
         raise InvalidRequest(LINK_SPENT)

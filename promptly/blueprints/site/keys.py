@@ -1,4 +1,4 @@
-"""Keys on the dashboard: created with a name and shown once, revoked after confirmation."""
+"""Keys on the dashboard: created with a name and scope and shown once, revoked on confirmation."""
 
 from flask import (
     Response,
@@ -15,6 +15,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from promptly.blueprints.site import dashboard
 from promptly.errors import InvalidRequest, NotFound
 from promptly.models import ApiKey
+from promptly.models.states import KeyScope
 from promptly.services.accounts import accounts, keys
 from promptly.settings import current_settings
 from promptly.transactions import transaction
@@ -25,16 +26,25 @@ def create() -> Response:
     key: ApiKey = g.key
     settings = current_settings()
     name = request.form.get("name", "")
+    entered = request.form.get("scope", KeyScope.INFERENCE)
     try:
         with transaction():
             accounts.lock(key.user_id)
-            row, raw = keys.create_named(key.user_id, name, settings.key_pepper)
+            scope = keys.checked_scope(entered)
+            row, raw = keys.create_named(key.user_id, name, settings.key_pepper, scope=scope)
             stored_name = row.name
     except InvalidRequest as problem:
-        return dashboard.page(key_name=name, key_error=problem.message, status=400)
+        wrong = "scope_error" if problem.param == "scope" else "key_error"
+        return dashboard.page(
+            status=400, key_name=name, key_scope=entered, **{wrong: problem.message}
+        )
     return make_response(
         render_template(
-            "dashboard/key_created.html", name=stored_name, raw_key=raw, base_url=settings.base_url
+            "dashboard/key_created.html",
+            name=stored_name,
+            scope=scope,
+            raw_key=raw,
+            base_url=settings.base_url,
         )
     )
 
@@ -53,6 +63,7 @@ def revoke(key_id: int) -> AnyResponse:
                 key=active[key_id],
                 signed_in_with=key_id == own_id,
                 last=len(active) == 1,
+                last_full=_is_last_full(active[key_id], list(active.values())),
             )
         )
     with transaction():
@@ -62,3 +73,7 @@ def revoke(key_id: int) -> AnyResponse:
         cookie.clear()
         return redirect(url_for("site.index"), 303)
     return redirect(url_for("site.dashboard", saved="key", _anchor="keys"), 303)
+
+
+def _is_last_full(key: ApiKey, active: list[ApiKey]) -> bool:
+    return [other.id for other in active if other.scope == KeyScope.FULL] == [key.id]

@@ -6,7 +6,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from promptly.blueprints.site import dashboard
 from promptly.errors import InvalidRequest
 from promptly.models import ApiKey
-from promptly.services.mail import alerts
+from promptly.services.mail import alerts, security_alerts
 from promptly.services.mail.alerts import Choice
 from promptly.settings import current_settings
 from promptly.transactions import transaction
@@ -25,6 +25,9 @@ def choose() -> AnyResponse | Response:
     choice = Choice(tokens, trial_notice="trial_notice" in request.form)
     with transaction():
         alerts.choose(key.user_id, choice, settings)
+        # A form that an older page still shows has no such box, and must not switch them off.
+        if "offers_security_notice" in request.form:
+            security_alerts.choose(key.user_id, wanted="security_notice" in request.form)
     return redirect(url_for("site.dashboard", saved="mails", _anchor="mails"), 303)
 
 

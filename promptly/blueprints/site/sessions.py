@@ -1,20 +1,33 @@
-"""Sessions: a signed cookie with the id of a key, valid as long as the key is."""
+"""Signing in and out: a signed cookie names a session that is kept on the server.
 
-from flask import Flask, Request, g, redirect, request, session, url_for
+The cookie has the key's id, which is all that releases without sessions on the server read, and the
+session's token. Cookies of those releases have no token and are adopted at their first use
+(`services.accounts.sessions`).
+"""
+
+from flask import Flask, Request, redirect, request, session, url_for
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from werkzeug.wrappers import Response as AnyResponse
 
 from promptly import pseudonyms
-from promptly.blueprints.navigation import is_navigation
 from promptly.blueprints.page_headers import is_https
-from promptly.blueprints.site import landing
+from promptly.blueprints.site import landing, visitor
 from promptly.blueprints.site.limits import FAILED_SIGN_INS
-from promptly.errors import InvalidKey
+from promptly.errors import Forbidden
 from promptly.extensions import limiter
 from promptly.gateway import current_gateway
 from promptly.models import ApiKey
-from promptly.services.accounts import key_format, keys
+from promptly.models.states import KeyScope
+from promptly.services.accounts import accounts, key_format, keys
+from promptly.services.accounts import sessions as stored
+from promptly.services.accounts.sessions import SignedIn
 from promptly.settings import current_settings
+from promptly.transactions import transaction
+
+WRONG_SCOPE = (
+    "This key is for the API only: it cannot open the dashboard. Sign in with a key with full"
+    " access, such as the one that was emailed to you."
+)
 
 
 class SessionInterface(SecureCookieSessionInterface):
@@ -40,17 +53,26 @@ def configure(app: Flask) -> None:
     app.config["WTF_CSRF_TIME_LIMIT"] = None
 
 
-def current_key() -> ApiKey | None:
-    """Return the key that this session was opened with, if it is still active."""
-    key_id = session.get("key_id")
-    return keys.find_active(key_id) if isinstance(key_id, int) else None
+def current() -> SignedIn | None:
+    """Return the valid session of this request's cookie, with its key."""
+    key_id, token = session.get("key_id"), session.get("token")
+    if not isinstance(key_id, int):
+        return None
+    found = stored.find(key_id, token)
+    if found is None and token is None:
+        with transaction():
+            found = stored.adopt(key_id, visitor.browser(), visitor.network())
+    elif found is not None and found.is_stale:
+        with transaction():
+            stored.touch(found.session_id)
+    return found
 
 
 def entered_key(raw: str) -> ApiKey | None:
     """Return the active key that was entered, None if it is not valid.
 
-    Raises RateLimitExceeded after too many keys that are not valid, and as
-    `ImportedKeys.authenticate` does.
+    Raises Forbidden for a key that may not open the dashboard, RateLimitExceeded after too many
+    keys that are not valid, and as `ImportedKeys.authenticate` does.
     """
     raw = raw.strip()
     gateway, accepted = current_gateway(), current_settings().key_peppers
@@ -62,47 +84,47 @@ def entered_key(raw: str) -> ApiKey | None:
         # Count only failures: a script may fetch its page as often as it likes.
         with limiter.shared_limit(FAILED_SIGN_INS, scope="sign-in", key_func=pseudonyms.of_network):
             return None
-    current = gateway.key_hashes.of(raw)[0]
-    if key.key_hash != current:
-        gateway.key_hashes.renew(key.id, current)
+    newest = gateway.key_hashes.of(raw)[0]
+    if key.key_hash != newest:
+        gateway.key_hashes.renew(key.id, newest)
+    if key.scope != KeyScope.FULL:
+        raise Forbidden(WRONG_SCOPE)
     return key
 
 
 def open_session() -> AnyResponse:
     """Sign in with a key."""
-    key = entered_key(request.form.get("key", ""))
+    try:
+        key = entered_key(request.form.get("key", ""))
+    except Forbidden as problem:
+        return landing.page(key_error=problem.message, status=problem.status)
     if key is None:
         message = "This key is not valid. Register again to get a new one by email."
         return landing.page(key_error=message, status=401)
-    _start(key)
+    start(key)
     return redirect(url_for("site.dashboard"), 303)
 
 
 def end_session() -> AnyResponse:
+    """Sign out, on the server too: a copy of the cookie is refused from now on."""
+    signed_in = current()
+    if signed_in is not None:
+        with transaction():
+            stored.end(signed_in.key.user_id, signed_in.session_id)
     session.clear()
     return redirect(url_for("site.index"), 303)
 
 
-def enter_by_url() -> AnyResponse | None:
-    """Open a session for a browser with a key in the URL, and redirect to the URL without it.
-
-    Returns None for other clients: they get the page itself. Raises InvalidKey.
-    """
-    key = entered_key(request.args["key"])
-    if key is None:
-        raise InvalidKey("This key is not valid.")
-    if is_navigation():
-        _start(key)
-        # The same page with all other arguments, without the key.
-        rest = {name: value for name, value in request.args.items() if name != "key"}
-        page = request.endpoint if request.method == "GET" else None
-        arguments = (request.view_args or {}) | rest if page else {}
-        return redirect(url_for(page or "site.dashboard", **arguments), 303)
-    g.key = key
-    return None
-
-
-def _start(key: ApiKey) -> None:
+def start(key: ApiKey) -> None:
+    """Sign this browser in with a key, in place of its former session."""
+    former = current()
+    with transaction():
+        accounts.lock(key.user_id)
+        # An adopted session may be that of other browsers, too.
+        if former is not None and not former.adopted:
+            stored.end(former.key.user_id, former.session_id)
+        token = stored.start(key, visitor.browser(), visitor.network())
     session.clear()
     session["key_id"] = key.id
+    session["token"] = token
     session.permanent = True

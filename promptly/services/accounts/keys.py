@@ -10,15 +10,22 @@ from sqlalchemy import func, select, update
 from promptly.errors import InvalidRequest, NotFound
 from promptly.extensions import db
 from promptly.models import ApiKey, User
+from promptly.models.states import KeyScope
 from promptly.secret import Secret
 from promptly.services.accounts import key_format, peppers
+from promptly.services.mail import security_alerts
 
 MOST_KEYS = 50
 LONGEST_NAME = 60
 
 
 def create(
-    user_id: int, name: str, pepper: Secret, *, outbox_id: int | None = None
+    user_id: int,
+    name: str,
+    pepper: Secret,
+    *,
+    scope: KeyScope = KeyScope.FULL,
+    outbox_id: int | None = None,
 ) -> tuple[ApiKey, str]:
     """Create a key; return its row and, this once, the raw key.
 
@@ -31,6 +38,7 @@ def create(
     row = ApiKey(
         user_id=user_id,
         name=name,
+        scope=scope,
         prefix=key_format.prefix(raw),
         key_hash=key_format.digest(raw, pepper.reveal()),
         pepper_version=peppers.version(peppers.SessionDatabase(), pepper),
@@ -57,8 +65,12 @@ def add_imported(user_id: int, prefix: str, bcrypt_hash: str) -> ApiKey:
     return row
 
 
-def create_named(user_id: int, name: str, pepper: Secret) -> tuple[ApiKey, str]:
-    """As `create`, with a name that a user chose; the caller must have locked the account.
+def create_named(
+    user_id: int, name: str, pepper: Secret, *, scope: KeyScope, by_operator: bool = False
+) -> tuple[ApiKey, str]:
+    """As `create`, with a name that a user chose, and an email that reports the key.
+
+    The caller must have locked the account.
 
     Raises InvalidRequest (param `name`) for an invalid name or beyond MOST_KEYS keys, NotFound as
     `create` does.
@@ -68,7 +80,9 @@ def create_named(user_id: int, name: str, pepper: Secret) -> tuple[ApiKey, str]:
         raise InvalidRequest(
             f"An account may have {MOST_KEYS} keys. Revoke one that is not needed.", param="name"
         )
-    return create(user_id, name, pepper)
+    key, raw = create(user_id, name, pepper, scope=scope)
+    security_alerts.key_created(key, by_operator=by_operator)
+    return key, raw
 
 
 def checked_name(name: str) -> str:
@@ -84,6 +98,15 @@ def checked_name(name: str) -> str:
     if not name.isprintable():
         raise InvalidRequest("This name holds characters that cannot be shown.", param="name")
     return name
+
+
+def checked_scope(scope: str) -> KeyScope:
+    """Return the scope of this name; raises InvalidRequest (param `scope`)."""
+    try:
+        return KeyScope(scope)
+    except ValueError:
+        choices = " or ".join(f"'{known}'" for known in KeyScope)
+        raise InvalidRequest(f"A key's scope is {choices}.", param="scope") from None
 
 
 def list_active(user_id: int) -> list[ApiKey]:

@@ -25,6 +25,8 @@ SUBJECTS = {
     "dispute_notice": "Update on the payment for your promptly purchase",
     "low_balance": "Your promptly balance is low",
     "trial_ending": "Your promptly trial ends soon",
+    "key_created": "A new key for your promptly account",
+    "sign_in": "New sign-in to your promptly account",
 }
 # Mails that carry a key, which is created when they are sent.
 WITH_KEY = frozenset({"new_key"})

@@ -4,6 +4,7 @@ from dataclasses import replace
 from http.cookies import Morsel, SimpleCookie
 
 import pytest
+import redis
 from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
@@ -165,6 +166,18 @@ def test_signing_out_ends_copies_of_the_cookie(admin_app: Flask, panel: FlaskCli
     answer = panel.post("/admin/session/end", data={"csrf_token": token})
     assert (answer.status_code, answer.location) == (303, "/admin")
     assert panel.get("/admin/users").status_code == 403
+    assert copy.get("/admin/users").status_code == 403
+
+
+def test_signing_out_outlives_redis(admin_app: Flask, panel: FlaskClient, redis_url: str) -> None:
+    copied = panel.get_cookie("promptly_admin", path="/admin")
+    assert copied is not None
+    token = token_of(panel.get("/admin/users").text)
+    panel.post("/admin/session/end", data={"csrf_token": token})
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushdb()
+    copy = admin_app.test_client()
+    copy.set_cookie("promptly_admin", copied.value, path="/admin")
     assert copy.get("/admin/users").status_code == 403
 
 

@@ -138,7 +138,8 @@ def test_odd_urls_show_the_first_page(panel: FlaskClient, user_id: int) -> None:
 def test_the_page_of_an_account(panel: FlaskClient, user_id: int) -> None:
     page = panel.get(f"/admin/users/{user_id}").text
     for word in ("ada@example.com", "5,094,670", "4,998,766", "4,096", "1,200", "1,234", "laptop",
-                 "waiting for payment", "test-model", "No operator actions"):  # fmt: skip
+                 "full access", "waiting for payment", "test-model",
+                 "No operator actions"):  # fmt: skip
         assert word in page, word
     forms = re.findall(r"<form.*?</form>", page, re.DOTALL)
     assert len([form for form in forms if f'name="user_id" value="{user_id}"' in form]) == 3

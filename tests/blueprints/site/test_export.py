@@ -8,6 +8,7 @@ import pytest
 from flask import Flask
 
 from promptly.blueprints.site import export
+from promptly.models.states import KeyScope
 from promptly.services.accounts import keys
 from promptly.transactions import transaction
 from tests.blueprints.site.conftest import Visitor
@@ -75,7 +76,7 @@ def test_quotes_and_commas(app: Flask, visitor: Visitor) -> None:
     name = 'a "quoted", name'
     with app.app_context(), transaction():
         settings = app.extensions["settings"]
-        key, _ = keys.create_named(visitor.user_id, name, settings.key_pepper)
+        key, _ = keys.create_named(visitor.user_id, name, settings.key_pepper, scope=KeyScope.FULL)
         factories.usage_event(visitor.user_id).key_id = key.id
     found = rows(visitor.get("/dashboard/usage.csv").text)
     assert name in {row["key"] for row in found}

@@ -1,4 +1,4 @@
-"""Keys on the dashboard: created, shown once, revoked."""
+"""Keys on the dashboard: created with a scope, shown once, revoked."""
 
 import re
 from datetime import UTC, datetime
@@ -6,6 +6,9 @@ from datetime import UTC, datetime
 import pytest
 from flask import Flask
 
+from promptly.extensions import db
+from promptly.models import OutboxMail
+from promptly.models.states import KeyScope
 from promptly.services.accounts import keys
 from promptly.transactions import transaction
 from tests.blueprints.site.conftest import Visitor
@@ -38,6 +41,85 @@ def test_a_key_is_shown_once_and_works(app: Flask, visitor: Visitor) -> None:
     assert raw not in page and raw[:12] in page and "build server" in page
     cookie = visitor.client.get_cookie("promptly_session")
     assert cookie is not None and raw not in cookie.value
+
+
+@pytest.fixture
+def restricted(app: Flask, visitor: Visitor) -> str:
+    """A key of the visitor's account with the scope that new keys have."""
+    found = KEY.search(visitor.post("/dashboard/keys", name="build server").text)
+    assert found is not None
+    return found.group()
+
+
+def test_a_new_key_is_for_the_api_only_unless_chosen_otherwise(
+    app: Flask, visitor: Visitor
+) -> None:
+    page = visitor.get("/dashboard").text
+    assert '<option value="inference" selected>' in page
+    first = visitor.post("/dashboard/keys", name="first")
+    assert "cannot open the dashboard" in first.text
+    second = visitor.post("/dashboard/keys", name="second", scope="full")
+    assert "It also opens the dashboard" in second.text
+    with app.app_context():
+        found = {key.name: key.scope for key in keys.list_active(visitor.user_id)}
+    assert found == {
+        "default": KeyScope.FULL, "first": KeyScope.INFERENCE, "second": KeyScope.FULL,
+    }  # fmt: skip
+    [raw] = KEY.findall(second.text)
+    assert app.test_client().post("/session", data={"key": raw}).status_code == 303
+    listed = visitor.get("/dashboard").text
+    assert listed.count('data-label="Scope">API only') == 1
+    assert listed.count('data-label="Scope">full access') == 2
+
+
+@pytest.mark.parametrize("scope", ["", "FULL", "admin"])
+def test_an_unknown_scope(app: Flask, visitor: Visitor, scope: str) -> None:
+    answer = visitor.post("/dashboard/keys", name="first", scope=scope)
+    assert answer.status_code == 400 and "scope is" in answer.text
+    assert 'value="first"' in answer.text
+    assert names(app, visitor) == ["default"]
+
+
+def test_a_key_for_the_api_only_opens_nothing(
+    app: Flask, visitor: Visitor, restricted: str
+) -> None:
+    client = app.test_client()
+    answer = client.post("/session", data={"key": restricted})
+    assert answer.status_code == 403 and "for the API only" in answer.text
+    for path in (
+        "/dashboard", "/dashboard/requests", "/dashboard/usage.csv", "/dashboard/delete",
+        "/session/switch",
+    ):  # fmt: skip
+        for headers in ({}, {"Sec-Fetch-Mode": "navigate"}):
+            answer = client.get(f"{path}?key={restricted}", headers=headers)
+            assert answer.status_code == 403, path
+            assert visitor.email not in answer.text and "Set-Cookie" not in answer.headers
+    for path in (
+        "/dashboard/keys", f"/dashboard/keys/{visitor.key_id}/revoke", "/dashboard/mails",
+        "/dashboard/delete", "/dashboard/sessions/end",
+    ):  # fmt: skip
+        answer = client.post(f"{path}?key={restricted}", data={"name": "more"})
+        assert answer.status_code == 403, path
+    assert names(app, visitor) == ["default", "build server"]
+    for _ in range(25):
+        assert client.post("/session", data={"key": restricted}).status_code == 403
+    assert client.post("/session", data={"key": visitor.key}).status_code == 303, "not throttled"
+
+
+def test_a_new_key_is_reported(app: Flask, visitor: Visitor, restricted: str) -> None:
+    with app.app_context():
+        [mail] = db.session.query(OutboxMail).all()
+        assert (mail.kind, mail.recipient) == ("key_created", visitor.email)
+        assert mail.payload["name"] == "build server" and restricted not in str(mail.payload)
+
+
+def test_revoking_the_last_full_key_says_so(app: Flask, visitor: Visitor, restricted: str) -> None:
+    page = visitor.get(f"/dashboard/keys/{visitor.key_id}/revoke").text
+    assert restricted not in page
+    assert "last key of your account that opens the dashboard" in page
+    add(app, visitor)
+    page = visitor.get(f"/dashboard/keys/{visitor.key_id}/revoke").text
+    assert "last key of your account" not in page
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,16 @@ def test_invalid_thresholds(app: Flask, browser: FlaskClient, entered: str) -> N
     assert chosen(app) == Choice(50_000, trial_notice=True)
 
 
+def test_security_alerts(app: Flask, browser: FlaskClient) -> None:
+    assert 'name="security_notice" checked' in browser.get("/dashboard").text
+    _, page = save(browser)
+    assert 'name="security_notice" checked' in page, "a form of an older page has no such box"
+    _, page = save(browser, offers_security_notice="1")
+    assert 'name="security_notice">' in page
+    _, page = save(browser, offers_security_notice="1", security_notice="on")
+    assert 'name="security_notice" checked' in page
+
+
 def test_a_form_without_its_token(app: Flask, browser: FlaskClient) -> None:
     assert browser.post("/dashboard/mails", data={}).status_code == 400
     assert chosen(app) == Choice(50_000, trial_notice=True)

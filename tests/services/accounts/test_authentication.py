@@ -3,6 +3,7 @@ from datetime import UTC, datetime, timedelta
 from flask import Flask
 
 from promptly.models import Balance, User
+from promptly.models.states import KeyScope
 from promptly.runtime.database import HotPathDatabase
 from promptly.services.accounts import key_format, keys
 from promptly.services.accounts.authentication import Caller, authenticate
@@ -29,6 +30,14 @@ def test_a_key_leads_to_its_account(app: Flask) -> None:
     again = ask(app, second)
     assert again is not None
     assert (again.user_id, again.key_id != expected.key_id) == (expected.user_id, True)
+
+
+def test_the_scope_does_not_matter_to_the_api(app: Flask) -> None:
+    with app.app_context(), transaction():
+        row, raw = factories.api_key(factories.user(paid_tokens=7).id)
+        row.scope = KeyScope.INFERENCE
+        expected = Caller(row.id, row.user_id, 7)
+    assert ask(app, raw) == expected
 
 
 def test_an_expired_trial_does_not_count(app: Flask) -> None:

@@ -28,6 +28,12 @@ REVERSED = PURCHASE | {
 CLAIM = "https://btcpay.example.com/pull-payments/x?y=1"
 BALANCE = {"tokens": 12_345, "kept_tokens": 50_000}
 TRIAL = {"tokens": 12_345, "ends_at": "2026-11-30 09:12 UTC", "paid_tokens": 0}
+KEY = {"name": "laptop", "prefix": "sk-abcdefghi", "scope": "inference", "by_operator": False}
+SIGN_IN = {
+    "browser": "Firefox on Linux",
+    "network": "203.0.113.0/24",
+    "signed_in_at": "2026-11-30 09:12 UTC",
+}
 
 CASES = [
     ("new_key", {}, ["sk-raw", "/v1", "curl https://llm.example.com/v1/chat/completions"]),
@@ -49,6 +55,17 @@ CASES = [
     ("dispute_notice", REVERSED | {"event": "invalid"}, ["Bitcoin payment"]),
     ("dispute_notice", REVERSED | {"event": "over"}, ["no longer disputed", "have been returned"]),
     ("low_balance", BALANCE, ["12,345", "50,000", "/dashboard#mails"]),
+    ("key_created", KEY, ["laptop", "sk-abcdefghi", "API only", "/dashboard#keys", "/register"]),
+    (
+        "key_created",
+        KEY | {"by_operator": True, "scope": "full"},
+        ["The operator", "full access", "/dashboard#mails"],
+    ),
+    (
+        "sign_in",
+        SIGN_IN,
+        ["2026-11-30 09:12 UTC", "Firefox on Linux", "203.0.113.0/24", "/dashboard#sessions"],
+    ),
     ("trial_ending", TRIAL, ["2026-11-30 09:12 UTC", "12,345", "buy a pack"]),
     ("trial_ending", TRIAL | {"paid_tokens": 7_000}, ["7,000", "do not expire"]),
 ]
