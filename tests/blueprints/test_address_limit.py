@@ -1,0 +1,74 @@
+"""Behind a proxy, the requests that one client's address has in flight are bounded."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import orjson
+import pytest
+
+from tests.plugins.stacks import MakeStack
+from tests.support.books import wait_for
+from tests.support.raw_http import RawClient, ask
+from tests.support.servers import Gateway
+
+LIMIT = 3
+
+
+@pytest.fixture(scope="module")
+def gateway(make_stack: MakeStack) -> Iterator[Gateway]:
+    with make_stack("addresses") as stack:
+        yield stack.gateway(workers=2, TRUSTED_PROXY_HOPS=1, MAX_CONNECTIONS_PER_ADDRESS=LIMIT)
+
+
+def status(gateway: Gateway, path: str, address: str) -> int:
+    return int(get(gateway, path, address).split()[1])
+
+
+def get(gateway: Gateway, path: str, address: str) -> bytes:
+    head = f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX-Forwarded-For: {address}"
+    return ask(gateway.port, head.encode() + b"\r\n\r\n")
+
+
+def hold(gateway: Gateway, address: str) -> RawClient:
+    """Start a request whose form the gateway waits for, and return once it does."""
+    client = RawClient(gateway.port)
+    head = f"POST /session HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: {address}\r\n"
+    form = "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 10\r\n"
+    client.send(f"{head}{form}Expect: 100-continue\r\n\r\n".encode())
+    assert client.answer()[0] == 100
+    return client
+
+
+def test_requests_in_flight_are_counted_over_all_workers(gateway: Gateway) -> None:
+    with ExitStack() as stack:
+        held = [stack.enter_context(hold(gateway, "198.51.100.7")) for _ in range(LIMIT)]
+        answer = get(gateway, "/v1/models", "198.51.100.7")
+        assert answer.startswith(b"HTTP/1.1 429 ")
+        assert b"\r\nretry-after: 1\r\n" in answer.lower()
+        error = orjson.loads(answer.partition(b"\r\n\r\n")[2])["error"]
+        assert error["code"] == "rate_limit_exceeded"
+        # Pages alike; the refused ones are not counted.
+        assert [status(gateway, "/docs/", "198.51.100.7") for _ in range(3)] == [429] * 3
+        # Not the neighbour, nor the same spelled by an earlier hop.
+        assert status(gateway, "/docs/", "198.51.100.8") == 200
+        assert status(gateway, "/docs/", "198.51.100.7, 198.51.100.9") == 200
+        # One of them ends: another may start.
+        held[0].send(b"key=sk-abc")
+        assert held[0].answer()[0] < 500
+        assert status(gateway, "/docs/", "198.51.100.7") == 200
+    # Those that are cut off leave, too.
+    wait_for(lambda: _fits(gateway, LIMIT), "cut requests to be counted as ended", 30)
+
+
+def _fits(gateway: Gateway, number: int) -> bool:
+    with ExitStack() as stack:
+        for _ in range(number - 1):
+            stack.enter_context(hold(gateway, "198.51.100.7"))
+        return status(gateway, "/docs/", "198.51.100.7") == 200
+
+
+def test_private_addresses_are_not_counted(gateway: Gateway) -> None:
+    with ExitStack() as stack:
+        for _ in range(LIMIT):
+            stack.enter_context(hold(gateway, "10.1.2.3"))
+        assert status(gateway, "/docs/", "10.1.2.3") == 200
