@@ -46,6 +46,7 @@ if settings.listener_socket:
         bind.append(f"fd://{private.detach()}")
 workers = settings.web_concurrency
 worker_class = "promptly.runtime.gunicorn_worker.Worker"
+# Of each worker; with few places left, it closes those that are idle (CROWDED_PLACES).
 worker_connections = 4000
 # The parser in C if installed (on Linux that needs a compiler), otherwise gunicorn's own.
 http_parser = "auto"

@@ -87,8 +87,8 @@ def share(workers: int) -> None:
 def row_of(address: str) -> int | None:
     """Return the row of an IPv4 address or IPv6 /64; None for addresses that are not counted.
 
-    All that is no address shares one row. The hash differs between gateways, so that nobody can
-    choose addresses that share a row.
+    Text that is not an address shares one row. The hash differs between gateways, so that
+    nobody can choose addresses that share a row.
     """
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])

@@ -33,6 +33,10 @@ from promptly.settings import END_SECONDS, Settings
 # configuration in deploy/ 10 s): one closed earlier may be about to carry a request.
 IDLE_SECONDS = 15.0
 
+# With fewer places left for connections, those that stayed idle for longer than this are closed.
+CROWDED_PLACES = 400
+CROWDED_IDLE_SECONDS = 5.0
+
 # The client has gone, which is no fault of anybody.
 _GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN})
 
@@ -97,6 +101,8 @@ class Worker(GeventWorker):  # type: ignore[misc]
         self.idle_timeouts: set[IdleTimeout] = set()
         self.at_once = False
         self._warned_at = -WARNING_SECONDS
+        self._pools: list[Pool] = []
+        self._making_room: gevent.Greenlet[[], None] | None = None
 
     @property
     def settings(self) -> Settings:
@@ -105,6 +111,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
     def server_class(self, listener: socket, *, spawn: Pool, **_: object) -> StreamServer:
         """Create the server of one listener; gunicorn passes more than a StreamServer accepts."""
+        self._pools.append(spawn)
         # A socket from promptly.runtime.listener stays open, and the next gateway accepts the rest.
         kind = StreamServer if self.settings.listener_socket else SoleServer
         server = kind(listener, handle=partial(self.handle, Address(listener)), spawn=spawn)
@@ -123,6 +130,8 @@ class Worker(GeventWorker):  # type: ignore[misc]
             self._warn_of_refused(peer)
             util.close(client)
             return
+        if self._making_room is None and self._is_crowded():
+            self._making_room = gevent.spawn(self._make_room)
         try:
             client.setblocking(True)
             self._serve(listener, client, peer)
@@ -184,6 +193,19 @@ class Worker(GeventWorker):  # type: ignore[misc]
         status, reason = known or (500, "Internal Server Error")
         with suppress(OSError):
             util.write_error(client, status, reason, "")
+
+    def _is_crowded(self) -> bool:
+        return any(pool.free_count() < CROWDED_PLACES for pool in self._pools)
+
+    def _make_room(self) -> None:
+        """Close idle connections early while only few more can be accepted.
+
+        Many addresses together could otherwise use up all places with connections that do nothing.
+        """
+        while self._is_crowded():
+            self._close_idle(CROWDED_IDLE_SECONDS)
+            gevent.sleep(1)
+        self._making_room = None
 
     def _row(self, peer: Any) -> int | None:
         # Behind proxies every connection comes from one of them (blueprints/address_limit.py).

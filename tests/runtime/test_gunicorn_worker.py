@@ -45,6 +45,9 @@ class Refusing(Worker):
         self.warnings: list[Any] = []
         self.served: list[Any] = []
         self._warned_at = float("-inf")
+        self._pools: Any = []
+        self._making_room = None
+        self.idle_timeouts = set()
 
     def _serve(self, listener: Any, client: Any, peer: Any) -> None:
         self.served.append(peer)
@@ -83,3 +86,31 @@ def test_connections_of_an_address_are_bounded(
         assert worker.served == [(host, 1234)] * served
     # Reported once a minute at most.
     assert len(worker.warnings) == (served < 4)
+
+
+def test_idle_connections_make_room_in_a_crowd(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if no other connection can be accepted that would notice the crowd."""
+    worker = Refusing(trusted_proxy_hops=1, max_connections_per_address=0)
+    rounds: list[float] = []
+    free = [gunicorn_worker.CROWDED_PLACES]
+    worker._pools = [SimpleNamespace(free_count=lambda: free[0])]
+
+    class Idle(IdleTimeout):
+        def __init__(self) -> None:
+            """Wait for nothing."""
+
+        def cut(self, idle_seconds: float) -> None:
+            rounds.append(idle_seconds)
+            if len(rounds) == 3:
+                free[0] = gunicorn_worker.CROWDED_PLACES
+
+    worker.idle_timeouts = {Idle()}
+    monkeypatch.setattr(gevent, "sleep", lambda _: None)
+    connect(worker, ("127.0.0.1", 1))
+    assert worker._making_room is None
+    free[0] -= 1
+    connect(worker, ("127.0.0.1", 1))
+    assert worker._making_room is not None
+    worker._making_room.join()
+    assert rounds == [gunicorn_worker.CROWDED_IDLE_SECONDS] * 3
+    assert worker._making_room is None
