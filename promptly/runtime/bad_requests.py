@@ -8,7 +8,6 @@ from gunicorn.http.errors import (
     LimitRequestHeaders,
     LimitRequestLine,
     ParseException,
-    UnsupportedTransferCoding,
 )
 
 from promptly.runtime.client_reader import HeadTimeout
@@ -18,7 +17,7 @@ _STATUSES: tuple[tuple[type[Exception], int, str], ...] = (
     (LimitRequestLine, 414, "URI Too Long"),
     (ExpectationFailed, 417, "Expectation Failed"),
     (LimitRequestHeaders, 431, "Request Header Fields Too Large"),
-    (UnsupportedTransferCoding, 501, "Not Implemented"),
+    # Also an unknown transfer coding, for which only one of gunicorn's parsers has a class.
     (ParseException, 400, "Bad Request"),
 )
 # Parse errors by their class, but faults of the application or its configuration.

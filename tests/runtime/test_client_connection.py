@@ -212,7 +212,7 @@ def test_no_bytes_of_a_bad_request_come_back(gateway: Gateway) -> None:
     ]
     for request in bad:
         answer = ask(gateway.port, request)
-        assert answer.startswith((b"HTTP/1.1 4", b"HTTP/1.1 501 ")), request
+        assert answer.startswith(b"HTTP/1.1 4"), request
         assert key not in answer
     log = gateway.log_text()
     assert log.count('"message":"invalid request"') >= len(bad)
