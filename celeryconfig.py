@@ -19,7 +19,7 @@ from celery.signals import (
 from kombu import Queue
 from kombu.exceptions import OperationalError
 
-from promptly.runtime import kombu_redis, presence
+from promptly.runtime import kombu_redis, logs, presence
 
 # A dead worker's message is redelivered after this; task time limits stay below it.
 VISIBILITY_TIMEOUT_SECONDS = 300
@@ -150,6 +150,7 @@ def keep_logging(**_: object) -> None:
     Celery's own two lines per task are suppressed: the tasks log the same with more detail.
     """
     logging.getLogger("celery").setLevel(logging.WARNING)
+    logs.capture_uncaught()
 
 
 @worker_init.connect

@@ -16,7 +16,7 @@ import gevent
 import psycopg2
 
 from promptly.errors import ServiceUnavailable
-from promptly.runtime import listener, psycopg_gevent
+from promptly.runtime import address_counts, listener, logs, psycopg_gevent
 from promptly.runtime.database import HotPathDatabase
 from promptly.services.accounts import peppers
 from promptly.settings import END_SECONDS, SettingsError, from_environment
@@ -26,11 +26,16 @@ try:
 except SettingsError as problem:
     raise SystemExit(str(problem)) from None
 
+logs.configure(settings.log_level)
+logs.capture_uncaught()
 psycopg_gevent.install(settings.database_timeout_seconds)
 
 if settings.takes_stripe:
     # Import once before forking: it takes a second and 30 MB, which the workers then share.
     import_module("promptly.clients.stripe")
+
+# Before workers are forked, which inherit it.
+address_counts.share(settings.web_concurrency)
 
 bind = [f"{settings.gateway_bind}:{settings.gateway_port}"]
 if settings.listener_socket:
@@ -45,6 +50,7 @@ if settings.listener_socket:
         bind.append(f"fd://{private.detach()}")
 workers = settings.web_concurrency
 worker_class = "promptly.runtime.gunicorn_worker.Worker"
+# Of each worker; with few places left, it closes those that are idle (CROWDED_PLACES).
 worker_connections = 4000
 # The parser in C if installed (on Linux that needs a compiler), otherwise gunicorn's own.
 http_parser = "auto"
@@ -54,14 +60,20 @@ keepalive = 75
 # A worker silent for this long is hung; streams do not silence their worker.
 timeout = 60
 graceful_timeout = settings.drain_seconds + END_SECONDS
-# For headers only; the application bounds bodies.
+# For headers only, which promptly.runtime.client_reader bounds in total; the application bounds
+# bodies.
 limit_request_line = 8190
+limit_request_fields = 100
 limit_request_field_size = 16380
-# No header may set SCRIPT_NAME: links start with it, and rendered documents are kept for everybody.
+# No peer is a proxy to gunicorn itself, not even on loopback: promptly.proxies reads what proxies
+# forward. A SCRIPT_NAME from a header would start every link, and rendered documents are kept.
 forwarder_headers = ""
+forwarded_allow_ips = ""
+secure_scheme_headers: dict[str, str] = {}
+proxy_protocol = "off"
 # promptly logs its own line per request; gunicorn's would contain the query.
 accesslog = None
-errorlog = "-"
+logger_class = "promptly.runtime.gunicorn_logger.Logger"
 loglevel = "warning"
 proc_name = "promptly"
 
@@ -104,6 +116,17 @@ def when_ready(server: Any) -> None:
 
     if settings.listener_socket:
         gevent.spawn(stop_without_listener)
+
+
+def pre_fork(server: Any, worker: Any) -> None:
+    """Let the worker count connections where no living worker does."""
+    used = {other.address_column for other in server.WORKERS.values()}
+    worker.address_column = address_counts.counts.use_free_column(used)
+
+
+def post_request(worker: Any, req: Any, environ: dict[str, Any], resp: Any) -> None:
+    """Count the request as ended, if it was counted (blueprints/address_limit.py)."""
+    address_counts.counts.leave(environ.get(address_counts.ENVIRON_ROW))
 
 
 def post_worker_init(worker: Any) -> None:

@@ -197,6 +197,7 @@ class Settings:
     gateway_private_socket: str = setting(text, "")
     web_concurrency: int = setting(integer(1, 256), "2")
     trusted_proxy_hops: int = setting(integer(0, 10), "0")
+    max_connections_per_address: int = setting(integer(0, 60_000), "512")
     trusted_hosts: tuple[str, ...] = setting(text_list, "")
     admin_allowed_cidrs: tuple[Network, ...] = setting(network_list, ADMIN_CIDRS)
     log_level: str = setting(choice("debug", "info", "warning", "error"), "info")

@@ -8,6 +8,7 @@ site            landing page, registration, sign-in and dashboard
 v1              the metered inference API below /v1
 openapi         /openapi.json
 webhooks        webhook receivers for Stripe and BTCPay
+address_limit   requests in flight per address, behind proxies
 charts          daily figures as SVG coordinates
 error_handlers  errors as JSON or pages; error_shapes has the JSON of /v1
 navigation      whether a request is a browser opening a page
@@ -23,6 +24,7 @@ from email.utils import parseaddr
 from flask import Flask
 
 from promptly.blueprints import (
+    address_limit,
     admin,
     docs,
     error_handlers,
@@ -42,6 +44,7 @@ def register(app: Flask) -> None:
     settings: Settings = app.extensions["settings"]
     app.jinja_env.globals["contact_address"] = parseaddr(settings.smtp_from)[1]
     error_handlers.register(app)
+    address_limit.register(app)
     static_files.register(app)
     app.register_blueprint(docs.blueprint)
     app.register_blueprint(openapi.blueprint)

@@ -5,6 +5,7 @@ Views raise; only this module turns errors into responses. Each carries `x-reque
 
 import logging
 import time
+from urllib.parse import urlsplit
 
 import orjson
 import psycopg2
@@ -14,6 +15,7 @@ from flask_limiter.errors import RateLimitExceeded
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException
+from werkzeug.routing import RequestRedirect
 from werkzeug.wrappers import Response as AnyResponse
 
 from promptly.blueprints import error_shapes
@@ -70,6 +72,8 @@ def register(app: Flask) -> None:
     Call this before the blueprints are registered: `bind_urls` must run before their checks.
     """
     app.before_request(bind_urls)
+    app.before_request(refuse_double_slashes)
+    app.before_request(redirect_within_the_site)
     app.register_error_handler(PromptlyError, answer)
     app.register_error_handler(HTTPException, answer_http_exception)
     # Raised by SQLAlchemy in pages when PostgreSQL is unavailable, but also for some statements
@@ -86,6 +90,21 @@ def bind_urls() -> None:
     """
     if request_ctx.url_adapter is None:
         request_ctx.url_adapter = current_app.url_map.bind("")
+
+
+def refuse_double_slashes() -> None:
+    """Answer 404 for a path with `//`, which Werkzeug would redirect or take for another one."""
+    if "//" in request.environ["PATH_INFO"]:
+        if error_shapes.is_api(request.path):
+            raise UnknownURL(f"Unknown request URL: {request.method} {request.path}.")
+        raise NotFound
+
+
+def redirect_within_the_site() -> None:
+    """Drop the host from a redirect that adds a slash: clients can name any in their request."""
+    redirect = request.routing_exception
+    if isinstance(redirect, RequestRedirect):
+        redirect.new_url = urlsplit(redirect.new_url)._replace(scheme="", netloc="").geturl()
 
 
 def request_id() -> str:

@@ -1,9 +1,14 @@
 """Infrastructure of the process: PostgreSQL, Redis, Celery, gunicorn and logging.
 
+- `address_counts`: open connections or requests per client address, over all workers
+- `bad_requests`: statuses of requests that gunicorn cannot parse
 - `batching`: runs concurrent items in shared batches
 - `celery_app`: the Celery application, bound to the Flask application
+- `client_connection`: the requests of one connection, and what is left of their bodies
+- `client_reader`: reads from clients within limits of size and time, and yields
 - `connection_pool`: a small psycopg2 pool for single statements
 - `database`: engine options, and the hot path's access to PostgreSQL
+- `gunicorn_logger`: gunicorn's messages in promptly's log
 - `gunicorn_worker`: gunicorn's gevent worker with a graceful shutdown
 - `health_check`: asks one gateway for its health on its private socket
 - `kombu_redis`: a fix for Celery's Redis transport when Redis goes away

@@ -3,8 +3,12 @@
 On SIGTERM a worker stops accepting, answers what still arrives on open connections, and closes
 those that stay idle. Running requests get DRAIN_SECONDS; then the gateway ends and settles them,
 where gunicorn would cut them off unsettled. On SIGQUIT it ends and settles them at once.
+
+Connections are served by a loop of its own: after a refusal, the rest of the request's body is
+discarded without holding up others, and no byte of a request that cannot be parsed is logged.
 """
 
+import errno
 import sys
 import time
 from contextlib import suppress
@@ -15,13 +19,28 @@ import gevent
 from gevent.pool import Pool
 from gevent.server import StreamServer
 from gevent.socket import socket
+from gunicorn import util
+from gunicorn.http.errors import NoMoreData
+from gunicorn.workers.base_async import AsyncWorker
 from gunicorn.workers.ggevent import GeventWorker
 
+from promptly.runtime import address_counts, bad_requests
+from promptly.runtime.client_connection import ClientConnection, Request
+from promptly.runtime.client_reader import linger
 from promptly.settings import END_SECONDS, Settings
 
 # Longer than clients and proxies usually keep idle connections (httpx 5 s, undici 4 s, the nginx
 # configuration in deploy/ 10 s): one closed earlier may be about to carry a request.
 IDLE_SECONDS = 15.0
+
+# With fewer places left for connections, those that stayed idle for longer than this are closed.
+CROWDED_PLACES = 400
+CROWDED_IDLE_SECONDS = 5.0
+
+# The client has gone, which is no fault of anybody.
+_GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN})
+
+WARNING_SECONDS = 60.0
 
 
 class IdleTimeout(gevent.Timeout):
@@ -81,6 +100,9 @@ class Worker(GeventWorker):  # type: ignore[misc]
         super().__init__(*arguments, **options)
         self.idle_timeouts: set[IdleTimeout] = set()
         self.at_once = False
+        self._warned_at = -WARNING_SECONDS
+        self._pools: list[Pool] = []
+        self._making_room: gevent.Greenlet[[], None] | None = None
 
     @property
     def settings(self) -> Settings:
@@ -89,6 +111,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
     def server_class(self, listener: socket, *, spawn: Pool, **_: object) -> StreamServer:
         """Create the server of one listener; gunicorn passes more than a StreamServer accepts."""
+        self._pools.append(spawn)
         # A socket from promptly.runtime.listener stays open, and the next gateway accepts the rest.
         kind = StreamServer if self.settings.listener_socket else SoleServer
         server = kind(listener, handle=partial(self.handle, Address(listener)), spawn=spawn)
@@ -99,6 +122,105 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
     def timeout_ctx(self) -> IdleTimeout:
         return IdleTimeout(self)
+
+    def handle(self, listener: Address, client: socket, peer: Any) -> None:
+        """Serve a connection until it ends; close it at once if its address has too many."""
+        counts, row = address_counts.counts, self._row(peer)
+        if not counts.enter(row, self.settings.max_connections_per_address):
+            self._warn_of_refused(peer)
+            util.close(client)
+            return
+        if self._making_room is None and self._is_crowded():
+            self._making_room = gevent.spawn(self._make_room)
+        try:
+            client.setblocking(True)
+            self._serve(listener, client, peer)
+        except OSError as problem:
+            if problem.errno not in _GONE and not isinstance(problem, NoMoreData):
+                self.log.exception("connection failed")
+        finally:
+            counts.leave(row)
+            util.close(client)
+
+    def _serve(self, listener: Address, client: socket, peer: Any) -> None:
+        connection = ClientConnection(self.cfg, client, peer)
+        request: Request | None = None
+        try:
+            while True:
+                request = None
+                with self.timeout_ctx():
+                    request = connection.next_request()
+                if request is None:
+                    return
+                try:
+                    answered = self.handle_request(listener.getsockname(), request, client, peer)
+                except StopIteration:
+                    connection.end(request)
+                    return
+                if not (answered and connection.discard_body(request)):
+                    return
+                if connection.is_pipelined:
+                    gevent.sleep(0)
+        except OSError:
+            raise
+        except Exception as problem:
+            self.handle_error(request, client, peer, problem)
+            linger(client)
+
+    def handle_request(self, *request: Any) -> bool:
+        """Serve one request; return False if it was cut off, raise StopIteration if it is the last.
+
+        gunicorn's own for gevent returns nothing.
+        """
+        with suppress(gevent.GreenletExit, SystemExit):
+            return bool(AsyncWorker.handle_request(self, *request))
+        return False
+
+    def handle_error(self, req: Request | None, client: socket, addr: Any, exc: Exception) -> None:
+        """Answer a request that cannot be parsed, or that failed outside the application."""
+        known = bad_requests.status_of(exc)
+        if known is not None:
+            self.log.warning(
+                "invalid request",
+                extra={"reason": type(exc).__name__, "peer": _host(addr)},
+            )
+        else:
+            self.log.error(
+                "request failed",
+                exc_info=exc,
+                extra={"method": getattr(req, "method", None), "path": getattr(req, "path", None)},
+            )
+        status, reason = known or (500, "Internal Server Error")
+        with suppress(OSError):
+            util.write_error(client, status, reason, "")
+
+    def _is_crowded(self) -> bool:
+        return any(pool.free_count() < CROWDED_PLACES for pool in self._pools)
+
+    def _make_room(self) -> None:
+        """Close idle connections early while only few more can be accepted.
+
+        Many addresses together could otherwise use up all places with connections that do nothing.
+        """
+        while self._is_crowded():
+            self._close_idle(CROWDED_IDLE_SECONDS)
+            gevent.sleep(1)
+        self._making_room = None
+
+    def _row(self, peer: Any) -> int | None:
+        # Behind proxies every connection comes from one of them (blueprints/address_limit.py).
+        if self.settings.trusted_proxy_hops or not self.settings.max_connections_per_address:
+            return None
+        host = _host(peer)
+        return None if host is None else address_counts.row_of(host)
+
+    def _warn_of_refused(self, peer: Any) -> None:
+        now = time.monotonic()
+        if now - self._warned_at >= WARNING_SECONDS:
+            self._warned_at = now
+            self.log.warning(
+                "an address has MAX_CONNECTIONS_PER_ADDRESS open", extra={"peer": _host(peer)}
+            )
 
     def handle_quit(self, sig: int, frame: object) -> None:
         """Handle SIGQUIT and SIGINT: stop for good, without waiting for running requests."""
@@ -129,3 +251,8 @@ class Worker(GeventWorker):  # type: ignore[misc]
     def _close_idle(self, idle_seconds: float) -> None:
         for wait in list(self.idle_timeouts):
             wait.cut(idle_seconds)
+
+
+def _host(peer: Any) -> str | None:
+    """Return a peer's address; None if it is connected through a Unix socket."""
+    return peer[0] if isinstance(peer, tuple) else None

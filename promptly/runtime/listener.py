@@ -3,8 +3,8 @@
 `python -m promptly.runtime.listener` listens on GATEWAY_BIND:GATEWAY_PORT and hands that socket to
 every gateway that connects to the Unix socket LISTENER_SOCKET. Two gateways then share one queue
 of connections: when the old one closes its descriptor, the new one accepts the rest. Deploys do
-not restart this process. It uses the standard library only, and so little memory that it reads
-its three variables itself instead of loading promptly.settings.
+not restart this process. It uses the standard library only, and so little memory that it reads its
+three variables itself instead of loading promptly.settings. Logging is loaded for its last line.
 
 Each gateway keeps its connection open. When that ends, this process has ended, and a gateway must
 fetch the socket of its successor (gunicorn.conf.py).
@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NoReturn
 
 BACKLOG = 2048
 RECEIVE_SECONDS = 30.0
@@ -104,14 +105,23 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     path = os.environ.get("LISTENER_SOCKET")
     if not path:
-        sys.exit("LISTENER_SOCKET is not set")
+        fail("LISTENER_SOCKET is not set")
     host = os.environ.get("GATEWAY_BIND") or "127.0.0.1"
     port = os.environ.get("GATEWAY_PORT") or "8503"
     try:
         with bound(host, int(port), Path(path)) as (public, control):
             serve(public, control)
     except (OSError, ValueError) as problem:
-        sys.exit(f"cannot listen on {host}:{port} and {path}: {problem}")
+        fail(f"cannot listen on {host}:{port} and {path}: {problem}")
+
+
+def fail(message: str) -> NoReturn:
+    """Log why this process ends, and end it."""
+    from promptly.runtime import logs
+
+    logs.configure("info")
+    logs.logger.error(message)
+    sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,14 @@ that looks like a key, so that no library's message can leak one.
 import logging
 import re
 import sys
+import threading
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
+from gevent.hub import Hub
+
+logger = logging.getLogger(__name__)
 
 # Of imported keys too, which contain `-` and `_`; so other words after `sk-` may be cut as well.
 KEY_PATTERN = re.compile(r"sk-[0-9A-Za-z_-]{9}[0-9A-Za-z_%-]+")
@@ -57,6 +61,29 @@ def configure(level: str) -> None:
             root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(level.upper())
-    # These libraries log URLs or hosts at levels of no use here.
-    for noisy in ("urllib3", "stripe", "mail.log"):
+    # These libraries log URLs, hosts or their own parts at levels of no use here.
+    for noisy in ("urllib3", "stripe", "mail.log", "alembic.runtime.plugins"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def capture_uncaught() -> None:
+    """Log Python's warnings, and exceptions that ended the process, a thread or a greenlet.
+
+    For servers; on a terminal, Python's own output reads better.
+    """
+
+    logging.captureWarnings(True)
+    sys.excepthook = _uncaught
+    threading.excepthook = lambda found: _uncaught(
+        found.exc_type, found.exc_value, found.exc_traceback
+    )
+
+    def of_greenlet(_hub: Hub, _context: object, *found: Any) -> None:
+        _uncaught(*found)
+
+    # gevent writes to standard error itself, and has no other hook.
+    setattr(Hub, "print_exception", of_greenlet)  # noqa: B010
+
+
+def _uncaught(kind: type[BaseException], problem: Any, traceback: Any) -> None:
+    logger.error("uncaught exception", exc_info=(kind, problem, traceback))

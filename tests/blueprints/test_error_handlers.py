@@ -4,6 +4,7 @@ import logging
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
 
 from promptly.blueprints import error_handlers
 from promptly.errors import InsufficientQuota, TokensReserved, UnsupportedParameter
@@ -184,3 +185,29 @@ def test_expected_errors_have_no_traceback(
         failing.get("/fail/field")
     records = [record for record in caplog.records if record.name.startswith("promptly")]
     assert [(record.levelname, record.exc_info) for record in records] == [("INFO", None)]
+
+
+@pytest.mark.parametrize("path", ["//v1//chat/completions", "//v1/models", "/v1//models", "/v1//"])
+def test_double_slashes_below_v1_are_unknown(client: FlaskClient, path: str) -> None:
+    answer = send(client, path)
+    assert (answer.status_code, answer.headers.get("Location")) == (404, None)
+    assert json.loads(answer.data)["error"]["code"] == "unknown_url"
+
+
+@pytest.mark.parametrize("path", ["//", "//docs", "/docs//", "//evil.example/", "//admin//users"])
+def test_double_slashes_elsewhere_are_unknown(client: FlaskClient, path: str) -> None:
+    answer = send(client, path)
+    assert (answer.status_code, answer.headers.get("Location")) == (404, None)
+    assert answer.mimetype == "text/html"
+
+
+def test_no_redirect_has_the_host_of_the_request(client: FlaskClient) -> None:
+    for path, target in (("/docs", "/docs/"), ("/docs?q=%2F1", "/docs/?q=%2F1")):
+        answer = client.get(path, headers={"Host": "evil.example"})
+        assert (answer.status_code, answer.headers["Location"]) == (308, target)
+        assert b"evil.example" not in answer.data
+
+
+def send(client: FlaskClient, path: str) -> TestResponse:
+    # The test client would take `//name` for a host.
+    return client.open("/", environ_overrides={"PATH_INFO": path, "HTTP_HOST": "evil.example"})

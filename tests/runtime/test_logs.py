@@ -1,5 +1,6 @@
 import json
 import logging
+import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ import pytest
 
 from promptly.runtime import logs
 from promptly.services.accounts import key_format
+from tests.support.servers import PROJECT
 
 
 def formatted(message: str, *arguments: object, **extra: object) -> dict[str, Any]:
@@ -100,3 +102,28 @@ def test_configuring_again_does_not_log_twice(root: logging.Logger) -> None:
     ]
     assert len(ours) == 1
     assert root.level == logging.WARNING
+
+
+UNCAUGHT = """
+import threading, warnings
+import gevent
+from promptly.runtime import logs
+logs.configure("info")
+logs.capture_uncaught()
+def fail():
+    raise ValueError("in vain: key=secret\\nand more")
+warnings.warn("old: ?key=secret")
+threading.Thread(target=fail).start()
+gevent.spawn(fail).join()
+fail()
+"""
+
+
+def test_what_nobody_caught_is_logged_too() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", UNCAUGHT], capture_output=True, text=True, check=False, cwd=PROJECT
+    )
+    assert done.returncode == 1
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [line["logger"] for line in lines] == ["py.warnings", *["promptly.runtime.logs"] * 3]
+    assert all("ValueError: in vain" in line["exception"] for line in lines[1:])

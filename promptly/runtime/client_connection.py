@@ -1,0 +1,138 @@
+"""The requests of one connection, read by gunicorn's parser in C or its own in Python.
+
+Both parse heads only; bodies are read as the application asks for them. Here a client that waits
+for `100 Continue` gets it when the application first reads, so that a refusal is not preceded by
+it, and the part of a body that the application did not read is discarded after the response.
+"""
+
+from typing import Any
+
+from gevent.socket import socket
+from gunicorn.http import body, message
+from gunicorn.http.errors import InvalidChunkSize, ParseException
+
+from promptly.runtime.client_reader import (
+    DISCARD_BYTES,
+    HEAD_BYTES,
+    PIECE_BYTES,
+    ClientReader,
+    linger,
+)
+
+# Decoding a chunk costs the same whatever its size: an average of 256 bytes for the largest body.
+MOST_CHUNKS = 65_536
+
+
+class ChunkedReader(body.ChunkedReader):  # type: ignore[misc]
+    """A chunked body, with a bound on the number of its chunks and on its trailers."""
+
+    def __init__(self, request: "Request", reader: ClientReader) -> None:
+        super().__init__(request, reader)
+        self.limit_trailer_section = HEAD_BYTES
+        self._chunks = 0
+
+    def parse_chunk_size(self, unreader: ClientReader, data: bytes | None = None) -> Any:
+        self._chunks += 1
+        if self._chunks > MOST_CHUNKS:
+            raise InvalidChunkSize(b"too many chunks")
+        return super().parse_chunk_size(unreader, data)
+
+
+class ContinueFirst:
+    """A body whose client waits for `100 Continue`, which the first read sends."""
+
+    def __init__(self, whole: body.Body, client: socket) -> None:
+        self._body = whole
+        self._reader = whole.reader
+        self._client = client
+
+    def read(self, size: int) -> bytes:
+        self._body.reader = self._reader
+        self._client.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+        received: bytes = self._reader.read(size)
+        return received
+
+
+class Request(message.Request):  # type: ignore[misc]
+    """A request whose connection can only be used again if its body's end can be found."""
+
+    unreader: ClientReader
+    _expected_100_continue: bool
+
+    def set_body_reader(self) -> None:
+        super().set_body_reader()
+        if isinstance(self.body.reader, body.ChunkedReader):
+            self.body.reader = ChunkedReader(self, self.unreader)
+        if self._expected_100_continue:
+            # gunicorn would send it before the application has seen the request.
+            self._expected_100_continue = False
+            if self.unread_bytes:
+                self.body.reader = ContinueFirst(self.body, self.unreader.sock)
+
+    @property
+    def unread_bytes(self) -> int:
+        """How much of the body is still to be read; 1 if that is unknown."""
+        reader = self.body.reader
+        if isinstance(reader, body.LengthReader):
+            return int(reader.length)
+        return int(not isinstance(reader, ChunkedReader) or reader.parser is not None)
+
+    def should_close(self) -> bool:
+        """Return whether no other request may follow; also asked for the response's headers."""
+        return (
+            # The client may never send a body that it was not told to send.
+            isinstance(self.body.reader, ContinueFirst)
+            or self.body.failed
+            or self.unread_bytes > DISCARD_BYTES
+            or super().should_close()
+        )
+
+
+class ClientConnection:
+    """Reads one request after the other."""
+
+    def __init__(self, configuration: Any, client: socket, peer: Any) -> None:
+        self._configuration = configuration
+        self._client = client
+        self._peer = peer
+        self._reader = ClientReader(client)
+        self._requests = 0
+
+    @property
+    def is_pipelined(self) -> bool:
+        """Whether the client sent more before it had a response."""
+        return self._reader.buffered_bytes > 0
+
+    def next_request(self) -> Request | None:
+        """Return the next request; None if the client has closed the connection.
+
+        Raises a ParseException, or OSError if the connection breaks within a head.
+        """
+        self._requests += 1
+        self._reader.start_head()
+        try:
+            return Request(self._configuration, self._reader, self._peer, self._requests)
+        except StopIteration:
+            return None
+        finally:
+            self._reader.end_head()
+
+    def discard_body(self, request: Request) -> bool:
+        """Read the rest of a body and drop it; return whether another request can follow."""
+        if not request.unread_bytes:
+            return True
+        remaining = DISCARD_BYTES
+        try:
+            with self._reader.discarding():
+                while received := request.body.read(PIECE_BYTES):
+                    remaining -= len(received)
+                    if remaining < 0:
+                        return False
+        except (ParseException, OSError):
+            return False
+        return True
+
+    def end(self, request: Request | None) -> None:
+        """Let the client receive the last response, then leave the socket to be closed."""
+        if request is None or request.unread_bytes or self.is_pipelined:
+            linger(self._client)
