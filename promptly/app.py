@@ -37,15 +37,14 @@ def flask_configuration(settings: Settings) -> dict[str, object]:
     """Map the settings to the configuration of Flask and its extensions."""
     return {
         "SECRET_KEY": settings.gateway_secret_key.reveal(),
-        # For forms only: the gateway reads and bounds the bodies of /v1 itself.
+        # For webhooks: forms are smaller, and the gateway bounds the bodies of /v1 itself.
         "MAX_CONTENT_LENGTH": 256 * 1024,
         "TRUSTED_HOSTS": list(settings.trusted_hosts) or None,
         "PERMANENT_SESSION_LIFETIME": timedelta(days=30),
         "SESSION_COOKIE_NAME": "promptly_session",
         "SESSION_COOKIE_HTTPONLY": True,
         "SESSION_COOKIE_SAMESITE": "Lax",
-        "SQLALCHEMY_DATABASE_URI": settings.database_url,
-        "SQLALCHEMY_ENGINE_OPTIONS": database.engine_options(settings),
+        **database.flask_configuration(settings),
         # Page blueprints call `csrf.protect()` themselves; /v1 skips the check and its cost.
         "WTF_CSRF_CHECK_DEFAULT": False,
         "RATELIMIT_STORAGE_URI": redis_client.limiter_uri(settings.redis_connection_url),

@@ -10,6 +10,7 @@ openapi         /openapi.json
 webhooks        webhook receivers for Stripe and BTCPay
 charts          daily figures as SVG coordinates
 error_handlers  errors as JSON or pages; error_shapes has the JSON of /v1
+form_body       reads forms and webhooks before the first query
 navigation      whether a request is a browser opening a page
 page_headers    security headers of every page
 static_files    stylesheets, scripts and icons, below /static/
@@ -26,6 +27,7 @@ from promptly.blueprints import (
     admin,
     docs,
     error_handlers,
+    form_body,
     openapi,
     ops,
     purchases,
@@ -42,6 +44,7 @@ def register(app: Flask) -> None:
     settings: Settings = app.extensions["settings"]
     app.jinja_env.globals["contact_address"] = parseaddr(settings.smtp_from)[1]
     error_handlers.register(app)
+    app.before_request(form_body.read_early)
     static_files.register(app)
     app.register_blueprint(docs.blueprint)
     app.register_blueprint(openapi.blueprint)

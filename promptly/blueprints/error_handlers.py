@@ -40,6 +40,7 @@ TITLES = {
     403: "Access denied",
     404: "Page not found",
     405: "Method not allowed",
+    408: "The form did not arrive in time",
     413: "Request too large",
     429: "Too many requests",
     500: "Something went wrong",

@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from promptly.cli import payment_checks, proxy_checks
 from promptly.clients import smtp
 from promptly.extensions import db
-from promptly.runtime.database import HOT_POOL_SIZE, engine_options
+from promptly.runtime.database import POOL_SIZE_IN_ALL
 from promptly.runtime.redis_client import TIMEOUTS
 from promptly.secret import Secret
 from promptly.services.imports import schema
@@ -80,9 +80,7 @@ def postgresql(settings: Settings) -> Iterator[Finding]:
 
 
 def _connections(settings: Settings, limit: int) -> Finding:
-    pages = engine_options(settings)
-    each = HOT_POOL_SIZE + int(pages["pool_size"]) + int(pages["max_overflow"])
-    wanted = GATEWAYS * settings.web_concurrency * each + OTHER_CONNECTIONS
+    wanted = GATEWAYS * settings.web_concurrency * POOL_SIZE_IN_ALL + OTHER_CONNECTIONS
     figures = f"at most {wanted} used during a deploy, {limit} allowed"
     if wanted < limit:
         return Finding("Connections", "ok", figures)

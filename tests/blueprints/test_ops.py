@@ -6,6 +6,7 @@ from flask.testing import FlaskClient
 from promptly.runtime import presence
 from tests.conftest import AppFactory
 
+POOLS = ("postgresql", "postgresql pages", "postgresql webhooks", "postgresql api")
 QUEUES = ("default", "mail", "metering", "payments")
 
 
@@ -22,7 +23,8 @@ def test_healthy(client: FlaskClient) -> None:
 def test_worker_and_beat(app: Flask, redis_url: str) -> None:
     client = app.test_client()
     found = lines(client)
-    assert list(found) == ["postgresql", "redis", "upstream", "worker", "beat"]
+    assert list(found) == [*POOLS, "redis", "upstream", "worker", "beat"]
+    assert {found[name] for name in POOLS} == {"ok"}
     assert found["worker"] == "not seen lately (queues: default, mail, metering, payments)"
     assert found["beat"] == "not seen lately"
     presence.report(redis_url, [presence.BEAT, *map(presence.worker, set(QUEUES) - {"mail"})])

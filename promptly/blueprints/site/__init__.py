@@ -21,7 +21,6 @@ from promptly.blueprints.site import (
     sessions,
 )
 from promptly.blueprints.site.origins import refuse_foreign_posts
-from promptly.errors import BodyTooLarge
 from promptly.extensions import csrf
 
 PUBLIC = frozenset(
@@ -38,8 +37,6 @@ PUBLIC = frozenset(
 WITHOUT_FORM_TOKEN = frozenset(
     {"site.register", "site.confirm_reissue", "site.confirm_deletion", "site.open_session"}
 )
-# More than any form here needs.
-FORM_BYTES = 16 * 1024
 
 blueprint = Blueprint("site", __name__)
 blueprint.record_once(lambda state: sessions.configure(state.app))  # type: ignore[arg-type]
@@ -71,9 +68,6 @@ def guard() -> AnyResponse | None:
     """Refuse forged forms; redirect requests without a session to the landing page."""
     proxies.record_hop_count()
     if request.method == "POST":
-        request.max_content_length = FORM_BYTES
-        if (request.content_length or 0) > FORM_BYTES:
-            raise BodyTooLarge("The submitted form is too large.")
         refuse_foreign_posts()
         if request.endpoint not in WITHOUT_FORM_TOKEN and "key_id" in session:
             csrf.protect()
