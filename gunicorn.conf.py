@@ -63,13 +63,18 @@ proc_name = "promptly"
 
 
 def on_starting(server: Any) -> None:
-    """Warn once if the slower HTTP parser is in use, and of a variable by its older name."""
+    """Warn once of the slower HTTP parser, a variable's older name and an unknown proxy."""
     if find_spec("gunicorn_h1c") is None:
         server.log.warning("gunicorn_h1c is not installed: requests are parsed in Python")
     if settings.graceful_timeout_seconds:
         server.log.warning(
             "GRACEFUL_TIMEOUT_SECONDS is an older name: set DRAIN_SECONDS=%s instead",
             settings.drain_seconds,
+        )
+    if settings.base_url.startswith("https:") and settings.trusted_proxy_hops == 0:
+        server.log.warning(
+            "BASE_URL is https, but TRUSTED_PROXY_HOPS is 0: set it to the number of proxies, "
+            "otherwise all clients share one limit, and the panel refuses them"
         )
 
 

@@ -11,7 +11,8 @@ webhooks        webhook receivers for Stripe and BTCPay
 charts          daily figures as SVG coordinates
 error_handlers  errors as JSON or pages; error_shapes has the JSON of /v1
 form_body       reads forms and webhooks before the first query
-navigation      whether a request is a browser opening a page
+hosts           refuses requests for foreign host names
+navigation      whether a request is a browser opening a page; its query without a key
 page_headers    security headers of every page
 static_files    stylesheets, scripts and icons, below /static/
 
@@ -28,6 +29,7 @@ from promptly.blueprints import (
     docs,
     error_handlers,
     form_body,
+    hosts,
     openapi,
     ops,
     purchases,
@@ -44,6 +46,7 @@ def register(app: Flask) -> None:
     settings: Settings = app.extensions["settings"]
     app.jinja_env.globals["contact_address"] = parseaddr(settings.smtp_from)[1]
     error_handlers.register(app)
+    app.before_request(hosts.refuse_foreign_host)
     app.before_request(form_body.read_early)
     static_files.register(app)
     app.register_blueprint(docs.blueprint)
@@ -54,3 +57,5 @@ def register(app: Flask) -> None:
     app.register_blueprint(purchases.blueprint)
     app.register_blueprint(webhooks.blueprint)
     app.register_blueprint(admin.blueprint)
+    # After the blueprints' own checks of unknown URLs.
+    app.before_request(hosts.redirect_within)

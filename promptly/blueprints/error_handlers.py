@@ -81,7 +81,7 @@ def register(app: Flask) -> None:
 
 
 def bind_urls() -> None:
-    """Let pages link to the site even if the host is not one of TRUSTED_HOSTS.
+    """Let error pages link to the site even if the host name is malformed.
 
     Flask then answers 400 but binds no URLs to the request, and `url_for` would fail in that page.
     """

@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from promptly.blueprints.admin.throttle import Throttle
 from promptly.errors import Forbidden
-from promptly.proxies import client_network, forwarded_address
+from promptly.proxies import client_network, forwarded_address, passed_a_proxy
 from promptly.services import audit
 from promptly.settings import current_settings
 from promptly.transactions import transaction
@@ -23,9 +23,12 @@ logger = logging.getLogger(__name__)
 def allowed_address() -> str:
     """Return the client's address if it is allowed; raise Forbidden otherwise.
 
-    A request with fewer forwarded addresses than there are proxies bypassed them: refuse it.
+    A request with fewer forwarded addresses than there are proxies bypassed them: refuse it. With
+    no proxy configured, refuse requests that passed one: its own address would be checked.
     """
     settings = current_settings()
+    if settings.trusted_proxy_hops == 0 and passed_a_proxy():
+        raise Forbidden
     text = forwarded_address(
         request.environ.get("REMOTE_ADDR") or "",
         request.environ.get("HTTP_X_FORWARDED_FOR"),
@@ -54,13 +57,11 @@ def check_key(presented: str, address: str) -> None:
     While a network is limited, the right key is refused as well: otherwise guessing could go on.
     """
     throttle: Throttle = current_app.extensions["admin_throttle"]
-    network = client_network()
-    throttle.check(network)
-    if _is_the_key(presented):
-        return
-    throttle.count(network)
-    _record_refusal(address)
-    raise Forbidden
+    is_right = _is_the_key(presented)
+    throttle.admit(client_network(), is_right=is_right)
+    if not is_right:
+        _record_refusal(address)
+        raise Forbidden
 
 
 def _is_the_key(presented: str) -> bool:

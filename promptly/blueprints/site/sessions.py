@@ -4,7 +4,7 @@ from flask import Flask, Request, g, redirect, request, session, url_for
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from werkzeug.wrappers import Response as AnyResponse
 
-from promptly.blueprints.navigation import is_navigation
+from promptly.blueprints.navigation import is_navigation, query_without_key
 from promptly.blueprints.page_headers import is_https
 from promptly.blueprints.site import landing
 from promptly.blueprints.site.limits import FAILED_SIGN_INS
@@ -92,10 +92,10 @@ def enter_by_url() -> AnyResponse | None:
     if is_navigation():
         _start(key)
         # The same page with all other arguments, without the key.
-        rest = {name: value for name, value in request.args.items() if name != "key"}
-        page = request.endpoint if request.method == "GET" else None
-        arguments = (request.view_args or {}) | rest if page else {}
-        return redirect(url_for(page or "site.dashboard", **arguments), 303)
+        if request.method != "GET" or request.endpoint is None:
+            return redirect(url_for("site.dashboard"), 303)
+        page = url_for(request.endpoint, **(request.view_args or {}))
+        return redirect(f"{page}{query_without_key()}", 303)
     g.key = key
     return None
 
