@@ -31,6 +31,7 @@ def gateway(stack: Stack) -> Gateway:
         workers=2,
         FORM_TIMEOUT_SECONDS=SECONDS,
         DATABASE_TIMEOUT_SECONDS=2,
+        BASE_URL="https://api.example.com",
         STRIPE_SECRET_KEY="sk_test_0123456789",
         STRIPE_WEBHOOK_SECRET=STRIPE_SECRET,
         STRIPE_API_BASE="http://127.0.0.1:1",
@@ -82,3 +83,7 @@ def test_a_body_that_never_comes_holds_nothing_but_its_socket(
         assert "exhausted" not in ready
         for connection in stalled:
             assert answer(connection).startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_proxy_that_is_not_configured_is_a_warning(gateway: Gateway) -> None:
+    assert gateway.log_text().count("TRUSTED_PROXY_HOPS is 0") == 1
