@@ -45,6 +45,11 @@ def use_pool(name: str) -> None:
     db.session().info[POOL] = name
 
 
+def release_connection() -> None:
+    """Return the session's connection to its pool before a wait; call it only after reads."""
+    db.session.rollback()
+
+
 def enqueue(name: str, *arguments: Any) -> None:
     """Queue a task by name; it is sent once the surrounding transaction has committed.
 

@@ -15,6 +15,7 @@ from promptly.models import ApiKey
 from promptly.proxies import client_network
 from promptly.services.accounts import key_format, keys
 from promptly.settings import current_settings
+from promptly.transactions import release_connection
 
 
 class SessionInterface(SecureCookieSessionInterface):
@@ -57,6 +58,8 @@ def entered_key(raw: str) -> ApiKey | None:
     key = keys.find(raw, pepper)
     if key is None and key_format.is_imported(raw):
         digest = key_format.digest(raw, pepper.reveal())
+        # The check takes turns, for seconds if many wait.
+        release_connection()
         if current_gateway().imported_keys.authenticate(raw, digest, client_network()):
             key = keys.find(raw, pepper)
     if key is None:
