@@ -9,19 +9,12 @@ from gevent import Timeout
 from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
-from promptly.blueprints import error_shapes
 from promptly.errors import BodyTimeout, BodyTooLarge, InvalidRequest
 from promptly.settings import current_settings
 
 # More than any form here needs.
 FORM_BYTES = 16 * 1024
 WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS"})
-
-
-def read_early() -> None:
-    """Read the body of a request to a known route outside /v1, which reads its own."""
-    if request.routing_exception is None and not error_shapes.is_api(request.path):
-        read()
 
 
 def read() -> None:

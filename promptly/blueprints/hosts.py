@@ -8,16 +8,15 @@ import ipaddress
 from functools import lru_cache
 from urllib.parse import urlsplit, urlunsplit
 
-from flask import redirect, request
+from flask import Request
 from werkzeug.routing import RequestRedirect
 from werkzeug.sansio.utils import host_is_trusted
-from werkzeug.wrappers import Response
 
 from promptly.errors import InvalidRequest
 from promptly.settings import current_settings
 
 
-def refuse_foreign_host() -> None:
+def refuse_foreign_host(request: Request) -> None:
     """Raise InvalidRequest for an untrusted host name; `/health` answers to any.
 
     A request without `Host`, as in HTTP/1.0, names no foreign one.
@@ -55,15 +54,13 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def redirect_within() -> Response | None:
-    """Redirect to the route's own spelling of a path, such as one with a slash at its end.
+def stay_on_host(problem: Exception) -> None:
+    """Take scheme and host from a redirect to the route's own spelling of a path.
 
-    Werkzeug would add the scheme and host that reached this process, perhaps a proxy's.
+    Werkzeug adds those that reached this process, perhaps a proxy's.
     """
-    redirection = request.routing_exception
-    if not isinstance(redirection, RequestRedirect):
-        return None
-    target = urlsplit(redirection.new_url)
-    # A second slash would start a host name.
-    path = f"/{target.path.lstrip('/')}"
-    return redirect(urlunsplit(("", "", path, target.query, "")), redirection.code)
+    if isinstance(problem, RequestRedirect):
+        target = urlsplit(problem.new_url)
+        # A second slash would start a host name.
+        path = f"/{target.path.lstrip('/')}"
+        problem.new_url = urlunsplit(("", "", path, target.query, ""))
