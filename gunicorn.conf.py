@@ -79,7 +79,7 @@ proc_name = "promptly"
 
 
 def on_starting(server: Any) -> None:
-    """Check the pepper, and warn of the slower HTTP parser and of a variable by its older name."""
+    """Check the pepper; warn of the slower parser, a variable's older name, an unknown proxy."""
     check_peppers(server)
     if find_spec("gunicorn_h1c") is None:
         server.log.warning("gunicorn_h1c is not installed: requests are parsed in Python")
@@ -87,6 +87,11 @@ def on_starting(server: Any) -> None:
         server.log.warning(
             "GRACEFUL_TIMEOUT_SECONDS is an older name: set DRAIN_SECONDS=%s instead",
             settings.drain_seconds,
+        )
+    if settings.base_url.startswith("https:") and settings.trusted_proxy_hops == 0:
+        server.log.warning(
+            "BASE_URL is https, but TRUSTED_PROXY_HOPS is 0: set it to the number of proxies, "
+            "otherwise all clients share one limit, and the panel refuses them"
         )
 
 

@@ -41,19 +41,20 @@ def flask_configuration(settings: Settings) -> dict[str, object]:
         "SECRET_KEY_FALLBACKS": [key.reveal() for key in settings.gateway_secret_key_previous],
         # Flask-WTF does not know the fallbacks; itsdangerous takes all keys in one list.
         "WTF_CSRF_SECRET_KEY": settings.signing_keys,
-        # For forms only: the gateway reads and bounds the bodies of /v1 itself.
+        # For webhooks: forms are smaller, and the gateway bounds the bodies of /v1 itself.
         "MAX_CONTENT_LENGTH": 256 * 1024,
-        "TRUSTED_HOSTS": list(settings.trusted_hosts) or None,
         "PERMANENT_SESSION_LIFETIME": timedelta(days=30),
         "SESSION_COOKIE_NAME": "promptly_session",
         "SESSION_COOKIE_HTTPONLY": True,
         "SESSION_COOKIE_SAMESITE": "Lax",
-        "SQLALCHEMY_DATABASE_URI": settings.database_url,
-        "SQLALCHEMY_ENGINE_OPTIONS": database.engine_options(settings),
+        **database.flask_configuration(settings),
         # Page blueprints call `csrf.protect()` themselves; /v1 skips the check and its cost.
         "WTF_CSRF_CHECK_DEFAULT": False,
+        # Over https this would refuse forms without Referer; `refuse_foreign_posts` compares it, or
+        # Origin, with our host.
+        "WTF_CSRF_SSL_STRICT": False,
         "RATELIMIT_STORAGE_URI": redis_client.limiter_uri(settings.redis_connection_url),
-        "RATELIMIT_STORAGE_OPTIONS": redis_client.TIMEOUTS,
+        "RATELIMIT_STORAGE_OPTIONS": redis_client.limiter_options(settings.redis_connection_url),
         "RATELIMIT_STRATEGY": "sliding-window-counter",
         "RATELIMIT_IN_MEMORY_FALLBACK_ENABLED": True,
         "RATELIMIT_KEY_PREFIX": "promptly",

@@ -8,6 +8,7 @@ from flask_wtf import CSRFProtect
 
 from promptly import pseudonyms
 from promptly.models.base import Base
+from promptly.runtime.pool_session import PoolSession
 
 
 class PageLimiter(Limiter):
@@ -20,7 +21,7 @@ class PageLimiter(Limiter):
             super()._check_request_limit(callable_name, in_middleware)
 
 
-db = SQLAlchemy(model_class=Base, disable_autonaming=True)
+db = SQLAlchemy(model_class=Base, disable_autonaming=True, session_options={"class_": PoolSession})
 migrate = Migrate()
 csrf = CSRFProtect()
 limiter = PageLimiter(key_func=pseudonyms.of_address)

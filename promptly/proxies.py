@@ -7,6 +7,7 @@ that with TRUSTED_PROXY_HOPS. Each process writes a count to Redis once a minute
 import ipaddress
 import time
 from contextlib import suppress
+from functools import lru_cache
 
 import redis
 from flask import current_app, request
@@ -20,6 +21,10 @@ RECENT_SECONDS = 24 * 3600
 # One above the maximum of TRUSTED_PROXY_HOPS; larger counts need no distinction.
 MAX_COUNTED_HOPS = 11
 
+# In place of addresses that cannot be parsed: their clients share one limit.
+UNKNOWN = "unknown"
+FORWARDING_HEADERS = ("HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED", "HTTP_VIA")
+
 
 def forwarded_address(peer: str, forwarded_for: str | None, hops: int) -> str | None:
     """Return the client's address after `hops` trusted proxies; None if too few came.
@@ -30,12 +35,33 @@ def forwarded_address(peer: str, forwarded_for: str | None, hops: int) -> str | 
     if hops == 0:
         return peer
     addresses = forwarded_addresses(forwarded_for)
-    return addresses[-hops] if len(addresses) >= hops else None
+    return plain_address(addresses[-hops]) if len(addresses) >= hops else None
+
+
+@lru_cache(maxsize=4096)
+def plain_address(text: str) -> str:
+    """Return a forwarded address without brackets, port and zone; UNKNOWN if it is not one.
+
+    Each connection has another port, so with it every one would have limits of its own.
+    """
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        return str(ipaddress.ip_address(text.partition("%")[0]))
+    except ValueError:
+        return UNKNOWN
 
 
 def forwarded_addresses(forwarded_for: str | None) -> list[str]:
     """Split an X-Forwarded-For header into its addresses."""
     return [item.strip() for item in (forwarded_for or "").split(",") if item.strip()]
+
+
+def passed_a_proxy() -> bool:
+    """Return whether the current request has a header that a proxy adds."""
+    return any(name in request.environ for name in FORWARDING_HEADERS)
 
 
 def client_network() -> str:
@@ -46,7 +72,7 @@ def client_network() -> str:
     try:
         address = ipaddress.IPv6Address(text)
     except ValueError:
-        return text
+        return UNKNOWN
     if address.ipv4_mapped is not None:
         return str(address.ipv4_mapped)
     return str(ipaddress.ip_network((address, 64), strict=False))

@@ -237,6 +237,7 @@ class Settings:
 
     # Time limits of one request
     body_timeout_seconds: int = setting(integer(1), "60")
+    form_timeout_seconds: int = setting(integer(1), "15")
     queue_timeout_seconds: int = setting(integer(1), "600")
     upstream_connect_timeout_seconds: int = setting(integer(1), "5")
     upstream_first_byte_timeout_seconds: int = setting(integer(1), "900")

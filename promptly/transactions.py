@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from promptly.extensions import db
 from promptly.runtime.celery_app import celery
+from promptly.runtime.pool_session import POOL
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +35,19 @@ def transaction() -> Iterator[Session]:
         raise
     for name, arguments in session.info.pop(_QUEUED, []):
         _send(name, arguments)
+
+
+def use_pool(name: str) -> None:
+    """Let this context's session use a reserved connection pool (`database.WEBHOOKS`, `API`).
+
+    Call it before the first query.
+    """
+    db.session().info[POOL] = name
+
+
+def release_connection() -> None:
+    """Return the session's connection to its pool before a wait; call it only after reads."""
+    db.session.rollback()
 
 
 def enqueue(name: str, *arguments: Any) -> None:

@@ -18,6 +18,17 @@ PEER = "10.0.0.9"
         ("6.6.6.6, 1.1.1.1, 2.2.2.2", 2, "1.1.1.1"),
         (" , 1.1.1.1 ,", 1, "1.1.1.1"),
         ("1.1.1.1", 2, None),
+        ("1.2.3.4:567", 1, "1.2.3.4"),
+        ("[2001:db8::1]:443", 1, "2001:db8::1"),
+        ("[2001:DB8::1]", 1, "2001:db8::1"),
+        ("2001:db8::1", 1, "2001:db8::1"),
+        ("fe80::1%eth0", 1, "fe80::1"),
+        # All of these share one limit.
+        ("unknown", 1, "unknown"),
+        ("_hidden", 1, "unknown"),
+        ("1.2.3.4.5", 1, "unknown"),
+        ("[2001:db8::1", 1, "2001:db8::1"),
+        ("1.2.3.4\x00", 1, "unknown"),
         ("", 1, None),
         (None, 1, None),
     ],
@@ -51,7 +62,7 @@ def test_the_address_of_a_request(app_factory: AppFactory) -> None:
         ("2001:db8:1:2::9", "2001:db8:1:2::/64"),
         ("::ffff:1.2.3.4", "1.2.3.4"),
         ("::1", "::/64"),
-        ("no:address", "no:address"),
+        ("no:address", "unknown"),
     ],
 )
 def test_an_ipv6_network_counts_as_one(app: Flask, peer: str, network: str) -> None:

@@ -11,7 +11,9 @@ webhooks        webhook receivers for Stripe and BTCPay
 address_limit   requests in flight per address, behind proxies
 charts          daily figures as SVG coordinates
 error_handlers  errors as JSON or pages; error_shapes has the JSON of /v1
-navigation      whether a request is a browser opening a page
+form_body       reads forms and webhooks before the first query
+hosts           refuses requests for foreign host names
+navigation      whether a request is a browser opening a page; its query without a key
 page_headers    security headers of every page
 static_files    stylesheets, scripts and icons, below /static/
 
@@ -21,13 +23,17 @@ view, methods=…)`. Views carry no routing decorators; links name endpoints wit
 
 from email.utils import parseaddr
 
-from flask import Flask
+from flask import Flask, Request
+from flask.globals import request_ctx
 
 from promptly.blueprints import (
     address_limit,
     admin,
     docs,
     error_handlers,
+    error_shapes,
+    form_body,
+    hosts,
     openapi,
     ops,
     purchases,
@@ -45,6 +51,7 @@ def register(app: Flask) -> None:
     app.jinja_env.globals["contact_address"] = parseaddr(settings.smtp_from)[1]
     error_handlers.register(app)
     address_limit.register(app)
+    app.before_request(begin)
     static_files.register(app)
     app.register_blueprint(docs.blueprint)
     app.register_blueprint(openapi.blueprint)
@@ -54,3 +61,16 @@ def register(app: Flask) -> None:
     app.register_blueprint(purchases.blueprint)
     app.register_blueprint(webhooks.blueprint)
     app.register_blueprint(admin.blueprint)
+
+
+def begin() -> None:
+    """Check the host and read a form, before the blueprints' own checks.
+
+    One function, because /v1 passes it too and each registered one has a cost of its own.
+    """
+    current: Request = request_ctx.request
+    hosts.refuse_foreign_host(current)
+    if current.routing_exception is not None:
+        hosts.stay_on_host(current.routing_exception)
+    elif not error_shapes.is_api(current.path):
+        form_body.read()

@@ -42,6 +42,7 @@ TITLES = {
     403: "Access denied",
     404: "Page not found",
     405: "Method not allowed",
+    408: "The form did not arrive in time",
     413: "Request too large",
     429: "Too many requests",
     500: "Something went wrong",
@@ -84,7 +85,7 @@ def register(app: Flask) -> None:
 
 
 def bind_urls() -> None:
-    """Let pages link to the site even if the host is not one of TRUSTED_HOSTS.
+    """Let error pages link to the site even if the host name is malformed.
 
     Flask then answers 400 but binds no URLs to the request, and `url_for` would fail in that page.
     """

@@ -57,8 +57,8 @@ def add_page_headers(response: Response) -> Response:
     headers = response.headers
     headers.setdefault("Content-Security-Policy", content_security_policy())
     headers.setdefault("X-Content-Type-Options", "nosniff")
-    # CSRF protection over https needs the referrer, so it is withheld only where the URL has a
-    # key, which the page's own requests would disclose; such pages have no forms to protect.
+    # Withheld, the referrer would also take the origin from forms, which is compared with ours. So
+    # only pages with a key in their URL withhold it, as their requests would disclose the key.
     policy = "no-referrer" if "key" in request.args else "same-origin"
     headers.setdefault("Referrer-Policy", policy)
     headers.setdefault("Cross-Origin-Opener-Policy", "same-origin")

@@ -14,11 +14,12 @@ from promptly import pseudonyms
 from promptly.blueprints.page_headers import add_page_headers
 from promptly.errors import InvalidRequest, NotFound
 from promptly.extensions import limiter
+from promptly.runtime.database import WEBHOOKS
 from promptly.services.payments import webhook_events
 from promptly.services.payments import webhook_inbox as inbox
 from promptly.services.payments.webhook_events import ReceivedEvent
 from promptly.settings import Settings, current_settings
-from promptly.transactions import transaction
+from promptly.transactions import transaction, use_pool
 
 # Far above what a provider sends; a limited provider retries later.
 RATE_LIMIT = "1200 per minute"
@@ -82,6 +83,12 @@ def _text(text: str, status: int) -> Response:
 blueprint = Blueprint("webhooks", __name__)
 blueprint.add_url_rule("/stripe/webhook", "stripe", stripe, methods=["POST"])
 blueprint.add_url_rule("/btcpay/webhook", "btcpay", btcpay, methods=["POST"])
+
+
+@blueprint.before_request
+def reserve_pool() -> None:
+    """Use connections that pages cannot take: an event must be stored even if pages are slow."""
+    use_pool(WEBHOOKS)
 
 
 @blueprint.after_request

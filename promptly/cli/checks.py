@@ -14,11 +14,12 @@ from alembic.script import ScriptDirectory
 from flask import current_app
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
+from werkzeug.sansio.utils import host_is_trusted
 
 from promptly.cli import payment_checks, proxy_checks, rotation_checks
 from promptly.clients import smtp
 from promptly.extensions import db
-from promptly.runtime.database import HOT_POOL_SIZE, engine_options
+from promptly.runtime.database import POOL_SIZE_IN_ALL
 from promptly.runtime.redis_client import TIMEOUTS
 from promptly.services.accounts import trial_limits, trials
 from promptly.services.imports import schema
@@ -80,9 +81,7 @@ def postgresql(settings: Settings) -> Iterator[Finding]:
 
 
 def _connections(settings: Settings, limit: int) -> Finding:
-    pages = engine_options(settings)
-    each = HOT_POOL_SIZE + int(pages["pool_size"]) + int(pages["max_overflow"])
-    wanted = GATEWAYS * settings.web_concurrency * each + OTHER_CONNECTIONS
+    wanted = GATEWAYS * settings.web_concurrency * POOL_SIZE_IN_ALL + OTHER_CONNECTIONS
     figures = f"at most {wanted} used during a deploy, {limit} allowed"
     if wanted < limit:
         return Finding("Connections", "ok", figures)
@@ -221,8 +220,9 @@ def public_site(settings: Settings) -> Iterator[Finding]:
     if not settings.key_reissue_confirm:
         message = "anyone who knows a customer's email address can replace their key"
         yield Finding("Site", "warning", f"{message}: set KEY_REISSUE_CONFIRM=true")
-    if not settings.trusted_hosts:
-        yield Finding("Site", "warning", f"TRUSTED_HOSTS is not set: add {base.hostname}")
+    if settings.trusted_hosts and not host_is_trusted(base.hostname, settings.trusted_hosts):
+        message = f"TRUSTED_HOSTS lacks {base.hostname}, the host of BASE_URL: add it"
+        yield Finding("Site", "error", message)
     if settings.trusted_proxy_hops == 0 and base.scheme == "https":
         message = "TRUSTED_PROXY_HOPS is 0, but https needs a proxy: set the number of proxies"
         yield Finding("Site", "warning", message)

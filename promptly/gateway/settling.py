@@ -12,10 +12,10 @@ from collections.abc import Callable
 from flask import Flask
 
 from promptly.runtime.batching import Batcher
-from promptly.runtime.database import HotPathDatabase
+from promptly.runtime.database import API, HotPathDatabase
 from promptly.services import metering
 from promptly.services.metering import recovery
-from promptly.transactions import transaction
+from promptly.transactions import transaction, use_pool
 
 logger = logging.getLogger(__name__)
 
@@ -68,9 +68,10 @@ class Settler:
         charge = metering.settle(self._database, settlement)
         if charge is not None:
             return charge
-        with self._app.app_context(), transaction() as session:
-            charge = recovery.settle_late(session, settlement)
-        return charge
+        with self._app.app_context():
+            use_pool(API)
+            with transaction() as session:
+                return recovery.settle_late(session, settlement)
 
     def _start(self) -> None:
         if self._thread is None or not self._thread.is_alive():

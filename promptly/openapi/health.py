@@ -31,7 +31,8 @@ OPERATIONS = (
         tag="Health",
         summary="Check that every dependency responds",
         text=(
-            "One line per dependency: `postgresql: ok`, `redis: away`, …. The lines `worker` and "
+            "One line per dependency: `postgresql: ok`, `redis: away`, …. PostgreSQL has one for "
+            "each connection pool, which may be `exhausted`. The lines `worker` and "
             "`beat` say whether these were seen in the last minute; they do not change the status."
         ),
         also=(503,),

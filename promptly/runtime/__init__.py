@@ -14,6 +14,7 @@
 - `kombu_redis`: a fix for Celery's Redis transport when Redis goes away
 - `listener`: holds the public socket, so that a new gateway takes over without a gap
 - `logs`: structured JSON logs with keys redacted
+- `pool_session`: SQLAlchemy's session, with a choice of the connection pool
 - `psycopg_gevent`: cooperative psycopg2 waits with a deadline
 - `recently_used`: a bounded mapping for limits counted in this process
 - `redis_client`: the hot path's access to Redis, with a circuit breaker

@@ -1,8 +1,9 @@
-"""PostgreSQL: connection options, and the hot path's database access.
+"""PostgreSQL: connection options, pools, and the hot path's database access.
 
-Pages and tasks use SQLAlchemy's session. The hot path runs each whole step as one statement in
-autocommit, through `fetch_one`: no surrounding transaction, nothing compiled per call, nothing
-that a pooler in transaction mode does not support.
+Pages and tasks use SQLAlchemy's session, which takes its connection from one of three pools:
+pages must not use up those of payment webhooks and of /v1. The hot path runs each whole step as
+one statement in autocommit, through `fetch_one`: no surrounding transaction, nothing compiled per
+call, nothing that a pooler in transaction mode does not support.
 """
 
 import logging
@@ -19,16 +20,39 @@ logger = logging.getLogger(__name__)
 
 Row = tuple[Any, ...]
 
+WEBHOOKS = "webhooks"
+API = "api"
+
 # Connections of one process; for all processes together they must stay below max_connections.
 HOT_POOL_SIZE = 12
-PAGE_POOL_SIZE = 5
+PAGE_POOL_SIZE = 6
+# Pools of their own: payment webhooks, and what /v1 does with SQLAlchemy (GET /v1/balance and
+# /v1/usage, late settlements).
+RESERVED_POOL_SIZES = {WEBHOOKS: 2, API: 2}
+POOL_SIZE_IN_ALL = HOT_POOL_SIZE + PAGE_POOL_SIZE + sum(RESERVED_POOL_SIZES.values())
+
+# Seconds that a transaction may wait for its own process, relative to DATABASE_TIMEOUT_SECONDS.
+IDLE_FACTOR = 6
 
 
-def engine_options(settings: Settings) -> dict[str, Any]:
-    """Return options of SQLAlchemy's engine, for pages and tasks."""
+def flask_configuration(settings: Settings) -> dict[str, Any]:
+    """Return Flask-SQLAlchemy's configuration: the pages' pool, and the reserved ones by name."""
+    reserved = {
+        name: {"url": settings.database_url, **engine_options(settings, size)}
+        for name, size in RESERVED_POOL_SIZES.items()
+    }
     return {
-        "pool_size": PAGE_POOL_SIZE,
-        "max_overflow": 5,
+        "SQLALCHEMY_DATABASE_URI": settings.database_url,
+        "SQLALCHEMY_ENGINE_OPTIONS": engine_options(settings, PAGE_POOL_SIZE),
+        "SQLALCHEMY_BINDS": reserved,
+    }
+
+
+def engine_options(settings: Settings, pool_size: int) -> dict[str, Any]:
+    """Return options of an engine of SQLAlchemy with up to `pool_size` connections."""
+    return {
+        "pool_size": pool_size,
+        "max_overflow": 0,
         "pool_timeout": settings.database_timeout_seconds,
         "pool_pre_ping": True,
         "connect_args": connect_args(settings),
@@ -36,11 +60,19 @@ def engine_options(settings: Settings) -> dict[str, Any]:
 
 
 def connect_args(settings: Settings) -> dict[str, Any]:
-    """Return options of a connection; the server ends statements that a client has given up."""
+    """Return options of a connection.
+
+    The server ends statements that a client has given up, and sessions whose open transaction,
+    with its locks, waits for its client.
+    """
     milliseconds = settings.database_timeout_seconds * 1000
     # No JIT: compiling takes longer than any page's statement, and accounts with many months of
     # events would trigger it, because the plan looks expensive until partitions are pruned.
-    options = f"-c statement_timeout={milliseconds * 12} -c timezone=UTC -c jit=off"
+    options = (
+        f"-c statement_timeout={milliseconds * 12} "
+        f"-c idle_in_transaction_session_timeout={milliseconds * IDLE_FACTOR} "
+        "-c timezone=UTC -c jit=off"
+    )
     return {
         "connect_timeout": max(2, settings.database_timeout_seconds),
         "application_name": "promptly",

@@ -1,7 +1,7 @@
 """`python -m promptly.runtime.health_check [PATH]`: ask one gateway on GATEWAY_PRIVATE_SOCKET.
 
-Prints the answer. Exit code 0 if the gateway answers with a status below 500 (with TRUSTED_HOSTS
-set that may be 400), otherwise 1. During a deploy the public port may be answered by another one.
+Prints the answer. Exit code 0 if the gateway answers with a status below 500, otherwise 1. During a
+deploy the public port may be answered by another one.
 """
 
 import http.client

@@ -21,6 +21,9 @@ TIMEOUTS: dict[str, Any] = {"socket_timeout": 0.5, "socket_connect_timeout": 0.5
 PAUSE_SECONDS = 1.0
 WARNING_SECONDS = 60.0
 MAX_CONNECTIONS = 64
+# Of the page limiter.
+LIMITER_CONNECTIONS = 32
+LIMITER_WAIT_SECONDS = 2.0
 
 
 class RedisUnavailable(Exception):
@@ -118,6 +121,17 @@ def limiter_uri(url: str) -> str:
     if url.startswith("unix://"):
         return "redis+unix://" + url.removeprefix("unix://")
     return url
+
+
+def limiter_options(url: str) -> dict[str, Any]:
+    """Return options of the limits library's storage: a pool whose callers wait for a connection.
+
+    redis-py's usual pool raises an error when it is exhausted, which counts as an outage.
+    """
+    pool = redis.BlockingConnectionPool.from_url(
+        url, max_connections=LIMITER_CONNECTIONS, timeout=LIMITER_WAIT_SECONDS, **TIMEOUTS
+    )
+    return {"connection_pool": pool}
 
 
 def configure(app: Flask, settings: Settings) -> None:

@@ -150,16 +150,21 @@ def test_how_long_to_wait(seconds: int | None, words: str | None) -> None:
 
 def test_no_path_becomes_a_link(failing: FlaskClient) -> None:
     """A typed path must never become a link: `//host` would lead to another site."""
+    path = {"PATH_INFO": '//evil.example/"><script>'}
+    answer = failing.get("/", environ_overrides=path)
+    assert answer.headers.get("Location", "/evil").startswith("/evil")
+    assert "//evil" not in answer.get_data(as_text=True)
+    # This client takes the first part for the host.
     answer = failing.get("//evil.example/%22%3E%3Cscript%3E")
-    assert answer.status_code == 404
+    assert answer.status_code == 400
     assert "evil" not in answer.get_data(as_text=True)
 
 
-@pytest.mark.parametrize(("path", "status"), [("/", 400), ("/nowhere", 400), ("/admin", 403)])
-def test_a_host_that_is_not_trusted(app_factory: AppFactory, path: str, status: int) -> None:
+@pytest.mark.parametrize("path", ["/", "/nowhere", "/admin"])
+def test_a_host_that_is_not_trusted(app_factory: AppFactory, path: str) -> None:
     client = app_factory(trusted_hosts=("api.example.com",)).test_client()
     answer = client.get(path, headers={"Host": "evil.example"})
-    assert answer.status_code == status
+    assert answer.status_code == 400
     assert '<a class="brand" href="/">' in answer.get_data(as_text=True)
 
 

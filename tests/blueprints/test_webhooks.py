@@ -94,6 +94,8 @@ BODY = encode(snapshot())
         header("t=x,v1=00"),
         header("t=1700000000,v0=00"),
         header("v1=00"),
+        header("t=1700000000,v1=é"),
+        header("\xff\xfe"),
         header("sha256="),
         header("sha256=" + "0" * 64),
         stripe_headers(BODY, secret="another"),
@@ -173,6 +175,8 @@ def test_what_is_signed_but_no_event_is_refused_by_btcpays_route(shop: Flask, bo
     [
         (to_stripe, snapshot(type="invoice.paid"), "type"),
         (to_stripe, snapshot(type="balance.available", data={"object": {}}), "type"),
+        (to_stripe, snapshot(type="balance.available", data=None), "type"),
+        (to_stripe, thin(type="v2.core.health.event", related_object=None), "type"),
         (to_stripe, snapshot(livemode=True), "mode"),
         (to_stripe, snapshot(livemode=None), "mode"),
         (to_stripe, snapshot(account="acct_other"), "account"),

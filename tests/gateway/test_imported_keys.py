@@ -1,13 +1,16 @@
 """The first use of keys that were imported with bcrypt's hash."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from flask import Flask
 
 from promptly.errors import ServiceUnavailable
+from promptly.extensions import db
 from promptly.gateway import imported_keys
-from promptly.gateway.imported_keys import WRONG_TRIES, ImportedKeys
+from promptly.gateway.imported_keys import MOST_WAITING, WRONG_TRIES, ImportedKeys
 from promptly.gateway.limits import LimitExceeded
 from promptly.models import ApiKey
 from promptly.services import account_deletion
@@ -16,6 +19,7 @@ from promptly.services.accounts.authentication import Caller, authenticate
 from promptly.transactions import transaction
 from tests.conftest import AppFactory
 from tests.support import factories
+from tests.support.books import wait_for
 from tests.support.model_gateway import hashed, new_key
 from tests.support.races import together
 from tests.support.servers import make_settings
@@ -137,3 +141,16 @@ def test_a_busy_process_refuses_for_a_while(app: Flask, monkeypatch: pytest.Monk
         use(app, key)
     checks._places.release()
     assert use(app, key) == owner
+
+
+def test_a_sign_in_that_waits_for_its_turn_holds_no_connection(app: Flask) -> None:
+    key, _ = imported(app)
+    checks = app.extensions["gateway"].imported_keys
+    with app.app_context():
+        pool: Any = db.engines[None].pool
+    with ThreadPoolExecutor(1) as threads:
+        with checks._taking_turns():
+            answer = threads.submit(app.test_client().post, "/session", data={"key": key})
+            wait_for(lambda: checks._places._value == MOST_WAITING - 2, "the second check")
+            assert pool.checkedout() == 0
+        assert answer.result().status_code == 303

@@ -44,9 +44,12 @@ def sign_in_and_out(url: str, key: str, session: requests.Session) -> requests.R
     assert page.url == f"{url}/dashboard"
     token = CSRF.search(page.text)
     assert token is not None
-    # Over https the CSRF token alone is not enough: the Referer has to be a page of this site.
     form = {"csrf_token": token.group(1), "name": "second"}
-    headers = {"Referer": f"{url}/dashboard", "Origin": url}
+    foreign = {"Referer": f"https://evil.example/{url}"}
+    made = session.post(f"{url}/dashboard/keys", form, headers=foreign, timeout=20)
+    assert made.status_code == 403
+    # A browser may withhold the Referer.
+    headers = {"Origin": url}
     made = session.post(f"{url}/dashboard/keys", form, headers=headers, timeout=20)
     assert made.status_code == 200 and "sk-" in made.text
     left = session.post(

@@ -92,7 +92,9 @@ def test_a_client_that_disconnects_pays_for_finished_work(
     client: Client, books: BooksReader, account: Account
 ) -> None:
     data = json.dumps({"input": ["hello " * 300] * 2048}).encode()
-    head = f"POST {EMBEDDINGS} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {client.key}\r\n"
+    head = (
+        f"POST {EMBEDDINGS} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {client.key}\r\n"
+    )
     with client.raw(f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data):
         wait_for(lambda: books.open_holds(account) == 1, "the hold")
     [event] = books.wait_for_events(account, 1)

@@ -68,7 +68,7 @@ def test_a_client_that_leaves_at_the_second_prompt(
     wait_for(lambda: busy_slots(llama) == 0, "an idle server")
     before = metric(llama, "tokens_predicted_total")
     data = json.dumps({"prompt": PROMPTS[:3], "max_tokens": 300, "stream": True, **NO_END})
-    head = f"POST {TEXT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {client.key}\r\n"
+    head = f"POST {TEXT} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {client.key}\r\n"
     with client.raw(f"{head}Content-Length: {len(data)}\r\n\r\n{data}".encode()) as stream:
         stream.read_until(b'"index":1')
         wait_for(lambda: most_decoded(llama) > 5, "some tokens")

@@ -7,7 +7,7 @@ import psycopg2
 import pytest
 
 from promptly.errors import ServiceUnavailable
-from promptly.runtime.database import HotPathDatabase, connect_args
+from promptly.runtime.database import POOL_SIZE_IN_ALL, HotPathDatabase, connect_args
 from tests.support.books import wait_for
 from tests.support.servers import make_settings
 from tests.support.tcp_proxy import TcpProxy, before_postgres
@@ -125,3 +125,14 @@ def test_the_server_ends_statements_that_the_client_gave_up(database: HotPathDat
     assert "statement_timeout=60000" in connect_args(make_settings())["options"]
     assert database.fetch_one("SHOW statement_timeout", {}) == ("24s",)
     assert database.fetch_one("SHOW timezone", {}) == ("UTC",)
+
+
+def test_a_transaction_may_not_wait_for_its_client(fresh_database: str) -> None:
+    settings = make_settings(database_url=fresh_database, database_timeout_seconds=5)
+    database = HotPathDatabase(settings)
+    assert database.fetch_one("SHOW idle_in_transaction_session_timeout", {}) == ("30s",)
+    database.dispose()
+
+
+def test_the_pools_share_22_connections() -> None:
+    assert POOL_SIZE_IN_ALL == 22

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -14,7 +15,13 @@ from limits.storage import storage_from_string
 
 from promptly.runtime import redis_client
 from promptly.runtime.celery_app import broker_url
-from promptly.runtime.redis_client import HotPathRedis, RedisUnavailable, limiter_uri
+from promptly.runtime.redis_client import (
+    LIMITER_CONNECTIONS,
+    HotPathRedis,
+    RedisUnavailable,
+    limiter_options,
+    limiter_uri,
+)
 from promptly.secret import Secret
 from sandbox.redis_server import EmbeddedRedis
 from tests.support.servers import make_settings
@@ -151,3 +158,17 @@ def test_a_frozen_redis_costs_half_a_second_once(
 def test_the_address_for_the_limiter() -> None:
     assert limiter_uri("unix:///tmp/x.sock") == "redis+unix:///tmp/x.sock"
     assert limiter_uri("redis://h:1/0") == "redis://h:1/0"
+
+
+def test_the_limiter_waits_for_a_connection(server: EmbeddedRedis) -> None:
+    options = limiter_options(server.url)
+    pool: Any = options["connection_pool"]
+    limits = storage_from_string(limiter_uri(server.url), **options)
+    taken = [pool.get_connection() for _ in range(LIMITER_CONNECTIONS)]
+    with ThreadPoolExecutor(1) as threads:
+        count = threads.submit(limits.incr, "name", 60)
+        pool.release(taken.pop())
+        assert count.result(timeout=30) == 1
+    for connection in taken:
+        pool.release(connection)
+    pool.disconnect()

@@ -9,6 +9,7 @@ from flask.blueprints import BlueprintSetupState
 from werkzeug.wrappers import Response as AnyResponse
 
 from promptly import proxies
+from promptly.blueprints import form_body
 from promptly.blueprints.admin import (
     access,
     account_confirmations,
@@ -137,7 +138,10 @@ def guard() -> AnyResponse | None:
 @blueprint.before_app_request
 def guard_unknown() -> AnyResponse | None:
     """Guard unknown URLs and methods below /admin, so that strangers cannot probe for routes."""
-    return guard() if request.routing_exception is not None and _is_below() else None
+    if request.routing_exception is None or not _is_below():
+        return None
+    form_body.read()
+    return guard()
 
 
 def _is_below() -> bool:

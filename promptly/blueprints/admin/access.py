@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from promptly import pseudonyms
 from promptly.blueprints.admin.throttle import Throttle
 from promptly.errors import Forbidden
-from promptly.proxies import forwarded_address
+from promptly.proxies import forwarded_address, passed_a_proxy
 from promptly.services import audit
 from promptly.settings import current_settings
 from promptly.transactions import transaction
@@ -24,9 +24,12 @@ logger = logging.getLogger(__name__)
 def allowed_address() -> str:
     """Return the client's address if it is allowed; raise Forbidden otherwise.
 
-    A request with fewer forwarded addresses than there are proxies bypassed them: refuse it.
+    A request with fewer forwarded addresses than there are proxies bypassed them: refuse it. With
+    no proxy configured, refuse requests that passed one: its own address would be checked.
     """
     settings = current_settings()
+    if settings.trusted_proxy_hops == 0 and passed_a_proxy():
+        raise Forbidden
     text = forwarded_address(
         request.environ.get("REMOTE_ADDR") or "",
         request.environ.get("HTTP_X_FORWARDED_FOR"),
@@ -57,14 +60,12 @@ def check_key(presented: str, address: str) -> str:
     While a network is limited, the right key is refused as well: otherwise guessing could go on.
     """
     throttle: Throttle = current_app.extensions["admin_throttle"]
-    network = pseudonyms.of_network()
-    throttle.check(network)
     name = _name_of(presented)
-    if name is not None:
-        return name
-    throttle.count(network)
-    _record_refusal(address)
-    raise Forbidden
+    throttle.admit(pseudonyms.of_network(), is_right=name is not None)
+    if name is None:
+        _record_refusal(address)
+        raise Forbidden
+    return name
 
 
 def _name_of(presented: str) -> str | None:

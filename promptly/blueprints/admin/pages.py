@@ -1,6 +1,7 @@
 """Paging of long lists in the panel: the requested position, and links to adjacent pages."""
 
 from typing import Any
+from urllib.parse import urlencode
 
 from flask import request, url_for
 
@@ -29,11 +30,11 @@ def links(page: Page[Any]) -> tuple[str | None, str | None]:
 
 def here(**changed: object) -> str:
     """Return this page's URL with some arguments changed, or removed if they are None."""
-    arguments: dict[str, Any] = dict(request.view_args or {})
-    arguments |= {name: value for name, value in request.args.items() if name != "key"}
-    arguments |= changed
+    arguments: dict[str, object] = dict(request.args.items())
+    arguments |= changed | {"key": None}
     kept = {name: value for name, value in arguments.items() if value not in (None, "")}
-    return url_for(request.endpoint or "admin.overview", **kept)
+    page = url_for(request.endpoint or "admin.overview", **(request.view_args or {}))
+    return f"{page}?{urlencode(kept)}" if kept else page
 
 
 def _link(name: str, at: Cursor | None) -> str | None:

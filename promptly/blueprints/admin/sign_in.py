@@ -1,13 +1,12 @@
 """Signing in to the panel, by a link with the key or a form, and signing out."""
 
 import re
-from urllib.parse import urlencode
 
 from flask import Response, g, make_response, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from promptly.blueprints.admin import access, actor, sessions
-from promptly.blueprints.navigation import is_navigation
+from promptly.blueprints.navigation import is_navigation, query_without_key
 from promptly.errors import Forbidden
 from promptly.services import panel_sessions
 from promptly.transactions import transaction
@@ -34,9 +33,7 @@ def enter_by_url(name: str) -> AnyResponse | None:
     """
     if not is_navigation():
         return None
-    others = [(name, value) for name, value in request.args.items(multi=True) if name != "key"]
-    query = f"?{urlencode(others)}" if others else ""
-    return _open(f"{request.path}{query}", name)
+    return _open(f"{request.path}{query_without_key()}", name)
 
 
 def open_session() -> AnyResponse:

@@ -4,8 +4,7 @@ Open sessions and the command line are not affected. Wrong keys are counted in R
 each process: while Redis is unavailable, the process's own counts bound guessing.
 
 Flask-Limiter cannot count them: it skips unknown URLs, which accept the key too, and counts a
-failure only after the answer. The library below it takes a burst of guesses, which uses up its
-connections to Redis, for an outage, and lets all of them pass (ADR 14).
+failure only after the answer (ADR 14).
 """
 
 import threading
@@ -20,14 +19,18 @@ WINDOW_SECONDS = 300
 WRONG_KEYS_PER_ADDRESS = 10
 WRONG_KEYS_IN_ALL = 100
 
-# Returns the milliseconds to wait, 0 for none; if ARGV[2] is 1, counts and returns 0.
+# Returns the milliseconds to wait, 0 for none; then counts a wrong key if ARGV[2] is 1. One step,
+# so that no number of parallel guesses exceeds a limit.
 SCRIPT = """
 local wait = 0
 for i, key in ipairs(KEYS) do
-  if ARGV[2] == '1' then
-    if redis.call('INCR', key) == 1 then redis.call('PEXPIRE', key, ARGV[1]) end
-  elseif tonumber(redis.call('GET', key) or '0') >= tonumber(ARGV[i + 2]) then
+  if tonumber(redis.call('GET', key) or '0') >= tonumber(ARGV[i + 2]) then
     wait = math.max(wait, redis.call('PTTL', key), 1)
+  end
+end
+if wait == 0 and ARGV[2] == '1' then
+  for _, key in ipairs(KEYS) do
+    if redis.call('INCR', key) == 1 then redis.call('PEXPIRE', key, ARGV[1]) end
   end
 end
 return wait
@@ -43,23 +46,19 @@ class Throttle:
         self._script = redis.script(SCRIPT)
         self._local = LocalCounts()
 
-    def check(self, network: str) -> None:
-        """Raise RateLimited while this network, or every network, has to wait."""
+    def admit(self, network: str, *, is_right: bool) -> None:
+        """Count a wrong key; raise RateLimited while this network, or every one, has to wait."""
         names = _names(network)
-        wait_ms = self._local.wait_ms(names)
+        wait_ms = self._local.admit(names, is_right=is_right)
+        counts = not is_right and not wait_ms
         with suppress(RedisUnavailable):
-            wait_ms = max(wait_ms, self._script(names, [WINDOW_SECONDS * 1000, 0, *_LIMITS]))
+            given = [WINDOW_SECONDS * 1000, int(counts), *_LIMITS]
+            wait_ms = max(wait_ms, self._script(names, given))
         if wait_ms:
             raise RateLimited(
                 "Too many incorrect keys. Please wait before trying again.",
                 retry_after_seconds=max(1, -(-wait_ms // 1000)),
             )
-
-    def count(self, network: str) -> None:
-        names = _names(network)
-        self._local.count(names)
-        with suppress(RedisUnavailable):
-            self._script(names, [WINDOW_SECONDS * 1000, 1, *_LIMITS])
 
 
 class LocalCounts:
@@ -69,26 +68,22 @@ class LocalCounts:
         self._windows: RecentlyUsed[tuple[float, int]] = RecentlyUsed()
         self._lock = threading.Lock()
 
-    def wait_ms(self, names: list[str]) -> int:
-        """Return the milliseconds to wait, 0 for none."""
-        now = time.monotonic()
-        waits = [0]
-        with self._lock:
-            for name, limit in zip(names, _LIMITS, strict=True):
-                ends_at, used = self._windows.get(name, (0.0, 0))
-                if used >= limit and ends_at > now:
-                    waits.append(int((ends_at - now) * 1000) + 1)
-        return max(waits)
-
-    def count(self, names: list[str]) -> None:
-        """Count one wrong key under each name."""
+    def admit(self, names: list[str], *, is_right: bool) -> int:
+        """Return the milliseconds to wait, 0 for none; then a wrong key has been counted."""
         now = time.monotonic()
         with self._lock:
-            for name in names:
-                ends_at, used = self._windows.get(name, (0.0, 0))
-                if ends_at <= now:
-                    ends_at, used = now + WINDOW_SECONDS, 0
-                self._windows[name] = (ends_at, used + 1)
+            windows = [self._windows.get(name, (0.0, 0)) for name in names]
+            waits = [
+                int((ends_at - now) * 1000) + 1
+                for (ends_at, used), limit in zip(windows, _LIMITS, strict=True)
+                if used >= limit and ends_at > now
+            ]
+            if waits or is_right:
+                return max(waits, default=0)
+            for name, (ends_at, used) in zip(names, windows, strict=True):
+                window = (ends_at, used + 1) if ends_at > now else (now + WINDOW_SECONDS, 1)
+                self._windows[name] = window
+        return 0
 
 
 def _names(network: str) -> list[str]:

@@ -1,10 +1,11 @@
-"""Health checks, for load balancers and operators."""
+"""Health checks, for load balancers and operators; `pools` tries each connection pool."""
 
 import logging
 
-from flask import Blueprint, Response, current_app, jsonify
+from flask import Blueprint, Flask, Response, current_app, jsonify
+from flask.blueprints import BlueprintSetupState
 
-from promptly.errors import PromptlyError
+from promptly.blueprints.ops.pools import AWAY, OK, PoolChecks
 from promptly.gateway import current_gateway
 from promptly.gateway.chat_request import ChatRequest
 from promptly.runtime import presence
@@ -21,26 +22,19 @@ def health() -> Response:
 def ready() -> Response:
     """Return 200 if every dependency answers and the process is not shutting down, else 503.
 
-    The body has one line for each dependency, and for the Celery worker and beat, which requests
-    do not need: those lines do not change the status.
+    The body has one line for each dependency, PostgreSQL's for each connection pool, and for the
+    Celery worker and beat, which requests do not need: those lines do not change the status.
     """
-    checks = {"postgresql": _postgresql(), "redis": _redis(), "upstream": _upstream()}
-    lines = "".join(f"{name}: {'ok' if ok else 'away'}\n" for name, ok in checks.items())
+    pools: PoolChecks = current_app.extensions["pool_checks"]
+    checks = dict(pools.states())
+    checks |= {"redis": OK if _redis() else AWAY, "upstream": OK if _upstream() else AWAY}
+    lines = "".join(f"{name}: {state}\n" for name, state in checks.items())
     lines += _background()
     gateway = current_gateway()
     if gateway.draining:
         lines += "process: shutting down\n"
-    status = 200 if all(checks.values()) and not gateway.draining else 503
+    status = 200 if set(checks.values()) == {OK} and not gateway.draining else 503
     return Response(lines, status=status, mimetype="text/plain")
-
-
-def _postgresql() -> bool:
-    try:
-        database = current_gateway().database
-        return database.fetch_one("SELECT 1 FROM alembic_version", {}) is not None
-    except (PromptlyError, Exception) as problem:
-        logger.info("PostgreSQL not ready", extra={"reason": type(problem).__name__})
-        return False
 
 
 def _redis() -> bool:
@@ -81,3 +75,10 @@ def _seen(age: int | None) -> str:
 blueprint = Blueprint("ops", __name__)
 blueprint.add_url_rule("/health", "health", health)
 blueprint.add_url_rule("/health/ready", "ready", ready)
+
+
+@blueprint.record_once
+def configure(state: BlueprintSetupState) -> None:
+    """Create the checks that parallel requests share."""
+    app: Flask = state.app  # type: ignore[assignment]
+    app.extensions["pool_checks"] = PoolChecks()

@@ -24,7 +24,6 @@ from promptly.blueprints.site import (
     sign_in_links,
 )
 from promptly.blueprints.site.origins import refuse_foreign_posts
-from promptly.errors import BodyTooLarge
 from promptly.extensions import csrf
 from promptly.services.accounts.challenges import Challenges
 
@@ -43,8 +42,6 @@ PUBLIC = frozenset(
 WITHOUT_FORM_TOKEN = frozenset(
     {"site.register", "site.confirm_reissue", "site.confirm_deletion", "site.open_session"}
 )
-# More than any form here needs.
-FORM_BYTES = 16 * 1024
 
 blueprint = Blueprint("site", __name__)
 
@@ -99,9 +96,6 @@ def guard() -> AnyResponse | None:
     """Refuse forged forms; redirect requests without a session to the landing page."""
     proxies.record_hop_count()
     if request.method == "POST":
-        request.max_content_length = FORM_BYTES
-        if (request.content_length or 0) > FORM_BYTES:
-            raise BodyTooLarge("The submitted form is too large.")
         refuse_foreign_posts()
         if request.endpoint not in WITHOUT_FORM_TOKEN and "key_id" in session:
             csrf.protect()

@@ -17,11 +17,17 @@ def refuse_foreign_posts() -> None:
     site = request.headers.get("Sec-Fetch-Site")
     if site in {"same-origin", "none"}:
         return
-    origin = request.headers.get("Origin")
-    if site is None and origin is None:
+    source = request.headers.get("Origin") or request.headers.get("Referer")
+    if site is None and source is None:
         return
-    settings = current_settings()
-    own = {request.host.lower(), urlsplit(settings.base_url).netloc.lower()}
-    if site is None and origin is not None and urlsplit(origin).netloc.lower() in own:
+    own = {request.host.lower(), urlsplit(current_settings().base_url).netloc.lower()}
+    if site is None and source is not None and _host(source) in own:
         return
     raise Forbidden("This form was sent from another site.")
+
+
+def _host(url: str) -> str | None:
+    try:
+        return urlsplit(url).netloc.lower() or None
+    except ValueError:
+        return None

@@ -22,7 +22,7 @@ from promptly.services.accounts import accounts, key_format, keys
 from promptly.services.accounts import sessions as stored
 from promptly.services.accounts.sessions import SignedIn
 from promptly.settings import current_settings
-from promptly.transactions import transaction
+from promptly.transactions import release_connection, transaction
 
 WRONG_SCOPE = (
     "This key is for the API only: it cannot open the dashboard. Sign in with a key with full"
@@ -77,9 +77,11 @@ def entered_key(raw: str) -> ApiKey | None:
     raw = raw.strip()
     gateway, accepted = current_gateway(), current_settings().key_peppers
     key = keys.find(raw, *accepted)
-    imported = key is None and key_format.is_imported(raw)
-    if imported and gateway.imported_keys.authenticate(raw, pseudonyms.of_network()):
-        key = keys.find(raw, *accepted)
+    if key is None and key_format.is_imported(raw):
+        # The check takes turns, for seconds if many wait.
+        release_connection()
+        if gateway.imported_keys.authenticate(raw, pseudonyms.of_network()):
+            key = keys.find(raw, *accepted)
     if key is None:
         # Count only failures: a script may fetch its page as often as it likes.
         with limiter.shared_limit(FAILED_SIGN_INS, scope="sign-in", key_func=pseudonyms.of_network):

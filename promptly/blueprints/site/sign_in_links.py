@@ -12,7 +12,7 @@ from flask import (
 )
 from werkzeug.wrappers import Response as AnyResponse
 
-from promptly.blueprints.navigation import is_navigation
+from promptly.blueprints.navigation import is_navigation, query_without_key
 from promptly.blueprints.site import sessions
 from promptly.clock import utcnow
 from promptly.errors import InvalidKey
@@ -46,10 +46,10 @@ def enter() -> AnyResponse | None:
         return redirect(url_for("site.switch_account"), 303)
     sessions.start(key)
     # The same page with all other arguments, without the key.
-    rest = {name: value for name, value in request.args.items() if name != "key"}
-    page = request.endpoint if request.method == "GET" else None
-    arguments = (request.view_args or {}) | rest if page else {}
-    return redirect(url_for(page or "site.dashboard", **arguments), 303)
+    if request.method != "GET" or request.endpoint is None:
+        return redirect(url_for("site.dashboard"), 303)
+    page = url_for(request.endpoint, **(request.view_args or {}))
+    return redirect(f"{page}{query_without_key()}", 303)
 
 
 def switch() -> AnyResponse | Response:

@@ -7,8 +7,10 @@ from flask import Response, jsonify, request
 from promptly.blueprints.v1 import guard
 from promptly.clock import utcnow
 from promptly.errors import InvalidRequest
+from promptly.runtime.database import API
 from promptly.services.ledger import balances
 from promptly.services.usage import rollups
+from promptly.transactions import use_pool
 
 DEFAULT_DAYS = 30
 MAX_DAYS = 366
@@ -18,11 +20,13 @@ YEARS = range(2000, 3000)
 
 def show_balance() -> Response:
     """Return the balance, in tokens."""
+    use_pool(API)
     return jsonify(balances.read(guard.caller().user_id))
 
 
 def show_usage() -> Response:
     """Return daily totals between two UTC days, or the receipt of one request."""
+    use_pool(API)
     request_id = request.args.get("request_id")
     if request_id is not None:
         return jsonify(rollups.receipt(guard.caller().user_id, request_id))

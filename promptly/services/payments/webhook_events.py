@@ -5,7 +5,7 @@ the same here, and a wrong amount in an event has no effect.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -71,25 +71,20 @@ def stripe_event(body: bytes, settings: Settings) -> ReceivedEvent:
 def stripe_event_of(event: dict[str, Any], settings: Settings) -> ReceivedEvent:
     """As `stripe_event`, for an event that is decoded already."""
     kind = event.get("object")
-    if kind == "event":
-        about = _inner(_inner(event, "data"), "object")
-        foreign = event.get("account")
-    elif kind == "v2.core.event":
-        about = _inner(event, "related_object")
-        foreign = event.get("context")
-    else:
+    if kind not in {"event", "v2.core.event"}:
         raise MalformedEvent()
     # A thin event about one of the older objects has the older name behind a version prefix.
     name = _text(event, "type").removeprefix("v1.")
-    received = ReceivedEvent(
-        provider="stripe",
-        event_id=_text(event, "id"),
-        type=name,
-        # Some objects have no id of their own, such as the balance.
-        object_id=_text(about, "id") if name in STRIPE_TYPES else None,
-    )
+    received = ReceivedEvent("stripe", _text(event, "id"), name, None)
     if name not in STRIPE_TYPES:
+        # Of these not even the form is known: some are about nothing, or about an object without
+        # an id, such as the balance.
         return _unused(received, "this type of event is not used")
+    if kind == "event":
+        about, foreign = _inner(_inner(event, "data"), "object"), event.get("account")
+    else:
+        about, foreign = _inner(event, "related_object"), event.get("context")
+    received = replace(received, object_id=_text(about, "id"))
     if foreign:
         return _unused(received, "it is about another Stripe account")
     if event.get("livemode") is not settings.stripe_is_live:
@@ -119,7 +114,7 @@ def btcpay_event(body: bytes, settings: Settings) -> ReceivedEvent:
 
 
 def _unused(event: ReceivedEvent, reason: str) -> ReceivedEvent:
-    return ReceivedEvent(event.provider, event.event_id, event.type, event.object_id, reason)
+    return replace(event, unused=reason)
 
 
 def _object(body: bytes) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Both layers of the guard, address and key, on every route."""
 
+from collections import Counter
 from collections.abc import Iterator
 from ipaddress import ip_network
 from typing import Any
@@ -14,6 +15,7 @@ from promptly.services import audit
 from promptly.transactions import transaction
 from tests.blueprints.admin.conftest import ADMIN_KEY
 from tests.conftest import AppFactory
+from tests.support.races import together
 
 TAILNET = "100.101.102.103"
 OUTSIDE = "203.0.113.9"
@@ -79,12 +81,13 @@ def test_a_session_does_not_help_from_outside(admin_app: Flask, panel: FlaskClie
 
 
 ADDRESSES: list[tuple[int, str, str | None, int]] = [
-    # No proxy: the peer's address decides, whatever X-Forwarded-For says.
+    # No proxy configured: the peer's address decides, and a request that passed one is refused.
     (0, TAILNET, None, 200),
     (0, OUTSIDE, None, 403),
     (0, OUTSIDE, "127.0.0.1", 403),
     (0, OUTSIDE, f"{TAILNET}, 127.0.0.1", 403),
-    (0, TAILNET, OUTSIDE, 200),
+    (0, TAILNET, OUTSIDE, 403),
+    (0, TAILNET, "", 403),
     # One proxy: the last address is the one that the proxy saw.
     (1, "127.0.0.1", TAILNET, 200),
     (1, "127.0.0.1", f"{OUTSIDE}, {TAILNET}", 200),
@@ -103,7 +106,8 @@ ADDRESSES: list[tuple[int, str, str | None, int]] = [
     (2, "127.0.0.1", None, 403),
     # Invalid addresses are refused.
     (1, "127.0.0.1", "unknown", 403),
-    (1, "127.0.0.1", f"{TAILNET}:4711", 403),
+    (1, "127.0.0.1", f"{TAILNET}:4711", 200),
+    (1, "127.0.0.1", f"{OUTSIDE}:4711", 403),
     (1, "127.0.0.1", "127.0.0.1\x00", 403),
     # IPv6 and IPv4-mapped IPv6.
     (0, "::1", None, 200),
@@ -129,6 +133,11 @@ def test_addresses(app_factory: AppFactory, subtests: pytest.Subtests) -> None:
             client = apps[hops].test_client()
             answer = client.get(f"/admin/audit?key={ADMIN_KEY}", environ_overrides=overrides)
             assert answer.status_code == status
+
+
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "Via"])
+def test_a_proxy_that_is_not_configured(admin_app: Flask, header: str) -> None:
+    assert statuses(admin_app, key=ADMIN_KEY, headers={header: "1.1 proxy"}) == {403}
 
 
 UNKNOWN = (("GET", "/admin/nowhere"), ("GET", "/admin/adjust"), ("PUT", "/admin/users"),
@@ -184,6 +193,20 @@ def test_wrong_keys_are_throttled_and_so_is_the_right_one(
     with admin_app.app_context(), transaction():
         [refusal, *others] = audit.entries(action="session.refuse").rows
         assert (refusal.actor, refusal.address, len(others)) == ("unknown", "127.0.0.1", 9)
+
+
+def test_parallel_guesses_do_not_exceed_the_limit(admin_app: Flask) -> None:
+    def guess() -> int:
+        return admin_app.test_client().get("/admin?key=wrong").status_code
+
+    assert Counter(together(admin_app, *[guess] * 40)) == {403: 10, 429: 30}
+
+
+def test_right_keys_are_not_counted(admin_app: Flask) -> None:
+    def enter() -> int:
+        return admin_app.test_client().get(f"/admin?key={ADMIN_KEY}").status_code
+
+    assert set(together(admin_app, *[enter] * 20)) == {200}
 
 
 def test_wrong_keys_for_unknown_urls_count_as_well(script: FlaskClient) -> None:

@@ -3,13 +3,16 @@
 import csv
 import io
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from flask import Flask
 
 from promptly.blueprints.site import export
+from promptly.extensions import db
 from promptly.models.states import KeyScope
 from promptly.services.accounts import keys
+from promptly.services.usage import account_statements
 from promptly.transactions import transaction
 from tests.blueprints.site.conftest import Visitor
 from tests.support import factories
@@ -36,6 +39,21 @@ def test_it_adds_up_to_the_balance(app: Flask, visitor: Visitor) -> None:
     assert (used["model"], used["key"], used["prompt_tokens"]) == ("test-model", "default", "10")
     path = f"/dashboard/requests/{used['request_id']}"
     assert visitor.get(path).status_code == 200
+
+
+def test_a_slow_reader_holds_no_connection(
+    app: Flask, visitor: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "LINES_A_PIECE", 1)
+    monkeypatch.setattr(account_statements, "PAGE", 1)
+    with app.app_context(), transaction():
+        for _ in range(3):
+            factories.usage_event(visitor.user_id, charged_paid=15)
+    with app.app_context():
+        pool: Any = db.engines[None].pool
+    with visitor.get("/dashboard/usage.csv") as answer:
+        held = [pool.checkedout() for _ in answer.iter_encoded()]
+    assert len(held) > 3 and set(held) == {0}
 
 
 def test_with_a_key_in_the_url(app: Flask, visitor: Visitor) -> None:

@@ -5,7 +5,7 @@ import re
 import pytest
 from flask import Flask
 
-from promptly.blueprints import site
+from promptly.blueprints import form_body
 from promptly.transactions import transaction
 from tests.blueprints.site.conftest import Visitor
 from tests.support import factories
@@ -13,7 +13,7 @@ from tests.support import factories
 
 @pytest.mark.parametrize("path", ["/register", "/session", "/dashboard/keys", "/dashboard/mails"])
 def test_a_form_has_a_bound(visitor: Visitor, path: str) -> None:
-    answer = visitor.client.post(path, data={"name": "x" * site.FORM_BYTES})
+    answer = visitor.client.post(path, data={"name": "x" * form_body.FORM_BYTES})
     assert answer.status_code == 413
     assert "form is too large" in answer.text
 

@@ -130,6 +130,10 @@ def test_without_redis_registration_works_and_is_limited(app_factory: AppFactory
         ({"Origin": "http://127.0.0.1:8503"}, 200),
         ({"Origin": "https://evil.example"}, 403),
         ({"Origin": "null"}, 403),
+        ({"Origin": "http://["}, 403),
+        ({"Referer": "http://localhost/register"}, 200),
+        ({"Referer": "https://evil.example/http://localhost"}, 403),
+        ({"Origin": "http://localhost", "Referer": "https://evil.example/"}, 200),
     ],
 )
 def test_forms_of_other_sites_are_refused(

@@ -99,7 +99,7 @@ class Client:
     def open(self, path: str = CHAT, **body: Any) -> "OpenStream":
         """Start a streamed request, by default a chat completion, and leave it running."""
         data = json.dumps({"messages": sim(), "stream": True, **body}).encode()
-        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {self.key}\r\n"
+        head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {self.key}\r\n"
         return self.raw(f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data)
 
     def raw(self, data: bytes) -> "OpenStream":

@@ -31,7 +31,7 @@ def complete(client: Client, prompt: str | list[str], **fields: Any) -> Answer:
 def open_stream(client: Client, prompt: list[str], **fields: Any) -> OpenStream:
     """Start a streamed request and leave it running."""
     data = json.dumps({"prompt": prompt, "stream": True, **fields}).encode()
-    head = f"POST {TEXT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {client.key}\r\n"
+    head = f"POST {TEXT} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {client.key}\r\n"
     return client.raw(f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data)
 
 

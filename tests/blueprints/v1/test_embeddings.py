@@ -167,7 +167,9 @@ def test_a_client_that_disconnects_pays_for_finished_work(
 ) -> None:
     texts = [*MANY[:63], "[[sim headers_ms=20000 tag=second]]", "third"]
     data = json.dumps({"input": texts}).encode()
-    head = f"POST {EMBEDDINGS} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {client.key}\r\n"
+    head = (
+        f"POST {EMBEDDINGS} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {client.key}\r\n"
+    )
     with client.raw(f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data):
         wait_for(lambda: bool(embedder.requests("second")), "the second batch")
     assert embedder.wait_for_end("second", 3.0)["outcome"] == "client_closed"

@@ -9,7 +9,7 @@ from sandbox.llama import SimulatedLlama
 from tests.blueprints.v1.client import CHAT, Client
 from tests.gateway.malformed import HELLO, MALFORMED, WRONG_TYPES
 
-HEAD = "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+HEAD = "POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n"
 GOOD = json.dumps({"messages": HELLO}).encode()
 
 

@@ -53,7 +53,7 @@ def final(answer: Answer) -> Json:
 def open_stream(client: Client, directives: str, **body: Any) -> OpenStream:
     """Start a streamed response and leave it running."""
     data = json.dumps({"input": sim(directives), "stream": True, **body}).encode()
-    head = f"POST {RESPONSES} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {client.key}\r\n"
+    head = f"POST {RESPONSES} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {client.key}\r\n"
     return client.raw(f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data)
 
 

@@ -82,7 +82,7 @@ class RawStream:
         assert parts.port is not None
         self.socket = socket.create_connection((parts.hostname, parts.port), timeout=20)
         data = json.dumps({"stream": True, **body}).encode()
-        head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\n\r\n"
+        head = f"POST {CHAT} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(data)}\r\n\r\n"
         self.socket.sendall(head.encode() + data)
         self.received = b""
 
