@@ -5,6 +5,7 @@ hints. `create_app` sets the broker's address from REDIS_URL.
 """
 
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,15 @@ def keep_logging(**_: object) -> None:
     Celery's own two lines per task are suppressed: the tasks log the same with more detail.
     """
     logging.getLogger("celery").setLevel(logging.WARNING)
+
+
+@worker_init.connect
+def keep_to_json(**_: object) -> None:
+    """Drop what Celery prints when it stops (`worker: Warm shutdown`): every log line is JSON.
+
+    Its signal handlers write it to this stream, without a logger.
+    """
+    sys.__stdout__ = None  # type: ignore[misc]
 
 
 @worker_init.connect
