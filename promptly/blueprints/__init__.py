@@ -12,6 +12,7 @@ charts          daily figures as SVG coordinates
 error_handlers  errors as JSON or pages; error_shapes has the JSON of /v1
 navigation      whether a request is a browser opening a page
 page_headers    security headers of every page
+refused_bodies  receiving the small body of a request before it is refused
 static_files    stylesheets, scripts and icons, below /static/
 
 Each blueprint lists its routes next to where it is created, with `add_url_rule(path, endpoint,

@@ -90,7 +90,8 @@ def test_documents_quote_the_files() -> None:
 
 def test_staging_can_be_removed_as_documented(tmp_path: Path) -> None:
     [command] = [snippet.text for snippet in all_snippets() if "promptly_staging" in snippet.text]
-    copy = shutil.copy(FILES / SITE, tmp_path)
+    copy = tmp_path / SITE
+    shutil.copy(FILES / SITE, copy)
     subprocess.run(["bash", "-ec", command.replace("/etc/nginx/conf.d", str(tmp_path))], check=True)
     code = re.sub(r"^ *#.*", "", copy.read_text(), flags=re.MULTILINE)
     assert len(re.findall(r"^server {$", code, re.MULTILINE)) == 3
