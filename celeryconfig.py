@@ -5,6 +5,7 @@ hints. `create_app` sets the broker's address from REDIS_URL.
 """
 
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,15 @@ def keep_logging(**_: object) -> None:
     """
     logging.getLogger("celery").setLevel(logging.WARNING)
     logs.capture_uncaught()
+
+
+@worker_init.connect
+def keep_to_json(**_: object) -> None:
+    """Drop what Celery prints when it stops (`worker: Warm shutdown`): every log line is JSON.
+
+    Its signal handlers write it to this stream, without a logger.
+    """
+    sys.__stdout__ = None  # type: ignore[misc]
 
 
 @worker_init.connect

@@ -116,7 +116,7 @@ class Product:
 
     def _start_processes(self) -> bool:
         """Start promptly's own processes, to be stopped in reverse; False if asked to stop."""
-        celery = [sys.executable, "-m", "celery", "-A", "wsgi:celery"]
+        celery = [sys.executable, "-m", "celery", "--quiet", "-A", "wsgi:celery"]
         worker = [*celery, "worker", f"--hostname=promptly-{self.port}@%h"]
         self._start_process("worker", worker, WORKER_SECONDS)
         gunicorn = [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "wsgi:app"]

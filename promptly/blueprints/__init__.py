@@ -15,6 +15,7 @@ form_body       reads forms and webhooks before the first query
 hosts           refuses requests for foreign host names
 navigation      whether a request is a browser opening a page; its query without a key
 page_headers    security headers of every page
+refused_bodies  receiving the small body of a request before it is refused
 static_files    stylesheets, scripts and icons, below /static/
 
 Each blueprint lists its routes next to where it is created, with `add_url_rule(path, endpoint,

@@ -18,7 +18,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import RequestRedirect
 from werkzeug.wrappers import Response as AnyResponse
 
-from promptly.blueprints import error_shapes
+from promptly.blueprints import error_shapes, refused_bodies
 from promptly.blueprints.page_headers import add_page_headers
 from promptly.errors import (
     BodyTimeout,
@@ -119,7 +119,9 @@ def request_id() -> str:
 def answer(problem: PromptlyError) -> Response:
     """Return the response to an error of ours."""
     # Below /v1, every request is logged with its outcome anyway.
-    if not error_shapes.is_api(request.path):
+    if error_shapes.is_api(request.path):
+        refused_bodies.receive_small()
+    else:
         if problem.status >= 500:
             logger.warning("request failed", extra=_log_fields(problem))
         else:

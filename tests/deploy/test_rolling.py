@@ -179,6 +179,9 @@ def test_without_its_listener_a_gateway_ends_and_can_start_again(tmp_path: Path)
         for unit in BACKGROUND:
             systemd.stop(unit)
             assert systemd.processes[unit].returncode == 0
+        for unit in BACKGROUND:
+            for plain in ("celery beat v", "celery@", "shutdown (MainProcess)"):
+                assert plain not in systemd.log(unit), "log lines are JSON"
 
 
 def _answers(port: int) -> bool:

@@ -122,6 +122,27 @@ def test_a_refusal_does_not_wait_for_the_body(connection: http.client.HTTPSConne
     assert json.loads(answer.read())["error"]["code"] == "invalid_api_key"
 
 
+def test_a_connection_can_be_used_again_after_a_refusal(
+    site: Site, connection: http.client.HTTPSConnection
+) -> None:
+    """Even if the gateway could refuse a request before nginx has its body."""
+    body = chat("tokens=3")
+    for _ in range(3):
+        connection.putrequest("POST", CHAT)
+        connection.putheader("Authorization", "Bearer sk-wrong")
+        connection.putheader("Content-Length", str(len(body)))
+        connection.endheaders()
+        # By the time these are answered, the gateway has the headers.
+        for _ in range(5):
+            other = http.client.HTTPConnection(INSIDE, site.nginx.ports.private, timeout=20)
+            other.request("GET", "/health")
+            assert other.getresponse().status == 200
+            other.close()
+        connection.send(body)
+        answer = connection.getresponse()
+        assert (answer.status, answer.read()[:1]) == (401, b"{")
+
+
 def test_a_body_above_the_limit_is_refused_by_the_gateway(
     account: Account, connection: http.client.HTTPSConnection
 ) -> None:

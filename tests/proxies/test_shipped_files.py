@@ -1,6 +1,8 @@
 """The limits of deploy/nginx fit the gateway's, and the documents quote its files."""
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -84,3 +86,14 @@ def test_documents_quote_the_files() -> None:
     texts = [(FILES / name).read_text() for name in (SITE, COMMON)]
     for snippet in quoted:
         assert any(snippet.text in text for text in texts), snippet
+
+
+def test_staging_can_be_removed_as_documented(tmp_path: Path) -> None:
+    [command] = [snippet.text for snippet in all_snippets() if "promptly_staging" in snippet.text]
+    copy = tmp_path / SITE
+    shutil.copy(FILES / SITE, copy)
+    subprocess.run(["bash", "-ec", command.replace("/etc/nginx/conf.d", str(tmp_path))], check=True)
+    code = re.sub(r"^ *#.*", "", copy.read_text(), flags=re.MULTILINE)
+    assert len(re.findall(r"^server {$", code, re.MULTILINE)) == 3
+    assert code.count("{") == code.count("}")
+    assert "8505" not in code and "staging" not in code

@@ -38,7 +38,7 @@ class Background:
 
     def __init__(self, directory: Path, environment: dict[str, str]) -> None:
         self.logs = [directory / "worker.log", directory / "beat.log"]
-        command = [sys.executable, "-m", "celery", "-A", "wsgi:celery"]
+        command = [sys.executable, "-m", "celery", "--quiet", "-A", "wsgi:celery"]
         beat = ["beat", f"--schedule={directory / 'schedule'}", "--pidfile="]
         self._processes = [
             process.spawn([*command, *arguments], log=log, env=environment, cwd=directory)

@@ -1,0 +1,30 @@
+"""Receiving the small body of a refused request before the refusal is sent.
+
+nginx passes bodies on as they arrive. If it gets the response before it has passed on the whole
+body, it forwards the response without `Connection: close`, closes the client's connection all the
+same, and the next request on that connection fails.
+"""
+
+from contextlib import suppress
+
+from flask import request
+from gevent import Timeout
+from gunicorn.http.errors import ParseException
+
+# Agents' prompts rarely exceed this. Larger bodies are refused before they are sent.
+SMALL_BYTES = 1024 * 1024
+PIECE_BYTES = 64 * 1024
+# Bodies of this size arrive together with their headers.
+SECONDS = 2.0
+
+
+def receive_small() -> None:
+    """Read and drop the rest of a body of up to SMALL_BYTES; give up after SECONDS."""
+    length = request.content_length
+    # A client that waits for 100 Continue sends the body only if it is read.
+    if length is None or length > SMALL_BYTES or "HTTP_EXPECT" in request.environ:
+        return
+    stream = request.environ["wsgi.input"]
+    with suppress(Timeout, OSError, ParseException), Timeout(SECONDS):
+        while stream.read(PIECE_BYTES):
+            pass
