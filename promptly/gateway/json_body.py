@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from promptly.errors import InvalidRequest
+from promptly.gateway.json_bounds import Body
 
 T = TypeVar("T")
 
@@ -65,7 +66,7 @@ _decoder = json.JSONDecoder(
 )
 
 
-def decode_object(body: bytes) -> dict[str, Any]:
+def decode_object(body: Body) -> dict[str, Any]:
     """Return the JSON object in a body; raises InvalidRequest for anything else."""
     try:
         value = _decoder.decode(body.decode())

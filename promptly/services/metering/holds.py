@@ -121,6 +121,21 @@ def place_hold(
     )
 
 
+def refuse_spent(database: Database, user_id: int, top_up_url: str) -> None:
+    """Refuse an account that has nothing left to spend.
+
+    Raises TokensReserved if its running requests hold something, else InsufficientQuota.
+    """
+    row = database.fetch_one(sql.RESERVED, {"user_id": user_id})
+    if row is not None and row[0] > 0:
+        raise TokensReserved(
+            f"{row[0]} tokens of this account are reserved by its running requests, and none are "
+            "left. Try again when they have ended.",
+            retry_after_seconds=5,
+        )
+    raise InsufficientQuota(f"This account has no tokens left. Top up at {top_up_url}")
+
+
 def place_lost_hold(database: Database, hold: Hold, wanted_tokens: int) -> int | None:
     """Place a running request's hold again, as far as the balance covers it; return its tokens.
 

@@ -21,6 +21,8 @@ FROM (
 LATERAL ({PLACE_HOLD}) AS p
 """
 
+RESERVED = "SELECT held_trial + held_paid FROM balances WHERE user_id = %(user_id)s"
+
 ADJUST_HOLD = "SELECT metering_adjust_hold(%(request_id)s, %(target)s)"
 
 SETTLE = """
