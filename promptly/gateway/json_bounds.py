@@ -32,7 +32,9 @@ _ESCAPE_BYTES = 6
 
 
 def check_bounds(body: Body, max_values: int, max_text_bytes: int) -> None:
-    """Check the number of values (names count as well), the levels, and the size as text.
+    """Check the number of values, the levels, and the size as text.
+
+    Names count as values, and empty arrays and objects twice.
 
     Raises InvalidRequest or BodyTooLarge. What is not JSON passes, for the decoder to refuse.
     """
