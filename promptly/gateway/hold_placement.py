@@ -150,7 +150,8 @@ def require_tokens(gateway: Gateway, caller: Caller) -> None:
     Counting would be in vain, and costs the model server time.
     """
     if caller.available_tokens <= 0:
-        metering.refuse_spent(gateway.database, caller.user_id, gateway.top_up_url)
+        # Its requests may have ended since the key was looked up.
+        metering.require_tokens(gateway.database, caller.user_id, gateway.top_up_url)
 
 
 def count_for(gateway: Gateway, caller: Caller, prompt: Prompt) -> int:

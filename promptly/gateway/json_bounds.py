@@ -6,20 +6,17 @@ number of values is bounded, and with it the memory and the time that decoding t
 
 import re
 from collections.abc import Iterator
-from itertools import accumulate
 
 from promptly.errors import BodyTooLarge, InvalidRequest
 
 Body = bytes | bytearray
 
-MAX_DEPTH = 512
-
-# The exact scans take pieces of this size, so that they never keep the GIL for long.
+# The scans take pieces of this size, so that they never keep the GIL for long.
 _PIECE_BYTES = 64 * 1024
-_NOT_STRUCTURE = bytes(set(range(256)) - set(b'"[]{},:'))
+_NOT_STARTS = bytes(set(range(256)) - set(b"[{,:"))
+_NOT_STARTS_OR_QUOTES = bytes(set(range(256)) - set(b'"[{,:'))
 # In a piece without escapes and other characters; the last string may go on in the next piece.
 _STRING = re.compile(rb'"[^"]*"?')
-_STEPS = [{"[": 1, "{": 1, "]": -1, "}": -1}.get(chr(byte), 0) for byte in range(256)]
 
 # Python's strings take one, two or four bytes per character, by their highest character. Each has
 # the bytes that do not start such a character in UTF-8, and its escapes in JSON.
@@ -32,41 +29,30 @@ _ESCAPE_BYTES = 6
 
 
 def check_bounds(body: Body, max_values: int, max_text_bytes: int) -> None:
-    """Check the number of values, the levels, and the size as text.
+    """Check the number of values, and the size of the body as text.
 
-    Names count as values, and empty arrays and objects twice.
-
-    Raises InvalidRequest or BodyTooLarge. What is not JSON passes, for the decoder to refuse.
+    Names count as values, and empty arrays and objects twice. Raises InvalidRequest or
+    BodyTooLarge. What is not JSON passes, for the decoder to refuse.
     """
-    if len(body) <= MAX_DEPTH:
-        return
-    # Upper bounds, since strings may contain these characters too; the exact numbers take longer.
-    openings = body.count(b"[") + body.count(b"{")
-    if openings > MAX_DEPTH or (
-        len(body) > max_values and 1 + openings + body.count(b",") + body.count(b":") > max_values
-    ):
-        _check_structure(body, max_values)
+    # First an upper bound, since text may contain these characters too: the scan takes longer.
+    if len(body) > max_values and len(body.translate(None, _NOT_STARTS)) >= max_values:
+        _check_values(body, max_values)
     if len(body) * 4 > max_text_bytes:
         _check_text(body, max_text_bytes)
 
 
-def _check_structure(body: Body, max_values: int) -> None:
-    values, depth = 1, 0
-    for piece in _structure(body):
-        values += len(piece) - piece.count(b"]") - piece.count(b"}")
+def _check_values(body: Body, max_values: int) -> None:
+    values = 1
+    for piece in _starts(body):
+        values += len(piece)
         if values > max_values:
             raise InvalidRequest(f"The body has more than {max_values} JSON values.")
-        brackets = piece.translate(None, b",:")
-        depths = list(accumulate(map(_STEPS.__getitem__, brackets), initial=depth))
-        if max(depths) > MAX_DEPTH:
-            raise InvalidRequest(f"The body is nested too deeply: more than {MAX_DEPTH} levels.")
-        depth = depths[-1]
 
 
-def _structure(body: Body) -> Iterator[Body]:
-    """Yield the brackets, commas and colons outside strings, piece by piece.
+def _starts(body: Body) -> Iterator[Body]:
+    """Yield the opening brackets, commas and colons outside strings, piece by piece.
 
-    Each comma, colon and opening bracket stands for at most one value or name.
+    At most one value or name follows each of them.
     """
     start, in_string = 0, False
     while start < len(body):
@@ -77,7 +63,7 @@ def _structure(body: Body) -> Iterator[Body]:
         start += len(piece)
         if b"\\" in piece:
             piece = piece.replace(b"\\\\", b"").replace(b'\\"', b"")
-        piece = piece.translate(None, _NOT_STRUCTURE)
+        piece = piece.translate(None, _NOT_STARTS_OR_QUOTES)
         if in_string:
             piece = b'"' + piece
         in_string = piece.count(b'"') % 2 == 1

@@ -16,7 +16,7 @@ from promptly.services.metering.holds import (
     checkpoint,
     place_hold,
     place_lost_hold,
-    refuse_spent,
+    require_tokens,
     settle,
     settle_many,
 )
@@ -29,7 +29,7 @@ __all__ = [
     "checkpoint",
     "place_hold",
     "place_lost_hold",
-    "refuse_spent",
+    "require_tokens",
     "settle",
     "settle_many",
 ]

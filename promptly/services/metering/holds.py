@@ -121,16 +121,19 @@ def place_hold(
     )
 
 
-def refuse_spent(database: Database, user_id: int, top_up_url: str) -> None:
-    """Refuse an account that has nothing left to spend.
+def require_tokens(database: Database, user_id: int, top_up_url: str) -> None:
+    """Raise an error if the account has no token to spend.
 
-    Raises TokensReserved if its running requests hold something, else InsufficientQuota.
+    TokensReserved if its running requests hold some, else InsufficientQuota.
     """
-    row = database.fetch_one(sql.RESERVED, {"user_id": user_id})
-    if row is not None and row[0] > 0:
+    row = database.fetch_one(sql.SPENDABLE, {"user_id": user_id})
+    available, reserved = (0, 0) if row is None else row
+    if available > 0:
+        return
+    if reserved > 0:
         raise TokensReserved(
-            f"{row[0]} tokens of this account are reserved by its running requests, and none are "
-            "left. Try again when they have ended.",
+            f"{reserved} tokens of this account are reserved by its running requests, and none "
+            "are left. Try again when they have ended.",
             retry_after_seconds=5,
         )
     raise InsufficientQuota(f"This account has no tokens left. Top up at {top_up_url}")

@@ -76,7 +76,7 @@ def running_narrow_llama(v1_stack: Stack) -> SimulatedLlama:
 
 @pytest.fixture(scope="session")
 def running_narrow_gateway(v1_stack: Stack, running_narrow_llama: SimulatedLlama) -> Gateway:
-    return v1_stack.gateway(running_narrow_llama.url)
+    return v1_stack.gateway(running_narrow_llama.url, KEEPALIVE_COMMENT_SECONDS=1)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import gzip
 import json
 import socket
 import zlib
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
@@ -178,3 +179,36 @@ def test_parallel_requests_of_an_agent(narrow_gateway: Gateway, account: Account
         with stream:
             stream.read_until(b"\r\n\r\n")
             assert stream.received.startswith((b"HTTP/1.1 200 ", b"HTTP/1.1 400 "))
+
+
+PADDED = 9 * MIB
+
+
+def open_padded(client: Client, steering: str) -> OpenStream:
+    """Start a streamed request with a large body, most of which is not forwarded."""
+    body = json.dumps({"messages": sim(steering), "stream": True}).encode()
+    body = body[:-1] + b" " * (PADDED - len(body)) + b"}"
+    head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {client.key}\r\n"
+    return client.raw(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+
+
+def test_a_body_counts_until_the_model_has_it(
+    narrow_gateway: Gateway, books: BooksReader, account: Account
+) -> None:
+    client = Client(narrow_gateway.url, account.key)
+    other = Client(narrow_gateway.url, books.account().key)
+    with ExitStack() as streams:
+        # Those that run have given their memory back.
+        for _ in range(4):
+            stream = streams.enter_context(open_padded(client, "tokens=5000 delay_ms=20"))
+            stream.read_until(b"data: ")
+        # These wait for a slot.
+        for _ in range(2):
+            stream = streams.enter_context(open_padded(client, "tokens=3"))
+            stream.read_until(b": keep-alive")
+        with open_padded(client, "tokens=3") as refused:
+            refused.read_until(b"}}")
+        assert refused.received.startswith(b"HTTP/1.1 429 ")
+        streams.enter_context(open_padded(other, "tokens=3")).read_until(b": keep-alive")
+    with open_padded(client, "tokens=3") as stream:
+        stream.read_until(b"[DONE]")
