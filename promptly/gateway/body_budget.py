@@ -3,10 +3,15 @@
 A body counts as its bytes arrive, so that a declared length costs others nothing. Once it is
 checked, it counts only for its account and the process, until upstream answers and nothing needs
 it any more.
+
+A few accounts could stall uploads that together take the process's whole share. So a body that
+does not fit displaces an unfinished one of the account with the most, if that has more than its
+own.
 """
 
 import threading
 from collections import Counter
+from collections.abc import Callable
 from typing import TypeVar
 
 from promptly.errors import RateLimited, ServiceUnavailable
@@ -33,10 +38,17 @@ class BodyBudget:
         self._addresses: Counter[str] = Counter()
         self._reading = 0
         self._waiting = 0
+        # Bodies that are arriving.
+        self._unfinished: set[BodyShare] = set()
 
-    def share(self, user_id: int, address: str) -> "BodyShare":
-        """Return the share of one body, of which nothing has arrived yet."""
-        return BodyShare(self, user_id, address)
+    def share(
+        self, user_id: int, address: str, interrupt: Callable[[], None] | None = None
+    ) -> "BodyShare":
+        """Return the share of one body, of which nothing has arrived yet.
+
+        `interrupt` is called if the body is displaced; it must not block.
+        """
+        return BodyShare(self, user_id, address, interrupt)
 
     def in_hand(self) -> int:
         """Return the bytes of all bodies."""
@@ -62,14 +74,33 @@ class BodyBudget:
             )
         is_small = share.size + size <= SMALL_BYTES
         limit = self.reading_bytes + (self.reading_bytes // 4 if is_small else 0)
-        if self._reading + size > limit:
+        while self._reading + size > limit:
+            self._displace(share, size)
+
+    def _displace(self, share: "BodyShare", size: int) -> None:
+        """Take back the largest unfinished body of the account with the most.
+
+        Raises ServiceUnavailable unless that has more than the share's account will have.
+        """
+        totals: Counter[int] = Counter()
+        for other in self._unfinished:
+            totals[other.user_id] += other.size
+        by_account = [(totals[other.user_id], other.size, other) for other in self._unfinished]
+        most, _, largest = max(by_account, key=lambda found: found[:2], default=(0, 0, share))
+        if most <= totals[share.user_id] + size or largest.interrupt is None:
             raise ServiceUnavailable
+        self._forget(largest)
+        largest.is_displaced = True
+        largest.interrupt()
 
     def grow(self, share: "BodyShare", size: int) -> None:
         """Count `size` more bytes; raises like `require`, and then counts nothing."""
         with self._lock:
+            if share.is_displaced:
+                raise ServiceUnavailable
             self._require(share, size)
             share.size += size
+            self._unfinished.add(share)
             self._accounts[share.user_id] += size
             self._addresses[share.address] += size
             self._reading += size
@@ -79,35 +110,59 @@ class BodyBudget:
         with self._lock:
             if size > SMALL_BYTES and self._waiting + size > self.waiting_bytes:
                 raise ServiceUnavailable
+            if share.is_displaced:
+                raise ServiceUnavailable
             self._forget(share)
             share.size, share.is_waiting = size, True
             self._accounts[share.user_id] += size
             self._waiting += size
 
+    def arrived(self, share: "BodyShare") -> None:
+        """Displace the body no more: it is complete."""
+        with self._lock:
+            self._unfinished.discard(share)
+
     def give_back(self, share: "BodyShare") -> None:
         """Count the body no longer; idempotent."""
         with self._lock:
             self._forget(share)
-            share.size = 0
 
     def _forget(self, share: "BodyShare") -> None:
+        self._unfinished.discard(share)
         _subtract(self._accounts, share.user_id, share.size)
         if share.is_waiting:
             self._waiting -= share.size
         else:
             _subtract(self._addresses, share.address, share.size)
             self._reading -= share.size
+        share.size = 0
 
 
 class BodyShare:
     """What one body takes of the budget."""
 
-    __slots__ = ("_budget", "address", "is_waiting", "size", "user_id")
+    __slots__ = (
+        "_budget",
+        "address",
+        "interrupt",
+        "is_displaced",
+        "is_waiting",
+        "size",
+        "user_id",
+    )
 
-    def __init__(self, budget: BodyBudget, user_id: int, address: str) -> None:
+    def __init__(
+        self,
+        budget: BodyBudget,
+        user_id: int,
+        address: str,
+        interrupt: Callable[[], None] | None,
+    ) -> None:
         self._budget = budget
         self.user_id = user_id
         self.address = address
+        self.interrupt = interrupt
+        self.is_displaced = False
         self.size = 0
         self.is_waiting = False
 
@@ -118,6 +173,10 @@ class BodyShare:
     def grow(self, size: int) -> None:
         """Count `size` bytes that have arrived; raises like `require`."""
         self._budget.grow(self, size)
+
+    def arrived(self) -> None:
+        """Displace the body no more: it is complete."""
+        self._budget.arrived(self)
 
     def finish_reading(self, size: int) -> None:
         """Count what is left of the checked body; raises ServiceUnavailable."""

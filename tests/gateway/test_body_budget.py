@@ -1,7 +1,7 @@
 import pytest
 
 from promptly.errors import RateLimited, ServiceUnavailable
-from promptly.gateway.body_budget import MIB, SMALL_BYTES, BodyBudget
+from promptly.gateway.body_budget import MIB, SMALL_BYTES, BodyBudget, BodyShare
 
 
 @pytest.fixture
@@ -36,6 +36,32 @@ def test_a_process_is_bounded_but_takes_small_bodies_a_little_longer(budget: Bod
         budget.share(100 + number, f"address{number % 8}").grow(SMALL_BYTES)
     with pytest.raises(ServiceUnavailable):
         budget.share(9, "address9").require(1)
+
+
+def test_a_body_displaces_one_of_the_account_with_the_most(budget: BodyBudget) -> None:
+    displaced: list[str] = []
+
+    def share(user_id: int, name: str) -> BodyShare:
+        return budget.share(user_id, f"address{user_id}", lambda: displaced.append(name))
+
+    large, small, complete = share(1, "large"), share(1, "small"), share(2, "complete")
+    for other, size in ((large, 12), (small, 10), (complete, 24), (share(3, "other"), 16)):
+        other.grow(size * MIB)
+    complete.arrived()
+    late = share(4, "late")
+    late.require(10 * MIB)
+    assert displaced == ["large"]
+    with pytest.raises(ServiceUnavailable):
+        large.grow(1)
+    with pytest.raises(ServiceUnavailable):
+        large.finish_reading(MIB)
+    large.give_back()
+    late.grow(14 * MIB)
+    # The others have no more than it would have.
+    with pytest.raises(ServiceUnavailable):
+        late.grow(2 * MIB)
+    assert displaced == ["large"]
+    assert budget.in_hand() == (10 + 24 + 16 + 14) * MIB
 
 
 def test_a_refused_share_counts_for_nothing(budget: BodyBudget) -> None:

@@ -2,14 +2,15 @@
 
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from flask import g, request
-from gevent import Timeout
+from gevent import Timeout, get_hub, getcurrent
+from greenlet import greenlet as Greenlet
 from gunicorn.http.errors import ParseException
 
 from promptly.blueprints.v1 import guard
-from promptly.errors import BodyTimeout, BodyTooLarge, InvalidRequest
+from promptly.errors import BodyTimeout, BodyTooLarge, InvalidRequest, ServiceUnavailable
 from promptly.gateway import current_gateway
 from promptly.gateway.body_budget import BodyShare
 from promptly.gateway.content_encoding import coding_of
@@ -31,9 +32,10 @@ def take_body(parse: Callable[[Body], T]) -> T:
     """
     gateway = current_gateway()
     coding = coding_of(request.headers.get("Content-Encoding", ""))
-    share = gateway.body_budget.share(guard.caller().user_id, client_network())
+    limit = BodyTimeLimit(gateway.settings.body_timeout_seconds)
+    share = gateway.body_budget.share(guard.caller().user_id, client_network(), limit.cut)
     g.body_share = share
-    body = _read(gateway.settings, share)
+    body = _read(gateway.settings, share, limit)
     parsed, size = gateway.body_decoder.decode(body, coding, parse)
     share.finish_reading(size)
     return parsed
@@ -52,7 +54,32 @@ def give_back(_problem: BaseException | None = None) -> None:
         share.give_back()
 
 
-def _read(settings: Settings, share: BodyShare) -> Body:
+class BodyTimeLimit(Timeout):
+    """Limit of the wait for a whole body; another greenlet can expire it early."""
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(seconds)
+        self._greenlet: Greenlet | None = None
+
+    def __enter__(self) -> "BodyTimeLimit":
+        self._greenlet = getcurrent()
+        super().__enter__()
+        return self
+
+    def __exit__(self, *failure: Any) -> None:
+        self._greenlet = None
+        super().__exit__(*failure)
+
+    def cut(self) -> None:
+        """Expire the wait soon, if it still goes on; never blocks."""
+        get_hub().loop.run_callback(self._expire)
+
+    def _expire(self) -> None:
+        if self._greenlet is not None:
+            self._greenlet.throw(self)
+
+
+def _read(settings: Settings, share: BodyShare, time_limit: BodyTimeLimit) -> Body:
     limit = settings.max_body_bytes
     length = request.content_length
     if length is not None:
@@ -62,7 +89,7 @@ def _read(settings: Settings, share: BodyShare) -> Body:
     body = bytearray()
     stream = request.environ["wsgi.input"]
     try:
-        with Timeout(settings.body_timeout_seconds):
+        with time_limit:
             while piece := stream.read(READ_BYTES):
                 if len(body) + len(piece) > limit:
                     raise too_large(limit)
@@ -71,7 +98,9 @@ def _read(settings: Settings, share: BodyShare) -> Body:
                 if len(piece) == READ_BYTES:
                     # Data that arrives faster than it is read never lets other greenlets go on.
                     time.sleep(0)
-    except Timeout:
+    except BodyTimeLimit:
+        if share.is_displaced:
+            raise ServiceUnavailable from None
         raise BodyTimeout from None
     except ParseException:
         raise InvalidRequest("The body does not match its Transfer-Encoding.") from None
@@ -79,6 +108,7 @@ def _read(settings: Settings, share: BodyShare) -> Body:
         raise InvalidRequest("The connection closed before the whole body was received.") from None
     if length is not None and len(body) < length:
         raise InvalidRequest("The body is shorter than its Content-Length.")
+    share.arrived()
     return body
 
 

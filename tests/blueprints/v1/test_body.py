@@ -152,6 +152,22 @@ def test_unfinished_uploads_of_one_account(
         assert client.call("POST", CHAT, body).status == 200
 
 
+def test_stalled_uploads_of_a_crowd_make_room(
+    narrow_gateway: Gateway, books: BooksReader, account: Account
+) -> None:
+    with ExitStack() as uploads:
+        for address in ("127.0.0.2", "127.0.0.3"):
+            for _ in range(2):
+                head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Length: {16 * MIB}\r\n"
+                head += f"Authorization: Bearer {books.account().key}\r\n\r\n"
+                upload = socket.create_connection(
+                    ("127.0.0.1", narrow_gateway.port), 20, source_address=(address, 0)
+                )
+                uploads.enter_context(upload).sendall(head.encode() + b" " * (15 * MIB))
+        body = BODY[:-1] + b" " * (12 * MIB - len(BODY)) + b"}"
+        assert Client(narrow_gateway.url, account.key).call("POST", CHAT, body).status == 200
+
+
 @pytest.mark.parametrize("length", [None, 16 * MIB])
 def test_bodies_that_end_badly_give_their_memory_back(
     narrow_gateway: Gateway, account: Account, length: int | None
