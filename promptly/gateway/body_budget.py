@@ -139,7 +139,7 @@ class BodyBudget:
 
 
 class BodyShare:
-    """What one body takes of the budget."""
+    """One body's share of the budget."""
 
     __slots__ = (
         "_budget",

@@ -146,7 +146,7 @@ def test_unfinished_uploads_of_one_account(
     finally:
         for upload in uploads:
             upload.stream.close()
-    # What they took is given back.
+    # Their memory is given back.
     body = BODY[:-1] + b" " * (16 * MIB - len(BODY)) + b"}"
     for _ in range(2):
         assert client.call("POST", CHAT, body).status == 200
