@@ -25,6 +25,9 @@ from promptly.services.accounts.authentication import Caller
 DRAIN_SECONDS = 2.0
 DRAIN_BYTES = 4 * 1024 * 1024
 
+# Smaller prompts stay in memory until their request ends.
+LARGE_PROMPT_BYTES = 64 * 1024
+
 # Exceptions raised by bytes that are not a stream of chunks.
 MALFORMED = (*chunks.MALFORMED, sse.EventTooLong)
 
@@ -224,8 +227,9 @@ class Relay(MeteredRequest):
                 return
 
     def _drop_text(self) -> None:
-        """Free the prompt's memory: upstream has accepted it, so no other will be asked."""
-        self._prompt.drop_text()
+        """Free a large prompt's memory: upstream has accepted it, so no other will be asked."""
+        if self._prompt.prompt_bound > LARGE_PROMPT_BYTES:
+            self._prompt.drop_text()
         if self._subrequest == self._subrequests - 1:
             self._body_share.give_back()
 
