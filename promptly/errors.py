@@ -5,7 +5,8 @@
     │   ├── UnsupportedParameter     400  code unsupported_parameter
     │   ├── ContextLengthExceeded    400  code context_length_exceeded
     │   ├── BodyTooLarge             413  code request_too_large
-    │   └── BodyTimeout              408  code body_timeout
+    │   ├── BodyTimeout              408  code body_timeout
+    │   └── UnsupportedContentEncoding  415  code unsupported_content_encoding
     ├── InvalidKey                   401  code invalid_api_key
     ├── Forbidden                    403
     ├── InsufficientQuota            402  code insufficient_quota
@@ -101,6 +102,15 @@ class BodyTimeout(InvalidRequest):
 
     def headers(self) -> dict[str, str]:
         return {"x-should-retry": "false"}
+
+
+class UnsupportedContentEncoding(InvalidRequest):
+    status = 415
+    code = "unsupported_content_encoding"
+    message = "Unsupported Content-Encoding. Use one of gzip, deflate or zstd, or none."
+
+    def headers(self) -> dict[str, str]:
+        return {"accept-encoding": "gzip, deflate, zstd"}
 
 
 class InvalidKey(PromptlyError):

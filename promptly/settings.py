@@ -225,7 +225,8 @@ class Settings:
     inference_ip_rate_limit: int = setting(integer(1), "120")
     inference_user_rate_limit: int = setting(integer(1), "60")
     max_concurrent_requests: int = setting(integer(1), "8")
-    max_body_bytes: int = setting(integer(1024), str(32 * 1024 * 1024))
+    max_body_bytes: int = setting(integer(1024), str(16 * 1024 * 1024))
+    max_json_values: int = setting(integer(1000), "200000")
     max_queued_requests: int = setting(integer(0, 10_000), "256")
 
     # Metering

@@ -1,4 +1,4 @@
-"""Receiving the small body of a refused request before the refusal is sent.
+"""Behind proxies, receives the small body of a refused request before the refusal is sent.
 
 nginx passes bodies on as they arrive. If it gets the response before it has passed on the whole
 body, it forwards the response without `Connection: close`, closes the client's connection all the
@@ -11,6 +11,8 @@ from flask import request
 from gevent import Timeout
 from gunicorn.http.errors import ParseException
 
+from promptly.settings import current_settings
+
 # Agents' prompts rarely exceed this. Larger bodies are refused before they are sent.
 SMALL_BYTES = 1024 * 1024
 PIECE_BYTES = 64 * 1024
@@ -20,6 +22,8 @@ SECONDS = 2.0
 
 def receive_small() -> None:
     """Read and drop the rest of a body of up to SMALL_BYTES; give up after SECONDS."""
+    if not current_settings().trusted_proxy_hops:
+        return
     length = request.content_length
     # A client that waits for 100 Continue sends the body only if it is read.
     if length is None or length > SMALL_BYTES or "HTTP_EXPECT" in request.environ:

@@ -5,7 +5,12 @@ The modules, in the order in which a request meets them:
     limits            requests per minute, per address and per key
     key_hashes        hashes of keys under the current pepper and older ones
     imported_keys     the first use of a key that comes from another gateway
+    body_budget       bytes of bodies in memory, per account, address and process
+    content_encoding  compressed bodies, decoded within a bound
+    json_bounds       numbers of values and levels, checked in a body's bytes
     json_body         strict decoding of the body; errors that name the field
+    body_decoder      decodes bodies, large ones off the event loop
+    turns             bounds on decoding and counting at the same time
     dialects          the APIs that clients speak: requests checked, answers formatted
     chat_request      a checked chat in the form that upstream gets
     generation        interfaces that the modules below need from a checked request
@@ -35,12 +40,15 @@ from typing import cast
 
 from flask import Flask, current_app
 
+from promptly.gateway.body_budget import BodyBudget
+from promptly.gateway.body_decoder import BodyDecoder
 from promptly.gateway.hold_refresher import HoldRefresher
 from promptly.gateway.imported_keys import ImportedKeys
 from promptly.gateway.key_hashes import KeyHashes
 from promptly.gateway.limits import RequestLimits
 from promptly.gateway.settling import Settler
 from promptly.gateway.slot_scheduler import SlotScheduler
+from promptly.gateway.turns import CountTurns
 from promptly.gateway.upstreams import UpstreamPool
 from promptly.models.states import Outcome
 from promptly.runtime.database import HotPathDatabase
@@ -66,6 +74,9 @@ class Gateway:
         )
         self.key_hashes = KeyHashes(self.database, settings)
         self.imported_keys = ImportedKeys(self.database, redis, self.key_hashes)
+        self.body_budget = BodyBudget(settings.max_body_bytes)
+        self.body_decoder = BodyDecoder(settings.max_body_bytes, settings.max_json_values)
+        self.count_turns = CountTurns()
         self.pool = UpstreamPool(settings)
         self.slots = SlotScheduler(redis, self.pool, settings.max_queued_requests)
         self.hold_refresher = HoldRefresher(settings, self.database)

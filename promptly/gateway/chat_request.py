@@ -1,12 +1,14 @@
 """A chat request in the form that upstream gets, whatever dialect the client speaks."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import msgspec
+
 from promptly.gateway import json_body
-from promptly.gateway.generation import Call
+from promptly.gateway.generation import Call, fewest_tokens
 
 _HEADER_SAFE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 MAX_IGNORED = 20
@@ -20,14 +22,16 @@ STREAMED = (
 # Upper bounds for what a chat template adds to the request's bytes: fixed, and per message.
 _TEMPLATE_TOKENS = 512
 _TOKENS_PER_MESSAGE = 16
+# Smaller ones fit into the context of any model.
+_LARGE_BYTES = 512 * 1024
 
 
 @dataclass(slots=True)
 class ChatRequest:
     """A checked request, which is its own only prompt.
 
-    `fields` is upstream's JSON without limits, streaming options and the closing brace;
-    `prompt_bound` is an upper bound of the prompt in tokens, since a token is at least one byte.
+    `encoded` is upstream's JSON without limits and streaming options; `prompt_bound` is an upper
+    bound of the prompt in tokens, since a token is at least one byte.
     """
 
     path: ClassVar[str] = "/v1/chat/completions"
@@ -35,11 +39,12 @@ class ChatRequest:
     advice: ClassVar[str] = "Check 'tools', 'response_format' and the order of 'messages'."
     param: ClassVar[str] = "messages"
 
-    fields: bytes
+    encoded: bytes
     stream: bool
     include_usage: bool
     max_tokens: int | None
     prompt_bound: int
+    fewest_tokens: int
     ignored: tuple[str, ...]
 
     @property
@@ -50,11 +55,15 @@ class ChatRequest:
     def upstream_body(self, max_tokens: int | None) -> bytes:
         """Build the body for a streamed upstream answer of at most `max_tokens`."""
         limit = b"" if max_tokens is None else b',"max_tokens":%d' % max_tokens
-        return self.fields + limit + STREAMED
+        return b"".join((memoryview(self.encoded)[:-1], limit, STREAMED))
 
     def counting_body(self) -> bytes:
         """Build the body for upstream's `input_tokens`."""
-        return self.fields + b"}"
+        return self.encoded
+
+    def drop_text(self) -> None:
+        """Free the memory of the text, which upstream has now."""
+        self.encoded = b""
 
     def count(self, call: Call) -> int:
         """Return the prompt's size in tokens; upstream needs no slot for this."""
@@ -76,13 +85,36 @@ def make_chat_request(
     encoded = json_body.encode(fields)
     template = _TEMPLATE_TOKENS + _TOKENS_PER_MESSAGE * len(fields["messages"])
     return ChatRequest(
-        fields=encoded[:-1],
+        encoded=encoded,
         stream=stream,
         include_usage=include_usage,
         max_tokens=max_tokens,
         prompt_bound=len(encoded) + template,
+        fewest_tokens=_fewest_tokens(fields["messages"]) if len(encoded) > _LARGE_BYTES else 0,
         ignored=ignored,
     )
+
+
+def _fewest_tokens(messages: Iterable[Any]) -> int:
+    """Return a lower bound of the prompt in tokens.
+
+    Only the user's text is sure to be in it: a template may leave out anything else.
+    """
+    return sum(fewest_tokens(text) for message in messages for text in _user_texts(message))
+
+
+def _user_texts(message: Any) -> list[str]:
+    if not isinstance(message, dict):
+        message = msgspec.to_builtins(message)
+    if message["role"] != "user":
+        return []
+    content = message["content"]
+    return [content] if isinstance(content, str) else [_text(part) for part in content]
+
+
+def _text(part: Any) -> str:
+    text: str = part["text"] if isinstance(part, dict) else part.text
+    return text
 
 
 def ignored_fields(value: dict[str, Any], known: Collection[str]) -> tuple[str, ...]:

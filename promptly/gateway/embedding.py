@@ -15,6 +15,7 @@ import orjson
 from promptly.clients.llama import LlamaError, LlamaStream
 from promptly.errors import UpstreamError
 from promptly.gateway import Gateway
+from promptly.gateway.body_budget import BodyShare
 from promptly.gateway.dialects.embeddings.request import EmbeddingsRequest
 from promptly.gateway.in_flight import InFlightRequest
 from promptly.gateway.metered_request import MeteredRequest
@@ -57,6 +58,7 @@ class Embedding(MeteredRequest):
         endpoint: str,
         request: EmbeddingsRequest,
         hold: metering.Hold,
+        body_share: BodyShare,
     ) -> None:
         self._request = request
         self._vectors: list[bytes] = []
@@ -67,7 +69,13 @@ class Embedding(MeteredRequest):
         in_flight.first_byte_seconds = gateway.settings.embeddings_timeout_seconds
         subrequests = -(-len(request.inputs) // BATCH_INPUTS)
         super().__init__(
-            gateway, caller, endpoint, in_flight, path=request.path, subrequests=subrequests
+            gateway,
+            caller,
+            endpoint,
+            in_flight,
+            body_share,
+            path=request.path,
+            subrequests=subrequests,
         )
 
     def _body(self, subrequest: int) -> bytes:

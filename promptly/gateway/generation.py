@@ -6,6 +6,10 @@ from typing import Any, ClassVar, Protocol
 # Sends a body to an upstream path; returns the decoded answer.
 Call = Callable[[str, bytes], Any]
 
+# No token of a model that generates text has more: the longest of usual vocabularies, runs of
+# spaces or dashes, have 128 bytes.
+MAX_TOKEN_BYTES = 512
+
 
 class Input(Protocol):
     """Input that upstream processes, and whose tokens it can count.
@@ -26,13 +30,22 @@ class Input(Protocol):
 
 
 class Prompt(Input, Protocol):
-    """One prompt, answered by one upstream request; `prompt_bound` is an upper bound in tokens."""
+    """One prompt, answered by one upstream request.
+
+    `prompt_bound` is an upper bound in tokens, `fewest_tokens` a lower one.
+    """
 
     @property
     def prompt_bound(self) -> int: ...
 
+    @property
+    def fewest_tokens(self) -> int: ...
+
     def upstream_body(self, max_tokens: int | None) -> bytes:
         """Build the body for a streamed answer of at most `max_tokens`."""
+
+    def drop_text(self) -> None:
+        """Free the memory of the text; neither `upstream_body` nor `count` is called again."""
 
 
 class GenerationRequest(Protocol):
@@ -49,3 +62,8 @@ class GenerationRequest(Protocol):
     @property
     def prompts(self) -> Sequence[Prompt]:
         """At least one prompt, in the order of the answers."""
+
+
+def fewest_tokens(text: str) -> int:
+    """Return a lower bound of a text's tokens; templates may strip space from its ends."""
+    return len(text.strip()) // MAX_TOKEN_BYTES

@@ -57,20 +57,25 @@ def place(
     output = first_output(request.max_tokens, len(prompts), quantum)
     upstreams = _upstreams(gateway, prompts[0].path)
     n_ctx = max(upstream.n_ctx for upstream in upstreams)
+    for prompt in prompts:
+        _refuse_too_long(prompt, n_ctx)
     hold = _holder(gateway, caller, request_id, endpoint, upstreams[0].model)
     if len(prompts) == 1:
         sizes = [min(prompts[0].prompt_bound, n_ctx)]
     else:
         # Refuse too long prompts now, not after others have been answered and charged.
         sizes = [
-            prompt.prompt_bound if prompt.prompt_bound < n_ctx else _count(gateway, prompt, n_ctx)
+            prompt.prompt_bound
+            if prompt.prompt_bound < n_ctx
+            else _count(gateway, caller, prompt, n_ctx)
             for prompt in prompts
         ]
     bound = sum(sizes) + output
     held = _hold_ample(hold, caller, bound)
     if held is not None:
         return PlacedHold(held, sizes, counted=False)
-    sizes = [_count(gateway, prompt, n_ctx) for prompt in prompts]
+    require_tokens(gateway, caller)
+    sizes = [_count(gateway, caller, prompt, n_ctx) for prompt in prompts]
     total = sum(sizes)
     return PlacedHold(hold(total + output, total + 1), sizes, counted=True)
 
@@ -93,7 +98,9 @@ def place_exactly(
     held = _hold_ample(hold, caller, sum(min(bound, n_ctx) for bound in bounds))
     if held is not None:
         return held
-    total = count_prompt(gateway, inputs)
+    require_tokens(gateway, caller)
+    with gateway.count_turns.turn(caller.user_id):
+        total = count_prompt(gateway, inputs)
     return hold(total, total)
 
 
@@ -137,8 +144,35 @@ def _hold_ample(hold: _Hold, caller: Caller, bound: int) -> metering.Hold | None
         return None
 
 
-def _count(gateway: Gateway, prompt: Prompt, n_ctx: int) -> int:
-    tokens = count_prompt(gateway, prompt)
+def require_tokens(gateway: Gateway, caller: Caller) -> None:
+    """Raise InsufficientQuota or TokensReserved if the account has no token left to spend.
+
+    Counting would be in vain, and costs the model server time.
+    """
+    if caller.available_tokens <= 0:
+        # Its requests may have ended since the key was looked up.
+        metering.require_tokens(gateway.database, caller.user_id, gateway.top_up_url)
+
+
+def count_for(gateway: Gateway, caller: Caller, prompt: Prompt) -> int:
+    """Return the prompt's size in tokens, within the account's bound of counts at a time.
+
+    Raises RateLimited, ContextLengthExceeded if the bytes alone show that the prompt cannot fit,
+    and the errors of `count_prompt`.
+    """
+    _refuse_too_long(prompt, max(upstream.n_ctx for upstream in _upstreams(gateway, prompt.path)))
+    with gateway.count_turns.turn(caller.user_id):
+        return count_prompt(gateway, prompt)
+
+
+def _refuse_too_long(prompt: Prompt, n_ctx: int) -> None:
+    if prompt.fewest_tokens >= n_ctx:
+        raise context_exceeded(None, None, prompt.param)
+
+
+def _count(gateway: Gateway, caller: Caller, prompt: Prompt, n_ctx: int) -> int:
+    with gateway.count_turns.turn(caller.user_id):
+        tokens = count_prompt(gateway, prompt)
     if tokens >= n_ctx:
         raise context_exceeded(tokens, n_ctx, prompt.param)
     return tokens

@@ -21,6 +21,7 @@ from promptly.errors import (
     UpstreamUnavailable,
 )
 from promptly.gateway import Gateway, sse
+from promptly.gateway.body_budget import BodyShare
 from promptly.gateway.in_flight import ClientGone, InFlightRequest, Stopped
 from promptly.gateway.slot_scheduler import SlotRequest
 from promptly.gateway.time_limits import timeout_error
@@ -45,6 +46,7 @@ class MeteredRequest(ABC):
         caller: Caller,
         endpoint: str,
         in_flight: InFlightRequest,
+        body_share: BodyShare,
         *,
         path: str,
         subrequests: int,
@@ -53,6 +55,7 @@ class MeteredRequest(ABC):
         self._settings = gateway.settings
         self._caller = caller
         self._endpoint = endpoint
+        self._body_share = body_share
         self._path = path
         self._subrequests = subrequests
         self._slot_request: SlotRequest | None = None
@@ -213,6 +216,7 @@ class MeteredRequest(ABC):
             stream.cancel()
             self._read_what_was_sent(stream)
         self._leave_upstream()
+        self._body_share.give_back()
         in_flight = self.in_flight
         now = time.monotonic()
         prompt_tokens, completion_tokens = self._counts(outcome)

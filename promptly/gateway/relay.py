@@ -9,6 +9,7 @@ from collections.abc import Generator
 from promptly.clients.llama import LlamaError, LlamaStream
 from promptly.errors import PromptlyError, UpstreamError
 from promptly.gateway import Gateway, chunks, sse
+from promptly.gateway.body_budget import BodyShare
 from promptly.gateway.chunks import ChunkReader
 from promptly.gateway.dialects import Sink
 from promptly.gateway.generation import GenerationRequest
@@ -23,6 +24,9 @@ from promptly.services.accounts.authentication import Caller
 # After a stop: bounds for reading the bytes that upstream had already sent.
 DRAIN_SECONDS = 2.0
 DRAIN_BYTES = 4 * 1024 * 1024
+
+# Smaller prompts stay in memory until their request ends.
+LARGE_PROMPT_BYTES = 64 * 1024
 
 # Exceptions raised by bytes that are not a stream of chunks.
 MALFORMED = (*chunks.MALFORMED, sse.EventTooLong)
@@ -43,6 +47,7 @@ class Relay(MeteredRequest):
         request: GenerationRequest,
         placed: PlacedHold,
         sink: Sink | None,
+        body_share: BodyShare,
     ) -> None:
         self._request = request
         self._subrequest = 0
@@ -65,6 +70,7 @@ class Relay(MeteredRequest):
             caller,
             endpoint,
             InFlightRequest(self._hold),
+            body_share,
             path=self._prompt.path,
             subrequests=subrequests,
         )
@@ -134,7 +140,8 @@ class Relay(MeteredRequest):
         if placed.counted or subrequest == self._subrequests:
             return False
         try:
-            counted = [count_prompt(self._gateway, prompt) for prompt in prompts[subrequest:]]
+            with self._gateway.count_turns.turn(self._caller.user_id):
+                counted = [count_prompt(self._gateway, prompt) for prompt in prompts[subrequest:]]
         except PromptlyError:
             return False
         self._hold.reserved_tokens += sum(counted) - sum(placed.prompt_tokens[subrequest:])
@@ -165,6 +172,7 @@ class Relay(MeteredRequest):
         reader, in_flight, hold, feed = self.reader, self.in_flight, self._hold, self._buffer.feed
         comment_seconds = self._settings.keepalive_comment_seconds
         stream.wait_at_most(comment_seconds)
+        is_accepted = False
         while True:
             try:
                 data = stream.read()
@@ -182,8 +190,11 @@ class Relay(MeteredRequest):
             if in_flight.stop_reason is not None:
                 self._read_block(data)
                 self.in_flight.raise_if_stopped()
-            if stream.status != 200 and stream.status is not None:
-                raise refusal(stream, data, self._prompt)
+            if not is_accepted and stream.status is not None:
+                if stream.status != 200:
+                    raise refusal(stream, data, self._prompt)
+                is_accepted = True
+                self._drop_text()
             if data is None:
                 self.in_flight.raise_if_stopped()
                 if reader.finish_reason is None:
@@ -214,6 +225,13 @@ class Relay(MeteredRequest):
                 return
             if reader.done:
                 return
+
+    def _drop_text(self) -> None:
+        """Free a large prompt's memory: upstream has accepted it, so no other will be asked."""
+        if self._prompt.prompt_bound > LARGE_PROMPT_BYTES:
+            self._prompt.drop_text()
+        if self._subrequest == self._subrequests - 1:
+            self._body_share.give_back()
 
     def _comment(self) -> Generator[bytes, None, None]:
         self.in_flight.raise_if_stopped()

@@ -5,7 +5,7 @@ from typing import Literal
 from msgspec import UNSET, Struct, UnsetType
 
 from promptly.gateway.dialects.chat.request import REFUSED, ChatBody
-from promptly.openapi.errors import CONTEXT, COUNTED, METERED
+from promptly.openapi.errors import COUNTED, METERED
 from promptly.openapi.operation import Operation
 
 FinishReason = Literal["stop", "length", "tool_calls"]
@@ -195,6 +195,6 @@ OPERATIONS = (
         example=_HELLO,
         answer=InputTokens,
         answer_text="The count.",
-        faults=(*COUNTED, CONTEXT),
+        faults=COUNTED,
     ),
 )

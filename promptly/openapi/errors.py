@@ -82,7 +82,13 @@ NO_URL = _fault(errors.UnknownURL, "the name cannot be a part of a URL")
 NO_SERVER = _fault(errors.UnsupportedEndpoint, "no model server here serves this endpoint")
 SLOW_BODY = _fault(errors.BodyTimeout, "the body did not arrive in time")
 LARGE_BODY = _fault(errors.BodyTooLarge, "the body is too large")
-RATE = _fault(errors.RateLimited, "too many requests per minute or at once: wait for `retry-after`")
+UNKNOWN_CODING = _fault(
+    errors.UnsupportedContentEncoding, "send the body as it is, or in gzip, deflate or zstd"
+)
+RATE = _fault(
+    errors.RateLimited,
+    "too many requests per minute, or too many or too large ones at once: wait for `retry-after`",
+)
 RESERVED = _fault(
     errors.TokensReserved,
     "other requests of the account hold part of its balance: wait for them",
@@ -91,12 +97,14 @@ INTERNAL = _fault(errors.PromptlyError, "an internal error: report `x-request-id
 UPSTREAM = _fault(errors.UpstreamError, "the model server failed: try again")
 NO_UPSTREAM = _fault(errors.UpstreamUnavailable, "no model server is ready or has a free slot")
 QUEUE = _fault(errors.QueueFull, "too many requests are waiting")
-SERVICE = _fault(errors.ServiceUnavailable, "an interruption: the database, or a restart")
+SERVICE = _fault(
+    errors.ServiceUnavailable, "an interruption: the database, a restart, or too many large bodies"
+)
 TIMEOUT = _fault(errors.UpstreamTimeout, "the model server took too long")
 
 # Errors of every route below /v1; further ones if it takes a body, calls the model server, or is
 # charged for.
 ALWAYS = (INVALID, KEY, RATE, INTERNAL, SERVICE)
-WITH_BODY = (*ALWAYS, UNSUPPORTED, SLOW_BODY, LARGE_BODY)
-COUNTED = (*WITH_BODY, UPSTREAM, NO_UPSTREAM)
-METERED = (*COUNTED, CONTEXT, QUOTA, RESERVED, QUEUE, TIMEOUT)
+WITH_BODY = (*ALWAYS, UNSUPPORTED, SLOW_BODY, LARGE_BODY, UNKNOWN_CODING)
+COUNTED = (*WITH_BODY, CONTEXT, QUOTA, RESERVED, UPSTREAM, NO_UPSTREAM)
+METERED = (*COUNTED, QUEUE, TIMEOUT)

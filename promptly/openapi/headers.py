@@ -42,6 +42,11 @@ HEADERS: dict[str, Header] = {
         "required": True,
         "schema": {"type": "string", "enum": ["false"]},
     },
+    "accept-encoding": {
+        "description": "The content codings that bodies may have.",
+        "required": True,
+        "schema": {"type": "string"},
+    },
     "x-promptly-request-id": {
         "description": "The id of the receipt, for `GET /v1/usage?request_id=`.",
         "required": True,
@@ -76,6 +81,7 @@ OF_METERED = (
 OF_STATUS = {
     402: ("x-should-retry",),
     408: ("x-should-retry",),
+    415: ("accept-encoding",),
     429: ("retry-after",),
     503: ("retry-after",),
     504: ("x-should-retry",),

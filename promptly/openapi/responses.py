@@ -7,7 +7,7 @@ from promptly.gateway.dialects.responses.body import (
     ResponsesBody,
 )
 from promptly.openapi.chat import InputTokens
-from promptly.openapi.errors import CONTEXT, COUNTED, METERED, UNKNOWN_PARAMETER
+from promptly.openapi.errors import COUNTED, METERED, UNKNOWN_PARAMETER
 from promptly.openapi.operation import Operation
 from promptly.openapi.response_types import Response, ResponsesEvent
 from promptly.openapi.schemas import Schema
@@ -94,6 +94,6 @@ OPERATIONS = (
         example=_HELLO,
         answer=InputTokens,
         answer_text="The count.",
-        faults=(*COUNTED, CONTEXT, UNKNOWN_PARAMETER),
+        faults=(*COUNTED, UNKNOWN_PARAMETER),
     ),
 )

@@ -1,7 +1,8 @@
 """Long computations off the event loop of gevent."""
 
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from functools import partial
+from typing import ParamSpec, TypeVar, cast
 
 import gevent
 from gevent import monkey
@@ -13,9 +14,25 @@ R = TypeVar("R")
 def call(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Call a function that computes for long, in a native thread while other greenlets go on.
 
-    It must release the GIL and use nothing of gevent. In a process without gevent, it runs in the
-    thread of the caller.
+    It must not keep the GIL for long at a time, and use nothing of gevent. In a process without
+    gevent, it runs in the thread of the caller.
     """
-    if monkey.is_module_patched("threading"):
-        return gevent.get_hub().threadpool.apply(function, args, kwargs)
-    return function(*args, **kwargs)
+    if not monkey.is_module_patched("threading"):
+        return function(*args, **kwargs)
+    # gevent would print the traceback of an exception, with its message, and raise it as well.
+    outcome = gevent.get_hub().threadpool.apply(_outcome, (partial(function, *args, **kwargs),))
+    if isinstance(outcome, _Failed):
+        raise outcome.problem
+    return cast(R, outcome)
+
+
+class _Failed:
+    def __init__(self, problem: BaseException) -> None:
+        self.problem = problem
+
+
+def _outcome(function: Callable[[], R]) -> R | _Failed:
+    try:
+        return function()
+    except BaseException as problem:
+        return _Failed(problem)

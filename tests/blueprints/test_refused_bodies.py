@@ -3,11 +3,18 @@
 from io import BytesIO
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 
 from promptly.blueprints.refused_bodies import SMALL_BYTES
+from tests.conftest import AppFactory
 
 CHAT = "/v1/chat/completions"
+
+
+@pytest.fixture
+def client(app_factory: AppFactory) -> FlaskClient:
+    return app_factory(trusted_proxy_hops=1).test_client()
 
 
 class Broken(BytesIO):
@@ -43,3 +50,9 @@ def test_a_body_that_the_client_holds_back_is_not_asked_for(client: FlaskClient)
 
 def test_a_client_that_goes_away_is_refused_all_the_same(client: FlaskClient) -> None:
     refuse(client, Broken(), 10)
+
+
+def test_without_a_proxy_nothing_is_waited_for(app: Flask) -> None:
+    body = BytesIO(b" ")
+    refuse(app.test_client(), body, 1)
+    assert body.tell() == 0

@@ -75,6 +75,18 @@ def test_usual_depths_are_read(depth: int) -> None:
     assert json.loads(json_body.encode(json_body.decode_object(body)))
 
 
+@pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}")])
+def test_levels_are_bounded(opening: bytes, closing: bytes) -> None:
+    def nested(levels: int) -> bytes:
+        return b'{"x": ' + opening * levels + b"0" + closing * levels + b"}"
+
+    json_body.decode_object(nested(json_body.MAX_DEPTH - 1))
+    wide = b'{"x": [' + b",".join([b"[]"] * json_body.MAX_DEPTH) + b"]}"
+    json_body.decode_object(wide)
+    with pytest.raises(InvalidRequest, match="nested too deeply"):
+        json_body.decode_object(nested(json_body.MAX_DEPTH))
+
+
 class Pairs(msgspec.Struct):
     pairs: dict[Annotated[str, msgspec.Meta(max_length=3)], int]
 

@@ -4,6 +4,7 @@ from flask import Blueprint
 
 from promptly.blueprints.v1 import (
     account,
+    body,
     chat,
     completions,
     embeddings,
@@ -17,6 +18,7 @@ blueprint = Blueprint("v1", __name__, url_prefix="/v1")
 blueprint.before_request(guard.admit)
 blueprint.before_app_request(guard.admit_unknown)
 blueprint.after_app_request(guard.add_headers)
+blueprint.teardown_request(body.give_back)
 
 blueprint.add_url_rule(
     "/chat/completions", "chat_completions", chat.chat_completions, methods=["POST"]

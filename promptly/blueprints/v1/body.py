@@ -1,40 +1,114 @@
-"""Reading a request's body within its limits of size and time."""
+"""Taking a request's body: read within its limits of size, time and memory, then decoded."""
 
-from flask import request
-from gevent import Timeout
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from flask import g, request
+from gevent import Timeout, get_hub, getcurrent
+from greenlet import greenlet as Greenlet
 from gunicorn.http.errors import ParseException
-from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
-from promptly.errors import BodyTimeout, BodyTooLarge, InvalidRequest
+from promptly.blueprints.v1 import guard
+from promptly.errors import BodyTimeout, BodyTooLarge, InvalidRequest, ServiceUnavailable
+from promptly.gateway import current_gateway
+from promptly.gateway.body_budget import BodyShare
+from promptly.gateway.content_encoding import coding_of
+from promptly.gateway.json_bounds import Body
+from promptly.proxies import client_network
 from promptly.settings import Settings
 
+T = TypeVar("T")
 
-def read_body(settings: Settings) -> bytes:
-    """Return the whole body.
+READ_BYTES = 64 * 1024
 
-    Raises BodyTooLarge, BodyTimeout, or InvalidRequest if the body is incomplete or malformed.
+
+def take_body(parse: Callable[[Body], T]) -> T:
+    """Read and decode the body; return what `parse` makes of it.
+
+    `parse` runs in a native thread if the body is large. Raises BodyTooLarge, BodyTimeout,
+    UnsupportedContentEncoding, RateLimited or ServiceUnavailable if too much is in memory, and
+    InvalidRequest if the body is incomplete or malformed.
     """
+    gateway = current_gateway()
+    coding = coding_of(request.headers.get("Content-Encoding", ""))
+    limit = BodyTimeLimit(gateway.settings.body_timeout_seconds)
+    share = gateway.body_budget.share(guard.caller().user_id, client_network(), limit.cut)
+    g.body_share = share
+    body = _read(gateway.settings, share, limit)
+    parsed, size = gateway.body_decoder.decode(body, coding, parse)
+    share.finish_reading(size)
+    return parsed
+
+
+def hand_over() -> BodyShare:
+    """Return the body's share of memory to a request that outlives its view, and gives it back."""
+    share: BodyShare = g.pop("body_share")
+    return share
+
+
+def give_back(_problem: BaseException | None = None) -> None:
+    """Give the body's share of memory back; runs after every view."""
+    share: BodyShare | None = g.pop("body_share", None)
+    if share is not None:
+        share.give_back()
+
+
+class BodyTimeLimit(Timeout):
+    """Limit of the wait for a whole body; another greenlet can expire it early."""
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(seconds)
+        self._greenlet: Greenlet | None = None
+
+    def __enter__(self) -> "BodyTimeLimit":
+        self._greenlet = getcurrent()
+        super().__enter__()
+        return self
+
+    def __exit__(self, *failure: Any) -> None:
+        self._greenlet = None
+        super().__exit__(*failure)
+
+    def cut(self) -> None:
+        """Expire the wait soon, if it still goes on; never blocks."""
+        get_hub().loop.run_callback(self._expire)
+
+    def _expire(self) -> None:
+        if self._greenlet is not None:
+            self._greenlet.throw(self)
+
+
+def _read(settings: Settings, share: BodyShare, time_limit: BodyTimeLimit) -> Body:
     limit = settings.max_body_bytes
     length = request.content_length
-    if length is not None and length > limit:
-        raise too_large(limit)
-    # One byte more: a body without a length is silently cut at this limit.
-    request.max_content_length = limit + 1
+    if length is not None:
+        if length > limit:
+            raise too_large(limit)
+        share.require(length)
+    body = bytearray()
+    stream = request.environ["wsgi.input"]
     try:
-        with Timeout(settings.body_timeout_seconds):
-            body = request.get_data(cache=False)
-    except Timeout:
+        with time_limit:
+            while piece := stream.read(READ_BYTES):
+                if len(body) + len(piece) > limit:
+                    raise too_large(limit)
+                share.grow(len(piece))
+                body += piece
+                if len(piece) == READ_BYTES:
+                    # Data that arrives faster than it is read never lets other greenlets go on.
+                    time.sleep(0)
+    except BodyTimeLimit:
+        if share.is_displaced:
+            raise ServiceUnavailable from None
         raise BodyTimeout from None
-    except RequestEntityTooLarge:
-        raise too_large(limit) from None
-    except (ClientDisconnected, OSError):
-        raise InvalidRequest("The connection closed before the whole body was received.") from None
     except ParseException:
         raise InvalidRequest("The body does not match its Transfer-Encoding.") from None
-    if len(body) > limit:
-        raise too_large(limit)
+    except (OSError, ValueError):
+        raise InvalidRequest("The connection closed before the whole body was received.") from None
     if length is not None and len(body) < length:
         raise InvalidRequest("The body is shorter than its Content-Length.")
+    share.arrived()
     return body
 
 

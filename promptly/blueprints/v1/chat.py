@@ -2,9 +2,9 @@
 
 from flask import Response, jsonify
 
-from promptly.blueprints.v1.body import read_body
+from promptly.blueprints.v1.body import take_body
+from promptly.blueprints.v1.counting import count_tokens, take_counted
 from promptly.blueprints.v1.serving import serve_stream, serve_whole
-from promptly.gateway import current_gateway, hold_placement
 from promptly.gateway.dialects.chat.answer import ChatAnswer, ChatStream
 from promptly.gateway.dialects.chat.request import parse_chat
 
@@ -13,7 +13,7 @@ ENDPOINT = "chat.completions"
 
 def chat_completions() -> Response:
     """Create an OpenAI chat completion, streamed or not."""
-    chat = parse_chat(read_body(current_gateway().settings))
+    chat = take_body(parse_chat)
     if chat.stream:
         return serve_stream(ENDPOINT, chat, ChatStream())
     return serve_whole(ENDPOINT, chat, ChatAnswer())
@@ -21,8 +21,5 @@ def chat_completions() -> Response:
 
 def count_chat_tokens() -> Response:
     """Count the tokens of the request's prompt, free of charge."""
-    gateway = current_gateway()
-    chat = parse_chat(read_body(gateway.settings))
-    return jsonify(
-        object="response.input_tokens", input_tokens=hold_placement.count_prompt(gateway, chat)
-    )
+    chat = take_counted(parse_chat)
+    return jsonify(object="response.input_tokens", input_tokens=count_tokens(chat))

@@ -2,9 +2,8 @@
 
 from flask import Response, g
 
-from promptly.blueprints.v1.body import read_body
+from promptly.blueprints.v1.body import take_body
 from promptly.blueprints.v1.serving import serve_stream, serve_whole
-from promptly.gateway import current_gateway
 from promptly.gateway.dialects.completions.answer import TextAnswer, TextStream
 from promptly.gateway.dialects.completions.request import parse_completion
 
@@ -13,7 +12,7 @@ ENDPOINT = "completions"
 
 def text_completions() -> Response:
     """Create a completion of OpenAI's legacy API, streamed or not."""
-    asked = parse_completion(read_body(current_gateway().settings))
+    asked = take_body(parse_completion)
     answer_id = f"cmpl-{g.request_uuid.hex}"
     if asked.stream:
         stream = TextStream(answer_id, logprobs=asked.logprobs, include_usage=asked.include_usage)

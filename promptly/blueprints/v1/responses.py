@@ -2,10 +2,11 @@
 
 from flask import Response, g, jsonify
 
-from promptly.blueprints.v1.body import read_body
+from promptly.blueprints.v1.body import take_body
+from promptly.blueprints.v1.counting import count_tokens, take_counted
 from promptly.blueprints.v1.serving import serve_stream, serve_whole
 from promptly.errors import ContextLengthExceeded, InvalidRequest
-from promptly.gateway import Gateway, current_gateway, hold_placement
+from promptly.gateway import Gateway, current_gateway
 from promptly.gateway.dialects.responses.answer import ResponsesAnswer
 from promptly.gateway.dialects.responses.request import parse_responses
 from promptly.gateway.dialects.responses.stream import ResponsesStream
@@ -15,9 +16,8 @@ ENDPOINT = "responses"
 
 def create_response() -> Response:
     """Create an OpenAI response, streamed or not."""
-    gateway = current_gateway()
-    chat, echo = parse_responses(read_body(gateway.settings))
-    model = _loaded_model(gateway)
+    chat, echo = take_body(parse_responses)
+    model = _loaded_model(current_gateway())
     try:
         if chat.stream:
             return serve_stream(ENDPOINT, chat, ResponsesStream(g.request_uuid, model, echo))
@@ -28,10 +28,9 @@ def create_response() -> Response:
 
 def count_response_tokens() -> Response:
     """Count the tokens of the request's prompt, free of charge."""
-    gateway = current_gateway()
-    chat, _ = parse_responses(read_body(gateway.settings))
+    chat, _ = take_counted(parse_responses)
     try:
-        tokens = hold_placement.count_prompt(gateway, chat)
+        tokens = count_tokens(chat)
     except InvalidRequest as problem:
         raise _in_terms_of_input(problem) from None
     return jsonify(object="response.input_tokens", input_tokens=tokens)

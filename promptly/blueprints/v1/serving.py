@@ -6,6 +6,7 @@ import orjson
 from flask import Response, g, request
 
 from promptly.blueprints.v1 import guard
+from promptly.blueprints.v1.body import hand_over
 from promptly.errors import PromptlyError
 from promptly.gateway import current_gateway, hold_placement
 from promptly.gateway.dialects import Sink, StreamedAnswer, WholeAnswer
@@ -43,7 +44,7 @@ def serve_embeddings(endpoint: str, asked: EmbeddingsRequest) -> Response:
     hold = hold_placement.place_exactly(
         gateway, caller, g.request_uuid, endpoint, asked, asked.bounds
     )
-    embedding = Embedding(gateway, caller, endpoint, asked, hold)
+    embedding = Embedding(gateway, caller, endpoint, asked, hold, hand_over())
     return _run(embedding, asked.ignored, embedding.answer)
 
 
@@ -51,7 +52,7 @@ def _start(endpoint: str, generation: GenerationRequest, sink: Sink | None) -> R
     """Place a hold for the request's cost, and create its relay."""
     gateway, caller = current_gateway(), guard.caller()
     placed = hold_placement.place(gateway, caller, g.request_uuid, endpoint, generation)
-    return Relay(gateway, caller, endpoint, generation, placed, sink)
+    return Relay(gateway, caller, endpoint, generation, placed, sink, hand_over())
 
 
 def _run(metered: MeteredRequest, ignored: tuple[str, ...], build: Callable[[], bytes]) -> Response:

@@ -16,6 +16,7 @@ from promptly.services.metering.holds import (
     checkpoint,
     place_hold,
     place_lost_hold,
+    require_tokens,
     settle,
     settle_many,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "checkpoint",
     "place_hold",
     "place_lost_hold",
+    "require_tokens",
     "settle",
     "settle_many",
 ]

@@ -121,6 +121,24 @@ def place_hold(
     )
 
 
+def require_tokens(database: Database, user_id: int, top_up_url: str) -> None:
+    """Raise an error if the account has no token to spend.
+
+    TokensReserved if its running requests hold some, else InsufficientQuota.
+    """
+    row = database.fetch_one(sql.SPENDABLE, {"user_id": user_id})
+    available, reserved = (0, 0) if row is None else row
+    if available > 0:
+        return
+    if reserved > 0:
+        raise TokensReserved(
+            f"{reserved} tokens of this account are reserved by its running requests, and none "
+            "are left. Try again when they have ended.",
+            retry_after_seconds=5,
+        )
+    raise InsufficientQuota(f"This account has no tokens left. Top up at {top_up_url}")
+
+
 def place_lost_hold(database: Database, hold: Hold, wanted_tokens: int) -> int | None:
     """Place a running request's hold again, as far as the balance covers it; return its tokens.
 

@@ -21,6 +21,13 @@ FROM (
 LATERAL ({PLACE_HOLD}) AS p
 """
 
+SPENDABLE = """
+SELECT paid_tokens - held_paid
+       + CASE WHEN trial_expires_at > now() THEN trial_tokens - held_trial ELSE 0 END,
+       held_paid + held_trial
+FROM balances WHERE user_id = %(user_id)s
+"""
+
 ADJUST_HOLD = "SELECT metering_adjust_hold(%(request_id)s, %(target)s)"
 
 SETTLE = """

@@ -69,6 +69,29 @@ def growing_gateway(v1_stack: Stack, running_llama: SimulatedLlama) -> Gateway:
     return v1_stack.gateway(running_llama.url, HOLD_QUANTUM_TOKENS=16)
 
 
+@pytest.fixture(scope="session")
+def running_narrow_llama(v1_stack: Stack) -> SimulatedLlama:
+    return v1_stack.simulated_llama(ctx=2048)
+
+
+@pytest.fixture(scope="session")
+def running_narrow_gateway(v1_stack: Stack, running_narrow_llama: SimulatedLlama) -> Gateway:
+    return v1_stack.gateway(running_narrow_llama.url, KEEPALIVE_COMMENT_SECONDS=1)
+
+
+@pytest.fixture
+def narrow_llama(running_narrow_llama: SimulatedLlama) -> SimulatedLlama:
+    """A model server with a small context."""
+    running_narrow_llama.clear()
+    return running_narrow_llama
+
+
+@pytest.fixture
+def narrow_gateway(running_narrow_gateway: Gateway, narrow_llama: SimulatedLlama) -> Gateway:
+    """A gateway of one worker, in front of `narrow_llama`."""
+    return running_narrow_gateway
+
+
 @pytest.fixture
 def make_llama(tmp_path: Path) -> Iterator[MakeLlama]:
     """Factory of simulated llama-servers for one test."""

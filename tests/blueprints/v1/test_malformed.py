@@ -97,22 +97,22 @@ def test_a_slow_body(client: Client, llama: SimulatedLlama, lines: list[str]) ->
     assert llama.requests() == []
 
 
-def test_a_body_of_33_megabytes_is_not_even_read(client: Client, llama: SimulatedLlama) -> None:
-    with client.raw(head(client, f"Content-Length: {33 * 1024 * 1024}") + b"{") as stream:
+def test_a_body_of_17_megabytes_is_not_even_read(client: Client, llama: SimulatedLlama) -> None:
+    with client.raw(head(client, f"Content-Length: {17 * 1024 * 1024}") + b"{") as stream:
         answer = stream.answer()
     assert answer.status == 413
     assert answer.error["code"] == "request_too_large"
     assert llama.requests() == []
 
 
-def test_a_chunked_body_of_33_megabytes_is_read_no_further(
+def test_a_chunked_body_of_17_megabytes_is_read_no_further(
     client: Client, llama: SimulatedLlama
 ) -> None:
     part = b"%x\r\n%b\r\n" % (1024 * 1024, b" " * 1024 * 1024)
     # Keep-alive, so that the server does not reset the connection while we still send.
     kept = head(client, "Transfer-Encoding: chunked").replace(b"Connection: close\r\n", b"")
     with client.raw(kept) as stream:
-        for _ in range(33):
+        for _ in range(17):
             stream.socket.sendall(part)
         stream.socket.sendall(b"0\r\n\r\n")
         stream.read_until(b"}}")
@@ -122,6 +122,6 @@ def test_a_chunked_body_of_33_megabytes_is_read_no_further(
 
 
 def test_a_body_just_within_the_bound(client: Client) -> None:
-    body = GOOD[:-1] + b" " * (32 * 1024 * 1024 - len(GOOD)) + b"}"
-    assert len(body) == 32 * 1024 * 1024
+    body = GOOD[:-1] + b" " * (16 * 1024 * 1024 - len(GOOD)) + b"}"
+    assert len(body) == 16 * 1024 * 1024
     assert client.call("POST", CHAT, body).status == 200

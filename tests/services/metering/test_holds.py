@@ -6,7 +6,7 @@ import pytest
 
 from promptly.errors import InsufficientQuota, RateLimited, TokensReserved
 from promptly.request_ids import new_request_id
-from promptly.services import account_deletion
+from promptly.services import account_deletion, metering
 from promptly.services.metering.holds import SILENT_SECONDS
 from promptly.transactions import transaction
 from tests.services.metering.meter import TOP_UP_URL, Meter
@@ -166,3 +166,21 @@ def test_a_hold_is_seen_by_the_account(meter: Meter, trial_account: Account) -> 
     meter.place(trial_account, 400)
     balance = meter.books.balance(trial_account)
     assert (balance["available_tokens"], balance["reserved_tokens"]) == (900, 400)
+
+
+def test_only_an_account_without_a_token_to_spend_is_refused(
+    meter: Meter, trial_account: Account
+) -> None:
+    def require() -> None:
+        metering.require_tokens(meter.database, trial_account.user_id, TOP_UP_URL)
+
+    hold = meter.place(trial_account, 1299)
+    require()
+    meter.place(trial_account, 1)
+    with pytest.raises(TokensReserved, match="1300 tokens"):
+        require()
+    meter.settle(trial_account, hold.request_id, 1000)
+    require()
+    poor = meter.books.account(paid_tokens=0)
+    with pytest.raises(InsufficientQuota, match=TOP_UP_URL):
+        metering.require_tokens(meter.database, poor.user_id, TOP_UP_URL)

@@ -17,6 +17,7 @@ from promptly.gateway.chat_request import ChatRequest, ignored_fields, make_chat
 from promptly.gateway.dialects.fields import Count, Name, StreamOptions
 from promptly.gateway.dialects.sampling import Sampling
 from promptly.gateway.dialects.schema_weight import MAX_TOOLS, check_schemas
+from promptly.gateway.json_bounds import Body
 
 
 class TextPart(Struct):
@@ -151,7 +152,7 @@ _KNOWN = frozenset(ChatBody.__struct_fields__)
 _FORWARDED = tuple(field for field in Forwarded.__struct_fields__ if field != "messages")
 
 
-def parse_chat(body: bytes) -> ChatRequest:
+def parse_chat(body: Body) -> ChatRequest:
     """Check the body of a chat completion; raises InvalidRequest naming the field."""
     value = json_body.decode_object(body)
     for name, advice in REFUSED.items():

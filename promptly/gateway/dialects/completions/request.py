@@ -11,7 +11,8 @@ from promptly.gateway.chat_request import STREAMED, ignored_fields
 from promptly.gateway.dialects import texts
 from promptly.gateway.dialects.fields import Count, StreamOptions
 from promptly.gateway.dialects.sampling import Sampling
-from promptly.gateway.generation import Call
+from promptly.gateway.generation import MAX_TOKEN_BYTES, Call
+from promptly.gateway.json_bounds import Body
 
 MAX_PROMPTS = 128
 # OpenAI's default. Plain text has no natural end: without a limit, an answer could use up the
@@ -64,10 +65,19 @@ class TextPrompt:
         """Upper bound of the prompt's size in tokens."""
         return texts.bound(self.text)
 
+    @property
+    def fewest_tokens(self) -> int:
+        """Lower bound of the prompt's size in tokens; an escape in JSON has at most six bytes."""
+        return len(self.text) // (MAX_TOKEN_BYTES * 6)
+
     def upstream_body(self, max_tokens: int | None) -> bytes:
         """Build the body for a streamed upstream answer of at most `max_tokens`."""
         limit = b"" if max_tokens is None else b',"max_tokens":%d' % max_tokens
         return b'{"prompt":%b%b%b%b' % (self.text, self.fields, limit, STREAMED)
+
+    def drop_text(self) -> None:
+        """Free the memory of the text, which upstream has now."""
+        self.text = b""
 
     def count(self, call: Call) -> int:
         """Return the prompt's size in tokens; upstream needs no slot for this."""
@@ -86,7 +96,7 @@ class TextRequest:
     ignored: tuple[str, ...]
 
 
-def parse_completion(body: bytes) -> TextRequest:
+def parse_completion(body: Body) -> TextRequest:
     """Check the body of a text completion; raises InvalidRequest naming the field."""
     value = json_body.decode_object(body)
     for name, advice in REFUSED.items():

@@ -10,6 +10,7 @@ from promptly.gateway import json_body
 from promptly.gateway.chat_request import ignored_fields
 from promptly.gateway.dialects import texts
 from promptly.gateway.generation import Call
+from promptly.gateway.json_bounds import Body
 from promptly.gateway.upstreams import EMBEDDINGS_PATH
 
 MAX_INPUTS = 2048
@@ -64,7 +65,7 @@ class EmbeddingsRequest:
         return together + special * (len(self.inputs) - 1)
 
 
-def parse_embeddings(body: bytes) -> EmbeddingsRequest:
+def parse_embeddings(body: Body) -> EmbeddingsRequest:
     """Check the body of an embeddings request; raises InvalidRequest naming the field."""
     value = json_body.decode_object(body)
     texts.refuse_token_ids(

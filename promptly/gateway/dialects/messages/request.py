@@ -31,6 +31,7 @@ from promptly.gateway.dialects.messages.body import (
 )
 from promptly.gateway.dialects.messages.conversation import BILLING_LINE, chat_messages
 from promptly.gateway.dialects.schema_weight import check_schemas
+from promptly.gateway.json_bounds import Body
 
 T = TypeVar("T")
 
@@ -47,7 +48,7 @@ _DEEPER = {
 }
 
 
-def parse_messages(body: bytes) -> tuple[ChatRequest, str]:
+def parse_messages(body: Body) -> tuple[ChatRequest, str]:
     """Check the body of a message; raises InvalidRequest naming the field.
 
     Returns the request, and the start of the answer if the client gives one (else "").
@@ -77,7 +78,7 @@ def parse_messages(body: bytes) -> tuple[ChatRequest, str]:
     return chat, last["content"] if last["role"] == "assistant" else ""
 
 
-def parse_count(body: bytes) -> ChatRequest:
+def parse_count(body: Body) -> ChatRequest:
     """Check the body of a `count_tokens` request; raises InvalidRequest naming the field."""
     return make_chat_request(
         _prompt_fields(_check(_decode(body), CountBody)),
@@ -88,7 +89,7 @@ def parse_count(body: bytes) -> ChatRequest:
     )
 
 
-def _decode(body: bytes) -> dict[str, Any]:
+def _decode(body: Body) -> dict[str, Any]:
     value = json_body.decode_object(body)
     for name, advice in REFUSED.items():
         if value.get(name) not in EMPTY:

@@ -29,6 +29,7 @@ from promptly.gateway.dialects.responses.body import (
     TextOptions,
 )
 from promptly.gateway.dialects.schema_weight import check_schemas
+from promptly.gateway.json_bounds import Body
 
 Json = dict[str, Any]
 # Request fields that the response repeats, each value already encoded as JSON.
@@ -49,7 +50,7 @@ _NESTED_WITHOUT_EFFECT = (
 )
 
 
-def parse_responses(body: bytes) -> tuple[ChatRequest, Echo]:
+def parse_responses(body: Body) -> tuple[ChatRequest, Echo]:
     """Check the body of a Responses request; raises InvalidRequest naming the field."""
     decoded = json_body.decode_object(body)
     value = {name: item for name, item in decoded.items() if item is not None}

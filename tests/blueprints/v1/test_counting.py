@@ -1,0 +1,68 @@
+"""Counting prompts: free of charge, but neither without a balance nor without bounds."""
+
+import pytest
+
+from sandbox.llama import SimulatedLlama
+from tests.blueprints.v1.client import CHAT, Client, sim
+from tests.support.books import Account, BooksReader
+from tests.support.servers import Gateway
+
+COUNTS = (
+    "/v1/chat/completions/input_tokens",
+    "/v1/responses/input_tokens",
+    "/v1/messages/count_tokens",
+)
+
+
+@pytest.mark.parametrize("path", COUNTS)
+def test_an_empty_account_is_refused_before_its_body_is_read(
+    gateway: Gateway, llama: SimulatedLlama, books: BooksReader, path: str
+) -> None:
+    client = Client(gateway.url, books.account(paid_tokens=0).key)
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 1000\r\n"
+    with client.raw(f"{head}Authorization: Bearer {client.key}\r\n\r\n".encode()) as stream:
+        answer = stream.answer()
+    assert answer.status == 402
+    assert answer.headers["x-should-retry"] == "false"
+    assert b"/dashboard" in answer.body
+    assert llama.requests() == []
+
+
+def test_an_empty_account_is_not_counted_before_its_request_is_refused(
+    gateway: Gateway, llama: SimulatedLlama, books: BooksReader
+) -> None:
+    client = Client(gateway.url, books.account(paid_tokens=0).key)
+    assert client.chat().status == 402
+    assert llama.requests() == []
+
+
+def test_an_account_whose_tokens_are_all_held_may_try_again(
+    gateway: Gateway, llama: SimulatedLlama, books: BooksReader
+) -> None:
+    client = Client(gateway.url, books.account(paid_tokens=300).key)
+    with client.open(messages=sim("tokens=200 delay_ms=50")) as stream:
+        stream.read_until(b"data: ")
+        answer = client.call("POST", COUNTS[0], {"messages": sim()})
+    assert (answer.status, answer.error["code"]) == (429, "tokens_reserved")
+    assert int(answer.headers["retry-after"]) <= 60
+
+
+@pytest.mark.parametrize("path", [*COUNTS, CHAT])
+def test_a_prompt_that_cannot_fit_is_not_counted(
+    narrow_gateway: Gateway, narrow_llama: SimulatedLlama, account: Account, path: str
+) -> None:
+    client = Client(narrow_gateway.url, account.key)
+    turns = [{"role": "user", "content": "a" * (2048 * 512)}]
+    body = {"input": turns} if "responses" in path else {"messages": turns}
+    answer = client.call("POST", path, body)
+    assert answer.status == 400
+    assert b"context" in answer.body
+    assert narrow_llama.requests() == []
+
+
+def test_a_prompt_that_might_fit_is_counted(narrow_gateway: Gateway, account: Account) -> None:
+    client = Client(narrow_gateway.url, account.key)
+    turns = [{"role": "user", "content": "a" * (2000 * 512)}]
+    answer = client.call("POST", COUNTS[0], {"messages": turns})
+    assert answer.status == 200
+    assert answer.json["input_tokens"] > 2048
