@@ -5,6 +5,7 @@ those that stay idle. Running requests get DRAIN_SECONDS; then the gateway ends 
 where gunicorn would cut them off unsettled. On SIGQUIT it ends and settles them at once.
 """
 
+import errno
 import sys
 import time
 from contextlib import suppress
@@ -17,6 +18,7 @@ from gevent.server import StreamServer
 from gevent.socket import socket
 from gunicorn.workers.ggevent import GeventWorker
 
+from promptly.runtime.send_timeout import limit_sends
 from promptly.settings import END_SECONDS, Settings
 
 # Longer than clients and proxies usually keep idle connections (httpx 5 s, undici 4 s, the nginx
@@ -89,6 +91,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
     def server_class(self, listener: socket, *, spawn: Pool, **_: object) -> StreamServer:
         """Create the server of one listener; gunicorn passes more than a StreamServer accepts."""
+        limit_sends(listener, self.settings.send_timeout_seconds)
         # A socket from promptly.runtime.listener stays open, and the next gateway accepts the rest.
         kind = StreamServer if self.settings.listener_socket else SoleServer
         server = kind(listener, handle=partial(self.handle, Address(listener)), spawn=spawn)
@@ -96,6 +99,13 @@ class Worker(GeventWorker):  # type: ignore[misc]
             # Accept one connection at a time, so that the other workers get their share.
             server.max_accept = 1
         return server
+
+    def handle_request(self, *arguments: Any) -> Any:
+        """Handle one request; a client that stopped reading counts as gone, not as an error."""
+        try:
+            return super().handle_request(*arguments)
+        except TimeoutError as problem:
+            raise ConnectionResetError(errno.ECONNRESET, "client does not read") from problem
 
     def timeout_ctx(self) -> IdleTimeout:
         return IdleTimeout(self)
