@@ -201,6 +201,7 @@ class Settings:
     inference_ip_rate_limit: int = setting(integer(1), "120")
     inference_user_rate_limit: int = setting(integer(1), "60")
     max_concurrent_requests: int = setting(integer(1), "8")
+    trial_concurrent_requests: int = setting(integer(1), "4")
     max_body_bytes: int = setting(integer(1024), str(32 * 1024 * 1024))
     max_queued_requests: int = setting(integer(0, 10_000), "256")
 
@@ -219,6 +220,7 @@ class Settings:
     upstream_idle_timeout_seconds: int = setting(integer(1), "120")
     embeddings_timeout_seconds: int = setting(integer(1), "120")
     request_timeout_seconds: int = setting(integer(1), "3600")
+    send_timeout_seconds: int = setting(integer(1), "120")
     keepalive_comment_seconds: int = setting(integer(1, 60), "10")
     database_timeout_seconds: int = setting(integer(1, 300), "5")
     drain_seconds: int = setting(integer(0), "600")

@@ -10,6 +10,7 @@ The modules, in the order in which a request meets them:
     generation        interfaces that the modules below need from a checked request
     hold_placement    holds the cost before upstream sees the request
     upstreams         the pool of llama-servers and their readiness
+    fatal_bodies      refuses bodies that model servers died of
     metered_request   from the hold to the settlement; base class of the next two
     relay             generated text, streamed and counted
     embedding         vectors, computed in batches
@@ -34,6 +35,7 @@ from typing import cast
 
 from flask import Flask, current_app
 
+from promptly.gateway.fatal_bodies import FatalBodies
 from promptly.gateway.hold_refresher import HoldRefresher
 from promptly.gateway.imported_keys import ImportedKeys
 from promptly.gateway.limits import RequestLimits
@@ -65,7 +67,10 @@ class Gateway:
         )
         self.imported_keys = ImportedKeys(self.database, redis)
         self.pool = UpstreamPool(settings)
-        self.slots = SlotScheduler(redis, self.pool, settings.max_queued_requests)
+        self.fatal_bodies = FatalBodies(redis, self.pepper)
+        self.slots = SlotScheduler(
+            redis, self.pool, self.fatal_bodies, settings.max_queued_requests
+        )
         self.hold_refresher = HoldRefresher(settings, self.database)
         self.settler = Settler(app, self.database)
         # Set while running requests finish before the process ends.

@@ -16,7 +16,7 @@ from promptly.gateway.hold_placement import PlacedHold, count_prompt, first_outp
 from promptly.gateway.in_flight import InFlightRequest
 from promptly.gateway.metered_request import MeteredRequest
 from promptly.gateway.running_hold import RunningHold
-from promptly.gateway.upstream_errors import NoAnswer, refusal
+from promptly.gateway.upstream_errors import BrokeOff, refusal
 from promptly.models.states import Outcome
 from promptly.services.accounts.authentication import Caller
 
@@ -84,6 +84,9 @@ class Relay(MeteredRequest):
         return self._prompt.upstream_body(
             self._hold.limit_output(counted, self._request.max_tokens)
         )
+
+    def _body_to_blame(self, subrequest: int) -> bytes:
+        return self._request.prompts[subrequest].upstream_body(None)
 
     def _go_on(self, subrequest: int) -> Generator[bytes, None, bool]:
         """Start the next prompt, or end the request where the balance ends."""
@@ -175,9 +178,7 @@ class Relay(MeteredRequest):
                 self.in_flight.raise_if_stopped()
                 if reader.finish_reason is not None:
                     return
-                if stream.status is None:
-                    raise NoAnswer(UpstreamError()) from problem
-                raise UpstreamError from problem
+                raise BrokeOff(begun=stream.status is not None) from problem
             now = in_flight.touched_at = time.monotonic()
             if in_flight.stop_reason is not None:
                 self._read_block(data)
@@ -256,7 +257,7 @@ class Relay(MeteredRequest):
         _, prompt_tokens, completion_tokens = self._hold.total_counts()
         if outcome != Outcome.CLIENT_DISCONNECTED and not reader.completion_tokens:
             # The client stayed and got nothing for this prompt, so it pays nothing for it.
-            prompt_tokens -= reader.prompt_tokens
+            prompt_tokens = max(prompt_tokens - reader.prompt_tokens, 0)
         return prompt_tokens, completion_tokens
 
     def _first_token_at(self) -> float | None:

@@ -1,5 +1,6 @@
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from flask import Flask
 
 from promptly.models import Balance, User
@@ -24,11 +25,24 @@ def test_a_key_leads_to_its_account(app: Flask) -> None:
         factories.hold(user.id, held_paid=20, held_trial=5)
         row, raw = factories.api_key(user.id)
         _, second = factories.api_key(user.id, "second")
-        expected = Caller(row.id, user.id, 75)
+        expected = Caller(row.id, user.id, 75, pays=True)
     assert ask(app, raw) == expected
     again = ask(app, second)
     assert again is not None
     assert (again.user_id, again.key_id != expected.key_id) == (expected.user_id, True)
+
+
+@pytest.mark.parametrize(("paid", "held", "pays"), [(0, 0, False), (70, 0, True), (70, 70, True)])
+def test_an_account_pays_as_long_as_it_owns_paid_tokens(
+    app: Flask, paid: int, held: int, pays: bool
+) -> None:
+    with app.app_context(), transaction():
+        user = factories.user(paid_tokens=paid, trial_tokens=30)
+        factories.hold(user.id, held_paid=held)
+        _, raw = factories.api_key(user.id)
+    caller = ask(app, raw)
+    assert caller is not None
+    assert caller.pays is pays
 
 
 def test_an_expired_trial_does_not_count(app: Flask) -> None:
@@ -48,7 +62,7 @@ def test_an_account_without_balance_has_nothing(app: Flask) -> None:
         session.delete(session.get_one(Balance, user.id))
     caller = ask(app, raw)
     assert caller is not None
-    assert caller.available_tokens == 0
+    assert (caller.available_tokens, caller.pays) == (0, False)
 
 
 def test_malformed_keys(app: Flask) -> None:
