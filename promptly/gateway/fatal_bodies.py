@@ -2,7 +2,7 @@
 
 A death is a connection that broke and a server that no longer answers. Bodies are known by a keyed
 hash only. Counts and refusals are in Redis for all processes, and in memory as well, which is all
-there is while Redis is away. What Redis refuses comes with each exchange of the slot scheduler
+there is while Redis is away. Digests that Redis refuses come with each exchange of the scheduler
 (`slots.lua`), so a request whose servers never died costs neither a call nor a hash.
 """
 

@@ -175,9 +175,7 @@ class MeteredRequest(ABC):
         elif isinstance(problem, NotConnected):
             pool.failed(upstream)
         elif not pool.doubt(upstream) and isinstance(problem, BrokeOff):
-            fatal = self._gateway.fatal_bodies.add_death(self._body_to_blame(subrequest))
-            if fatal and not problem.begun:
-                raise RequestRejected from None
+            self._note_death(upstream, subrequest, problem)
         tried.add(upstream.name)
         if isinstance(problem, BrokeOff):
             if problem.begun or self._resends == MAX_RESENDS:
@@ -185,6 +183,22 @@ class MeteredRequest(ABC):
             self._resends += 1
         if all(other.name in tried for other in pool.ready(self._path)):
             raise error from None
+
+    def _note_death(self, upstream: Upstream, subrequest: int, problem: BrokeOff) -> None:
+        """Count a death against the body; raises RequestRejected if it was one too many."""
+        refused = self._gateway.fatal_bodies.add_death(self._body_to_blame(subrequest))
+        logger.warning(
+            "model server died",
+            extra={
+                "upstream": upstream.name,
+                "request_id": self.in_flight.request_id.hex,
+                "user_id": self._caller.user_id,
+                "key_id": self._caller.key_id,
+                "refused": refused,
+            },
+        )
+        if refused and not problem.begun:
+            raise RequestRejected from None
 
     def _wait_for_slot(self, avoided: frozenset[str]) -> Generator[bytes, None, Upstream]:
         """Wait for a slot of any upstream that is not `avoided`."""

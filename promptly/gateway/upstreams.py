@@ -131,7 +131,9 @@ class UpstreamPool:
         doubted_at = time.monotonic()
         with self._looking:
             if upstream.probed_at < doubted_at:
-                self.probe(upstream)
+                was_ready = upstream.ready
+                if not self.probe(upstream) and was_ready:
+                    logger.warning("upstream failed", extra={"upstream": upstream.name})
         return upstream.ready
 
     def lacks(self, upstream: Upstream, path: str) -> None:

@@ -1,4 +1,4 @@
-"""What upstream reports is taken for a count only as far as it can be one."""
+"""Upstream's figures are taken for counts only as far as they can be counts."""
 
 import pytest
 

@@ -66,7 +66,7 @@ def test_a_chat_that_ends_its_servers_in_mid_stream(
         assert alive(llamas) == left
     answer = client.stream(messages=sim("tokens=50 delay_ms=5 die_after=9"))
     assert (answer.status, answer.error["code"]) == (400, "request_rejected")
-    # What was generated is charged, the refusal costs nothing.
+    # The generated tokens are charged, the refusal costs nothing.
     charged = sorted(event["charged_tokens"] for event in books.wait_for_events(account, 3))
     assert charged[0] == 0 < charged[1]
 
