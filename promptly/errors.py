@@ -4,6 +4,7 @@
     ├── InvalidRequest               400  invalid_request_error
     │   ├── UnsupportedParameter     400  code unsupported_parameter
     │   ├── ContextLengthExceeded    400  code context_length_exceeded
+    │   ├── RequestRejected          400  code request_rejected
     │   ├── BodyTooLarge             413  code request_too_large
     │   ├── BodyTimeout              408  code body_timeout
     │   └── UnsupportedContentEncoding  415  code unsupported_content_encoding
@@ -88,6 +89,14 @@ class ContextLengthExceeded(InvalidRequest):
     # As reported by upstream; None if it gave no figures.
     prompt_tokens: int | None = None
     n_ctx: int | None = None
+
+
+class RequestRejected(InvalidRequest):
+    code = "request_rejected"
+    message = (
+        "This request is refused for some minutes: model servers stopped twice while they "
+        "processed it. Change the request, or send it again later."
+    )
 
 
 class BodyTooLarge(InvalidRequest):

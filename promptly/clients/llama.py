@@ -27,9 +27,18 @@ RESOLVE_SECONDS = 30.0
 MAX_ERROR_BYTES = 64 * 1024
 ERROR_TIMEOUT_SECONDS = 5
 
+_NO_CONNECTION = (
+    urllib3.exceptions.NewConnectionError,
+    urllib3.exceptions.ConnectTimeoutError,
+)
+
 
 class LlamaError(Exception):
-    """llama-server was unreachable or broke off; the text contains nothing of the request."""
+    """llama-server did not answer; the text contains nothing of the request."""
+
+
+class ConnectFailed(LlamaError):
+    """llama-server was unreachable: it has seen nothing of the request."""
 
 
 class LlamaClient:
@@ -39,7 +48,11 @@ class LlamaClient:
         self.base_url = base_url
         self._api_key = api_key
         self.connect_timeout_seconds = connect_timeout_seconds
-        self._http = urllib3.PoolManager(maxsize=4, retries=False)
+        self._http = urllib3.PoolManager(maxsize=4, retries=False, headers=self.headers())
+        # For bodies: its connections end with their first answer.
+        self._single_use = urllib3.PoolManager(
+            maxsize=4, retries=False, headers={**self.headers(), "Connection": "close"}
+        )
         parts = urlsplit(base_url)
         self.host = parts.hostname or "localhost"
         self.port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -67,38 +80,50 @@ class LlamaClient:
         """Return status and decoded JSON of a small call; raises LlamaError without an answer."""
         timeout = urllib3.Timeout(connect=self.connect_timeout_seconds, read=timeout_seconds)
         try:
-            try:
-                answer = self._request(method, path, body, timeout)
-            except urllib3.exceptions.ProtocolError:
-                # llama-server closes an idle connection after five seconds, perhaps just now.
-                # These calls change nothing, so they are safe to retry.
-                self._http.clear()
-                answer = self._request(method, path, body, timeout)
+            if body is not None:
+                # It may be fatal to the server, so it is sent once, on a connection of its own.
+                answer = self._request(self._single_use, method, path, body, timeout)
+            else:
+                try:
+                    answer = self._request(self._http, method, path, None, timeout)
+                except urllib3.exceptions.ProtocolError:
+                    # llama-server closes an idle connection after five seconds, perhaps just now.
+                    self._http.clear()
+                    answer = self._request(self._http, method, path, None, timeout)
             return answer.status, orjson.loads(answer.data)
+        except _NO_CONNECTION as problem:
+            raise ConnectFailed(type(problem).__name__) from problem
         except (urllib3.exceptions.HTTPError, orjson.JSONDecodeError) as problem:
             raise LlamaError(type(problem).__name__) from problem
 
     def _request(
-        self, method: str, path: str, body: bytes | None, timeout: urllib3.Timeout
+        self,
+        pool: urllib3.PoolManager,
+        method: str,
+        path: str,
+        body: bytes | None,
+        timeout: urllib3.Timeout,
     ) -> urllib3.BaseHTTPResponse:
-        return self._http.request(
+        return pool.request(
             method,
             self.base_url + path,
             body=body,
-            headers=self.headers(),
             timeout=timeout,
             retries=False,
             redirect=False,
         )
 
     def stream(self, path: str, body: bytes) -> "LlamaStream":
-        """Send a request and return its answer as a stream; raises LlamaError."""
+        """Send a request and return its answer as a stream.
+
+        Raises ConnectFailed, or LlamaError if the connection breaks or stalls while sending.
+        """
         head = f"POST {self._path}{path} HTTP/1.1\r\n{self._head}\r\n"
         head += f"Content-Length: {len(body)}\r\n\r\n"
         try:
             connection = self._connect()
         except OSError as problem:
-            raise LlamaError(type(problem).__name__) from problem
+            raise ConnectFailed(type(problem).__name__) from problem
         try:
             # A busy server may take its time to read a large body.
             connection.settimeout(SEND_TIMEOUT_SECONDS)

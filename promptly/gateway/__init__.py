@@ -16,6 +16,7 @@ The modules, in the order in which a request meets them:
     generation        interfaces that the modules below need from a checked request
     hold_placement    holds the cost before upstream sees the request
     upstreams         the pool of llama-servers and their readiness
+    fatal_bodies      refuses bodies that model servers died of
     metered_request   from the hold to the settlement; base class of the next two
     relay             generated text, streamed and counted
     embedding         vectors, computed in batches
@@ -42,6 +43,7 @@ from flask import Flask, current_app
 
 from promptly.gateway.body_budget import BodyBudget
 from promptly.gateway.body_decoder import BodyDecoder
+from promptly.gateway.fatal_bodies import FatalBodies
 from promptly.gateway.hold_refresher import HoldRefresher
 from promptly.gateway.imported_keys import ImportedKeys
 from promptly.gateway.key_hashes import KeyHashes
@@ -78,7 +80,10 @@ class Gateway:
         self.body_decoder = BodyDecoder(settings.max_body_bytes, settings.max_json_values)
         self.count_turns = CountTurns()
         self.pool = UpstreamPool(settings)
-        self.slots = SlotScheduler(redis, self.pool, settings.max_queued_requests)
+        self.fatal_bodies = FatalBodies(redis, settings.key_pepper)
+        self.slots = SlotScheduler(
+            redis, self.pool, self.fatal_bodies, settings.max_queued_requests
+        )
         self.hold_refresher = HoldRefresher(settings, self.database)
         self.settler = Settler(app, self.database)
         # Set while running requests finish before the process ends.

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from promptly.gateway import sse
-from promptly.gateway.counts import Counts
+from promptly.gateway.counts import Counts, corrected, count_of
 from promptly.gateway.dialects import Sink
 
 _PLAIN = b'data: {"choices":[{"finish_reason":null,"index":0,"delta":{'
@@ -24,6 +24,7 @@ _PREDICTED = b'"predicted_n":'
 # Exceptions raised by a malformed event.
 MALFORMED = (ValueError, KeyError, TypeError, IndexError, AttributeError)
 
+_TIMED = ("cache_n", "prompt_n", "predicted_n")
 _ROLE_FIELDS = ("id", "object", "created", "model", "system_fingerprint")
 
 
@@ -129,10 +130,13 @@ class ChunkReader(Counts):
             return b""
         progress = chunk.get("prompt_progress")
         if progress is not None:
-            self._set_prompt_size(progress["total"])
-            self.prompt_tokens = max(self.prompt_tokens, progress["processed"])
+            self._set_prompt_size(count_of(progress["total"], self.prompt_size or 0))
+            self.prompt_tokens = max(self.prompt_tokens, count_of(progress["processed"]))
             return b""
+        usage = chunk.get("usage")
         self._read_counts(chunk)
+        if usage is not None and chunk["usage"] is not usage:
+            data = orjson.dumps(chunk)
         choices = chunk.get("choices")
         if not choices:
             return self._show(data, chunk) if self._include_usage else b""
@@ -161,8 +165,10 @@ class ChunkReader(Counts):
         self.prompt_size = tokens
 
     def _read_counts(self, chunk: dict[str, Any]) -> None:
+        """Take in a chunk's counts; what cannot be a count is corrected in the chunk as well."""
         timings = chunk.get("timings")
         if timings is not None:
+            timings = chunk["timings"] = corrected(timings, _TIMED)
             if self.first_token_at is None and timings.get("predicted_n"):
                 self.first_token_at = time.monotonic()
             size = timings.get("cache_n", 0) + timings.get("prompt_n", 0)
@@ -172,9 +178,27 @@ class ChunkReader(Counts):
             self.completion_tokens = max(self.completion_tokens, timings.get("predicted_n", 0))
         usage = chunk.get("usage")
         if usage is not None:
-            self.usage = usage
-            self.prompt_size = self.prompt_tokens = usage["prompt_tokens"]
-            self.completion_tokens = usage["completion_tokens"]
+            self.prompt_tokens = count_of(usage["prompt_tokens"], self.prompt_tokens)
+            self.completion_tokens = count_of(usage["completion_tokens"], self.completion_tokens)
+            self.prompt_size = self.prompt_tokens
+            chunk["usage"] = self.usage = self._corrected(usage)
+
+    def _corrected(self, usage: dict[str, Any]) -> dict[str, Any]:
+        """Return upstream's usage, corrected where it differs from our counts."""
+        prompt, completion = self.prompt_tokens, self.completion_tokens
+        if (usage["prompt_tokens"], usage["completion_tokens"]) != (prompt, completion):
+            usage = {
+                **usage,
+                "prompt_tokens": prompt,
+                "completion_tokens": completion,
+                "total_tokens": prompt + completion,
+            }
+        details = usage.get("prompt_tokens_details")
+        if isinstance(details, dict):
+            sane = corrected(details, ("cached_tokens",))
+            if sane is not details:
+                usage = {**usage, "prompt_tokens_details": sane}
+        return usage
 
     def chunk(self, delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
         """Build a chunk of our own for this stream, as upstream would have sent it."""

@@ -1,4 +1,34 @@
-"""The counts that upstream has reported for one answer so far."""
+"""The counts that upstream has reported for one answer so far.
+
+Upstream's word is taken only as far as it can be a count: a negative one would mint tokens, and one
+that the database cannot store would lose the charge.
+"""
+
+from collections.abc import Iterable
+from math import isfinite
+from typing import Any
+
+# The largest count that the database stores (int4), a thousand times any model's context.
+MOST_TOKENS = 2**31 - 1
+
+
+def count_of(value: object, known: int = 0) -> int:
+    """Return a count that upstream reported, at most MOST_TOKENS; `known` if it is none."""
+    if isinstance(value, float) and isfinite(value):
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        return known
+    return min(value, MOST_TOKENS)
+
+
+def corrected(report: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """Return a report whose named fields are counts; the report itself if they all are."""
+    wrong = {}
+    for name in names:
+        value = report.get(name, 0)
+        if type(value) is not int or not 0 <= value <= MOST_TOKENS:
+            wrong[name] = count_of(value)
+    return {**report, **wrong} if wrong else report
 
 
 class Counts:

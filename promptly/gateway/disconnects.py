@@ -2,15 +2,25 @@
 
 Under gunicorn's gevent worker the client's socket is in the environ; the event loop itself watches
 it, which costs no greenlet. Elsewhere (tests without a server) nothing is watched.
+
+Bytes that a client sends after its request (pipelining, a stray line break) stay unread until the
+next request, and to the loop they look the same as the end of the connection behind them. From then
+on the state of the connection is looked at every LOOK_SECONDS.
 """
 
 import contextlib
+import select
 import socket
 from collections.abc import Callable
 from typing import Any
 
 import gevent
-from gevent.monkey import is_module_patched
+from gevent.monkey import get_original, is_module_patched
+
+LOOK_SECONDS = 0.5
+
+# Linux reports the end of what a client sends; elsewhere only the end of both directions shows.
+_ENDED = getattr(select, "POLLRDHUP", 0)
 
 
 class ClientWatch:
@@ -23,22 +33,37 @@ class ClientWatch:
         self._socket: Any = environ.get("gunicorn.socket")
         self._watcher: Any = None
         if self._socket is not None and is_module_patched("socket"):
-            self._watcher = gevent.get_hub().loop.io(self._socket.fileno(), 1)
-            self._watcher.start(self._readable)
+            self._watch(gevent.get_hub().loop.io(self._socket.fileno(), 1), self._readable)
+
+    def _watch(self, watcher: Any, callback: Callable[[], None]) -> None:
+        self.stop()
+        self._watcher = watcher
+        watcher.start(callback)
+
+    # The callbacks run in the event loop: nothing in them may block or switch.
 
     def _readable(self) -> None:
-        # Runs in the event loop: nothing here may block or switch.
         try:
             # The socket underneath gevent's, whose own `recv` would wait.
             if self._socket._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT):
-                # The client is connected and has sent more (pipelining), which is read later.
-                self._watcher.stop()
+                timer = gevent.get_hub().loop.timer(LOOK_SECONDS, LOOK_SECONDS)
+                self._watch(timer, self._look)
                 return
         except BlockingIOError:
             return
         except OSError:
             pass
-        self._watcher.stop()
+        self._report()
+
+    def _look(self) -> None:
+        poll = get_original("select", "poll")()
+        poll.register(self._socket.fileno(), _ENDED)
+        # Errors and a closed connection are reported unasked.
+        if poll.poll(0):
+            self._report()
+
+    def _report(self) -> None:
+        self.stop()
         gevent.spawn(self._gone)
 
     def hang_up(self) -> None:

@@ -16,11 +16,12 @@ from promptly.clients.llama import LlamaError, LlamaStream
 from promptly.errors import UpstreamError
 from promptly.gateway import Gateway
 from promptly.gateway.body_budget import BodyShare
+from promptly.gateway.counts import count_of
 from promptly.gateway.dialects.embeddings.request import EmbeddingsRequest
 from promptly.gateway.in_flight import InFlightRequest
 from promptly.gateway.metered_request import MeteredRequest
 from promptly.gateway.running_hold import RunningHold
-from promptly.gateway.upstream_errors import NoAnswer, refusal
+from promptly.gateway.upstream_errors import BrokeOff, refusal
 from promptly.models.states import Outcome
 from promptly.services import metering
 from promptly.services.accounts.authentication import Caller
@@ -82,6 +83,9 @@ class Embedding(MeteredRequest):
         start = subrequest * BATCH_INPUTS
         return self._request.upstream_body(start, start + BATCH_INPUTS)
 
+    def _digest(self, subrequest: int) -> str:
+        return self._gateway.fatal_bodies.digest(self._body(subrequest))
+
     def _answer(self, stream: LlamaStream) -> Generator[bytes, None, None]:
         self._take(self._read(stream))
         yield from ()
@@ -99,7 +103,7 @@ class Embedding(MeteredRequest):
                 continue
             except LlamaError as problem:
                 in_flight.raise_if_stopped()
-                raise NoAnswer(UpstreamError()) from problem
+                raise BrokeOff(begun=False) from problem
             in_flight.touched_at = time.monotonic()
             in_flight.raise_if_stopped()
             if stream.status not in (None, 200):
@@ -122,7 +126,7 @@ class Embedding(MeteredRequest):
         if sorted(vectors) != list(range(expected)):
             raise UpstreamError
         self._vectors += [vectors[index] for index in range(expected)]
-        self.in_flight.hold.counts.prompt_tokens += answer.usage.prompt_tokens
+        self.in_flight.hold.counts.prompt_tokens += count_of(answer.usage.prompt_tokens)
 
     def _go_on(self, subrequest: int) -> Generator[bytes, None, bool]:
         self.in_flight.raise_if_stopped()
@@ -135,7 +139,8 @@ class Embedding(MeteredRequest):
     def _counts(self, outcome: Outcome) -> tuple[int, int]:
         # A client that got nothing pays nothing, unless it disconnected.
         charged = outcome in (Outcome.COMPLETED, Outcome.CLIENT_DISCONNECTED)
-        return (self.in_flight.hold.counts.prompt_tokens if charged else 0), 0
+        _, prompt_tokens, _ = self.in_flight.hold.total_counts()
+        return (prompt_tokens if charged else 0), 0
 
     def answer(self) -> bytes:
         """Build OpenAI's list of vectors, as JSON."""

@@ -11,14 +11,17 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from promptly.clients.llama import LlamaError
+from promptly.clients.llama import ConnectFailed, LlamaError
 from promptly.errors import (
     InsufficientQuota,
     InvalidRequest,
+    RequestRejected,
     TokensReserved,
     UpstreamError,
 )
 from promptly.gateway import Gateway
+from promptly.gateway.counts import MOST_TOKENS
+from promptly.gateway.fatal_bodies import MAX_RESENDS
 from promptly.gateway.generation import GenerationRequest, Input, Prompt
 from promptly.gateway.upstream_errors import context_exceeded
 from promptly.gateway.upstreams import Upstream
@@ -127,10 +130,17 @@ def _holder(
         key_id=caller.key_id,
         endpoint=endpoint,
         model=model,
-        max_open_holds=gateway.settings.max_concurrent_requests,
+        max_open_holds=_max_open_holds(gateway, caller),
         top_up_url=gateway.top_up_url,
     )
     return lambda wanted, minimum: terms(wanted_tokens=wanted, minimum_tokens=minimum)
+
+
+def _max_open_holds(gateway: Gateway, caller: Caller) -> int:
+    settings = gateway.settings
+    if caller.pays:
+        return settings.max_concurrent_requests
+    return min(settings.max_concurrent_requests, settings.trial_concurrent_requests)
 
 
 def _hold_ample(hold: _Hold, caller: Caller, bound: int) -> metering.Hold | None:
@@ -181,14 +191,27 @@ def _count(gateway: Gateway, caller: Caller, prompt: Prompt, n_ctx: int) -> int:
 def count_prompt(gateway: Gateway, prompt: Input) -> int:
     """Return the prompt's size in tokens, as upstream will count it.
 
-    Raises UpstreamUnavailable, UpstreamError, UnsupportedEndpoint, or InvalidRequest when upstream
-    refuses the prompt.
+    Raises UpstreamUnavailable, UpstreamError, UnsupportedEndpoint, RequestRejected, or
+    InvalidRequest when upstream refuses the prompt.
     """
+    resends = 0
     for upstream in gateway.pool.ready(prompt.path):
         try:
-            return prompt.count(partial(_ask, upstream, prompt.advice))
-        except (LlamaError, _Busy):
+            tokens = prompt.count(partial(_ask, gateway, upstream, prompt.advice))
+        except ConnectFailed:
             gateway.pool.failed(upstream)
+        except _Busy:
+            gateway.pool.doubt(upstream)
+        except LlamaError:
+            if resends == MAX_RESENDS:
+                raise UpstreamError from None
+            resends += 1
+        except (KeyError, TypeError, ValueError, OverflowError):
+            raise UpstreamError from None
+        else:
+            if tokens < 0:
+                raise UpstreamError
+            return min(tokens, MOST_TOKENS)
     raise gateway.pool.refusal(prompt.path)
 
 
@@ -196,8 +219,19 @@ class _Busy(Exception):
     """The upstream cannot count at the moment (503)."""
 
 
-def _ask(upstream: Upstream, advice: str, path: str, body: bytes) -> Any:
-    status, answer = upstream.client.call("POST", path, body, timeout_seconds=COUNT_TIMEOUT_SECONDS)
+def _ask(gateway: Gateway, upstream: Upstream, advice: str, path: str, body: bytes) -> Any:
+    fatal_bodies = gateway.fatal_bodies
+    fatal_bodies.check_anew(body)
+    try:
+        status, answer = upstream.client.call(
+            "POST", path, body, timeout_seconds=COUNT_TIMEOUT_SECONDS
+        )
+    except ConnectFailed:
+        raise
+    except LlamaError:
+        if not gateway.pool.doubt(upstream) and fatal_bodies.add_death(fatal_bodies.digest(body)):
+            raise RequestRejected from None
+        raise
     if status == 200:
         return answer
     if status == 503:

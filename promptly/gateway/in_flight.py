@@ -11,6 +11,8 @@ from promptly.models.states import Outcome
 
 # A write that takes longer waits for a client that does not read.
 STUCK_SECONDS = 1.0
+# So does a request that is still not settled this long after its stop.
+STOPPED_SECONDS = 5.0
 
 
 class ClientGone(Exception):
@@ -37,6 +39,7 @@ class InFlightRequest:
         "hold",
         "started_at",
         "stop_reason",
+        "stopped_at",
         "stream",
         "touched_at",
         "waker",
@@ -51,6 +54,7 @@ class InFlightRequest:
         self.writing_since: float | None = None
         self.stream: LlamaStream | None = None
         self.stop_reason: Outcome | None = None
+        self.stopped_at = 0.0
         # The event that the request's own thread is waiting for.
         self.waker: threading.Event | None = None
         # Cuts the client off: the only way out of a write that the client does not read.
@@ -61,15 +65,23 @@ class InFlightRequest:
         return self.hold.request_id
 
     def stop(self, reason: Outcome) -> None:
-        """End the request soon; the first reason counts. Never blocks."""
+        """End the request soon; the first reason counts. Never blocks.
+
+        Called again while the request goes on, it hangs up on a client that does not read.
+        """
+        now = time.monotonic()
         if self.stop_reason is None:
             self.stop_reason = reason
+            self.stopped_at = now
         if self.stream is not None:
             self.stream.cancel()
         if self.waker is not None:
             self.waker.set()
         since = self.writing_since
-        stuck = since is not None and time.monotonic() - since > STUCK_SECONDS
+        stuck = since is not None and now - since > STUCK_SECONDS
+        if not self.hold.settled:
+            # Not every write is marked, and only a write keeps a stopped request for so long.
+            stuck = stuck or now - self.stopped_at > STOPPED_SECONDS
         if stuck and self.hang_up is not None:
             self.hang_up()
 

@@ -11,21 +11,23 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Generator
 
-from promptly.clients.llama import LlamaError, LlamaStream
+from promptly.clients.llama import ConnectFailed, LlamaError, LlamaStream
 from promptly.errors import (
     InvalidKey,
     PromptlyError,
     QueueFull,
+    RequestRejected,
     ServiceUnavailable,
     UpstreamError,
     UpstreamUnavailable,
 )
 from promptly.gateway import Gateway, sse
 from promptly.gateway.body_budget import BodyShare
+from promptly.gateway.fatal_bodies import MAX_RESENDS
 from promptly.gateway.in_flight import ClientGone, InFlightRequest, Stopped
 from promptly.gateway.slot_scheduler import SlotRequest
 from promptly.gateway.time_limits import timeout_error
-from promptly.gateway.upstream_errors import NoAnswer, NotServed
+from promptly.gateway.upstream_errors import BrokeOff, NoAnswer, NotConnected, NotServed
 from promptly.gateway.upstreams import Upstream
 from promptly.models.states import Outcome
 from promptly.services import metering
@@ -59,6 +61,7 @@ class MeteredRequest(ABC):
         self._path = path
         self._subrequests = subrequests
         self._slot_request: SlotRequest | None = None
+        self._resends = 0
         self._spoke_at = time.monotonic()
         self.in_flight = in_flight
         self.model = ""
@@ -72,10 +75,14 @@ class MeteredRequest(ABC):
         """Build the upstream body of a subrequest."""
 
     @abstractmethod
+    def _digest(self, subrequest: int) -> str:
+        """Return the digest of the upstream body, without what depends on the balance."""
+
+    @abstractmethod
     def _answer(self, stream: LlamaStream) -> Generator[bytes, None, None]:
         """Process upstream's answer to a subrequest; yields the bytes for the client.
 
-        Raises NoAnswer as long as another upstream may be tried instead.
+        Raises NoAnswer where another upstream may be tried instead, BrokeOff at any time.
         """
 
     @abstractmethod
@@ -137,39 +144,74 @@ class MeteredRequest(ABC):
         """Run one subrequest after the other; False when the balance ended before they did."""
         subrequest = 0
         tried: set[str] = set()
+        fatal_bodies = self._gateway.fatal_bodies
         while True:
-            upstream = yield from self._wait_for_slot()
+            upstream = yield from self._wait_for_slot(frozenset(tried))
+            if fatal_bodies.any_known:
+                fatal_bodies.check(self._digest(subrequest))
             try:
                 yield from self._answer(self._open(upstream, self._body(subrequest)))
             except NoAnswer as problem:
                 self._leave_upstream()
-                self._give_up(upstream, tried, problem)
+                self._give_up(upstream, subrequest, problem, tried)
                 continue
             self._leave_upstream()
+            if fatal_bodies.any_known:
+                fatal_bodies.forgive(self._digest(subrequest))
             tried.clear()
+            self._resends = 0
             subrequest += 1
             if not (yield from self._go_on(subrequest)):
                 return False
             if subrequest == self._subrequests:
                 return True
 
-    def _give_up(self, upstream: Upstream, tried: set[str], problem: NoAnswer) -> None:
-        """Report an upstream without an answer to the pool; raises if no other is left to try."""
+    def _give_up(
+        self, upstream: Upstream, subrequest: int, problem: NoAnswer, tried: set[str]
+    ) -> None:
+        """Report an upstream without an answer to the pool; raises if no other may be tried."""
         pool = self._gateway.pool
+        error = problem.error
         if isinstance(problem, NotServed):
             pool.lacks(upstream, self._path)
             error = pool.refusal(self._path)
-        else:
+        elif isinstance(problem, NotConnected):
             pool.failed(upstream)
-            error = problem.error
+        elif not pool.doubt(upstream) and isinstance(problem, BrokeOff):
+            self._note_death(upstream, subrequest, problem)
         tried.add(upstream.name)
+        if isinstance(problem, BrokeOff):
+            if problem.begun or self._resends == MAX_RESENDS:
+                raise error from None
+            self._resends += 1
         if all(other.name in tried for other in pool.ready(self._path)):
             raise error from None
 
-    def _wait_for_slot(self) -> Generator[bytes, None, Upstream]:
+    def _note_death(self, upstream: Upstream, subrequest: int, problem: BrokeOff) -> None:
+        """Count a death against the body; raises RequestRejected if it was one too many."""
+        refused = self._gateway.fatal_bodies.add_death(self._digest(subrequest))
+        logger.warning(
+            "model server died",
+            extra={
+                "upstream": upstream.name,
+                "request_id": self.in_flight.request_id.hex,
+                "user_id": self._caller.user_id,
+                "key_id": self._caller.key_id,
+                "refused": refused,
+            },
+        )
+        if refused and not problem.begun:
+            raise RequestRejected from None
+
+    def _wait_for_slot(self, avoided: frozenset[str]) -> Generator[bytes, None, Upstream]:
+        """Wait for a slot of any upstream that is not `avoided`."""
         slots = self._gateway.slots
         slot_request = slots.request(
-            self._caller.user_id, self.in_flight.request_id.hex, self._path
+            self._caller.user_id,
+            self.in_flight.request_id.hex,
+            self._path,
+            trial=not self._caller.pays,
+            avoided=avoided,
         )
         self._slot_request = slot_request
         self.in_flight.raise_if_stopped()
@@ -179,7 +221,7 @@ class MeteredRequest(ABC):
             upstream = slot_request.granted()
             if upstream is not None:
                 break
-            if not self._gateway.pool.ready(self._path):
+            if all(other.name in avoided for other in self._gateway.pool.ready(self._path)):
                 raise UpstreamUnavailable
             if time.monotonic() > deadline:
                 raise QueueFull(
@@ -193,8 +235,10 @@ class MeteredRequest(ABC):
     def _open(self, upstream: Upstream, body: bytes) -> LlamaStream:
         try:
             stream = upstream.client.stream(self._path, body)
+        except ConnectFailed as problem:
+            raise NotConnected from problem
         except LlamaError as problem:
-            raise NoAnswer(UpstreamUnavailable()) from problem
+            raise BrokeOff(begun=False) from problem
         self.in_flight.stream = stream
         self.in_flight.touched_at = time.monotonic()
         if self.in_flight.stop_reason is not None:

@@ -17,7 +17,7 @@ from promptly.gateway.hold_placement import PlacedHold, count_prompt, first_outp
 from promptly.gateway.in_flight import InFlightRequest
 from promptly.gateway.metered_request import MeteredRequest
 from promptly.gateway.running_hold import RunningHold
-from promptly.gateway.upstream_errors import NoAnswer, refusal
+from promptly.gateway.upstream_errors import BrokeOff, refusal
 from promptly.models.states import Outcome
 from promptly.services.accounts.authentication import Caller
 
@@ -51,6 +51,8 @@ class Relay(MeteredRequest):
     ) -> None:
         self._request = request
         self._subrequest = 0
+        # Of the current prompt, whose text is gone: the server may still die of it.
+        self._dropped_digest: str | None = None
         self._prompt = request.prompts[0]
         self._placed = placed
         self._sink = sink
@@ -91,6 +93,12 @@ class Relay(MeteredRequest):
             self._hold.limit_output(counted, self._request.max_tokens)
         )
 
+    def _digest(self, subrequest: int) -> str:
+        if self._dropped_digest is not None and subrequest == self._subrequest:
+            return self._dropped_digest
+        body = self._request.prompts[subrequest].upstream_body(None)
+        return self._gateway.fatal_bodies.digest(body)
+
     def _go_on(self, subrequest: int) -> Generator[bytes, None, bool]:
         """Start the next prompt, or end the request where the balance ends."""
         if not self.reader.limit_reached:
@@ -124,6 +132,7 @@ class Relay(MeteredRequest):
     def _start_subrequest(self, subrequest: int) -> None:
         reserved = self._reserved(subrequest)
         self._subrequest = subrequest
+        self._dropped_digest = None
         self._prompt = self._request.prompts[subrequest]
         self._first_token_seen_at = self._first_token_at()
         self._buffer = sse.EventBuffer()
@@ -183,9 +192,7 @@ class Relay(MeteredRequest):
                 self.in_flight.raise_if_stopped()
                 if reader.finish_reason is not None:
                     return
-                if stream.status is None:
-                    raise NoAnswer(UpstreamError()) from problem
-                raise UpstreamError from problem
+                raise BrokeOff(begun=stream.status is not None) from problem
             now = in_flight.touched_at = time.monotonic()
             if in_flight.stop_reason is not None:
                 self._read_block(data)
@@ -229,6 +236,7 @@ class Relay(MeteredRequest):
     def _drop_text(self) -> None:
         """Free a large prompt's memory: upstream has accepted it, so no other will be asked."""
         if self._prompt.prompt_bound > LARGE_PROMPT_BYTES:
+            self._dropped_digest = self._digest(self._subrequest)
             self._prompt.drop_text()
         if self._subrequest == self._subrequests - 1:
             self._body_share.give_back()
@@ -274,7 +282,7 @@ class Relay(MeteredRequest):
         _, prompt_tokens, completion_tokens = self._hold.total_counts()
         if outcome != Outcome.CLIENT_DISCONNECTED and not reader.completion_tokens:
             # The client stayed and got nothing for this prompt, so it pays nothing for it.
-            prompt_tokens -= reader.prompt_tokens
+            prompt_tokens = max(prompt_tokens - reader.prompt_tokens, 0)
         return prompt_tokens, completion_tokens
 
     def _first_token_at(self) -> float | None:

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from promptly.errors import ServiceUnavailable
 from promptly.gateway import sse
-from promptly.gateway.counts import Counts
+from promptly.gateway.counts import MOST_TOKENS, Counts
 from promptly.services import metering
 from promptly.settings import Settings
 
@@ -93,11 +93,14 @@ class RunningHold:
         return self.placed.request_id
 
     def total_counts(self) -> tuple[uuid.UUID, int, int]:
-        """Return request id, prompt and completion tokens of all subrequests so far."""
+        """Return request id, prompt and completion tokens of all subrequests so far.
+
+        Each at most what the database stores: a charge beyond that must not be lost.
+        """
         return (
             self.request_id,
-            self._ended_prompt_tokens + self.counts.prompt_tokens,
-            self._ended_completion_tokens + self.counts.completion_tokens,
+            min(self._ended_prompt_tokens + self.counts.prompt_tokens, MOST_TOKENS),
+            min(self._ended_completion_tokens + self.counts.completion_tokens, MOST_TOKENS),
         )
 
     def start(self, counts: Counts) -> None:
@@ -240,7 +243,10 @@ class RunningHold:
         return limit is not None and limit <= self.counts.completion_tokens
 
     def _next_target(self) -> int:
-        return self._capped(self.held_tokens + self._quantum)
+        # Normally the hold covers the counts; where they jumped, one step makes up for it.
+        counts = self.counts
+        used = self.reserved_tokens + (counts.prompt_size or 0) + counts.completion_tokens
+        return self._capped(max(self.held_tokens, used) + self._quantum)
 
     def _capped(self, tokens: int) -> int:
         """Limit tokens to the whole cost of the request, if the client limited its output."""

@@ -3,8 +3,8 @@
 An upstream gets only as many requests as it has slots; more would wait inside it without a sign
 of life. One thread per process exchanges with Redis for all its requests: whatever is requested,
 released or due for renewal during one exchange goes into the next, so a busy process needs far
-less than one call per request. Requests of the account that runs fewest go first, then those that
-arrived first (`slots.lua`).
+less than one call per request. Requests of paying accounts go first, then those of the account that
+runs fewest, then those that arrived first (`slots.lua`).
 
 While Redis is away, each process admits as many requests as the upstreams have slots; upstream's
 own queue takes the rest.
@@ -20,6 +20,7 @@ from typing import Any
 import orjson
 
 from promptly.errors import QueueFull
+from promptly.gateway.fatal_bodies import REFUSED_KEY, FatalBodies
 from promptly.gateway.upstreams import EMBEDDINGS_PATH, Upstream, UpstreamPool
 from promptly.runtime.redis_client import HotPathRedis, RedisUnavailable
 
@@ -31,6 +32,8 @@ POLL_SECONDS = 0.05
 # one kind of server would block the free slots of the other kind.
 _QUEUE = "promptly:waiting"
 _QUEUES = {EMBEDDINGS_PATH: "promptly:waiting:embeddings"}
+# For the same reason, requests that some upstreams have failed wait for the others on their own.
+_AGAIN = ":again"
 
 _NO_CHANGES: dict[str, Any] = {"renew": {}, "release": {}, "quit": {}}
 
@@ -38,20 +41,40 @@ _NO_CHANGES: dict[str, Any] = {"renew": {}, "release": {}, "quit": {}}
 class SlotRequest:
     """A request for a slot of a server that serves `path`, and the slot once it is granted.
 
+    The `avoided` upstreams, by name, are left out; `trial` marks an account that pays nothing.
     `changed` is set when the slot is granted or refused, `queued` is true once Redis has the
     request in its queue.
     """
 
-    __slots__ = ("changed", "full", "member", "path", "queue", "queued", "upstream")
+    __slots__ = (
+        "avoided",
+        "changed",
+        "full",
+        "member",
+        "path",
+        "queue",
+        "queued",
+        "trial",
+        "upstream",
+    )
 
-    def __init__(self, account: int, request: str, path: str) -> None:
-        self.member = f"{account}|{request}"
+    def __init__(
+        self, account: int, request: str, path: str, *, trial: bool, avoided: frozenset[str]
+    ) -> None:
+        self.member = f"{account}|{request}|trial" if trial else f"{account}|{request}"
         self.path = path
-        self.queue = _QUEUES.get(path, _QUEUE)
+        self.avoided = avoided
+        self.trial = trial
+        self.queue = _QUEUES.get(path, _QUEUE) + (_AGAIN if avoided else "")
         self.changed = threading.Event()
         self.upstream: Upstream | None = None
         self.full = False
         self.queued = False
+
+    @property
+    def kind(self) -> tuple[str, frozenset[str]]:
+        """Determines which upstreams can take the request."""
+        return self.path, self.avoided
 
     def granted(self) -> Upstream | None:
         """Return the upstream whose slot was granted, None while waiting; raises QueueFull."""
@@ -71,10 +94,13 @@ class Occupancy:
 class SlotScheduler:
     """Grants the upstreams' slots to this process's requests."""
 
-    def __init__(self, redis: HotPathRedis, pool: UpstreamPool, max_queued: int) -> None:
+    def __init__(
+        self, redis: HotPathRedis, pool: UpstreamPool, fatal_bodies: FatalBodies, max_queued: int
+    ) -> None:
         self._redis = redis
         self._script = redis.script((Path(__file__).parent / "slots.lua").read_text())
         self._pool = pool
+        self._fatal_bodies = fatal_bodies
         self._max_queued = max_queued
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -85,7 +111,15 @@ class SlotScheduler:
         self._quit: list[tuple[str, str]] = []
         self._renewed_at = 0.0
 
-    def request(self, account: int, request: str, path: str = "") -> SlotRequest:
+    def request(
+        self,
+        account: int,
+        request: str,
+        path: str = "",
+        *,
+        trial: bool = False,
+        avoided: frozenset[str] = frozenset(),
+    ) -> SlotRequest:
         """Queue for a slot.
 
         Raises UpstreamUnavailable when no upstream is ready, UnsupportedEndpoint when none serves
@@ -93,7 +127,7 @@ class SlotScheduler:
         """
         if not self._pool.ready(path):
             raise self._pool.refusal(path)
-        slot_request = SlotRequest(account, request, path)
+        slot_request = SlotRequest(account, request, path, trial=trial, avoided=avoided)
         with self._lock:
             self._waiting[slot_request.member] = slot_request
             self._start()
@@ -126,7 +160,11 @@ class SlotScheduler:
 
         return Occupancy(
             taken={upstream.name: alive(_key(upstream.name)) for upstream in self._pool.upstreams},
-            waiting=sum(alive(f"{queue}:seen") for queue in (_QUEUE, *_QUEUES.values())),
+            waiting=sum(
+                alive(f"{queue}{kind}:seen")
+                for queue in (_QUEUE, *_QUEUES.values())
+                for kind in ("", _AGAIN)
+            ),
         )
 
     def _start(self) -> None:
@@ -144,9 +182,12 @@ class SlotScheduler:
 
     def _exchange(self) -> None:
         with self._lock:
-            paths = {slot_request.path for slot_request in self._waiting.values()}
+            kinds = {slot_request.kind for slot_request in self._waiting.values()}
         # Outside the lock: probing upstreams may take a while.
-        ready = {path: self._pool.ready(path) for path in paths}
+        ready = {
+            (path, avoided): [up for up in self._pool.ready(path) if up.name not in avoided]
+            for path, avoided in kinds
+        }
         with self._lock:
             waiting = list(self._waiting.values())
             released, self._released = self._released, []
@@ -154,8 +195,8 @@ class SlotScheduler:
             renewing = time.monotonic() - self._renewed_at >= RENEW_SECONDS
             held = list(self._held.values()) if renewing else []
         groups = [
-            (upstreams, [slot_request for slot_request in waiting if slot_request.path == path])
-            for path, upstreams in ready.items()
+            (upstreams, [slot_request for slot_request in waiting if slot_request.kind == kind])
+            for kind, upstreams in ready.items()
             if upstreams
         ]
         if not groups:
@@ -179,6 +220,8 @@ class SlotScheduler:
                 continue
             if held and not number:
                 self._renewed_at = time.monotonic()
+            if slot_requests:
+                self._fatal_bodies.learn(answer.get("fatal", ()))
             self._apply(upstreams, slot_requests, answer)
 
     def _exchange_for(
@@ -194,7 +237,7 @@ class SlotScheduler:
             **changes,
         }
         answer: dict[str, Any] = orjson.loads(
-            self._script([queue, f"{queue}:seen"], [orjson.dumps(message)])
+            self._script([queue, f"{queue}:seen", REFUSED_KEY], [orjson.dumps(message)])
         )
         return answer
 
@@ -231,7 +274,9 @@ class SlotScheduler:
             for held in self._held.values():
                 if held.upstream is not None:
                     used[held.upstream.name] = used.get(held.upstream.name, 0) + 1
-            for place, slot_request in enumerate(slot_requests):
+            for place, slot_request in enumerate(
+                sorted(slot_requests, key=lambda item: item.trial)
+            ):
                 best = max(upstreams, key=lambda up: up.slots - used.get(up.name, 0))
                 if best.slots > used.get(best.name, 0):
                     used[best.name] = used.get(best.name, 0) + 1

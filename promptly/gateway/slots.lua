@@ -3,11 +3,13 @@
 -- renewed expire, so a dead process frees its slots by itself.
 --
 -- KEYS[1] waiting: member -> arrival time    KEYS[2] seen: member -> expiry    (milliseconds)
+-- KEYS[3] fatal: digest of a refused body -> end of the refusal (seconds)
 -- ARGV[1] JSON: ttl (milliseconds), limit (waiting requests), upstreams [{key, slots}],
 --               renew {key: [member]}, release {key: [member]}, quit {queue: [member]},
 --               waiting [member] (of this process)
--- A member is "account|request". Returns JSON {granted: {member: place in upstreams, from 1},
--- full: [member]}, each only if not empty.
+-- A member is "account|request" or, of an account that pays nothing, "account|request|trial".
+-- Returns JSON {granted: {member: place in upstreams, from 1}, full: [member], fatal: [digest]},
+-- each only if not empty.
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local input = cjson.decode(ARGV[1])
@@ -15,6 +17,7 @@ local waiting, seen = KEYS[1], KEYS[2]
 local expiry = now + input.ttl
 
 local function account(member) return string.match(member, '^(.-)|') end
+local function pays(member) return string.sub(member, -6) ~= '|trial' end
 
 for key, members in pairs(input.release) do
   for _, member in ipairs(members) do redis.call('ZREM', key, member) end
@@ -61,18 +64,32 @@ else
     redis.call('ZREM', seen, member)
   end
   queued = redis.call('ZCARD', waiting)
+  -- For a paying request the queue is full only of paying ones, which are counted when needed.
+  local paying
+  local function is_full_for(member)
+    if queued < input.limit + total then return false end
+    if not pays(member) then return true end
+    if not paying then
+      paying = 0
+      for _, other in ipairs(redis.call('ZRANGE', waiting, 0, -1)) do
+        if pays(other) then paying = paying + 1 end
+      end
+    end
+    return paying >= input.limit + total
+  end
   local mine = {}
   for _, member in ipairs(input.waiting) do
     mine[member] = true
     if redis.call('ZSCORE', waiting, member) then
       redis.call('ZADD', seen, expiry, member)
-    elseif queued >= input.limit + total then
+    elseif is_full_for(member) then
       full[#full + 1] = member
       mine[member] = nil
     else
       redis.call('ZADD', waiting, now, member)
       redis.call('ZADD', seen, expiry, member)
       queued = queued + 1
+      if paying and pays(member) then paying = paying + 1 end
     end
   end
   redis.call('PEXPIRE', waiting, input.ttl * 2)
@@ -85,15 +102,16 @@ else
         running[owner] = (running[owner] or 0) + 1
       end
     end
-    -- The account that runs fewest requests goes first, among equals the earliest arrival.
+    -- Paying goes first, then the account that runs fewest requests, then the earliest arrival.
     local candidates = redis.call('ZRANGE', waiting, 0, -1)
+    local function precedes(member, other)
+      if pays(member) ~= pays(other) then return pays(member) end
+      return (running[account(member)] or 0) < (running[account(other)] or 0)
+    end
     while total > 0 do
       local best
       for place, member in ipairs(candidates) do
-        if member and (not best or (running[account(member)] or 0)
-            < (running[account(candidates[best])] or 0)) then
-          best = place
-        end
+        if member and (not best or precedes(member, candidates[best])) then best = place end
       end
       if not best then break end
       local member = candidates[best]
@@ -106,8 +124,10 @@ else
     end
   end
 end
-if not any and #full == 0 then return '{}' end
+local fatal = redis.call('ZRANGEBYSCORE', KEYS[3], '(' .. clock[1], '+inf')
+if not any and #full == 0 and #fatal == 0 then return '{}' end
 local answer = {}
+if #fatal > 0 then answer.fatal = fatal end
 if any then answer.granted = granted end
 if #full > 0 then answer.full = full end
 return cjson.encode(answer)

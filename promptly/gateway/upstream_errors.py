@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 class NoAnswer(Exception):
-    """An upstream failed before the first byte of its answer: another one may be tried."""
+    """An upstream did not answer: another one may be tried, unless a subclass says otherwise."""
 
     def __init__(self, error: PromptlyError) -> None:
         self.error = error
@@ -30,6 +30,24 @@ class NotServed(NoAnswer):
 
     def __init__(self) -> None:
         super().__init__(UnsupportedEndpoint())
+
+
+class NotConnected(NoAnswer):
+    """An upstream could not be reached."""
+
+    def __init__(self) -> None:
+        super().__init__(UpstreamUnavailable())
+
+
+class BrokeOff(NoAnswer):
+    """An upstream's connection failed after the request was sent, perhaps by the request's fault.
+
+    Once its answer has `begun`, no other one may be tried.
+    """
+
+    def __init__(self, *, begun: bool) -> None:
+        super().__init__(UpstreamError())
+        self.begun = begun
 
 
 # llama-server's error when it was started for vectors of tokens, not of texts.

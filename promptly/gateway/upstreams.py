@@ -115,12 +115,26 @@ class UpstreamPool:
         return [up for up in able if up.ready]
 
     def failed(self, upstream: Upstream) -> None:
-        """Exclude an upstream after a failed request, until a probe finds it ready."""
+        """Exclude an upstream that could not be reached, until a probe finds it ready."""
         if upstream.ready:
             logger.warning("upstream failed", extra={"upstream": upstream.name})
             upstream.doubted = True
         upstream.ready = False
         upstream.probed_at = time.monotonic()
+
+    def doubt(self, upstream: Upstream) -> bool:
+        """Probe an upstream that failed a request; return whether it is ready nevertheless.
+
+        One request's misfortune does not exclude it, only a failed probe does. Requests that fail
+        together share one probe.
+        """
+        doubted_at = time.monotonic()
+        with self._looking:
+            if upstream.probed_at < doubted_at:
+                was_ready = upstream.ready
+                if not self.probe(upstream) and was_ready:
+                    logger.warning("upstream failed", extra={"upstream": upstream.name})
+        return upstream.ready
 
     def lacks(self, upstream: Upstream, path: str) -> None:
         """Remember for LACKING_SECONDS that an upstream does not serve a path."""
@@ -170,6 +184,6 @@ class UpstreamPool:
             upstream.n_ctx = int(props["default_generation_settings"]["n_ctx"])
             upstream.slots = int(props["total_slots"])
             upstream.model = str(props.get("model_alias") or "model").split(",")[0]
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             return False
-        return upstream.slots > 0
+        return upstream.slots > 0 and upstream.n_ctx > 0

@@ -36,6 +36,7 @@ class Hold(Base):
 
     __table_args__ = (
         CheckConstraint(one_of("state", HoldState), name="state"),
+        CheckConstraint("prompt_tokens >= 0 AND completion_tokens >= 0", name="not_negative"),
         # Neither column changes at a checkpoint, so checkpoints stay off the index.
         Index("ix_holds_open", "user_id", postgresql_where=text("state = 'open'")),
         {"postgresql_with": {"fillfactor": "50"}},
@@ -69,6 +70,11 @@ class UsageEvent(Base):
     duration_ms: Mapped[int] = mapped_column(Integer)
 
     __table_args__ = (
+        CheckConstraint(
+            "prompt_tokens >= 0 AND completion_tokens >= 0 AND charged_paid >= 0"
+            " AND charged_trial >= 0 AND uncharged_tokens >= 0",
+            name="not_negative",
+        ),
         Index("ix_usage_events_user_id", "user_id", "created_at"),
         Index("ix_usage_events_created_at", "created_at", postgresql_using="brin"),
         {"postgresql_partition_by": "RANGE (created_at)"},
@@ -88,7 +94,14 @@ class UsageRollup(Base):
     completion_tokens: Mapped[Tokens]
     charged_tokens: Mapped[Tokens]
 
-    __table_args__ = (Index("ix_usage_rollups_day", "day"),)
+    __table_args__ = (
+        CheckConstraint(
+            "requests >= 0 AND prompt_tokens >= 0 AND completion_tokens >= 0"
+            " AND charged_tokens >= 0",
+            name="not_negative",
+        ),
+        Index("ix_usage_rollups_day", "day"),
+    )
 
 
 class SweepState(Base):

@@ -71,6 +71,10 @@ UNKNOWN_PARAMETER = _fault(
 CONTEXT = _fault(
     errors.ContextLengthExceeded, "the prompt is longer than the model's context: shorten it"
 )
+REJECTED = _fault(
+    errors.RequestRejected,
+    "model servers stopped twice while they processed this request: change it",
+)
 KEY = _fault(errors.InvalidKey, "no key, a wrong one, or one that was replaced")
 QUOTA = _fault(
     errors.InsufficientQuota, "the balance does not cover the prompt and one token: top up"
@@ -106,5 +110,5 @@ TIMEOUT = _fault(errors.UpstreamTimeout, "the model server took too long")
 # charged for.
 ALWAYS = (INVALID, KEY, RATE, INTERNAL, SERVICE)
 WITH_BODY = (*ALWAYS, UNSUPPORTED, SLOW_BODY, LARGE_BODY, UNKNOWN_CODING)
-COUNTED = (*WITH_BODY, CONTEXT, QUOTA, RESERVED, UPSTREAM, NO_UPSTREAM)
+COUNTED = (*WITH_BODY, REJECTED, CONTEXT, QUOTA, RESERVED, UPSTREAM, NO_UPSTREAM)
 METERED = (*COUNTED, QUEUE, TIMEOUT)

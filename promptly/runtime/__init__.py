@@ -18,4 +18,5 @@
 - `psycopg_gevent`: cooperative psycopg2 waits with a deadline
 - `recently_used`: a bounded mapping for limits counted in this process
 - `redis_client`: the hot path's access to Redis, with a circuit breaker
+- `send_timeout`: hangs up on clients that stop reading
 """

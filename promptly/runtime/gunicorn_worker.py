@@ -27,6 +27,7 @@ from gunicorn.workers.ggevent import GeventWorker
 from promptly.runtime import address_counts, bad_requests
 from promptly.runtime.client_connection import ClientConnection, Request
 from promptly.runtime.client_reader import linger
+from promptly.runtime.send_timeout import limit_sends
 from promptly.settings import END_SECONDS, Settings
 
 # Longer than clients and proxies usually keep idle connections (httpx 5 s, undici 4 s, the nginx
@@ -38,7 +39,8 @@ CROWDED_PLACES = 400
 CROWDED_IDLE_SECONDS = 5.0
 
 # The client has gone, which is no fault of anybody.
-_GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN})
+# The last one is of a client that stopped reading (runtime/send_timeout.py).
+_GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.ETIMEDOUT})
 
 WARNING_SECONDS = 60.0
 
@@ -112,6 +114,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
     def server_class(self, listener: socket, *, spawn: Pool, **_: object) -> StreamServer:
         """Create the server of one listener; gunicorn passes more than a StreamServer accepts."""
         self._pools.append(spawn)
+        limit_sends(listener, self.settings.send_timeout_seconds)
         # A socket from promptly.runtime.listener stays open, and the next gateway accepts the rest.
         kind = StreamServer if self.settings.listener_socket else SoleServer
         server = kind(listener, handle=partial(self.handle, Address(listener)), spawn=spawn)

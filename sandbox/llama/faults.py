@@ -34,6 +34,9 @@ class Steering:
     stall_s: float = 60.0
     reset_after: int | None = None  # reset the connection (RST)
     split: str = ""  # "utf8", "line" or "random": where to cut every event in two
+    lie: str = ""  # what all counts become, by its name in `lies`
+    die: int | None = None  # the whole server ends before it answers
+    die_after: int | None = None  # the whole server ends mid-stream
     on: str = "generate"  # routes that faults apply to: "generate", "count" or "any"
 
     def changed(self, values: Mapping[str, Any]) -> "Steering":
@@ -47,7 +50,13 @@ class Steering:
     @property
     def triggers(self) -> list[int]:
         """Token counts after which a fault is due, ascending."""
-        counts = (self.eof_after, self.error_after, self.stall_after, self.reset_after)
+        counts = (
+            self.eof_after,
+            self.error_after,
+            self.stall_after,
+            self.reset_after,
+            self.die_after,
+        )
         return sorted(count for count in counts if count is not None)
 
 

@@ -5,6 +5,7 @@ polled the socket; once the client is gone nothing more is written; the record h
 count that was written to the socket.
 """
 
+import os
 import time
 import zlib
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from sandbox.llama.chunks import (
 )
 from sandbox.llama.faults import Steering
 from sandbox.llama.http import Connection
+from sandbox.llama.lies import told
 from sandbox.llama.prompt import Body
 from sandbox.llama.records import Record
 from sandbox.llama.replies import STREAM_END, STREAM_HEAD, reply
@@ -70,10 +72,15 @@ class Generation:
         self.timed = bool(body.get("timings_per_token"))
         self.with_progress = bool(body.get("return_progress"))
 
+    def _framed(self, payload: bytes) -> bytes:
+        return _framed(told(payload, self.steering.lie))
+
     async def run(self) -> str:
         """Answer the request and return the outcome: finished, client_closed or fault."""
         if self.steering.headers_ms:
             await self._pause(self.steering.headers_ms / 1000.0, pings=False)
+        if self.steering.die:
+            os._exit(1)
         if self.connection.gone:
             return "client_closed"
         if self.stream:
@@ -116,7 +123,7 @@ class Generation:
             if not await self._send_split(b"", payload):
                 return False
         else:
-            self.connection.write(_framed(payload))
+            self.connection.write(self._framed(payload))
         self.record.processed_prompt_tokens = processed
         await self.connection.drain()
         return True
@@ -150,7 +157,7 @@ class Generation:
                 if role_is_due:
                     role_is_due = False
                     # If the first token has no delta, the role's event carries its timings.
-                    event = _framed(chunks.delta(chunks.role, b"" if delta else timings))
+                    event = self._framed(chunks.delta(chunks.role, b"" if delta else timings))
                 if delta is not None:
                     extra = _logprobs(delta, self.body) if logprobs and delta.text else b""
                     payload = chunks.delta(delta.rendered, timings, extra)
@@ -158,7 +165,7 @@ class Generation:
                         if not await self._send_split(event, payload):
                             return "client_closed"
                     else:
-                        connection.write(event + _framed(payload))
+                        connection.write(event + self._framed(payload))
                 else:
                     connection.write(event)
                 record.completion_tokens = count
@@ -178,6 +185,8 @@ class Generation:
     async def _fault(self, count: int) -> str:
         """Apply the faults due at this count; a non-empty outcome ends the request."""
         steering = self.steering
+        if steering.die_after == count:
+            os._exit(1)
         if steering.stall_after == count:
             await self._pause(steering.stall_s)
         if self.connection.gone:
@@ -185,7 +194,7 @@ class Generation:
         if steering.error_after == count:
             error = {"code": 500, "message": "Compute error.", "type": "server_error"}
             payload = b"data: " + orjson.dumps({"error": error}) + b"\n\n"
-            self.connection.write(_framed(payload) + STREAM_END)
+            self.connection.write(self._framed(payload) + STREAM_END)
         elif steering.reset_after == count:
             self.connection.reset()
             return "fault"
@@ -206,7 +215,9 @@ class Generation:
             options = self.body.get("stream_options") or {}
             wanted = isinstance(self.chunks, TextChunks) or options.get("include_usage")
             last = self.chunks.last(self.answer.finish.value, usage if wanted else b"", timings)
-            framed = b"".join(_framed(event + b"\n\n") for event in last.split(b"\n\n") if event)
+            framed = b"".join(
+                self._framed(event + b"\n\n") for event in last.split(b"\n\n") if event
+            )
             self.connection.write(framed + STREAM_END)
         else:
             self.connection.begin(reply(200, self._whole(usage, timings)))
@@ -266,11 +277,11 @@ class Generation:
         False if the client disconnected in between: the event then counts as not sent.
         """
         cut = _cut(payload, self.steering.split)
-        self.connection.write(before + _framed(payload[:cut]))
+        self.connection.write(before + self._framed(payload[:cut]))
         await self.connection.pause(SPLIT_PAUSE_SECONDS)
         if self.connection.gone:
             return False
-        self.connection.write(_framed(payload[cut:]))
+        self.connection.write(self._framed(payload[cut:]))
         return True
 
     async def _pause(self, seconds: float, *, pings: bool = True) -> None:
@@ -282,7 +293,7 @@ class Generation:
             if remaining <= self.pace.ping_seconds:
                 return
             if pings and self.stream and not self.connection.gone:
-                self.connection.write(_framed(PING))
+                self.connection.write(self._framed(PING))
 
 
 def _framed(payload: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import time
 from dataclasses import asdict, dataclass, field
 
@@ -13,6 +14,7 @@ from sandbox.llama.chunks import ChatChunks, TextChunks
 from sandbox.llama.faults import Faults, Steering
 from sandbox.llama.generation import Generation, Pace
 from sandbox.llama.http import Connection, Request
+from sandbox.llama.lies import told
 from sandbox.llama.prompt import Body
 from sandbox.llama.records import Record, Records
 from sandbox.llama.replies import (
@@ -126,8 +128,7 @@ class Server:
     def _post(self, request: Request) -> bytes:
         match request.path:
             case "/v1/chat/completions/input_tokens" | "/v1/responses/input_tokens":
-                tokens = self._count(request)
-                return json_reply({"input_tokens": tokens, "object": "response.input_tokens"})
+                return self._count(request)
             case "/v1/messages/count_tokens":
                 return json_reply({"input_tokens": self._count(request)})
             case "/apply-template":
@@ -138,15 +139,18 @@ class Server:
                 return json_reply({"tokens": prompt.tokens(prompt.parse(request.body))})
         return NOT_FOUND
 
-    def _count(self, request: Request) -> int:
+    def _count(self, request: Request) -> bytes:
         body = prompt.parse(request.body)
         if "messages" not in body and "input" in body:
             given = body["input"]
             messages = [{"role": "user", "content": given}] if isinstance(given, str) else given
             body = body | {"messages": messages}
         checks.check_chat(body)
-        _refuse_if_asked(self.faults.steering(prompt.last_text(body), "count"))
-        return prompt.count_messages(body)
+        steering = self.faults.steering(prompt.last_text(body), "count")
+        _die_if_asked(steering)
+        _refuse_if_asked(steering)
+        counted = {"input_tokens": prompt.count_messages(body), "object": "response.input_tokens"}
+        return reply(200, told(orjson.dumps(counted), steering.lie))
 
     async def _embed(self, request: Request, connection: Connection) -> bytes:
         body = prompt.parse(request.body)
@@ -177,12 +181,14 @@ class Server:
             await connection.pause(steering.headers_ms / 1000.0)
         finally:
             self.slots.leave(record)
+        _die_if_asked(steering)
         if connection.gone:
             self.records.end(record, "client_closed")
             return b""
         record.processed_prompt_tokens = record.prompt_tokens
         self.records.end(record, "finished")
-        return json_reply(embeddings.answer(body, texts, record.prompt_tokens, options.alias))
+        answered = embeddings.answer(body, texts, record.prompt_tokens, options.alias)
+        return reply(200, told(orjson.dumps(answered), steering.lie))
 
     async def _generate(self, request: Request, connection: Connection) -> None:
         body = prompt.parse(request.body)
@@ -273,6 +279,11 @@ class Server:
         await asyncio.sleep(seconds)
         with contextlib.suppress(OSError):
             await self.listen(port)
+
+
+def _die_if_asked(steering: Steering) -> None:
+    if steering.die:
+        os._exit(1)
 
 
 def _refuse_if_asked(steering: Steering) -> None:

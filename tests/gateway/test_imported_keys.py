@@ -33,7 +33,7 @@ def imported(app: Flask, key: str | None = None, prefix: str | None = None) -> t
     with app.app_context(), transaction():
         user = factories.user(paid_tokens=70)
         row = keys.add_imported(user.id, prefix or key[:12], hashed(key))
-        return key, Caller(row.id, user.id, 70)
+        return key, Caller(row.id, user.id, 70, pays=True)
 
 
 def use(app: Flask, key: str, address: str = "192.0.2.1") -> Caller | None:

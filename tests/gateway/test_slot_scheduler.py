@@ -7,12 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import redis
 
-from promptly.errors import QueueFull, UpstreamUnavailable
+from promptly.errors import QueueFull, RequestRejected, UpstreamUnavailable
 from promptly.gateway import slot_scheduler
 from promptly.gateway.chat_request import ChatRequest
+from promptly.gateway.fatal_bodies import MAX_DEATHS, FatalBodies
 from promptly.gateway.slot_scheduler import SlotRequest, SlotScheduler
 from promptly.gateway.upstreams import EMBEDDINGS_PATH, Upstream, UpstreamPool
 from promptly.runtime.redis_client import HotPathRedis
+from promptly.secret import Secret
 from promptly.settings import Settings
 from sandbox.llama import SimulatedLlama
 from tests.gateway.conftest import MakeLlama
@@ -21,6 +23,12 @@ from tests.support.servers import make_settings
 
 AWAY = "redis://127.0.0.1:1/0"
 MakeScheduler = Callable[..., SlotScheduler]
+
+
+def scheduler_on(redis_url: str, pool: UpstreamPool, max_queued: int) -> SlotScheduler:
+    """Return the scheduler of one more process on this Redis."""
+    hot = HotPathRedis(redis_url)
+    return SlotScheduler(hot, pool, FatalBodies(hot, Secret("pepper")), max_queued)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +45,7 @@ def make_scheduler(three_slots: SimulatedLlama, redis_url: str) -> Iterator[Make
     settings: Settings = make_settings(llama_base_url=(three_slots.url,))
 
     def make(url: str = redis_url, max_queued: int = 100) -> SlotScheduler:
-        made.append(SlotScheduler(HotPathRedis(url), UpstreamPool(settings), max_queued))
+        made.append(scheduler_on(url, UpstreamPool(settings), max_queued))
         return made[-1]
 
     yield make
@@ -54,9 +62,11 @@ def running(*slot_requests: SlotRequest) -> list[bool]:
     return [slot_request.upstream is not None for slot_request in slot_requests]
 
 
-def wait_in_line(scheduler: SlotScheduler, account: int, name: str) -> SlotRequest:
+def wait_in_line(
+    scheduler: SlotScheduler, account: int, name: str, *, trial: bool = False
+) -> SlotRequest:
     """Request a slot and wait until it is queued in Redis, so that later requests follow it."""
-    slot_request = scheduler.request(account, name)
+    slot_request = scheduler.request(account, name, trial=trial)
     wait_for(lambda: slot_request.queued, f"{name} in the queue")
     return slot_request
 
@@ -143,6 +153,92 @@ def test_the_account_that_runs_least_goes_first(make_scheduler: MakeScheduler) -
     assert running(*greedy) == [True, False, False]
 
 
+def test_paying_accounts_go_before_trials(make_scheduler: MakeScheduler) -> None:
+    scheduler, other = make_scheduler(), make_scheduler()
+    running_first = take_all(scheduler, account=1)
+    trials = [wait_in_line(scheduler, 10 + number, "t", trial=True) for number in range(3)]
+    # It runs more than all of them, and came last.
+    paying = wait_in_line(other, 1, "paying")
+    scheduler.release(running_first[0])
+    assert granted(paying, 10) is not None
+    assert running(*trials) == [False] * 3
+    scheduler.release(running_first[1])
+    assert granted(trials[0], 10) is not None
+    assert running(*trials) == [True, False, False]
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_trials_do_not_fill_the_queue_for_paying_accounts(
+    make_scheduler: MakeScheduler, redis_url: str, away: bool
+) -> None:
+    scheduler = make_scheduler(AWAY if away else redis_url, max_queued=2)
+    running_first = take_all(scheduler, account=1)
+    trials = [scheduler.request(10 + number, "t", trial=True) for number in range(2)]
+    wait_for(lambda: all(trial.queued or away for trial in trials), "both in line")
+    with pytest.raises(QueueFull):
+        granted(scheduler.request(20, "t", trial=True), 10)
+    paying = [scheduler.request(30, f"p{number}") for number in range(2)]
+    scheduler.release(running_first[0])
+    wait_for(lambda: sum(running(*paying)) == 1, "a slot")
+    # Two more of its own kind fill it.
+    more = scheduler.request(31, "p")
+    wait_for(lambda: more.queued or away, "it in line")
+    with pytest.raises(QueueFull):
+        granted(scheduler.request(32, "p"), 10)
+
+
+def test_a_request_of_the_release_before_counts_as_paying(
+    make_scheduler: MakeScheduler, redis_url: str
+) -> None:
+    scheduler = make_scheduler()
+    running_first = take_all(scheduler, account=1)
+    trial = wait_in_line(scheduler, 2, "t", trial=True)
+    with redis.Redis.from_url(redis_url) as client:
+        client.zadd("promptly:waiting", {"3|older": 9e15})
+        client.zadd("promptly:waiting:seen", {"3|older": 9e15})
+        scheduler.release(running_first[0])
+        assert granted(trial, 0.3) is None
+        client.zrem("promptly:waiting", "3|older")
+        client.zrem("promptly:waiting:seen", "3|older")
+    assert granted(trial, 10) is not None
+
+
+def test_a_retry_waits_for_other_upstreams_and_blocks_nobody(
+    make_llama: MakeLlama, redis_url: str
+) -> None:
+    first, second = make_llama(slots=1), make_llama(slots=1)
+    settings = make_settings(llama_base_url=(first.url, second.url))
+    scheduler = scheduler_on(redis_url, UpstreamPool(settings), 100)
+    holders = [scheduler.request(1, f"holder{number}") for number in range(2)]
+    assert all(granted(holder, 10) for holder in holders)
+    [on_first] = [h for h in holders if h.upstream is not None and h.upstream.name == first.url]
+    [on_second] = [h for h in holders if h is not on_first]
+    again = scheduler.request(2, "again", avoided=frozenset({first.url}))
+    wait_for(lambda: again.queued, "the retry in line")
+    behind = wait_in_line(scheduler, 3, "behind")
+    scheduler.release(on_first)
+    upstream = granted(behind, 10)
+    assert upstream is not None and upstream.name == first.url
+    assert again.upstream is None
+    scheduler.release(on_second)
+    upstream = granted(again, 10)
+    assert upstream is not None and upstream.name == second.url
+    for slot_request in (again, behind):
+        scheduler.release(slot_request)
+
+
+def test_an_exchange_brings_the_refused_bodies(
+    make_scheduler: MakeScheduler, redis_url: str
+) -> None:
+    scheduler = make_scheduler()
+    fatal = FatalBodies(HotPathRedis(redis_url), Secret("pepper"))
+    for _ in range(MAX_DEATHS):
+        fatal.add_death(fatal.digest(b"{}"))
+    assert granted(scheduler.request(1, "a"), 10) is not None
+    with pytest.raises(RequestRejected):
+        scheduler._fatal_bodies.check(fatal.digest(b"{}"))
+
+
 def test_a_request_that_leaves_the_queue_is_passed_over(make_scheduler: MakeScheduler) -> None:
     scheduler, other = make_scheduler(), make_scheduler()
     slot_requests = take_all(scheduler, account=1)
@@ -164,7 +260,7 @@ def two_kinds(
     pool = UpstreamPool(settings)
     pool.ready(ChatRequest.path)
     pool.lacks(pool.upstreams[0], EMBEDDINGS_PATH)
-    return SlotScheduler(HotPathRedis(redis_url), pool, 100), texts, vectors
+    return scheduler_on(redis_url, pool, 100), texts, vectors
 
 
 def test_waiting_for_one_kind_of_server_does_not_block_the_other(
@@ -260,7 +356,7 @@ def test_without_redis_each_process_admits_by_itself(make_scheduler: MakeSchedul
 
 def test_a_missing_upstream_is_reported_at_once(redis_url: str) -> None:
     settings = make_settings(llama_base_url=("http://127.0.0.1:1",))
-    scheduler = SlotScheduler(HotPathRedis(redis_url), UpstreamPool(settings), 5)
+    scheduler = scheduler_on(redis_url, UpstreamPool(settings), 5)
     with pytest.raises(UpstreamUnavailable):
         scheduler.request(1, "a")
 

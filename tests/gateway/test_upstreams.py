@@ -62,6 +62,17 @@ def test_a_failed_one_is_left_out_until_it_answers(
     wait_for(lambda: names(pool) == [first.url, second.url], "the first again")
 
 
+def test_a_doubted_one_is_left_out_only_if_it_does_not_answer(make_llama: MakeLlama) -> None:
+    first, second = make_llama(), make_llama()
+    pool = pool_of(first, second)
+    assert names(pool) == [first.url, second.url]
+    assert pool.doubt(pool.upstreams[0])
+    assert names(pool) == [first.url, second.url]
+    first.kill()
+    assert not pool.doubt(pool.upstreams[0])
+    assert names(pool) == [second.url]
+
+
 def test_when_all_failed_the_next_request_looks_again(
     make_llama: MakeLlama, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,6 +190,8 @@ def test_a_change_of_slots_is_noticed(
         {"total_slots": 4},
         {"default_generation_settings": {"n_ctx": "x"}, "total_slots": 4},
         {"default_generation_settings": {"n_ctx": 1}, "total_slots": 0},
+        {"default_generation_settings": {"n_ctx": -1}, "total_slots": 4},
+        {"default_generation_settings": {"n_ctx": float("inf")}, "total_slots": 4},
     ],
 )
 def test_props_that_make_no_sense(props: object) -> None:

@@ -137,6 +137,7 @@ class Gateway:
             "INFERENCE_IP_RATE_LIMIT": "100000",
             "INFERENCE_USER_RATE_LIMIT": "100000",
             "MAX_CONCURRENT_REQUESTS": "1000",
+            "TRIAL_CONCURRENT_REQUESTS": "1000",
             "DRAIN_SECONDS": "2",
             **{name: str(value) for name, value in variables.items()},
         }

@@ -10,6 +10,7 @@ _STATEMENT = """
 SELECT k.id, k.user_id,
        coalesce(b.paid_tokens - b.held_paid, 0)
        + CASE WHEN b.trial_expires_at > now() THEN b.trial_tokens - b.held_trial ELSE 0 END,
+       coalesce(b.paid_tokens > 0, false),
        k.key_hash <> %(current)s
 FROM api_keys k LEFT JOIN balances b ON b.user_id = k.user_id
 WHERE k.key_hash IN %(key_hashes)s AND k.revoked_at IS NULL
@@ -22,11 +23,15 @@ class Database(Protocol):
 
 @dataclass(slots=True)
 class Caller:
-    """The account behind a request, and the tokens it could spend when it was looked up."""
+    """The account behind a request, and the tokens it could spend when it was looked up.
+
+    It `pays` if it owns tokens other than its trial's, held ones included.
+    """
 
     key_id: int
     user_id: int
     available_tokens: int
+    pays: bool
     # Whether the stored hash was made with an older pepper.
     outdated: bool = False
 

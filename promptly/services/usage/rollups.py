@@ -53,12 +53,13 @@ FROM days GROUP BY day ORDER BY day
 """)  # noqa: S608
 
 # Lock and write only rows that differ, in the order of their key, in which the deletion of an
-# account locks them too.
+# account locks them too. Events from before migration 0007 may have negative counts.
 _ROLL_UP = text("""
 WITH fresh AS MATERIALIZED (
     SELECT user_id, (created_at AT TIME ZONE 'UTC')::date AS day, model, count(*) AS requests,
-           sum(prompt_tokens) AS prompt_tokens, sum(completion_tokens) AS completion_tokens,
-           sum(charged_paid + charged_trial) AS charged_tokens
+           greatest(sum(prompt_tokens), 0) AS prompt_tokens,
+           greatest(sum(completion_tokens), 0) AS completion_tokens,
+           greatest(sum(charged_paid + charged_trial), 0) AS charged_tokens
     FROM usage_events
     WHERE created_at >= CAST(:first_day AS timestamp) AT TIME ZONE 'UTC'
     GROUP BY 1, 2, 3

@@ -66,6 +66,24 @@ def test_a_client_that_does_not_stream(
     assert event["completion_tokens"] >= 20
 
 
+@pytest.mark.usefixtures("idle")
+@pytest.mark.parametrize("more", [b"\n", b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"])
+def test_after_more_than_the_request_was_sent(
+    client: Client, llama: SimulatedLlama, books: BooksReader, account: Account, more: bytes
+) -> None:
+    tag = next(tags)
+    with client.open(messages=sim(f"tokens=5000 delay_ms=5 tag={tag}"), stream=False) as stream:
+        wait_for(lambda: _progress(llama, tag) >= 20, "twenty tokens")
+        stream.socket.sendall(more)
+        # It still runs, for it may be a pipelined request.
+        reached = _progress(llama, tag)
+        wait_for(lambda: _progress(llama, tag) > reached + 20, "more tokens")
+    record = llama.wait_for_end(tag)
+    [event] = books.wait_for_events(account, 1)
+    check_charge(record, event)
+    assert event["completion_tokens"] < 2500
+
+
 def _progress(llama: SimulatedLlama, tag: str) -> int:
     return sum(record["completion_tokens"] for record in llama.requests(tag))
 

@@ -136,6 +136,23 @@ def test_as_many_requests_at_once_as_allowed(
     assert client.chat().status == 200
 
 
+def test_a_trial_runs_fewer_requests_at_once(
+    make_gateway: MakeGateway, llama: SimulatedLlama, books: BooksReader
+) -> None:
+    gateway = make_gateway(llama.url, MAX_CONCURRENT_REQUESTS=2, TRIAL_CONCURRENT_REQUESTS=1)
+    trial = books.account(paid_tokens=0, trial_tokens=100_000)
+    paying = books.account(paid_tokens=100_000, trial_tokens=100_000)
+    for account, second in ((trial, 429), (paying, 200)):
+        client = Client(gateway.url, account.key)
+        with client.open(messages=sim("tokens=9999 delay_ms=20")) as first:
+            first.read_until(b"data: ")
+            answer = client.chat()
+            assert answer.status == second
+        books.wait_for_events(account, 1 + (second == 200))
+        if second == 429:
+            assert answer.error["code"] == "rate_limit_exceeded"
+
+
 def test_an_empty_balance(gateway: Gateway, llama: SimulatedLlama, books: BooksReader) -> None:
     client = Client(gateway.url, books.account(paid_tokens=0).key)
     for streamed in (True, False):

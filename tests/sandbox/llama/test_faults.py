@@ -2,6 +2,7 @@
 
 import socket
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -39,6 +40,21 @@ def test_end_of_file_before_the_first_token(llama: SimulatedLlama, open_stream: 
     record = llama.wait_for_end("a")
     assert record["completion_tokens"] == 0
     assert record["processed_prompt_tokens"] == record["prompt_tokens"]
+
+
+def test_the_end_of_the_whole_server(llama: SimulatedLlama, open_stream: OpenStream) -> None:
+    raw = open_stream("tokens=50 die_after=3")
+    with suppress(ConnectionResetError):
+        raw.read_to_end()
+    assert b"[DONE]" not in raw.received
+    wait_until(lambda: not llama.is_running, 10, "the end of the server")
+    llama.restart()
+
+
+def test_counts_that_lie(llama: SimulatedLlama) -> None:
+    found = stream(llama.url, messages=sim("tokens=3 lie=negative"), **TIMED)
+    assert found[0]["prompt_progress"]["total"] == -5000
+    assert {event["timings"]["predicted_n"] for event in found if "timings" in event} == {-5000}
 
 
 def test_an_error_frame_ends_the_stream(llama: SimulatedLlama) -> None:

@@ -1,5 +1,6 @@
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from flask import Flask
 
 from promptly.models import Balance, User
@@ -25,7 +26,7 @@ def test_a_key_leads_to_its_account(app: Flask) -> None:
         factories.hold(user.id, held_paid=20, held_trial=5)
         row, raw = factories.api_key(user.id)
         _, second = factories.api_key(user.id, "second")
-        expected = Caller(row.id, user.id, 75)
+        expected = Caller(row.id, user.id, 75, pays=True)
     assert ask(app, raw) == expected
     again = ask(app, second)
     assert again is not None
@@ -36,8 +37,21 @@ def test_the_scope_does_not_matter_to_the_api(app: Flask) -> None:
     with app.app_context(), transaction():
         row, raw = factories.api_key(factories.user(paid_tokens=7).id)
         row.scope = KeyScope.INFERENCE
-        expected = Caller(row.id, row.user_id, 7)
+        expected = Caller(row.id, row.user_id, 7, pays=True)
     assert ask(app, raw) == expected
+
+
+@pytest.mark.parametrize(("paid", "held", "pays"), [(0, 0, False), (70, 0, True), (70, 70, True)])
+def test_an_account_pays_as_long_as_it_owns_paid_tokens(
+    app: Flask, paid: int, held: int, pays: bool
+) -> None:
+    with app.app_context(), transaction():
+        user = factories.user(paid_tokens=paid, trial_tokens=30)
+        factories.hold(user.id, held_paid=held)
+        _, raw = factories.api_key(user.id)
+    caller = ask(app, raw)
+    assert caller is not None
+    assert caller.pays is pays
 
 
 def test_an_expired_trial_does_not_count(app: Flask) -> None:
@@ -57,7 +71,7 @@ def test_an_account_without_balance_has_nothing(app: Flask) -> None:
         session.delete(session.get_one(Balance, user.id))
     caller = ask(app, raw)
     assert caller is not None
-    assert caller.available_tokens == 0
+    assert (caller.available_tokens, caller.pays) == (0, False)
 
 
 def test_malformed_keys(app: Flask) -> None:
