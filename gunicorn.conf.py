@@ -16,7 +16,7 @@ import gevent
 import psycopg2
 
 from promptly.errors import ServiceUnavailable
-from promptly.runtime import address_counts, listener, logs, psycopg_gevent
+from promptly.runtime import address_counts, listener, logs, memory, psycopg_gevent
 from promptly.runtime.database import HotPathDatabase
 from promptly.services.accounts import peppers
 from promptly.settings import END_SECONDS, SettingsError, from_environment
@@ -135,8 +135,10 @@ def post_request(worker: Any, req: Any, environ: dict[str, Any], resp: Any) -> N
 
 
 def post_worker_init(worker: Any) -> None:
-    """Tune garbage collection for a long run, and start the greenlet that drains on shutdown."""
+    """Tune memory management for a long run, and start the greenlet that drains on shutdown."""
     import gc
+
+    memory.return_large_blocks()
 
     # Loaded objects stay for good: exclude them from collection, and collect less often.
     gc.collect()

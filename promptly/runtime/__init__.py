@@ -14,6 +14,8 @@
 - `kombu_redis`: a fix for Celery's Redis transport when Redis goes away
 - `listener`: holds the public socket, so that a new gateway takes over without a gap
 - `logs`: structured JSON logs with keys redacted
+- `memory`: gives the memory of large bodies back to the system
+- `native_threads`: long computations off the event loop
 - `pool_session`: SQLAlchemy's session, with a choice of the connection pool
 - `psycopg_gevent`: cooperative psycopg2 waits with a deadline
 - `recently_used`: a bounded mapping for limits counted in this process

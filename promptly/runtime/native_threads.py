@@ -22,7 +22,11 @@ def call(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     # gevent would print the traceback of an exception, with its message, and raise it as well.
     outcome = gevent.get_hub().threadpool.apply(_outcome, (partial(function, *args, **kwargs),))
     if isinstance(outcome, _Failed):
-        raise outcome.problem
+        try:
+            raise outcome.problem
+        finally:
+            # Exception and frame would keep each other in memory, and all that was passed in.
+            del outcome
     return cast(R, outcome)
 
 
