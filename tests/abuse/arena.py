@@ -20,8 +20,8 @@ from tests.support.signing import STRIPE_SECRET
 from tests.support.stack import Stack
 
 MIB = 1024 * 1024
-# Of a worker's memory: at any moment of an attack, and of what a second, identical one leaves behind
-# in addition to the first.
+# Of a worker's memory: at any moment of an attack, and of what a second, identical one leaves in it
+# beyond the first.
 MOST_GROWTH = 64 * MIB
 MOST_SECOND_GROWTH = 8 * MIB
 # The largest gap of the neighbour's stream: the larger of these.
