@@ -1,4 +1,4 @@
-"""Attacks that are really run, against two gunicorn workers with an honest neighbour beside them.
+"""Real attacks on two gunicorn workers that also serve an honest neighbour.
 
 `arena.py` runs an attack twice and judges what the neighbour and the workers' memory show;
 `neighbour.py` is that client, in a process of its own; `sockets.py` has what attackers send.

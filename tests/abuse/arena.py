@@ -91,7 +91,7 @@ class Arena:
 
     @cached_property
     def calm(self) -> Seen:
-        """What the neighbour sees without an attack."""
+        """The neighbour's view without an attack."""
         with self._neighbour_beside() as seen:
             time.sleep(CALM_SECONDS)
         assert seen[0].problems == []

@@ -23,7 +23,7 @@ TIMEOUT_SECONDS = 60.0
 
 @dataclass
 class Seen:
-    """What the neighbour saw; times are seconds."""
+    """Observations of the neighbour; times are seconds."""
 
     streams: int = 0
     health_checks: int = 0

@@ -21,7 +21,7 @@ except ValueError:
     print("done")
 """
 
-# What was passed in is freed with the exception, without garbage collection.
+# Arguments are freed with the exception, without garbage collection.
 FAILURES_UNDER_GEVENT = """
 from gevent import monkey
 monkey.patch_all()
