@@ -68,6 +68,15 @@ def current() -> SignedIn | None:
     return found
 
 
+def own() -> SignedIn | None:
+    """Return `current`, but never an adopted session: copies of its cookie would share it."""
+    found = current()
+    if found is None or not found.adopted:
+        return found
+    start(found.key)
+    return current()
+
+
 def entered_key(raw: str) -> ApiKey | None:
     """Return the active key that was entered, None if it is not valid.
 

@@ -118,6 +118,18 @@ def test_ending_all_others(app: Flask, visitor: Visitor, other: Visitor) -> None
     assert status(visitor.client) == 200 and status(other.client) == 200
 
 
+def test_ending_all_others_ends_copies_of_an_older_cookie(app: Flask, visitor: Visitor) -> None:
+    mine = of_older_release(app, visitor.key_id)
+    copy = copy_of(mine)
+    assert status(copy) == 200
+    page = mine.get("/dashboard").text
+    token = page.split('name="csrf_token" value="')[1].split('"')[0]
+    answer = mine.post("/dashboard/sessions/end", data={"csrf_token": token})
+    assert answer.location == "/dashboard?saved=sessions#sessions"
+    assert [status(client) for client in (copy, visitor.client)] == [303, 303]
+    assert status(mine) == 200
+
+
 def test_a_script_ends_all(app: Flask, visitor: Visitor) -> None:
     answer = app.test_client().post(f"/dashboard/sessions/end?key={visitor.key}")
     assert answer.status_code == 303
