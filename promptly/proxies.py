@@ -23,6 +23,8 @@ MAX_COUNTED_HOPS = 11
 
 # In place of addresses that cannot be parsed: their clients share one limit.
 UNKNOWN = "unknown"
+# With brackets, zone and port. Without a bound, a header of 16 KB would stay in the cache as it is.
+LONGEST_ADDRESS = 80
 FORWARDING_HEADERS = ("HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED", "HTTP_VIA")
 
 
@@ -35,7 +37,7 @@ def forwarded_address(peer: str, forwarded_for: str | None, hops: int) -> str | 
     if hops == 0:
         return peer
     addresses = forwarded_addresses(forwarded_for)
-    return plain_address(addresses[-hops]) if len(addresses) >= hops else None
+    return plain_address(addresses[-hops][:LONGEST_ADDRESS]) if len(addresses) >= hops else None
 
 
 @lru_cache(maxsize=4096)

@@ -1,7 +1,7 @@
 import pytest
 from flask import Flask
 
-from promptly.proxies import client_address, client_network, forwarded_address
+from promptly.proxies import client_address, client_network, forwarded_address, plain_address
 from tests.conftest import AppFactory
 
 PEER = "10.0.0.9"
@@ -37,6 +37,14 @@ def test_only_trusted_proxies_are_believed(
     forwarded: str | None, hops: int, expected: str | None
 ) -> None:
     assert forwarded_address(PEER, forwarded, hops) == expected
+
+
+def test_a_long_entry_is_not_kept() -> None:
+    start = "1.2.3.4:567"
+    plain_address.cache_clear()
+    for more in ("x" * 1000, "x" * 2000):
+        assert forwarded_address(PEER, start.ljust(100) + more, 1) == "1.2.3.4"
+    assert plain_address.cache_info().currsize == 1
 
 
 def seen(app: Flask, forwarded: str | None = None, peer: str = PEER) -> tuple[str, str]:

@@ -220,7 +220,8 @@ def public_site(settings: Settings) -> Iterator[Finding]:
     if not settings.key_reissue_confirm:
         message = "anyone who knows a customer's email address can replace their key"
         yield Finding("Site", "warning", f"{message}: set KEY_REISSUE_CONFIRM=true")
-    if settings.trusted_hosts and not host_is_trusted(base.hostname, settings.trusted_hosts):
+    trusted = [name.lower() for name in settings.trusted_hosts]
+    if trusted and not host_is_trusted(base.hostname, trusted):
         message = f"TRUSTED_HOSTS lacks {base.hostname}, the host of BASE_URL: add it"
         yield Finding("Site", "error", message)
     if settings.trusted_proxy_hops == 0 and base.scheme == "https":

@@ -87,6 +87,16 @@ def test_a_challenge_that_browsers_cannot_solve(base_url: str, reported: bool) -
     assert [item.level for item in found] == ["error"] * reported
 
 
+@pytest.mark.parametrize(
+    ("trusted", "reported"),
+    [((), False), (("API.Example.com",), False), ((".example.com",), False), (("b.test",), True)],
+)
+def test_trusted_hosts_without_the_sites_own(trusted: tuple[str, ...], reported: bool) -> None:
+    settings = make_settings(base_url="https://api.example.com", trusted_hosts=trusted)
+    found = [item for item in checks.public_site(settings) if "TRUSTED_HOSTS" in item.message]
+    assert [item.level for item in found] == ["error"] * reported
+
+
 def test_trials_that_are_used_up(session: Session) -> None:
     settings = make_settings(trials_per_day=2, trials_per_domain_per_day=1)
     factories.user("early@example.org")

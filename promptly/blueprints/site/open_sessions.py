@@ -3,9 +3,11 @@
 from flask import g, redirect, session, url_for
 from werkzeug.wrappers import Response
 
+from promptly.blueprints.site import sessions
 from promptly.errors import NotFound
 from promptly.models import ApiKey
-from promptly.services.accounts import accounts, sessions
+from promptly.services.accounts import accounts
+from promptly.services.accounts import sessions as stored
 from promptly.transactions import transaction
 
 
@@ -13,7 +15,7 @@ def end(session_id: int) -> Response:
     """End one session of the account; ending this browser's own signs it out."""
     key: ApiKey = g.key
     with transaction():
-        if not sessions.end(key.user_id, session_id):
+        if not stored.end(key.user_id, session_id):
             raise NotFound("This session does not exist or has ended.")
     if session_id == g.session_id:
         session.clear()
@@ -24,9 +26,11 @@ def end(session_id: int) -> Response:
 def end_others() -> Response:
     """End every session of the account but this browser's."""
     key: ApiKey = g.key
+    # A script that sends its key has no session to keep.
+    kept = None if g.session_id is None else sessions.own()
     with transaction():
         accounts.lock(key.user_id)
-        sessions.end_others(key.user_id, g.session_id)
+        stored.end_others(key.user_id, None if kept is None else kept.session_id)
     return _back("sessions")
 
 

@@ -13,7 +13,7 @@ from promptly import pseudonyms
 from promptly.blueprints.page_headers import is_https
 from promptly.blueprints.site import landing, visitor
 from promptly.blueprints.site.limits import FAILED_SIGN_INS
-from promptly.errors import Forbidden
+from promptly.errors import Forbidden, InvalidKey
 from promptly.extensions import limiter
 from promptly.gateway import current_gateway
 from promptly.models import ApiKey
@@ -68,6 +68,15 @@ def current() -> SignedIn | None:
     return found
 
 
+def own() -> SignedIn | None:
+    """Return `current`, but never an adopted session: copies of its cookie would share it."""
+    found = current()
+    if found is None or not found.adopted:
+        return found
+    start(found.key)
+    return current()
+
+
 def entered_key(raw: str) -> ApiKey | None:
     """Return the active key that was entered, None if it is not valid.
 
@@ -118,10 +127,15 @@ def end_session() -> AnyResponse:
 
 
 def start(key: ApiKey) -> None:
-    """Sign this browser in with a key, in place of its former session."""
+    """Sign this browser in with a key, in place of its former session.
+
+    Raises InvalidKey if the key was revoked, perhaps with its account, since it was looked up.
+    """
     former = current()
     with transaction():
         accounts.lock(key.user_id)
+        if keys.find_active(key.id) is None:
+            raise InvalidKey("This key is not valid.")
         # An adopted session may be that of other browsers, too.
         if former is not None and not former.adopted:
             stored.end(former.key.user_id, former.session_id)

@@ -1,7 +1,8 @@
 """Proof of work at registration: challenges of ALTCHA's version 2, made and checked here.
 
 A solution costs a phone about a second, its check one derivation, about two milliseconds. Solutions
-work once. A challenge is not stored: it is signed, with a key derived from GATEWAY_SECRET_KEY.
+work once. A challenge is not stored: it is signed, with a key derived from GATEWAY_SECRET_KEY; one
+derived from GATEWAY_SECRET_KEY_PREVIOUS is accepted, too.
 
 https://altcha.org/docs/v2/proof-of-work/
 """
@@ -34,8 +35,11 @@ class Challenges:
     """Challenges of one installation; spent solutions are remembered in Redis and per process."""
 
     def __init__(self, settings: Settings, redis: HotPathRedis) -> None:
-        secret = settings.gateway_secret_key.reveal().encode()
-        self._key = hmac.digest(secret, b"registration challenge", hashlib.sha256)
+        # The current key first.
+        self._keys = [
+            hmac.digest(secret.encode(), b"registration challenge", hashlib.sha256)
+            for secret in reversed(settings.signing_keys)
+        ]
         self._redis = redis
         self._spent_until: RecentlyUsed[float] = RecentlyUsed()
 
@@ -46,7 +50,7 @@ class Challenges:
             COST,
             key_prefix=KEY_PREFIX,
             expires_at=int(time.time()) + VALID_SECONDS,
-            hmac_secret=self._key,
+            hmac_secret=self._keys[0],
         )
         return challenge.to_dict()
 
@@ -59,15 +63,24 @@ class Challenges:
             raise InvalidRequest(MISSING, param="altcha")
         try:
             solved = altcha.Payload.from_base64(encoded)
+            result = self._verify(solved)
+        # Also for 5000.0 in place of 5000: both are signed as the same JavaScript number.
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise InvalidRequest(WRONG, param="altcha") from None
-        result = altcha.verify_solution(solved, self._key)
         if result.expired:
             raise InvalidRequest(EXPIRED, param="altcha")
         if not result.verified:
             raise InvalidRequest(WRONG, param="altcha")
         if not self._is_first_use(solved.challenge.parameters.nonce):
             raise InvalidRequest(SPENT, param="altcha")
+
+    def _verify(self, solved: altcha.Payload) -> altcha.VerifySolutionResult:
+        for key in self._keys:
+            result = altcha.verify_solution(solved, key)
+            # A wrong signature costs no derivation.
+            if not result.invalid_signature:
+                break
+        return result
 
     def _is_first_use(self, nonce: str) -> bool:
         now = time.monotonic()

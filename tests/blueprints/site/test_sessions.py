@@ -3,11 +3,16 @@
 import re
 from datetime import timedelta
 
+import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from sqlalchemy.orm import make_transient
 
+from promptly.blueprints.site.sessions import start
 from promptly.clock import utcnow
-from promptly.services.accounts import sessions
+from promptly.errors import InvalidKey
+from promptly.services import account_deletion
+from promptly.services.accounts import keys, sessions
 from promptly.transactions import transaction
 from tests.blueprints.site.conftest import Visitor
 
@@ -118,6 +123,18 @@ def test_ending_all_others(app: Flask, visitor: Visitor, other: Visitor) -> None
     assert status(visitor.client) == 200 and status(other.client) == 200
 
 
+def test_ending_all_others_ends_copies_of_an_older_cookie(app: Flask, visitor: Visitor) -> None:
+    mine = of_older_release(app, visitor.key_id)
+    copy = copy_of(mine)
+    assert status(copy) == 200
+    page = mine.get("/dashboard").text
+    token = page.split('name="csrf_token" value="')[1].split('"')[0]
+    answer = mine.post("/dashboard/sessions/end", data={"csrf_token": token})
+    assert answer.location == "/dashboard?saved=sessions#sessions"
+    assert [status(client) for client in (copy, visitor.client)] == [303, 303]
+    assert status(mine) == 200
+
+
 def test_a_script_ends_all(app: Flask, visitor: Visitor) -> None:
     answer = app.test_client().post(f"/dashboard/sessions/end?key={visitor.key}")
     assert answer.status_code == 303
@@ -144,6 +161,17 @@ def test_a_reissue_ends_them(app: Flask, visitor: Visitor) -> None:
     assert status(old) == 200
     app.test_client().post("/register", data={"email": visitor.email})
     assert status(visitor.client) == 303 and status(old) == 303
+
+
+def test_a_deletion_overtakes_a_sign_in(app: Flask, visitor: Visitor) -> None:
+    with app.test_request_context("/session", method="POST"):
+        key = keys.find_active(visitor.key_id)
+        assert key is not None
+        # So that the row need not be read again once it is gone.
+        make_transient(key)
+        account_deletion.delete_account(visitor.user_id)
+        with pytest.raises(InvalidKey):
+            start(key)
 
 
 def test_its_use_is_recorded(app: Flask, visitor: Visitor) -> None:

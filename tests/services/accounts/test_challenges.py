@@ -10,6 +10,7 @@ from flask import Flask
 
 from promptly.errors import InvalidRequest
 from promptly.runtime.redis_client import HotPathRedis
+from promptly.secret import Secret
 from promptly.services.accounts import challenges
 from promptly.services.accounts.challenges import Challenges
 from tests.conftest import AppFactory
@@ -98,7 +99,14 @@ def huge(value: dict[str, Any]) -> None:
     value["solution"]["counter"] = 2**40
 
 
-@pytest.mark.parametrize("change", [easier, later, other_nonce, unsigned, unsolved, huge])
+def fractional(value: dict[str, Any]) -> None:
+    # The signature is that of a JavaScript number, which has no other spelling.
+    value["challenge"]["parameters"]["cost"] = 10.0
+
+
+@pytest.mark.parametrize(
+    "change", [easier, later, other_nonce, unsigned, unsolved, huge, fractional]
+)
 def test_what_was_changed_is_refused(
     made: Challenges, change: Callable[[dict[str, Any]], None]
 ) -> None:
@@ -129,6 +137,19 @@ def test_a_challenge_of_another_installation(made: Challenges) -> None:
     other = Challenges(settings, HotPathRedis("redis://127.0.0.1:1/0"))
     with pytest.raises(InvalidRequest, match="not solved correctly"):
         made.spend(encode(solved(other.create())))
+
+
+def test_both_keys_are_accepted_while_processes_change() -> None:
+    old, new = SETTINGS.gateway_secret_key, Secret("a new signing key, long enough")
+    redis = HotPathRedis("redis://127.0.0.1:1/0")
+    announced = Challenges(make_settings(gateway_secret_key_previous=(new,)), redis)
+    switched = Challenges(
+        make_settings(gateway_secret_key=new, gateway_secret_key_previous=(old,)), redis
+    )
+    announced.spend(encode(solved(switched.create())))
+    switched.spend(encode(solved(announced.create())))
+    after = Challenges(make_settings(gateway_secret_key=new), redis)
+    after.spend(encode(solved(switched.create())))
 
 
 def test_it_expires_when_the_page_has_had_time(app: Flask) -> None:
