@@ -5,7 +5,6 @@ Views raise; only this module turns errors into responses. Each carries `x-reque
 
 import logging
 import time
-from urllib.parse import urlsplit
 
 import orjson
 import psycopg2
@@ -15,7 +14,6 @@ from flask_limiter.errors import RateLimitExceeded
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException
-from werkzeug.routing import RequestRedirect
 from werkzeug.wrappers import Response as AnyResponse
 
 from promptly.blueprints import error_shapes, refused_bodies
@@ -74,7 +72,6 @@ def register(app: Flask) -> None:
     """
     app.before_request(bind_urls)
     app.before_request(refuse_double_slashes)
-    app.before_request(redirect_within_the_site)
     app.register_error_handler(PromptlyError, answer)
     app.register_error_handler(HTTPException, answer_http_exception)
     # Raised by SQLAlchemy in pages when PostgreSQL is unavailable, but also for some statements
@@ -99,13 +96,6 @@ def refuse_double_slashes() -> None:
         if error_shapes.is_api(request.path):
             raise UnknownURL(f"Unknown request URL: {request.method} {request.path}.")
         raise NotFound
-
-
-def redirect_within_the_site() -> None:
-    """Drop the host from a redirect that adds a slash: clients can name any in their request."""
-    redirect = request.routing_exception
-    if isinstance(redirect, RequestRedirect):
-        redirect.new_url = urlsplit(redirect.new_url)._replace(scheme="", netloc="").geturl()
 
 
 def request_id() -> str:

@@ -60,12 +60,7 @@ class BodyBudget:
             self._require(share, size)
 
     def _require(self, share: "BodyShare", size: int) -> None:
-        if self._accounts[share.user_id] + size > self.account_bytes:
-            raise RateLimited(
-                "The bodies of this account's requests are too large together: at most "
-                f"{self.account_bytes // MIB} MiB at a time.",
-                retry_after_seconds=2,
-            )
+        self._require_for_account(share, size)
         if self._addresses[share.address] + size > self.address_bytes:
             raise RateLimited(
                 "The bodies of the requests from this address are too large together: at most "
@@ -76,6 +71,14 @@ class BodyBudget:
         limit = self.reading_bytes + (self.reading_bytes // 4 if is_small else 0)
         while self._reading + size > limit:
             self._displace(share, size)
+
+    def _require_for_account(self, share: "BodyShare", size: int) -> None:
+        if self._accounts[share.user_id] + size > self.account_bytes:
+            raise RateLimited(
+                "The bodies of this account's requests are too large together: at most "
+                f"{self.account_bytes // MIB} MiB at a time.",
+                retry_after_seconds=2,
+            )
 
     def _displace(self, share: "BodyShare", size: int) -> None:
         """Take back the largest unfinished body of the account with the most.
@@ -106,11 +109,15 @@ class BodyBudget:
             self._reading += size
 
     def finish_reading(self, share: "BodyShare", size: int) -> None:
-        """Count a body of `size` bytes as waiting; raises ServiceUnavailable if too many wait."""
+        """Count a body of `size` bytes, once decompressed, as waiting.
+
+        Raises RateLimited if the account then has too much, ServiceUnavailable if too many wait.
+        """
         with self._lock:
-            if size > SMALL_BYTES and self._waiting + size > self.waiting_bytes:
-                raise ServiceUnavailable
             if share.is_displaced:
+                raise ServiceUnavailable
+            self._require_for_account(share, size - share.size)
+            if size > SMALL_BYTES and self._waiting + size > self.waiting_bytes:
                 raise ServiceUnavailable
             self._forget(share)
             share.size, share.is_waiting = size, True
@@ -179,7 +186,7 @@ class BodyShare:
         self._budget.arrived(self)
 
     def finish_reading(self, size: int) -> None:
-        """Count what is left of the checked body; raises ServiceUnavailable."""
+        """Count the checked and decompressed body; raises like the budget's method."""
         self._budget.finish_reading(self, size)
 
     def give_back(self) -> None:

@@ -62,6 +62,8 @@ def place(
     n_ctx = max(upstream.n_ctx for upstream in upstreams)
     for prompt in prompts:
         _refuse_too_long(prompt, n_ctx)
+    # Nothing below is counted for an account that has nothing to spend.
+    require_tokens(gateway, caller)
     hold = _holder(gateway, caller, request_id, endpoint, upstreams[0].model)
     if len(prompts) == 1:
         sizes = [min(prompts[0].prompt_bound, n_ctx)]
@@ -77,7 +79,6 @@ def place(
     held = _hold_ample(hold, caller, bound)
     if held is not None:
         return PlacedHold(held, sizes, counted=False)
-    require_tokens(gateway, caller)
     sizes = [_count(gateway, caller, prompt, n_ctx) for prompt in prompts]
     total = sum(sizes)
     return PlacedHold(hold(total + output, total + 1), sizes, counted=True)

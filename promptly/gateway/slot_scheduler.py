@@ -29,9 +29,10 @@ RENEW_SECONDS = 3.0
 POLL_SECONDS = 0.05
 
 # Queues. Embeddings usually have servers of their own: in a shared queue, requests that wait for
-# one kind of server would block the free slots of the other kind.
-_QUEUE = "promptly:waiting"
-_QUEUES = {EMBEDDINGS_PATH: "promptly:waiting:embeddings"}
+# one kind of server would block the free slots of the other kind. Not the queues of releases that
+# let trials go first: two orders in one queue could leave a free slot to each other.
+_QUEUE = "promptly:queue"
+_QUEUES = {EMBEDDINGS_PATH: "promptly:queue:embeddings"}
 # For the same reason, requests that some upstreams have failed wait for the others on their own.
 _AGAIN = ":again"
 

@@ -38,10 +38,26 @@ class ChunkedReader(body.ChunkedReader):  # type: ignore[misc]
         return super().parse_chunk_size(unreader, data)
 
 
+class Body(body.Body):  # type: ignore[misc]
+    """A body of which nothing more is read once a time limit has interrupted a read.
+
+    gunicorn's goes on after exceptions that are not errors, such as gevent's timeouts. But the
+    interrupted parser of chunks has then lost its place: what follows would be read as a request.
+    """
+
+    def _read_reader(self, size: int) -> bytes:
+        try:
+            received: bytes = self.reader.read(size)
+        except BaseException:
+            self.failed = True
+            raise
+        return received
+
+
 class ContinueFirst:
     """A body whose client waits for `100 Continue`, which the first read sends."""
 
-    def __init__(self, whole: body.Body, client: socket) -> None:
+    def __init__(self, whole: Body, client: socket) -> None:
         self._body = whole
         self._reader = whole.reader
         self._client = client
@@ -57,10 +73,12 @@ class Request(message.Request):  # type: ignore[misc]
     """A request whose connection can only be used again if its body's end can be found."""
 
     unreader: ClientReader
+    body: Body
     _expected_100_continue: bool
 
     def set_body_reader(self) -> None:
         super().set_body_reader()
+        self.body = Body(self.body.reader)
         if isinstance(self.body.reader, body.ChunkedReader):
             self.body.reader = ChunkedReader(self, self.unreader)
         if self._expected_100_continue:

@@ -86,10 +86,12 @@ class Records:
 class Totals:
     """Sums since the start or the last clear; tokens and outcomes count when a request ends.
 
-    ``refused`` counts the error answers of every route, not only of generations.
+    ``refused`` counts the error answers of every route, not only of generations, and ``counted``
+    the prompts that were only counted.
     """
 
     requests: int = 0
+    counted: int = 0
     refused: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0

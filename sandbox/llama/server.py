@@ -128,18 +128,20 @@ class Server:
     def _post(self, request: Request) -> bytes:
         match request.path:
             case "/v1/chat/completions/input_tokens" | "/v1/responses/input_tokens":
-                return self._count(request)
+                return self._count(request, {"object": "response.input_tokens"})
             case "/v1/messages/count_tokens":
-                return json_reply({"input_tokens": self._count(request)})
+                return self._count(request, {})
             case "/apply-template":
                 body = prompt.parse(request.body)
                 checks.check_chat(body)
                 return json_reply({"prompt": prompt.template(body)})
             case "/tokenize":
+                self.records.totals.counted += 1
                 return json_reply({"tokens": prompt.tokens(prompt.parse(request.body))})
         return NOT_FOUND
 
-    def _count(self, request: Request) -> bytes:
+    def _count(self, request: Request, fields: dict[str, str]) -> bytes:
+        self.records.totals.counted += 1
         body = prompt.parse(request.body)
         if "messages" not in body and "input" in body:
             given = body["input"]
@@ -149,7 +151,7 @@ class Server:
         steering = self.faults.steering(prompt.last_text(body), "count")
         _die_if_asked(steering)
         _refuse_if_asked(steering)
-        counted = {"input_tokens": prompt.count_messages(body), "object": "response.input_tokens"}
+        counted = {"input_tokens": prompt.count_messages(body), **fields}
         return reply(200, told(orjson.dumps(counted), steering.lie))
 
     async def _embed(self, request: Request, connection: Connection) -> bytes:

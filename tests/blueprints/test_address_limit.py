@@ -25,7 +25,9 @@ def status(gateway: Gateway, path: str, address: str) -> int:
 
 
 def get(gateway: Gateway, path: str, address: str) -> bytes:
-    head = f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX-Forwarded-For: {address}"
+    head = (
+        f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX-Forwarded-For: {address}"
+    )
     return ask(gateway.port, head.encode() + b"\r\n\r\n")
 
 
@@ -42,7 +44,7 @@ def hold(gateway: Gateway, address: str, stack: ExitStack) -> RawClient:
         held.append(client)
         return client.answer()[0] == 100
 
-    head = f"POST /session HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: {address}\r\n"
+    head = f"POST /session HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: {address}\r\n"
     form = "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 10\r\n"
     request = f"{head}{form}Expect: 100-continue\r\n\r\n".encode()
     wait_for(is_held, "a request that is admitted", 30)

@@ -3,7 +3,7 @@
 import json
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
 import urllib3
@@ -69,6 +69,8 @@ def test_a_body_that_never_comes_holds_nothing_but_its_socket(
             ends.enter_context(begin(gateway, paths[number % len(paths)]))
             for number in range(STALLED)
         ]
+        in_chunks = ends.enter_context(begin(gateway, "/register", "Transfer-Encoding: chunked"))
+        in_chunks.sendall(b"20\r\nname=")
         page = urllib3.request("GET", f"{gateway.url}/dashboard?key={account.key}", timeout=20)
         assert page.status == 200
         body = encode(snapshot())
@@ -83,6 +85,14 @@ def test_a_body_that_never_comes_holds_nothing_but_its_socket(
         assert "exhausted" not in ready
         for connection in stalled:
             assert answer(connection).startswith(b"HTTP/1.1 408 ")
+        # The rest of the interrupted chunk is not taken for the next request.
+        assert answer(in_chunks).startswith(b"HTTP/1.1 408 ")
+        in_chunks.sendall(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        later = b""
+        with suppress(ConnectionResetError):
+            while received := in_chunks.recv(65_536):
+                later += received
+        assert b"HTTP/1.1 " not in later
 
 
 def test_a_proxy_that_is_not_configured_is_a_warning(gateway: Gateway) -> None:

@@ -30,7 +30,7 @@ def test_hosts_of_our_own(client: FlaskClient, host: str) -> None:
      "evil.example:80@127.0.0.1", "127.0.0.1:99999999", "\xe9.example"],
 )  # fmt: skip
 def test_foreign_hosts(client: FlaskClient, host: str) -> None:
-    for path in ("/", "/docs", "/admin", "/nowhere", "/v1/models", "//v1//models"):
+    for path in ("/", "/docs", "/admin", "/nowhere", "/v1/models"):
         raw = {"PATH_INFO": path}
         answer = client.get("/", headers={"Host": host}, environ_overrides=raw)
         assert answer.status_code == 400

@@ -81,6 +81,17 @@ def test_a_body_that_waits_counts_for_its_account_only(budget: BodyBudget) -> No
     assert budget.in_hand() == 4 * 20 * MIB
 
 
+def test_decompressed_bodies_count_for_their_account(budget: BodyBudget) -> None:
+    first, second = budget.share(1, "address"), budget.share(1, "other")
+    first.grow(SMALL_BYTES)
+    first.finish_reading(16 * MIB)
+    second.grow(SMALL_BYTES)
+    with pytest.raises(RateLimited):
+        second.finish_reading(16 * MIB)
+    second.give_back()
+    assert budget.in_hand() == 16 * MIB
+
+
 def test_waiting_bodies_are_bounded(budget: BodyBudget) -> None:
     for user_id in range(8):
         share = budget.share(user_id, "address")

@@ -20,8 +20,8 @@ from tests.support.raw_http import RawClient, ask
 from tests.support.servers import Gateway
 from tests.support.stack import Stack
 
-CHAT = b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\n"
-HEALTH = b"GET /health HTTP/1.1\r\nHost: a\r\n"
+CHAT = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
+HEALTH = b"GET /health HTTP/1.1\r\nHost: localhost\r\n"
 MEGABYTE = b"x" * 1_000_000
 
 
@@ -125,7 +125,7 @@ def test_a_refusal_comes_without_100_continue(gateway: Gateway) -> None:
 
 def test_100_continue_comes_when_the_body_is_read(gateway: Gateway) -> None:
     with RawClient(gateway.port) as client:
-        client.send(b"POST /session HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n")
+        client.send(b"POST /session HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n")
         client.send(b"Content-Type: application/x-www-form-urlencoded\r\n")
         client.send(b"Content-Length: 7\r\n\r\n")
         assert client.answer()[0] == 100
@@ -185,7 +185,7 @@ def test_chunks_are_bounded_in_number(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", [b"SCRIPT_NAME", b"SCRIPT-NAME"])
 def test_no_peer_is_a_proxy_to_gunicorn(gateway: Gateway, name: bytes) -> None:
     """Not even one on loopback, which gunicorn trusts by default."""
-    request = b"GET /docs/ HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+    request = b"GET /docs/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
     answer = ask(gateway.port, request + name + b": /docs\r\nX-Forwarded-Proto: https\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert b"/docs/docs" not in answer
@@ -198,8 +198,8 @@ def test_no_bytes_of_a_bad_request_come_back(gateway: Gateway) -> None:
     """Neither in the response nor in the log."""
     key = b"the-admin-key-0123456789"
     bad = [
-        b"GET /admin?key=" + key + b"&q=\xe9 HTTP/1.1\r\nHost: a\r\n\r\n",
-        b"GET http://[" + key + b"/ HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /admin?key=" + key + b"&q=\xe9 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET http://[" + key + b"/ HTTP/1.1\r\nHost: localhost\r\n\r\n",
         HEALTH + b"Expect: " + key + b"\r\n\r\n",
         HEALTH + key + b"\r\n\r\n",
         HEALTH + key + b"\x01: a\r\n\r\n",

@@ -40,7 +40,9 @@ def test_a_byte_order_mark_is_ignored(client: Client) -> None:
 
 @pytest.mark.parametrize("coding", ["br", "gzip, gzip"])
 def test_other_codings(client: Client, llama: SimulatedLlama, coding: str) -> None:
-    head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 1000\r\n"
+    head = (
+        f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 1000\r\n"
+    )
     head += f"Authorization: Bearer {client.key}\r\nContent-Encoding: {coding}\r\n\r\n"
     # Refused before anything of the body arrives.
     with client.raw(head.encode()) as stream:
@@ -108,7 +110,7 @@ class Upload:
     """A request of 16 MiB, of which only a part is sent."""
 
     def __init__(self, client: Client) -> None:
-        head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {client.key}\r\n"
+        head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {client.key}\r\n"
         self.stream: OpenStream = client.raw(
             f"{head}Content-Length: {16 * MIB}\r\n\r\n".encode() + b" " * (8 * MIB)
         )
@@ -158,7 +160,7 @@ def test_stalled_uploads_of_a_crowd_make_room(
     with ExitStack() as uploads:
         for address in ("127.0.0.2", "127.0.0.3"):
             for _ in range(2):
-                head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Length: {16 * MIB}\r\n"
+                head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {16 * MIB}\r\n"
                 head += f"Authorization: Bearer {books.account().key}\r\n\r\n"
                 upload = socket.create_connection(
                     ("127.0.0.1", narrow_gateway.port), 20, source_address=(address, 0)
@@ -174,9 +176,8 @@ def test_bodies_that_end_badly_give_their_memory_back(
 ) -> None:
     client = Client(narrow_gateway.url, account.key)
     lines = f"Content-Length: {length}" if length else "Transfer-Encoding: chunked"
-    head = (
-        f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {client.key}\r\n{lines}\r\n\r\n"
-    )
+    lines += f"\r\nAuthorization: Bearer {client.key}"
+    head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n\r\n"
     for _ in range(3):
         with client.raw(head.encode() + b"900000\r\n" + b" " * 9 * MIB) as stream:
             stream.socket.shutdown(socket.SHUT_WR)
@@ -204,7 +205,7 @@ def open_padded(client: Client, steering: str) -> OpenStream:
     """Start a streamed request with a large body, most of which is not forwarded."""
     body = json.dumps({"messages": sim(steering), "stream": True}).encode()
     body = body[:-1] + b" " * (PADDED - len(body)) + b"}"
-    head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {client.key}\r\n"
+    head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {client.key}\r\n"
     return client.raw(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
 
 

@@ -19,21 +19,26 @@ def test_an_empty_account_is_refused_before_its_body_is_read(
     gateway: Gateway, llama: SimulatedLlama, books: BooksReader, path: str
 ) -> None:
     client = Client(gateway.url, books.account(paid_tokens=0).key)
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 1000\r\n"
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: 1000\r\n"
+    )
     with client.raw(f"{head}Authorization: Bearer {client.key}\r\n\r\n".encode()) as stream:
         answer = stream.answer()
     assert answer.status == 402
     assert answer.headers["x-should-retry"] == "false"
     assert b"/dashboard" in answer.body
-    assert llama.requests() == []
+    assert llama.totals()["counted"] == 0
 
 
 def test_an_empty_account_is_not_counted_before_its_request_is_refused(
-    gateway: Gateway, llama: SimulatedLlama, books: BooksReader
+    narrow_gateway: Gateway, narrow_llama: SimulatedLlama, books: BooksReader
 ) -> None:
-    client = Client(gateway.url, books.account(paid_tokens=0).key)
+    client = Client(narrow_gateway.url, books.account(paid_tokens=0).key)
     assert client.chat().status == 402
-    assert llama.requests() == []
+    # By their bytes alone, these might not fit.
+    prompts = ["word " * 1000] * 2
+    assert client.call("POST", "/v1/completions", {"prompt": prompts}).status == 402
+    assert narrow_llama.totals()["counted"] == 0
 
 
 def test_an_account_whose_tokens_are_all_held_may_try_again(
@@ -58,6 +63,7 @@ def test_a_prompt_that_cannot_fit_is_not_counted(
     assert answer.status == 400
     assert b"context" in answer.body
     assert narrow_llama.requests() == []
+    assert narrow_llama.totals()["counted"] == 0
 
 
 def test_a_prompt_that_might_fit_is_counted(narrow_gateway: Gateway, account: Account) -> None:

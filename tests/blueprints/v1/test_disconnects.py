@@ -67,7 +67,7 @@ def test_a_client_that_does_not_stream(
 
 
 @pytest.mark.usefixtures("idle")
-@pytest.mark.parametrize("more", [b"\n", b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"])
+@pytest.mark.parametrize("more", [b"\n", b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"])
 def test_after_more_than_the_request_was_sent(
     client: Client, llama: SimulatedLlama, books: BooksReader, account: Account, more: bytes
 ) -> None:

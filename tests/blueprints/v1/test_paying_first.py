@@ -33,7 +33,7 @@ def test_a_paying_account_does_not_wait_for_the_crowd(
 
         def wait_for_queue(length: int) -> None:
             wait_for(
-                lambda: client.zcard("promptly:waiting") == length, "the queue", DEADLINE_SECONDS
+                lambda: client.zcard("promptly:queue") == length, "the queue", DEADLINE_SECONDS
             )
 
         running = streams.enter_context(crowd[0].open(messages=sim("tokens=99999 delay_ms=5")))
