@@ -16,11 +16,11 @@ pytestmark = [pytest.mark.alone, pytest.mark.timeout(300)]
 
 
 def one_long_header(arena: Arena) -> None:
-    pour(arena.port, b"GET / HTTP/1.1\r\nHost: a\r\nX: ", itertools.repeat(b"a" * 65536), 3)
+    pour(arena.port, b"GET / HTTP/1.1\r\nHost: [::1]\r\nX: ", itertools.repeat(b"a" * 65536), 3)
 
 
 def headers_without_number(arena: Arena) -> None:
-    pour(arena.port, b"GET / HTTP/1.1\r\nHost: a\r\n", itertools.repeat(b"A: b\r\n" * 8192), 3)
+    pour(arena.port, b"GET / HTTP/1.1\r\nHost: [::1]\r\n", itertools.repeat(b"A: b\r\n" * 8192), 3)
 
 
 def a_long_line(arena: Arena) -> None:
@@ -42,7 +42,7 @@ def test_heads_without_end(arena: Arena, send: Callable[[Arena], object]) -> Non
 @pytest.mark.exhaustive
 def test_heads_that_do_not_come(arena: Arena) -> None:
     def attack() -> None:
-        for connection in hold_open(arena.port, [b"GET / HTTP/1.1\r\nHost: a\r\nX: "] * 300):
+        for connection in hold_open(arena.port, [b"GET / HTTP/1.1\r\nHost: [::1]\r\nX: "] * 300):
             connection.close()
 
     arena.withstand(attack)
