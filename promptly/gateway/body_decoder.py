@@ -36,7 +36,8 @@ class BodyDecoder:
         """
         if coding is None and len(body) <= INLINE_BYTES:
             return self._decode(body, coding, parse)
-        with self._turns.turn(len(body)):
+        # A compressed body may become as large as any: as a small one it would go before others.
+        with self._turns.turn(len(body) if coding is None else self._max_body_bytes):
             return native_threads.call(self._decode, body, coding, parse)
 
     def _decode(self, body: Body, coding: str | None, parse: Callable[[Body], T]) -> tuple[T, int]:

@@ -2,6 +2,9 @@ import gzip
 import json
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -9,6 +12,7 @@ import pytest
 from promptly.errors import BodyTooLarge, InvalidRequest
 from promptly.gateway import json_body
 from promptly.gateway.body_decoder import BYTE_ORDER_MARK, INLINE_BYTES, BodyDecoder
+from tests.support.books import wait_for
 
 MIB = 1024 * 1024
 SMALL = b'{"a": 1}'
@@ -41,6 +45,39 @@ def test_the_bounds_hold_before_anything_is_parsed(decoder: BodyDecoder) -> None
     ):
         with pytest.raises(error):
             decoder.decode(body, coding, parse)
+
+
+def test_a_compressed_body_waits_behind_plain_ones(decoder: BodyDecoder) -> None:
+    running, go_on = threading.Event(), threading.Event()
+    order: list[str] = []
+
+    def hold(_: Any) -> None:
+        running.set()
+        go_on.wait(20)
+
+    def note(name: str, _: Any) -> None:
+        order.append(name)
+
+    def are_waiting(count: int) -> bool:
+        return len(decoder._turns._waiting) == count
+
+    def start(body: bytes, coding: str | None, parse: Callable[[Any], None]) -> threading.Thread:
+        thread = threading.Thread(target=decoder.decode, args=(body, coding, parse))
+        thread.start()
+        return thread
+
+    threads = [start(LARGE, None, hold)]
+    assert running.wait(20)
+    compressed = gzip.compress(SMALL)
+    for waiting, (body, coding, name) in enumerate(
+        [(compressed, "gzip", "compressed"), (LARGE, None, "plain")], start=1
+    ):
+        threads.append(start(body, coding, partial(note, name)))
+        wait_for(partial(are_waiting, waiting), name)
+    go_on.set()
+    for thread in threads:
+        thread.join(20)
+    assert order == ["plain", "compressed"]
 
 
 # The parser of a large body ends only if another greenlet runs meanwhile; that of a small one runs
