@@ -5,8 +5,6 @@ environment, `.env`, and `.promptly/runtime.env`, which `make run` writes so tha
 line finds its embedded services.
 """
 
-import csv
-import ipaddress
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
@@ -20,10 +18,28 @@ from flask import current_app
 from promptly.admin_keys import MAIN, AdminKey, parse_admin_keys
 from promptly.packs import Pack, parse_currency, parse_packs, too_cheap
 from promptly.secret import Secret
+from promptly.setting_parsers import (
+    Network,
+    boolean,
+    choice,
+    database_url,
+    integer,
+    long_secret,
+    long_secret_list,
+    network_list,
+    optional_long_secret,
+    optional_url,
+    optional_url_list,
+    redis_url,
+    secret,
+    secret_list,
+    text,
+    text_list,
+    url,
+    url_list,
+)
 
 T = TypeVar("T")
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 ADMIN_CIDRS = "100.64.0.0/10,127.0.0.1/32,::1/128,172.16.0.0/12"
 PACKS = "starter:5000000:50,standard:25000000:200,pro:100000000:600"
@@ -39,122 +55,6 @@ class SettingsError(Exception):
         self.problems = problems
         lines = "\n".join(f"  - {problem}" for problem in problems)
         super().__init__(f"promptly cannot start: wrong configuration\n{lines}")
-
-
-def text(value: str) -> str:
-    return value.strip()
-
-
-def secret(value: str) -> Secret:
-    return Secret(value.strip())
-
-
-def integer(minimum: int, maximum: int = 2**53) -> Callable[[str], int]:
-    def parse(value: str) -> int:
-        try:
-            number = int(value.strip().replace("_", ""))
-        except ValueError:
-            raise ValueError("must be a whole number") from None
-        if not minimum <= number <= maximum:
-            raise ValueError(f"must lie between {minimum} and {maximum}")
-        return number
-
-    return parse
-
-
-def boolean(value: str) -> bool:
-    word = value.strip().lower()
-    if word in {"1", "true", "yes", "on"}:
-        return True
-    if word in {"0", "false", "no", "off", ""}:
-        return False
-    raise ValueError("must be true or false")
-
-
-def choice(*words: str) -> Callable[[str], str]:
-    def parse(value: str) -> str:
-        word = value.strip().lower()
-        if word not in words:
-            raise ValueError(f"must be one of {', '.join(words)}")
-        return word
-
-    return parse
-
-
-def url(value: str) -> str:
-    value = value.strip().rstrip("/")
-    parts = urlsplit(value)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError("must be an http or https URL")
-    return value
-
-
-def url_list(value: str) -> tuple[str, ...]:
-    urls = tuple(url(item) for item in value.split(",") if item.strip())
-    if not urls:
-        raise ValueError("must hold at least one URL")
-    return urls
-
-
-def optional_url_list(value: str) -> tuple[str, ...]:
-    return url_list(value) if value.strip() else ()
-
-
-def optional_url(value: str) -> str:
-    return url(value) if value.strip() else ""
-
-
-def text_list(value: str) -> tuple[str, ...]:
-    return tuple(item.strip() for item in value.split(",") if item.strip())
-
-
-def secret_list(value: str) -> tuple[Secret, ...]:
-    return tuple(Secret(item) for item in text_list(value))
-
-
-def network_list(value: str) -> tuple[Network, ...]:
-    try:
-        return tuple(ipaddress.ip_network(item) for item in text_list(value))
-    except ValueError as problem:
-        raise ValueError(f"must be a list of networks: {problem}") from None
-
-
-def database_url(value: str) -> str:
-    value = value.strip()
-    # Hosting platforms use the short scheme, which SQLAlchemy no longer accepts.
-    if value.startswith("postgres://"):
-        value = "postgresql://" + value.removeprefix("postgres://")
-    if value.startswith("postgresql://"):
-        value = "postgresql+psycopg2://" + value.removeprefix("postgresql://")
-    if not value.startswith("postgresql+psycopg2://"):
-        raise ValueError("must be a postgresql:// URL")
-    return value
-
-
-def redis_url(value: str) -> str:
-    value = value.strip()
-    if not value.startswith(("redis://", "rediss://", "unix://")):
-        raise ValueError("must be a redis://, rediss:// or unix:// URL")
-    return value
-
-
-def long_secret(value: str) -> Secret:
-    if len(value.strip()) < 32:
-        raise ValueError("must have at least 32 characters")
-    return Secret(value.strip())
-
-
-def optional_long_secret(value: str) -> Secret:
-    return long_secret(value) if value.strip() else Secret("")
-
-
-def long_secret_list(value: str) -> tuple[Secret, ...]:
-    """Split at commas, except within double quotes: an older value may contain commas."""
-    try:
-        items = next(csv.reader([value], skipinitialspace=True, strict=True), [])
-    except csv.Error:
-        raise ValueError('must be a comma-separated list; put a value with a comma in ""') from None
-    return tuple(long_secret(item) for item in items if item.strip())
 
 
 def setting(parse: Callable[[str], T], default: str | None = None) -> T:

@@ -21,7 +21,8 @@ import psutil
 import urllib3
 
 from promptly.app import create_app
-from promptly.settings import Settings, database_url
+from promptly.setting_parsers import database_url
+from promptly.settings import Settings
 from sandbox import process
 from sandbox.ports import free_port
 from sandbox.postgres import EmbeddedPostgres

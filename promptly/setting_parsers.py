@@ -1,0 +1,126 @@
+"""Parsers of environment variables; each raises ValueError saying what the value must be."""
+
+import csv
+import ipaddress
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from promptly.secret import Secret
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def text(value: str) -> str:
+    return value.strip()
+
+
+def secret(value: str) -> Secret:
+    return Secret(value.strip())
+
+
+def integer(minimum: int, maximum: int = 2**53) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        try:
+            number = int(value.strip().replace("_", ""))
+        except ValueError:
+            raise ValueError("must be a whole number") from None
+        if not minimum <= number <= maximum:
+            raise ValueError(f"must lie between {minimum} and {maximum}")
+        return number
+
+    return parse
+
+
+def boolean(value: str) -> bool:
+    word = value.strip().lower()
+    if word in {"1", "true", "yes", "on"}:
+        return True
+    if word in {"0", "false", "no", "off", ""}:
+        return False
+    raise ValueError("must be true or false")
+
+
+def choice(*words: str) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        word = value.strip().lower()
+        if word not in words:
+            raise ValueError(f"must be one of {', '.join(words)}")
+        return word
+
+    return parse
+
+
+def url(value: str) -> str:
+    value = value.strip().rstrip("/")
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("must be an http or https URL")
+    return value
+
+
+def url_list(value: str) -> tuple[str, ...]:
+    urls = tuple(url(item) for item in value.split(",") if item.strip())
+    if not urls:
+        raise ValueError("must hold at least one URL")
+    return urls
+
+
+def optional_url_list(value: str) -> tuple[str, ...]:
+    return url_list(value) if value.strip() else ()
+
+
+def optional_url(value: str) -> str:
+    return url(value) if value.strip() else ""
+
+
+def text_list(value: str) -> tuple[str, ...]:
+    return tuple(item.strip() for item in value.split(",") if item.strip())
+
+
+def secret_list(value: str) -> tuple[Secret, ...]:
+    return tuple(Secret(item) for item in text_list(value))
+
+
+def network_list(value: str) -> tuple[Network, ...]:
+    try:
+        return tuple(ipaddress.ip_network(item) for item in text_list(value))
+    except ValueError as problem:
+        raise ValueError(f"must be a list of networks: {problem}") from None
+
+
+def database_url(value: str) -> str:
+    value = value.strip()
+    # Hosting platforms use the short scheme, which SQLAlchemy no longer accepts.
+    if value.startswith("postgres://"):
+        value = "postgresql://" + value.removeprefix("postgres://")
+    if value.startswith("postgresql://"):
+        value = "postgresql+psycopg2://" + value.removeprefix("postgresql://")
+    if not value.startswith("postgresql+psycopg2://"):
+        raise ValueError("must be a postgresql:// URL")
+    return value
+
+
+def redis_url(value: str) -> str:
+    value = value.strip()
+    if not value.startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("must be a redis://, rediss:// or unix:// URL")
+    return value
+
+
+def long_secret(value: str) -> Secret:
+    if len(value.strip()) < 32:
+        raise ValueError("must have at least 32 characters")
+    return Secret(value.strip())
+
+
+def optional_long_secret(value: str) -> Secret:
+    return long_secret(value) if value.strip() else Secret("")
+
+
+def long_secret_list(value: str) -> tuple[Secret, ...]:
+    """Split at commas, except within double quotes: an older value may contain commas."""
+    try:
+        items = next(csv.reader([value], skipinitialspace=True, strict=True), [])
+    except csv.Error:
+        raise ValueError('must be a comma-separated list; put a value with a comma in ""') from None
+    return tuple(long_secret(item) for item in items if item.strip())
