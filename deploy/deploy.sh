@@ -146,8 +146,12 @@ deploy_systemd() {
 
   mapfile -t old < <(running_gateways)
   for link in "$home"/gateways/*; do
-    # Of gateways that have ended.
-    [[ " ${old[*]} " == *" promptly-gateway@${link##*/}.service "* ]] || rm -f "$link"
+    # Of gateways that have ended. One that was stopped by hand is still enabled.
+    unit=promptly-gateway@${link##*/}.service
+    if [ -L "$link" ] && [[ " ${old[*]} " != *" $unit "* ]]; then
+      systemctl disable "$unit"
+      rm -f "$link"
+    fi
   done
   # Every deploy gets a name of its own, so that the same version can be deployed again.
   id=$version-$(date --utc +%Y%m%dT%H%M%SZ)

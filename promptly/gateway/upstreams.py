@@ -73,13 +73,15 @@ class UpstreamPool:
     def ready(self, path: str = "") -> list[Upstream]:
         """Return the upstreams that can take a request to `path`; without a path, all ready ones.
 
-        Stale ones are probed in the background; only if none is ready, the caller waits for it.
+        Stale ones are probed in the background. The caller waits for the first probe of a server,
+        and for further ones only if none is ready.
         """
+        able = [up for up in self.upstreams if up.serves(path)]
+        self._probe_unknown(able)
         now = time.monotonic()
         stale = [up for up in self.upstreams if now - up.probed_at > PROBE_SECONDS]
         if stale and any(up.ready for up in self.upstreams):
             self._probe_in_background(stale)
-        able = [up for up in self.upstreams if up.serves(path)]
         return [up for up in able if up.ready] or self._look_again(able)
 
     def seen(self) -> list[Upstream]:
@@ -100,6 +102,14 @@ class UpstreamPool:
         if any(up.serves(path) for up in self.upstreams):
             return UpstreamUnavailable()
         return UnsupportedEndpoint()
+
+    def _probe_unknown(self, able: list[Upstream]) -> None:
+        """Probe servers for the first time: one of them may be the only one for a path."""
+        if any(up.probed_at == float("-inf") for up in able):
+            with self._looking:
+                for upstream in able:
+                    if upstream.probed_at == float("-inf"):
+                        self.probe(upstream)
 
     def _look_again(self, able: list[Upstream]) -> list[Upstream]:
         """Probe upstreams once more, as none is ready, before the request is refused.
@@ -146,7 +156,9 @@ class UpstreamPool:
             return
         now = time.monotonic()
         for upstream in upstreams:
-            upstream.probed_at = now
+            # Requests wait for a first probe themselves, until it is done.
+            if upstream.probed_at != float("-inf"):
+                upstream.probed_at = now
 
         def run() -> None:
             try:

@@ -24,7 +24,7 @@ class Customer:
         self._context = browser.new_context(java_script_enabled=scripts)
         self.watch = Watch(self._context, site.url)
         self.page = self._context.new_page()
-        self.page.set_default_timeout(15_000)
+        self.page.set_default_timeout(60_000)
 
     def close(self) -> None:
         """Close the browser context."""

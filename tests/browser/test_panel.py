@@ -26,7 +26,7 @@ class Operator:
         self._context = browser.new_context(java_script_enabled=scripts)
         self.watch = Watch(self._context, site.url)
         self.page = self._context.new_page()
-        self.page.set_default_timeout(15_000)
+        self.page.set_default_timeout(60_000)
         self.page.goto(printed_link(site))
 
     def close(self) -> None:

@@ -175,6 +175,8 @@ def test_systemd_starts_the_new_gateway_before_it_ends_the_old_one(checkout: Mac
         "systemctl enable --now promptly-listener.service",
         "systemctl list-units --plain --no-legend --state active,activating,deactivating"
         " promptly-gateway@*",
+        # Stopped by hand, it would start at boot and find no release.
+        "systemctl disable promptly-gateway@1.0.0-BEFORE.service",
         "systemctl start promptly-gateway@1.2.0-NOW.service",
         "systemctl enable promptly-gateway@1.2.0-NOW.service",
         "systemctl disable promptly-gateway@1.1.0-THEN.service",

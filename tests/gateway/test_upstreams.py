@@ -152,6 +152,18 @@ def test_another_server_may_serve_what_the_one_before_lacked(
         other.stop()
 
 
+def test_a_server_is_probed_before_the_first_request_that_it_could_take(
+    make_llama: MakeLlama,
+) -> None:
+    chats, embeds = make_llama(), make_llama(embeddings=True)
+    pool = UpstreamPool(
+        make_settings(llama_base_url=(chats.url,), llama_embeddings_base_url=(embeds.url,))
+    )
+    # Chats probe only their own servers.
+    assert [up.name for up in pool.ready(ChatRequest.path)] == [chats.url]
+    assert {up.name for up in pool.ready(EMBEDDINGS_PATH)} == {chats.url, embeds.url}
+
+
 def test_a_server_for_embeddings_gets_nothing_else(make_llama: MakeLlama) -> None:
     chats, embeds = make_llama(), make_llama(embeddings=True)
     pool = UpstreamPool(

@@ -122,13 +122,16 @@ class Systemd:
         if found.get("Type") == ["oneshot"]:
             return child.wait()
         self.processes[unit] = child
+        self.stopped_at.pop(unit, None)
         return 0
 
     def stop(self, unit: str, *, wait: bool = True) -> None:
         if not self.is_running(unit):
             return
-        self.stopped_at.setdefault(unit, time.monotonic())
-        self.processes[unit].terminate()
+        if unit not in self.stopped_at:
+            # Once only: systemd sends no second SIGTERM to a unit that is stopping.
+            self.stopped_at[unit] = time.monotonic()
+            self.processes[unit].terminate()
         if wait:
             self.processes[unit].wait()
 
