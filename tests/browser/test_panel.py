@@ -46,7 +46,10 @@ class Operator:
     def acts(self) -> list[str]:
         """Return the rows of the audit log, newest first, each in one line."""
         self.page.get_by_role("link", name="Audit", exact=True).click()
-        rows = self.page.get_by_role("region", name="Actions").get_by_role("row").all()[1:]
+        found = self.page.get_by_role("region", name="Actions").get_by_role("row")
+        # `all` does not wait for the page that the link leads to.
+        expect(found.nth(1)).to_be_visible()
+        rows = found.all()[1:]
         return [" ".join(row.inner_text().split()) for row in rows]
 
 
