@@ -24,7 +24,7 @@ TEXTS = (
     b"9" * 20, b"9" * 4301, b"1e9", b"nan", b"2026-02-30", b"0001-01-01", b"9999-12-31", b"\n",
     b"[", b"%", b"{{x}}", b"a@b\0.example", b"'", b"\xff", b"\xed\xa0\x80",
 )  # fmt: skip
-# What the routes read, and the names that mean something to Flask's `url_for`.
+# Names that the routes read, and those that mean something to Flask's `url_for`.
 ARGUMENTS = (
     "act", "action", "after", "amount", "before", "choice", "dir", "end", "kind", "look",
     "provider", "q", "request_id", "saved", "show", "sort", "start", "state", "token", "user_id",
