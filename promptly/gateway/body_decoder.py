@@ -16,6 +16,8 @@ T = TypeVar("T")
 
 # Decoding this takes about a millisecond; changing to a thread and back takes longer for less.
 INLINE_BYTES = 64 * 1024
+# A body of 16 MiB takes less than a second; while smaller ones keep coming, it is not next.
+TURN_SECONDS = 30
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -27,12 +29,13 @@ class BodyDecoder:
         self._max_body_bytes = max_body_bytes
         self._max_text_bytes = max_body_bytes * 5 // 4
         self._max_values = max_values
-        self._turns = SmallestFirst()
+        self._turns = SmallestFirst(TURN_SECONDS)
 
     def decode(self, body: Body, coding: str | None, parse: Callable[[Body], T]) -> tuple[T, int]:
         """Return what `parse` makes of the body, and the body's size once decompressed.
 
-        Raises what `parse` raises, and InvalidRequest or BodyTooLarge for a broken or hostile body.
+        Raises what `parse` raises, InvalidRequest or BodyTooLarge for a broken or hostile body, and
+        ServiceUnavailable if a large one waits for too long.
         """
         if coding is None and len(body) <= INLINE_BYTES:
             return self._decode(body, coding, parse)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
 
-from promptly.errors import RateLimited
+from promptly.errors import RateLimited, ServiceUnavailable
 
 # Counts of one account's prompts: running, and waiting for their turn.
 RUNNING_COUNTS = 4
@@ -17,7 +17,8 @@ COUNT_WAIT_SECONDS = 30
 class SmallestFirst:
     """One turn at a time; of those that wait, the smallest piece of work is next."""
 
-    def __init__(self) -> None:
+    def __init__(self, wait_seconds: float) -> None:
+        self._wait_seconds = wait_seconds
         self._lock = threading.Lock()
         self._is_taken = False
         self._numbers = count()
@@ -25,7 +26,10 @@ class SmallestFirst:
 
     @contextmanager
     def turn(self, size: int) -> Iterator[None]:
-        """Wait for the turn, and keep it while the context is open."""
+        """Wait for the turn, and keep it while the context is open.
+
+        Raises ServiceUnavailable if it does not come in time.
+        """
         self._wait(size)
         try:
             yield
@@ -40,7 +44,8 @@ class SmallestFirst:
             place = (size, next(self._numbers), threading.Event())
             heapq.heappush(self._waiting, place)
         try:
-            place[2].wait()
+            if not place[2].wait(self._wait_seconds):
+                raise ServiceUnavailable
         except BaseException:
             self._leave(place)
             raise

@@ -3,7 +3,7 @@ from collections.abc import Callable
 
 import pytest
 
-from promptly.errors import RateLimited
+from promptly.errors import RateLimited, ServiceUnavailable
 from promptly.gateway.turns import RUNNING_COUNTS, WAITING_COUNTS, CountTurns, SmallestFirst
 
 SECONDS = 30
@@ -25,7 +25,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def test_the_smallest_is_next() -> None:
-    turns = SmallestFirst()
+    turns = SmallestFirst(SECONDS)
     done: list[int] = []
 
     def work(size: int) -> None:
@@ -43,10 +43,21 @@ def test_the_smallest_is_next() -> None:
 
 
 def test_a_failure_passes_the_turn_on() -> None:
-    turns = SmallestFirst()
+    turns = SmallestFirst(SECONDS)
     with pytest.raises(ValueError, match="broken"), turns.turn(1):
         raise ValueError("broken")
     with turns.turn(1):
+        pass
+
+
+def test_a_turn_that_does_not_come_is_an_error() -> None:
+    turns = SmallestFirst(0.05)
+    with turns.turn(1):
+        with pytest.raises(ServiceUnavailable) as refusal, turns.turn(2):
+            pytest.fail("two turns at a time")
+        assert refusal.value.headers()["retry-after"]
+    # Nobody waits any more, and the turn is free.
+    with turns.turn(3):
         pass
 
 
