@@ -32,7 +32,7 @@ def admit() -> None:
     count(hashes[0])
     caller = authenticate(gateway.database, *hashes)
     if caller is None and key_format.is_imported(key):
-        caller = gateway.imported_keys.authenticate(key, pseudonyms.of_network())
+        caller = gateway.imported_keys.authenticate(key, network())
     if caller is None:
         raise InvalidKey
     if caller.outdated:
@@ -48,8 +48,9 @@ def admit_unknown() -> None:
 
 def count(key_hash: bytes | None) -> None:
     """Count a request against its address and key; keep the result for its headers."""
+    g.network = pseudonyms.of_network()
     try:
-        allowance = current_gateway().limits.admit(pseudonyms.of_network(), key_hash)
+        allowance = current_gateway().limits.admit(g.network, key_hash)
     except LimitExceeded as problem:
         g.rate_headers = problem.allowance.headers()
         raise
@@ -67,6 +68,11 @@ def presented_key() -> str:
 def caller() -> Caller:
     """Return the authenticated caller of the current request."""
     return cast(Caller, g.caller)
+
+
+def network() -> str:
+    """Return the pseudonym of the client's network, once the request is counted."""
+    return cast(str, g.network)
 
 
 def add_headers(response: Response) -> Response:

@@ -3,10 +3,12 @@
 import pytest
 import urllib3
 
+from promptly.proxies import plain_address
 from promptly.services.accounts import key_format
 from sandbox.llama import SimulatedLlama
 from tests.blueprints.v1.client import CHAT, Client, sim
 from tests.blueprints.v1.conftest import MakeGateway
+from tests.conftest import AppFactory
 from tests.support.books import Account, BooksReader
 from tests.support.servers import Gateway
 
@@ -207,3 +209,17 @@ def test_no_header_changes_where_links_lead(gateway: Gateway) -> None:
         url = f"{gateway.url}{path}"
         answer = urllib3.request("GET", url, headers={"SCRIPT_NAME": "//evil.example"}, timeout=10)
         assert (answer.status, b"evil" in answer.data) == (200 if path == "/docs/" else 404, False)
+
+
+def test_the_network_of_a_client_is_determined_once(
+    app_factory: AppFactory, fresh_database: str, redis_url: str
+) -> None:
+    books = BooksReader(fresh_database, redis_url)
+    headers = {**books.account().headers, "X-Forwarded-For": "1.2.3.4"}
+    books.close()
+    app = app_factory(trusted_proxy_hops=1, max_connections_per_address=0)
+    before = plain_address.cache_info()
+    # The body is read, which counts for the network too.
+    assert app.test_client().post(CHAT, headers=headers, json={}).status_code == 400
+    after = plain_address.cache_info()
+    assert after.hits + after.misses == before.hits + before.misses + 1
