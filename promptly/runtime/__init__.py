@@ -8,6 +8,7 @@
 - `client_reader`: reads from clients within limits of size and time, and yields
 - `connection_pool`: a small psycopg2 pool for single statements
 - `database`: engine options, and the hot path's access to PostgreSQL
+- `early_timeout`: a time limit that can be expired early
 - `gunicorn_logger`: gunicorn's messages in promptly's log
 - `gunicorn_worker`: gunicorn's gevent worker with a graceful shutdown
 - `health_check`: asks one gateway for its health on its private socket

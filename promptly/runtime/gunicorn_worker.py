@@ -13,7 +13,7 @@ import sys
 import time
 from contextlib import suppress
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import gevent
 from gevent.pool import Pool
@@ -27,6 +27,7 @@ from gunicorn.workers.ggevent import GeventWorker
 from promptly.runtime import address_counts, bad_requests
 from promptly.runtime.client_connection import ClientConnection, Request
 from promptly.runtime.client_reader import linger
+from promptly.runtime.early_timeout import EarlyTimeout
 from promptly.runtime.send_timeout import limit_sends
 from promptly.settings import END_SECONDS, Settings
 
@@ -45,30 +46,27 @@ _GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.ETIMEDOU
 WARNING_SECONDS = 60.0
 
 
-class IdleTimeout(gevent.Timeout):
-    """Limit of the wait for a connection's next request; the worker can expire it early."""
+class IdleTimeout(EarlyTimeout):
+    """Limit of the wait for a connection's next request."""
 
     def __init__(self, worker: "Worker") -> None:
         # gevent documents False as "expire silently"; its stubs do not declare it.
         super().__init__(worker.cfg.keepalive, False)  # type: ignore[arg-type]
         self._waits = worker.idle_timeouts
-        self._greenlet: Any = None
         self._since = time.monotonic()
 
-    def __enter__(self) -> "IdleTimeout":
-        self._greenlet = gevent.getcurrent()
+    def __enter__(self) -> Self:
         self._waits.add(self)
-        super().__enter__()
-        return self
+        return super().__enter__()
 
     def __exit__(self, *failure: Any) -> Literal[True] | None:
         self._waits.discard(self)
         return super().__exit__(*failure)
 
-    def cut(self, idle_seconds: float) -> None:
-        """Expire the wait now if it started at least `idle_seconds` ago."""
-        if self._greenlet is not None and time.monotonic() - self._since >= idle_seconds:
-            gevent.get_hub().loop.run_callback(self._greenlet.throw, self)
+    def cut_if_idle(self, seconds: float) -> None:
+        """Expire the wait if it has lasted for at least `seconds`."""
+        if time.monotonic() - self._since >= seconds:
+            self.cut()
 
 
 class Address:
@@ -253,7 +251,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
     def _close_idle(self, idle_seconds: float) -> None:
         for wait in list(self.idle_timeouts):
-            wait.cut(idle_seconds)
+            wait.cut_if_idle(idle_seconds)
 
 
 def _host(peer: Any) -> str | None:

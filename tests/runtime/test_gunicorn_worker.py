@@ -26,11 +26,11 @@ def test_a_wait_that_may_end_with_a_request_is_not_cut(monkeypatch: pytest.Monke
     [wait] = worker.idle_timeouts
     # The connection may be in a client's pool, and its next request would meet a reset.
     now += IDLE_SECONDS / 2
-    wait.cut(IDLE_SECONDS)
+    wait.cut_if_idle(IDLE_SECONDS)
     gevent.sleep(0)
     assert not waiting.ready()
     now += IDLE_SECONDS / 2
-    wait.cut(IDLE_SECONDS)
+    wait.cut_if_idle(IDLE_SECONDS)
     waiting.join(10)
     assert waiting.successful() and worker.idle_timeouts == set()
 
@@ -99,8 +99,8 @@ def test_idle_connections_make_room_in_a_crowd(monkeypatch: pytest.MonkeyPatch) 
         def __init__(self) -> None:
             """Wait for nothing."""
 
-        def cut(self, idle_seconds: float) -> None:
-            rounds.append(idle_seconds)
+        def cut_if_idle(self, seconds: float) -> None:
+            rounds.append(seconds)
             if len(rounds) == 3:
                 free[0] = gunicorn_worker.CROWDED_PLACES
 

@@ -2,11 +2,9 @@
 
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from flask import g, request
-from gevent import Timeout, get_hub, getcurrent
-from greenlet import greenlet as Greenlet
 from gunicorn.http.errors import ParseException
 
 from promptly.blueprints.v1 import guard
@@ -15,7 +13,7 @@ from promptly.gateway import current_gateway
 from promptly.gateway.body_budget import BodyShare
 from promptly.gateway.content_encoding import coding_of
 from promptly.gateway.json_bounds import Body
-from promptly.proxies import client_network
+from promptly.runtime.early_timeout import EarlyTimeout
 from promptly.settings import Settings
 
 T = TypeVar("T")
@@ -32,8 +30,8 @@ def take_body(parse: Callable[[Body], T]) -> T:
     """
     gateway = current_gateway()
     coding = coding_of(request.headers.get("Content-Encoding", ""))
-    limit = BodyTimeLimit(gateway.settings.body_timeout_seconds)
-    share = gateway.body_budget.share(guard.caller().user_id, client_network(), limit.cut)
+    limit = EarlyTimeout(gateway.settings.body_timeout_seconds)
+    share = gateway.body_budget.share(guard.caller().user_id, guard.network(), limit.cut)
     g.body_share = share
     body = _read(gateway.settings, share, limit)
     parsed, size = gateway.body_decoder.decode(body, coding, parse)
@@ -54,32 +52,7 @@ def give_back(_problem: BaseException | None = None) -> None:
         share.give_back()
 
 
-class BodyTimeLimit(Timeout):
-    """Limit of the wait for a whole body; another greenlet can expire it early."""
-
-    def __init__(self, seconds: int) -> None:
-        super().__init__(seconds)
-        self._greenlet: Greenlet | None = None
-
-    def __enter__(self) -> "BodyTimeLimit":
-        self._greenlet = getcurrent()
-        super().__enter__()
-        return self
-
-    def __exit__(self, *failure: Any) -> None:
-        self._greenlet = None
-        super().__exit__(*failure)
-
-    def cut(self) -> None:
-        """Expire the wait soon, if it still goes on; never blocks."""
-        get_hub().loop.run_callback(self._expire)
-
-    def _expire(self) -> None:
-        if self._greenlet is not None:
-            self._greenlet.throw(self)
-
-
-def _read(settings: Settings, share: BodyShare, time_limit: BodyTimeLimit) -> Body:
+def _read(settings: Settings, share: BodyShare, time_limit: EarlyTimeout) -> Body:
     limit = settings.max_body_bytes
     length = request.content_length
     if length is not None:
@@ -98,7 +71,7 @@ def _read(settings: Settings, share: BodyShare, time_limit: BodyTimeLimit) -> Bo
                 if len(piece) == READ_BYTES:
                     # Data that arrives faster than it is read never lets other greenlets go on.
                     time.sleep(0)
-    except BodyTimeLimit:
+    except EarlyTimeout:
         if share.is_displaced:
             raise ServiceUnavailable from None
         raise BodyTimeout from None
