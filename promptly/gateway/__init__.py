@@ -17,6 +17,7 @@ The modules, in the order in which a request meets them:
     hold_placement    holds the cost before upstream sees the request
     upstreams         the pool of llama-servers and their readiness
     fatal_bodies      refuses bodies that model servers died of
+    prompt_counting   counts prompts at upstream, within bounds
     metered_request   from the hold to the settlement; base class of the next two
     relay             generated text, streamed and counted
     embedding         vectors, computed in batches

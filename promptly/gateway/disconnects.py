@@ -19,8 +19,24 @@ from gevent.monkey import get_original, is_module_patched
 
 LOOK_SECONDS = 0.5
 
+# Key of the WSGI environ under which gunicorn keeps the connection.
+_SOCKET = "gunicorn.socket"
+
 # Linux reports the end of what a client sends; elsewhere only the end of both directions shows.
 _ENDED = getattr(select, "POLLRDHUP", 0)
+
+
+def has_left(environ: dict[str, Any]) -> bool:
+    """Return whether the client has disconnected, at this moment; never blocks."""
+    client = environ.get(_SOCKET)
+    return client is not None and _has_ended(client)
+
+
+def _has_ended(client: Any) -> bool:
+    poll = get_original("select", "poll")()
+    poll.register(client.fileno(), _ENDED)
+    # Errors and a closed connection are reported unasked.
+    return bool(poll.poll(0))
 
 
 class ClientWatch:
@@ -30,7 +46,7 @@ class ClientWatch:
 
     def __init__(self, environ: dict[str, Any], gone: Callable[[], None]) -> None:
         self._gone = gone
-        self._socket: Any = environ.get("gunicorn.socket")
+        self._socket: Any = environ.get(_SOCKET)
         self._watcher: Any = None
         if self._socket is not None and is_module_patched("socket"):
             self._watch(gevent.get_hub().loop.io(self._socket.fileno(), 1), self._readable)
@@ -56,10 +72,7 @@ class ClientWatch:
         self._report()
 
     def _look(self) -> None:
-        poll = get_original("select", "poll")()
-        poll.register(self._socket.fileno(), _ENDED)
-        # Errors and a closed connection are reported unasked.
-        if poll.poll(0):
+        if _has_ended(self._socket):
             self._report()
 
     def _report(self) -> None:

@@ -6,29 +6,17 @@ can be spent.
 """
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
-from promptly.clients.llama import ConnectFailed, LlamaError
-from promptly.errors import (
-    InsufficientQuota,
-    InvalidRequest,
-    RequestRejected,
-    TokensReserved,
-    UpstreamError,
-)
+from promptly.errors import InsufficientQuota, TokensReserved
 from promptly.gateway import Gateway
-from promptly.gateway.counts import MOST_TOKENS
-from promptly.gateway.fatal_bodies import MAX_RESENDS
 from promptly.gateway.generation import GenerationRequest, Input, Prompt
+from promptly.gateway.prompt_counting import PromptCounter, refuse_too_long, require_tokens
 from promptly.gateway.upstream_errors import context_exceeded
-from promptly.gateway.upstreams import Upstream
 from promptly.services import metering
 from promptly.services.accounts.authentication import Caller
-
-COUNT_TIMEOUT_SECONDS = 60
 
 # Called with (wanted, minimum): holds the wanted tokens, or what is left if at least the minimum.
 _Hold = Callable[[int, int], metering.Hold]
@@ -49,39 +37,33 @@ def place(
     request_id: uuid.UUID,
     endpoint: str,
     request: GenerationRequest,
+    counter: PromptCounter,
 ) -> PlacedHold:
     """Hold the prompts and a first quantum of output.
 
-    Raises InsufficientQuota, TokensReserved, RateLimited, ContextLengthExceeded,
-    UpstreamUnavailable, UnsupportedEndpoint, and the errors of `count_prompt`.
+    Raises InsufficientQuota, TokensReserved, RateLimited, ContextLengthExceeded, and the errors of
+    `PromptCounter.count`.
     """
     prompts = request.prompts
     quantum = gateway.settings.hold_quantum_tokens
     output = first_output(request.max_tokens, len(prompts), quantum)
-    upstreams = _upstreams(gateway, prompts[0].path)
+    upstreams = gateway.pool.require(prompts[0].path)
     n_ctx = max(upstream.n_ctx for upstream in upstreams)
     for prompt in prompts:
-        _refuse_too_long(prompt, n_ctx)
-    # Nothing below is counted for an account that has nothing to spend.
-    require_tokens(gateway, caller)
+        refuse_too_long(prompt, n_ctx)
+    sizes = _Sizes(gateway, caller, prompts, n_ctx)
+    sizes.require_tokens()
     hold = _holder(gateway, caller, request_id, endpoint, upstreams[0].model)
-    if len(prompts) == 1:
-        sizes = [min(prompts[0].prompt_bound, n_ctx)]
-    else:
+    if len(prompts) > 1:
         # Refuse too long prompts now, not after others have been answered and charged.
-        sizes = [
-            prompt.prompt_bound
-            if prompt.prompt_bound < n_ctx
-            else _count(gateway, caller, prompt, n_ctx)
-            for prompt in prompts
-        ]
-    bound = sum(sizes) + output
-    held = _hold_ample(hold, caller, bound)
+        doubtful = [n for n, prompt in enumerate(prompts) if prompt.prompt_bound >= n_ctx]
+        sizes.count(doubtful, counter)
+    held = _hold_ample(hold, caller, sum(sizes.most) + output)
     if held is not None:
-        return PlacedHold(held, sizes, counted=False)
-    sizes = [_count(gateway, caller, prompt, n_ctx) for prompt in prompts]
-    total = sum(sizes)
-    return PlacedHold(hold(total + output, total + 1), sizes, counted=True)
+        return PlacedHold(held, sizes.most, counted=False)
+    sizes.count(range(len(prompts)), counter)
+    total = sum(sizes.most)
+    return PlacedHold(hold(total + output, total + 1), sizes.most, counted=True)
 
 
 def place_exactly(
@@ -91,33 +73,62 @@ def place_exactly(
     endpoint: str,
     inputs: Input,
     bounds: list[int],
+    counter: PromptCounter,
 ) -> metering.Hold:
     """Hold inputs that have no output; `bounds` are upper bounds in tokens, one for each input.
 
     Raises the same errors as `place`.
     """
-    upstreams = _upstreams(gateway, inputs.path)
+    upstreams = gateway.pool.require(inputs.path)
     n_ctx = max(upstream.n_ctx for upstream in upstreams)
     hold = _holder(gateway, caller, request_id, endpoint, upstreams[0].model)
     held = _hold_ample(hold, caller, sum(min(bound, n_ctx) for bound in bounds))
     if held is not None:
         return held
-    require_tokens(gateway, caller)
-    with gateway.count_turns.turn(caller.user_id):
-        total = count_prompt(gateway, inputs)
+    require_tokens(gateway, caller, len(bounds))
+    total = counter.count(inputs)
     return hold(total, total)
+
+
+class _Sizes:
+    """Sizes of prompts in tokens: bounds, equal once counted.
+
+    Counting ends with the first prompt that the account cannot afford.
+    """
+
+    def __init__(
+        self, gateway: Gateway, caller: Caller, prompts: Sequence[Prompt], n_ctx: int
+    ) -> None:
+        self._gateway = gateway
+        self._caller = caller
+        self._prompts = prompts
+        self._n_ctx = n_ctx
+        self._fewest = [max(prompt.fewest_tokens, 1) for prompt in prompts]
+        self.most = [min(prompt.prompt_bound, n_ctx) for prompt in prompts]
+
+    def require_tokens(self) -> None:
+        """Raise InsufficientQuota or TokensReserved if prompts and a token cannot be covered."""
+        require_tokens(self._gateway, self._caller, sum(self._fewest) + 1)
+
+    def count(self, numbers: Iterable[int], counter: PromptCounter) -> None:
+        """Count the prompts with these numbers, unless they are counted already.
+
+        Raises ContextLengthExceeded, and the errors of `require_tokens` and `PromptCounter.count`.
+        """
+        for number in numbers:
+            if self._fewest[number] == self.most[number]:
+                continue
+            prompt = self._prompts[number]
+            tokens = counter.count(prompt)
+            if tokens >= self._n_ctx:
+                raise context_exceeded(tokens, self._n_ctx, prompt.param)
+            self._fewest[number] = self.most[number] = tokens
+            self.require_tokens()
 
 
 def first_output(max_tokens: int | None, prompts: int, quantum: int) -> int:
     """Return the tokens to hold for the output of `prompts` prompts before they run."""
     return quantum if max_tokens is None else min(quantum, max_tokens * prompts)
-
-
-def _upstreams(gateway: Gateway, path: str) -> list[Upstream]:
-    found = gateway.pool.ready(path)
-    if not found:
-        raise gateway.pool.refusal(path)
-    return found
 
 
 def _holder(
@@ -153,90 +164,3 @@ def _hold_ample(hold: _Hold, caller: Caller, bound: int) -> metering.Hold | None
     except (InsufficientQuota, TokensReserved):
         # Another request has spent it since the key was looked up: count exactly.
         return None
-
-
-def require_tokens(gateway: Gateway, caller: Caller) -> None:
-    """Raise InsufficientQuota or TokensReserved if the account has no token left to spend.
-
-    Counting would be in vain, and costs the model server time.
-    """
-    if caller.available_tokens <= 0:
-        # Its requests may have ended since the key was looked up.
-        metering.require_tokens(gateway.database, caller.user_id, gateway.top_up_url)
-
-
-def count_for(gateway: Gateway, caller: Caller, prompt: Prompt) -> int:
-    """Return the prompt's size in tokens, within the account's bound of counts at a time.
-
-    Raises RateLimited, ContextLengthExceeded if the bytes alone show that the prompt cannot fit,
-    and the errors of `count_prompt`.
-    """
-    _refuse_too_long(prompt, max(upstream.n_ctx for upstream in _upstreams(gateway, prompt.path)))
-    with gateway.count_turns.turn(caller.user_id):
-        return count_prompt(gateway, prompt)
-
-
-def _refuse_too_long(prompt: Prompt, n_ctx: int) -> None:
-    if prompt.fewest_tokens >= n_ctx:
-        raise context_exceeded(None, None, prompt.param)
-
-
-def _count(gateway: Gateway, caller: Caller, prompt: Prompt, n_ctx: int) -> int:
-    with gateway.count_turns.turn(caller.user_id):
-        tokens = count_prompt(gateway, prompt)
-    if tokens >= n_ctx:
-        raise context_exceeded(tokens, n_ctx, prompt.param)
-    return tokens
-
-
-def count_prompt(gateway: Gateway, prompt: Input) -> int:
-    """Return the prompt's size in tokens, as upstream will count it.
-
-    Raises UpstreamUnavailable, UpstreamError, UnsupportedEndpoint, RequestRejected, or
-    InvalidRequest when upstream refuses the prompt.
-    """
-    resends = 0
-    for upstream in gateway.pool.ready(prompt.path):
-        try:
-            tokens = prompt.count(partial(_ask, gateway, upstream, prompt.advice))
-        except ConnectFailed:
-            gateway.pool.failed(upstream)
-        except _Busy:
-            gateway.pool.doubt(upstream)
-        except LlamaError:
-            if resends == MAX_RESENDS:
-                raise UpstreamError from None
-            resends += 1
-        except (KeyError, TypeError, ValueError, OverflowError):
-            raise UpstreamError from None
-        else:
-            if tokens < 0:
-                raise UpstreamError
-            return min(tokens, MOST_TOKENS)
-    raise gateway.pool.refusal(prompt.path)
-
-
-class _Busy(Exception):
-    """The upstream cannot count at the moment (503)."""
-
-
-def _ask(gateway: Gateway, upstream: Upstream, advice: str, path: str, body: bytes) -> Any:
-    fatal_bodies = gateway.fatal_bodies
-    fatal_bodies.check_anew(body)
-    try:
-        status, answer = upstream.client.call(
-            "POST", path, body, timeout_seconds=COUNT_TIMEOUT_SECONDS
-        )
-    except ConnectFailed:
-        raise
-    except LlamaError:
-        if not gateway.pool.doubt(upstream) and fatal_bodies.add_death(fatal_bodies.digest(body)):
-            raise RequestRejected from None
-        raise
-    if status == 200:
-        return answer
-    if status == 503:
-        raise _Busy
-    if status == 400:
-        raise InvalidRequest(f"The model server refused the request. {advice}")
-    raise UpstreamError

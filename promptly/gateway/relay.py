@@ -13,7 +13,8 @@ from promptly.gateway.body_budget import BodyShare
 from promptly.gateway.chunks import ChunkReader
 from promptly.gateway.dialects import Sink
 from promptly.gateway.generation import GenerationRequest
-from promptly.gateway.hold_placement import PlacedHold, count_prompt, first_output
+from promptly.gateway.hold_placement import PlacedHold, first_output
+from promptly.gateway.prompt_counting import PromptCounter
 from promptly.gateway.in_flight import InFlightRequest
 from promptly.gateway.metered_request import MeteredRequest
 from promptly.gateway.running_hold import RunningHold
@@ -148,9 +149,9 @@ class Relay(MeteredRequest):
         placed, prompts = self._placed, self._request.prompts
         if placed.counted or subrequest == self._subrequests:
             return False
+        counter = PromptCounter(self._gateway, self._caller, self.in_flight.raise_if_stopped)
         try:
-            with self._gateway.count_turns.turn(self._caller.user_id):
-                counted = [count_prompt(self._gateway, prompt) for prompt in prompts[subrequest:]]
+            counted = [counter.count(prompt) for prompt in prompts[subrequest:]]
         except PromptlyError:
             return False
         self._hold.reserved_tokens += sum(counted) - sum(placed.prompt_tokens[subrequest:])

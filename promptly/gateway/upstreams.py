@@ -84,6 +84,13 @@ class UpstreamPool:
             self._probe_in_background(stale)
         return [up for up in able if up.ready] or self._look_again(able)
 
+    def require(self, path: str) -> list[Upstream]:
+        """As `ready`, but raise UpstreamUnavailable or UnsupportedEndpoint if there is none."""
+        found = self.ready(path)
+        if not found:
+            raise self.refusal(path)
+        return found
+
     def seen(self) -> list[Upstream]:
         """Return the upstreams that were ready when last probed, for pages that must not wait.
 

@@ -1,13 +1,18 @@
-"""Counting a prompt's tokens: free of charge, for accounts that could also run the prompt."""
+"""Counting prompts: on request, free of charge, or to place a hold."""
 
 from collections.abc import Callable
 from typing import TypeVar
 
+from flask import request
+
 from promptly.blueprints.v1 import guard
 from promptly.blueprints.v1.body import take_body
-from promptly.gateway import current_gateway, hold_placement
+from promptly.errors import InvalidRequest
+from promptly.gateway import current_gateway
+from promptly.gateway.disconnects import has_left
 from promptly.gateway.generation import Prompt
 from promptly.gateway.json_bounds import Body
+from promptly.gateway.prompt_counting import PromptCounter, refuse_too_long, require_tokens
 
 T = TypeVar("T")
 
@@ -17,10 +22,27 @@ def take_counted(parse: Callable[[Body], T]) -> T:
 
     Raises InsufficientQuota or TokensReserved if the account has no token left to spend.
     """
-    hold_placement.require_tokens(current_gateway(), guard.caller())
+    require_tokens(current_gateway(), guard.caller())
     return take_body(parse)
 
 
 def count_tokens(prompt: Prompt) -> int:
-    """Return the prompt's size in tokens; raises like `hold_placement.count_for`."""
-    return hold_placement.count_for(current_gateway(), guard.caller(), prompt)
+    """Return the prompt's size in tokens.
+
+    Raises ContextLengthExceeded if the bytes alone show that it cannot fit, and the errors of
+    `PromptCounter.count`.
+    """
+    upstreams = current_gateway().pool.require(prompt.path)
+    refuse_too_long(prompt, max(upstream.n_ctx for upstream in upstreams))
+    return prompt_counter().count(prompt)
+
+
+def prompt_counter() -> PromptCounter:
+    """Return a counter that stops counting when the current request's client leaves."""
+    environ = request.environ
+
+    def raise_if_gone() -> None:
+        if has_left(environ):
+            raise InvalidRequest("The connection closed before the prompts were counted.")
+
+    return PromptCounter(current_gateway(), guard.caller(), raise_if_gone)

@@ -7,6 +7,7 @@ from flask import Response, g, request
 
 from promptly.blueprints.v1 import guard
 from promptly.blueprints.v1.body import hand_over
+from promptly.blueprints.v1.counting import prompt_counter
 from promptly.errors import PromptlyError
 from promptly.gateway import current_gateway, hold_placement
 from promptly.gateway.dialects import Sink, StreamedAnswer, WholeAnswer
@@ -42,7 +43,7 @@ def serve_embeddings(endpoint: str, asked: EmbeddingsRequest) -> Response:
     """Answer with a list of vectors; `endpoint` is recorded in the usage event."""
     gateway, caller = current_gateway(), guard.caller()
     hold = hold_placement.place_exactly(
-        gateway, caller, g.request_uuid, endpoint, asked, asked.bounds
+        gateway, caller, g.request_uuid, endpoint, asked, asked.bounds, prompt_counter()
     )
     embedding = Embedding(gateway, caller, endpoint, asked, hold, hand_over())
     return _run(embedding, asked.ignored, embedding.answer)
@@ -51,7 +52,9 @@ def serve_embeddings(endpoint: str, asked: EmbeddingsRequest) -> Response:
 def _start(endpoint: str, generation: GenerationRequest, sink: Sink | None) -> Relay:
     """Place a hold for the request's cost, and create its relay."""
     gateway, caller = current_gateway(), guard.caller()
-    placed = hold_placement.place(gateway, caller, g.request_uuid, endpoint, generation)
+    placed = hold_placement.place(
+        gateway, caller, g.request_uuid, endpoint, generation, prompt_counter()
+    )
     return Relay(gateway, caller, endpoint, generation, placed, sink, hand_over())
 
 

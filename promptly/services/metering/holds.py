@@ -100,7 +100,7 @@ def place_hold(
                 sql.PLACE_HOLD, parameters | {"max_open_holds": max_open_holds}
             )
     if row is None:
-        raise InsufficientQuota(f"This account has no balance. Top up at {top_up_url}")
+        raise _not_covered(minimum_tokens, 0, 0, top_up_url)
     placed, held, available, reserved, open_holds = row
     if placed:
         return Hold(request_id, held, has_all=held >= available, terms=parameters)
@@ -109,34 +109,37 @@ def place_hold(
             f"This account already runs {open_holds} requests, as many as it may at a time.",
             retry_after_seconds=2,
         )
-    if reserved > 0:
-        raise TokensReserved(
-            f"{reserved} tokens of this account are reserved by its running requests, and the "
-            f"{available} left do not cover this one. Try again when they have ended.",
-            retry_after_seconds=5,
-        )
-    raise InsufficientQuota(
-        f"Insufficient balance: this request needs at least {minimum_tokens} tokens, "
-        f"{available} are left. Top up at {top_up_url}"
-    )
+    raise _not_covered(minimum_tokens, available, reserved, top_up_url)
 
 
-def require_tokens(database: Database, user_id: int, top_up_url: str) -> None:
-    """Raise an error if the account has no token to spend.
+def require_tokens(database: Database, user_id: int, tokens: int, top_up_url: str) -> None:
+    """Raise an error unless the account has `tokens` to spend.
 
     TokensReserved if its running requests hold some, else InsufficientQuota.
     """
     row = database.fetch_one(sql.SPENDABLE, {"user_id": user_id})
     available, reserved = (0, 0) if row is None else row
-    if available > 0:
-        return
+    if available < tokens:
+        raise _not_covered(tokens, available, reserved, top_up_url)
+
+
+def _not_covered(
+    needed: int, available: int, reserved: int, top_up_url: str
+) -> TokensReserved | InsufficientQuota:
     if reserved > 0:
-        raise TokensReserved(
-            f"{reserved} tokens of this account are reserved by its running requests, and none "
-            "are left. Try again when they have ended.",
+        return TokensReserved(
+            f"{reserved} tokens of this account are reserved by its running requests, and the "
+            f"{available} left do not cover this one. Try again when they have ended.",
             retry_after_seconds=5,
         )
-    raise InsufficientQuota(f"This account has no tokens left. Top up at {top_up_url}")
+    if available <= 0:
+        return InsufficientQuota(
+            f"Insufficient balance: this account has no tokens left. Top up at {top_up_url}"
+        )
+    return InsufficientQuota(
+        f"Insufficient balance: this request needs at least {needed} tokens, "
+        f"{available} are left. Top up at {top_up_url}"
+    )
 
 
 def place_lost_hold(database: Database, hold: Hold, wanted_tokens: int) -> int | None:

@@ -3,8 +3,9 @@
 import pytest
 
 from sandbox.llama import SimulatedLlama
-from tests.blueprints.v1.client import CHAT, Client, sim
-from tests.support.books import Account, BooksReader
+from tests.blueprints.v1.client import CHAT, Answer, Client, sim
+from tests.blueprints.v1.conftest import MakeGateway
+from tests.support.books import Account, BooksReader, wait_for
 from tests.support.servers import Gateway
 
 COUNTS = (
@@ -39,6 +40,51 @@ def test_an_empty_account_is_not_counted_before_its_request_is_refused(
     prompts = ["word " * 1000] * 2
     assert client.call("POST", "/v1/completions", {"prompt": prompts}).status == 402
     assert narrow_llama.totals()["counted"] == 0
+
+
+# By its bytes, this prompt might not fit into the narrow model's context.
+DOUBTFUL = "word " * 1000
+DOUBTFUL_TOKENS = 1251
+
+
+def complete(client: Client, prompts: list[str]) -> Answer:
+    return client.call("POST", "/v1/completions", {"prompt": prompts})
+
+
+def test_counting_ends_with_the_first_prompt_that_the_balance_does_not_cover(
+    narrow_gateway: Gateway, narrow_llama: SimulatedLlama, books: BooksReader
+) -> None:
+    client = Client(narrow_gateway.url, books.account(paid_tokens=2 * DOUBTFUL_TOKENS).key)
+    answer = complete(client, [DOUBTFUL] * 128)
+    assert (answer.status, answer.error["code"]) == (402, "insufficient_quota")
+    assert narrow_llama.totals()["counted"] == 2
+    # Each prompt has a token at least.
+    poor = Client(narrow_gateway.url, books.account(paid_tokens=128).key)
+    assert complete(poor, ["a"] * 128).status == 402
+    assert narrow_llama.totals()["counted"] == 2
+
+
+def test_no_prompt_is_counted_twice(
+    narrow_gateway: Gateway, narrow_llama: SimulatedLlama, books: BooksReader
+) -> None:
+    account = books.account(paid_tokens=2 * DOUBTFUL_TOKENS + 5)
+    answer = complete(Client(narrow_gateway.url, account.key), [DOUBTFUL] * 2)
+    assert answer.status == 200
+    assert narrow_llama.totals()["counted"] == 2
+
+
+def test_counting_ends_when_the_client_leaves(
+    make_gateway: MakeGateway, llama: SimulatedLlama, books: BooksReader
+) -> None:
+    gateway = make_gateway(llama.url)
+    client = Client(gateway.url, books.account(paid_tokens=10_000_000).key)
+    # The model server takes a while for each.
+    with client.open("/v1/completions", prompt=["word " * 20_000] * 128):
+        wait_for(lambda: llama.totals()["counted"] >= 2, "two counted prompts")
+    # The gateway ends once the request has.
+    gateway.stop()
+    assert llama.totals()["counted"] < 64
+    assert llama.requests() == []
 
 
 def test_an_account_whose_tokens_are_all_held_may_try_again(

@@ -172,7 +172,7 @@ def test_only_an_account_without_a_token_to_spend_is_refused(
     meter: Meter, trial_account: Account
 ) -> None:
     def require() -> None:
-        metering.require_tokens(meter.database, trial_account.user_id, TOP_UP_URL)
+        metering.require_tokens(meter.database, trial_account.user_id, 1, TOP_UP_URL)
 
     hold = meter.place(trial_account, 1299)
     require()
@@ -183,4 +183,4 @@ def test_only_an_account_without_a_token_to_spend_is_refused(
     require()
     poor = meter.books.account(paid_tokens=0)
     with pytest.raises(InsufficientQuota, match=TOP_UP_URL):
-        metering.require_tokens(meter.database, poor.user_id, TOP_UP_URL)
+        metering.require_tokens(meter.database, poor.user_id, 1, TOP_UP_URL)
