@@ -5,7 +5,7 @@ from flask import Response, g, jsonify
 from promptly.blueprints.v1.body import take_body
 from promptly.blueprints.v1.counting import count_tokens, take_counted
 from promptly.blueprints.v1.serving import serve_stream, serve_whole
-from promptly.errors import ContextLengthExceeded, InvalidRequest
+from promptly.errors import ContextLengthExceeded, InvalidRequest, RequestRejected
 from promptly.gateway import Gateway, current_gateway
 from promptly.gateway.dialects.responses.answer import ResponsesAnswer
 from promptly.gateway.dialects.responses.request import parse_responses
@@ -44,6 +44,8 @@ def _loaded_model(gateway: Gateway) -> str:
 
 def _in_terms_of_input(problem: InvalidRequest) -> InvalidRequest:
     """Rephrase upstream's refusal of the chat request that we built from a Responses request."""
+    if isinstance(problem, RequestRejected):
+        return problem
     if isinstance(problem, ContextLengthExceeded):
         return ContextLengthExceeded(problem.message, param="input")
     return InvalidRequest(

@@ -79,11 +79,19 @@ def count(client: Client) -> Answer:
     return client.call("POST", COUNT, {"messages": sim(text="fatal")})
 
 
+def respond(client: Client) -> Answer:
+    return client.call("POST", "/v1/responses", {"input": "fatal"})
+
+
 @pytest.mark.parametrize(
     ("ask", "route"),
-    [(count, "count"), pytest.param(embed, "generate", marks=pytest.mark.exhaustive)],
+    [
+        (count, "count"),
+        (respond, "generate"),
+        pytest.param(embed, "generate", marks=pytest.mark.exhaustive),
+    ],
 )
-def test_counts_and_embeddings_that_end_their_servers(
+def test_other_requests_that_end_their_servers(
     make_gateway: MakeGateway,
     make_llama: MakeLlama,
     account: Account,
