@@ -44,6 +44,8 @@ SELECT count(*) FROM outbox WHERE state = 'pending' AND created_at < now() - int
 
 _RUNS = text("SELECT name, last_run_at FROM sweep_states")
 
+_FIRST_ACCOUNT = text("SELECT min(created_at) FROM users")
+
 
 @dataclass(frozen=True)
 class Waiting:
@@ -92,6 +94,11 @@ def waiting() -> Waiting:
         owed_tokens=int(payments["owed_tokens"]),
         stale_holds=running()["stale_holds"],
     )
+
+
+def first_account_at() -> datetime | None:
+    """Return when the oldest account was created: no figure is older."""
+    return db.session.scalar(_FIRST_ACCOUNT)
 
 
 def last_runs() -> dict[str, Any]:

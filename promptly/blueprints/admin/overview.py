@@ -107,7 +107,7 @@ def _troubles(runs: dict[str, Any], now: datetime, settings: Settings) -> list[s
         found.append(
             "The Celery worker or beat is not running: email, payments and totals are on hold."
         )
-    elif rolled_up_at is None or now - rolled_up_at > ROLL_UP_LATE:
+    elif now - (rolled_up_at or figures.first_account_at() or now) > ROLL_UP_LATE:
         found.append("The totals on this page are out of date: the roll-up is not running.")
     newest = runs["reconciliation"]
     if newest is not None and newest.finished_at is not None and not newest.complete:

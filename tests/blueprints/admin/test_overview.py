@@ -51,6 +51,19 @@ def test_a_new_service(pages: Panel) -> None:
     assert "Daily figures" not in words and "Outcome of requests" not in words
 
 
+def test_the_first_roll_up_is_late_only_once_it_is_due(pages: Panel) -> None:
+    sentence = "the roll-up is not running"
+    with pages.app.app_context(), transaction() as session:
+        session.execute(
+            text("INSERT INTO sweep_states (name, last_run_at) VALUES ('holds', now())")
+        )
+    assert sentence not in pages.words("/admin")
+    for minutes, is_late in ((14, False), (16, True)):
+        with pages.app.app_context(), transaction():
+            factories.user().created_at = datetime.now(UTC) - timedelta(minutes=minutes)
+        assert (sentence in pages.words("/admin")) is is_late
+
+
 def test_figures_are_the_roll_ups(pages: Panel) -> None:
     with pages.app.app_context(), transaction():
         user = factories.user(paid_tokens=10_000)
