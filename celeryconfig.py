@@ -158,7 +158,7 @@ def keep_logging(**_: object) -> None:
 def keep_to_json(**_: object) -> None:
     """Drop what Celery prints when it stops (`worker: Warm shutdown`): every log line is JSON.
 
-    Its signal handlers write it to this stream, without a logger.
+    Its signal handlers write to the descriptor of this stream, past `sys.stdout` and loggers.
     """
     sys.__stdout__ = None  # type: ignore[misc]
 

@@ -24,7 +24,7 @@ from promptly.settings import END_SECONDS, SettingsError, from_environment
 try:
     settings = from_environment()
 except SettingsError as problem:
-    raise SystemExit(str(problem)) from None
+    logs.fail(problem.summary, problems=problem.problems)
 
 logs.configure(settings.log_level)
 logs.capture_uncaught()
@@ -42,7 +42,7 @@ if settings.listener_socket:
     try:
         descriptor, listener_connection = listener.receive(settings.listener_socket)
     except OSError as problem:
-        raise SystemExit(f"no listener at {settings.listener_socket}: {problem}") from None
+        logs.fail(f"no listener at {settings.listener_socket}: {problem}")
     bind = [f"fd://{descriptor}"]
     if settings.gateway_private_socket:
         # As a descriptor as well: with one of them, gunicorn ignores every other address.
@@ -101,7 +101,7 @@ def check_peppers(server: Any) -> None:
     try:
         peppers.register(database, settings)
     except SettingsError as problem:
-        raise SystemExit(str(problem)) from None
+        logs.fail(problem.summary, problems=problem.problems)
     except (ServiceUnavailable, psycopg2.Error) as problem:
         # The first registration checks again.
         server.log.warning("the pepper is checked later: %s", type(problem).__name__)

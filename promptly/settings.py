@@ -51,10 +51,12 @@ END_SECONDS = 10
 class SettingsError(Exception):
     """Missing or invalid variables; `problems` has one message for each."""
 
+    summary = "promptly cannot start: wrong configuration"
+
     def __init__(self, problems: list[str]) -> None:
         self.problems = problems
         lines = "\n".join(f"  - {problem}" for problem in problems)
-        super().__init__(f"promptly cannot start: wrong configuration\n{lines}")
+        super().__init__(f"{self.summary}\n{lines}")
 
 
 def setting(parse: Callable[[str], T], default: str | None = None) -> T:

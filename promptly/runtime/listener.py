@@ -116,12 +116,9 @@ def main() -> None:
 
 
 def fail(message: str) -> NoReturn:
-    """Log why this process ends, and end it."""
     from promptly.runtime import logs
 
-    logs.configure("info")
-    logs.logger.error(message)
-    sys.exit(1)
+    logs.fail(message)
 
 
 if __name__ == "__main__":

@@ -4,12 +4,14 @@ Values passed as `extra=` become fields of their own. The finished line is searc
 that looks like a key, so that no library's message can leak one.
 """
 
+import io
 import logging
 import re
 import sys
 import threading
+from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NoReturn
 
 import orjson
 from gevent.hub import Hub
@@ -51,13 +53,40 @@ class JsonFormatter(logging.Formatter):
         return redact(line)
 
 
+class JsonHandler(logging.StreamHandler[Any]):
+    """Writes to standard error, which `Printed` may stand in for."""
+
+    def __init__(self) -> None:
+        super().__init__(getattr(sys.stderr, "replaced", sys.stderr))
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Log the kind of the error only: logging would print the record's arguments unredacted."""
+        fields = {"level": "error", "logger": record.name, "message": "a line cannot be logged"}
+        kind = sys.exc_info()[0]
+        line = orjson.dumps({**fields, "reason": kind.__name__ if kind else None}).decode()
+        with suppress(OSError, ValueError):
+            self.stream.write(line + self.terminator)
+
+
+class Printed(io.TextIOBase):
+    """Stands in for standard output or error: what is printed there becomes a line of the log."""
+
+    def __init__(self, replaced: Any) -> None:
+        self.replaced = replaced
+
+    def write(self, text: str) -> int:
+        if text.strip():
+            logger.warning("printed", extra={"text": text.strip()})
+        return len(text)
+
+
 def configure(level: str) -> None:
     """Send all logging through one JSON handler on standard error."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = JsonHandler()
     handler.setFormatter(JsonFormatter())
     root = logging.getLogger()
     for old in list(root.handlers):
-        if isinstance(old.formatter, JsonFormatter):
+        if isinstance(old, JsonHandler):
             root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(level.upper())
@@ -67,12 +96,15 @@ def configure(level: str) -> None:
 
 
 def capture_uncaught() -> None:
-    """Log Python's warnings, and exceptions that ended the process, a thread or a greenlet.
+    """Log what else would be printed: warnings, uncaught exceptions, texts of libraries.
 
     For servers; on a terminal, Python's own output reads better.
     """
 
     logging.captureWarnings(True)
+    for name in ("stdout", "stderr"):
+        if not isinstance(getattr(sys, name), Printed):
+            setattr(sys, name, Printed(getattr(sys, name)))
     sys.excepthook = _uncaught
     threading.excepthook = lambda found: _uncaught(
         found.exc_type, found.exc_value, found.exc_traceback
@@ -83,6 +115,13 @@ def capture_uncaught() -> None:
 
     # gevent writes to standard error itself, and has no other hook.
     setattr(Hub, "print_exception", of_greenlet)  # noqa: B010
+
+
+def fail(message: str, **fields: object) -> NoReturn:
+    """Log why this process cannot go on, even if logging is not configured yet, and end it."""
+    configure("info")
+    logger.error(message, extra=fields)
+    sys.exit(1)
 
 
 def _uncaught(kind: type[BaseException], problem: Any, traceback: Any) -> None:

@@ -1,9 +1,11 @@
 import json
 import logging
+import os
 import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -97,19 +99,21 @@ def root() -> Iterator[logging.Logger]:
 def test_configuring_again_does_not_log_twice(root: logging.Logger) -> None:
     for level in ("info", "warning"):
         logs.configure(level)
-    ours = [
-        handler for handler in root.handlers if isinstance(handler.formatter, logs.JsonFormatter)
-    ]
+    ours = [handler for handler in root.handlers if isinstance(handler, logs.JsonHandler)]
     assert len(ours) == 1
     assert root.level == logging.WARNING
 
 
 UNCAUGHT = """
-import threading, warnings
+import logging, sys, threading, warnings
 import gevent
 from promptly.runtime import logs
-logs.configure("info")
-logs.capture_uncaught()
+for _ in range(2):
+    logs.configure("info")
+    logs.capture_uncaught()
+print("printed: ?key=secret")
+sys.stderr.write("written: ?key=secret\\n")
+logging.getLogger("a.library").error("%d: ?key=secret", "no number")
 def fail():
     raise ValueError("in vain: key=secret\\nand more")
 warnings.warn("old: ?key=secret")
@@ -124,6 +128,50 @@ def test_what_nobody_caught_is_logged_too() -> None:
         [sys.executable, "-c", UNCAUGHT], capture_output=True, text=True, check=False, cwd=PROJECT
     )
     assert done.returncode == 1
-    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert not done.stdout
+    assert "secret" not in done.stderr
+    printed, written, broken, *lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert (printed["text"], written["text"]) == ("printed: ?key=…", "written: ?key=…")
+    assert (broken["logger"], broken["reason"]) == ("a.library", "TypeError")
     assert [line["logger"] for line in lines] == ["py.warnings", *["promptly.runtime.logs"] * 3]
     assert all("ValueError: in vain" in line["exception"] for line in lines[1:])
+
+
+@pytest.mark.parametrize(
+    "server",
+    [
+        ["gunicorn", "-c", str(PROJECT / "gunicorn.conf.py"), "wsgi:app"],
+        ["celery", "--quiet", "-A", "wsgi:celery", "worker"],
+        ["celery", "--quiet", "-A", "wsgi:celery", "beat", "--pidfile="],
+    ],
+    ids=["gunicorn", "worker", "beat"],
+)
+def test_wrong_configuration_is_logged_by_servers(server: list[str], tmp_path: Path) -> None:
+    done = run_without_configuration(tmp_path, *server)
+    assert done.returncode == 1
+    assert not done.stdout
+    [line] = [json.loads(line) for line in done.stderr.splitlines()]
+    assert line["level"] == "error"
+    assert "wrong configuration" in line["message"]
+    assert any("DATABASE_URL" in problem for problem in line["problems"])
+
+
+def test_wrong_configuration_is_text_in_commands(tmp_path: Path) -> None:
+    done = run_without_configuration(tmp_path, "flask", "--app", "wsgi", "doctor")
+    assert done.returncode == 1
+    assert done.stderr.startswith("promptly cannot start: wrong configuration\n  - ")
+
+
+def run_without_configuration(
+    directory: Path, module: str, *arguments: str
+) -> subprocess.CompletedProcess[str]:
+    """Run in a directory without `.env`."""
+    return subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=directory,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(PROJECT)},
+        timeout=60,
+    )
