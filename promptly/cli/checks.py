@@ -1,7 +1,6 @@
 """The checks of `flask doctor`; each examines one subject and says how to fix it."""
 
 import logging
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -14,14 +13,18 @@ from alembic.script import ScriptDirectory
 from flask import current_app
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
-from werkzeug.sansio.utils import host_is_trusted
 
-from promptly.cli import payment_checks, proxy_checks, rotation_checks
+from promptly.cli import (
+    payment_checks,
+    proxy_checks,
+    rotation_checks,
+    site_checks,
+    trial_checks,
+)
 from promptly.clients import smtp
 from promptly.extensions import db
 from promptly.runtime.database import POOL_SIZE_IN_ALL
 from promptly.runtime.redis_client import TIMEOUTS
-from promptly.services.accounts import trial_limits, trials
 from promptly.services.imports import schema
 from promptly.services.mail import outbox
 from promptly.settings import Settings
@@ -206,54 +209,14 @@ def administration(settings: Settings) -> Iterator[Finding]:
 
 def public_site(settings: Settings) -> Iterator[Finding]:
     """Check the settings that a site on the internet needs."""
-    base = urlsplit(settings.base_url)
-    if base.hostname in {"127.0.0.1", "localhost", "::1"}:
-        yield Finding(
-            "Site", "warning", "BASE_URL is local: mailed links work on this machine only"
-        )
-        return
-    if base.scheme != "https":
-        yield Finding("Site", "warning", "BASE_URL is not https: keys are sent unencrypted")
-    if settings.registration_challenge == "altcha" and base.scheme != "https":
-        message = "REGISTRATION_CHALLENGE is altcha, which browsers solve on https pages only"
-        yield Finding("Site", "error", f"{message}: use https or set it to none")
-    if not settings.key_reissue_confirm:
-        message = "anyone who knows a customer's email address can replace their key"
-        yield Finding("Site", "warning", f"{message}: set KEY_REISSUE_CONFIRM=true")
-    trusted = [name.lower() for name in settings.trusted_hosts]
-    if trusted and not host_is_trusted(base.hostname, trusted):
-        message = f"TRUSTED_HOSTS lacks {base.hostname}, the host of BASE_URL: add it"
-        yield Finding("Site", "error", message)
-    if settings.trusted_proxy_hops == 0 and base.scheme == "https":
-        message = "TRUSTED_PROXY_HOPS is 0, but https needs a proxy: set the number of proxies"
-        yield Finding("Site", "warning", message)
-    if os.environ.get("FLASK_DEBUG") not in {None, "", "0"}:
-        yield Finding("Site", "error", "FLASK_DEBUG is on: unset it")
+    for level, message in site_checks.findings(settings):
+        yield Finding("Site", level, message)
 
 
 def trial_abuse(settings: Settings) -> Iterator[Finding]:
     """Check what limits trials, and that all mailboxes that had one are recorded."""
-    try:
-        due = trials.count_unrecorded()
-        granted = trial_limits.granted_today()
-        full_domains = trial_limits.count_full_domains(settings)
-    except SQLAlchemyError:
-        # The checks of PostgreSQL and migrations report it.
-        db.session.rollback()
-        return
-    if due:
-        message = f"accounts of an earlier version whose mailboxes are not recorded yet: {due}"
-        advice = "the worker records them within minutes, or 'flask --app wsgi trials backfill'"
-        yield Finding("Trials", "warning", f"{message}; {advice}")
-    most = settings.trials_per_day
-    message = f"{granted} granted today" + (f" of {most}" if most else "; TRIALS_PER_DAY is 0")
-    if full_domains:
-        message += f"; domains that have reached TRIALS_PER_DOMAIN_PER_DAY: {full_domains}"
-    if full_domains or 0 < most <= granted:
-        message += ". See 'flask --app wsgi trials today'"
-        yield Finding("Trials", "warning", message)
-    else:
-        yield Finding("Trials", "ok", message)
+    for level, message in trial_checks.findings(settings):
+        yield Finding("Trials", level, message)
 
 
 def proxies(settings: Settings) -> Iterator[Finding]:
