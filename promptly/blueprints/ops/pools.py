@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 
+import psycopg2
 from gevent import Timeout
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
@@ -55,7 +56,7 @@ def _states() -> dict[str, str]:
 def _hot_path() -> str:
     try:
         row = current_gateway().database.fetch_one("SELECT 1 FROM alembic_version", {})
-    except (PromptlyError, Exception) as problem:
+    except (PromptlyError, psycopg2.Error) as problem:
         logger.info("PostgreSQL not ready", extra={"reason": type(problem).__name__})
         return EXHAUSTED if isinstance(problem.__cause__, PoolExhausted) else AWAY
     return AWAY if row is None else OK
