@@ -14,9 +14,9 @@ from promptly.gateway.chunks import ChunkReader
 from promptly.gateway.dialects import Sink
 from promptly.gateway.generation import GenerationRequest
 from promptly.gateway.hold_placement import PlacedHold, first_output
-from promptly.gateway.prompt_counting import PromptCounter
 from promptly.gateway.in_flight import InFlightRequest
 from promptly.gateway.metered_request import MeteredRequest
+from promptly.gateway.prompt_counting import PromptCounter
 from promptly.gateway.running_hold import RunningHold
 from promptly.gateway.upstream_errors import BrokeOff, refusal
 from promptly.models.states import Outcome

@@ -98,7 +98,8 @@ def waiting() -> Waiting:
 
 def first_account_at() -> datetime | None:
     """Return when the oldest account was created: no figure is older."""
-    return db.session.scalar(_FIRST_ACCOUNT)
+    first: datetime | None = db.session.scalar(_FIRST_ACCOUNT)
+    return first
 
 
 def last_runs() -> dict[str, Any]:
