@@ -46,10 +46,10 @@ def delete() -> AnyResponse:
     with transaction():
         user = fields.account(request.form)
         user_id, email = user.id, user.email
-        account_deletion.close(user_id)
+        account_deletion.close(user_id, current_settings())
         owned = adjustments.standing(user_id)
         entry_id = actor.record("account.delete", user_id=user_id, before=owned)
-    account_deletion.delete_account(user_id)
+    account_deletion.delete_account(user_id, current_settings())
     if actor.is_panel():
         return redirect(url_for("admin.users", act=entry_id), 303)
     taken = -(owned["paid_tokens"] + owned["trial_tokens"])
