@@ -227,8 +227,8 @@ def test_a_mail_of_the_next_release_waits_for_its_worker(
     with mail_app.app_context(), transaction():
         unknown = factories.mail("kind_of_the_next_release").id
     register(mail_app)
+    run(mail_app, mail.deliver, unknown)
+    run(mail_app, mail.sweep)
     with mail_app.app_context():
-        mail.deliver(unknown)
-        mail.sweep()
         assert db.session.get_one(OutboxMail, unknown).attempts == 0
     assert states(mail_app) == ["pending", "sent"]

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from sandbox.btcpay import SimulatedBTCPay
 from sandbox.checkout import Code
@@ -54,7 +55,7 @@ class Scene:
         [row] = self.stack.books.rows(
             "SELECT checkout_id FROM orders WHERE provider = :method", method=method
         )
-        provider = self.stripe if method == "stripe" else self.btcpay
+        provider: Any = self.stripe if method == "stripe" else self.btcpay
         provider.pay(row["checkout_id"])
 
 
@@ -75,9 +76,10 @@ def prepared(directory: Path, old: Code) -> Iterator[Scene]:
             "BASE_URL": front.url,
             "ADMIN_KEY": ADMIN_KEY,
         }
-        releases = [Release("old", old, stack), Release("new", Code(), stack)]
+        before, after = Release("old", old, stack), Release("new", Code(), stack)
+        releases = (before, after)
         try:
-            yield Scene(stack, front, stripe, btcpay, *releases)
+            yield Scene(stack, front, stripe, btcpay, before, after)
         except BaseException as problem:
             problem.add_note("\n".join(release.log_tails() for release in releases))
             raise

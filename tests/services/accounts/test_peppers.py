@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import delete
+from sqlalchemy import func, update
 from sqlalchemy.orm import Session
 
 from promptly.extensions import db
@@ -124,7 +124,7 @@ def test_existing_mailboxes_prove_a_wrong_statement(session: Session) -> None:
 
 def test_a_statement_counts_where_no_mailbox_proves_another(session: Session) -> None:
     an_older_installation()
-    session.execute(delete(User))
+    session.execute(update(User).values(closed_at=func.now()))
     with pytest.raises(SettingsError, match="set MAILBOX_PEPPER"):
         mailbox_key(key_pepper=SECOND)
     assert mailbox_key(key_pepper=SECOND, mailbox_pepper=FIRST) == FIRST
