@@ -176,9 +176,12 @@ class Gateway:
         Raises SandboxError with the end of the log if it ends, or takes more than 30 s.
         """
         self._directory.mkdir(parents=True, exist_ok=True)
-        command = [self.code.python, "-m", "gunicorn", "-c", self.code.folder / "gunicorn.conf.py"]
+        configuration = self.code.folder / "gunicorn.conf.py"
         self._process = process.spawn(
-            [*command, "wsgi:app"], log=self.log, env=self.environment, cwd=self._directory
+            [self.code.python, "-m", "gunicorn", "-c", configuration, "wsgi:app"],
+            log=self.log,
+            env=self.environment,
+            cwd=self._directory,
         )
         try:
             process.wait_until(self.is_ready, 30, "gunicorn")

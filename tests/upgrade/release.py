@@ -28,7 +28,9 @@ class Release:
         self._code = code
         self._directory = stack.directory / name
         self._directory.mkdir(parents=True)
-        self.gateway = stack.make_gateway(workers=WORKERS, code=code, **DRAIN, **variables)
+        self.gateway = stack.make_gateway(
+            workers=WORKERS, port=None, code=code, **{**DRAIN, **variables}
+        )
         self._background: Background | None = None
 
     def flask(self, *arguments: str) -> str:

@@ -130,9 +130,7 @@ class Traffic:
         """Send one long request; its record is filled in while it runs."""
         made = Call(kind.name, user_id, f"u{next(_numbers):06d}", kind.is_charged)
         self.calls.append(made)
-        self._futures.append(
-            self._pool.submit(send, self._port, key, kind, made, directives)
-        )
+        self._futures.append(self._pool.submit(send, self._port, key, kind, made, directives))
         return made
 
     def go_on(self, seconds: float, each: int) -> None:

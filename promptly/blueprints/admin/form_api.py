@@ -10,6 +10,7 @@ from promptly.models import User
 from promptly.services import account_deletion
 from promptly.services.ledger import adjustments, balances
 from promptly.services.ledger.adjustments import Credit
+from promptly.settings import current_settings
 from promptly.transactions import transaction
 
 FIELDS = ("key", "user_id", "email", "delta", "tokens", "days", "reference")

@@ -11,8 +11,8 @@ from promptly.models import OutboxMail, User
 from promptly.services import account_deletion
 from promptly.services.accounts import accounts
 from promptly.services.mail import messages, outbox
-from promptly.tasks import mail
 from promptly.settings import current_settings
+from promptly.tasks import mail
 from promptly.transactions import transaction
 from sandbox.mail import MailCatcher
 from tests.blueprints.site.conftest import Visitor, sign_up
