@@ -13,7 +13,7 @@ EXPORT := uv export --frozen --quiet --no-header --no-annotate
 NODE_CLIENTS := tests/conformance/node
 NPM := PATH="$(CURDIR)/.venv-clients/bin:$$PATH" npm --prefix $(NODE_CLIENTS)
 
-.PHONY: help venv dev run smoke test check check-all clients lint migrations bench screenshots docs requirements
+.PHONY: help venv dev run smoke test check check-all clients lint migrations bench upgrade-test screenshots docs requirements
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +58,10 @@ migrations: dev ## Check that the migrations produce the models' schema
 
 bench: dev ## Measure the gateway next to nginx (ARGS=--quick; BASE=COMMIT to compare; needs nginx, two cores)
 	.venv/bin/python -m bench $(if $(BASE),--base $(BASE)) $(ARGS)
+
+# UPGRADE_QUICK=1 shortens it to half a minute of load.
+upgrade-test: dev ## Upgrade from FROM=TAG (default v0.1.0) under load, both releases side by side
+	UPGRADE_FROM=$(FROM) .venv/bin/python -m pytest tests/upgrade -rP $(ARGS)
 
 screenshots: dev ## Photograph every page (ARGS="FOLDER --only dashboard"; needs Chromium)
 	.venv/bin/python -m tests.browser.screenshots $(ARGS)

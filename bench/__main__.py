@@ -14,14 +14,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bench import comparison
-from bench.base_commit import base_and_now, describe, resolve
+from bench.base_commit import base_and_now
 from bench.measure import Run
 from bench.profile import Profiler
 from bench.report import Figure, table
 from bench.rounds import Bench
 from bench.scenarios import SCENARIOS
 from bench.system import ROOT, SERVICE_CPU, TARGET_CPU, System
-from bench.targets import Code, Target, start_gateway, start_nginx
+from bench.targets import Target, start_gateway, start_nginx
+from sandbox.checkout import Code, describe, resolve
 from sandbox.process import SandboxError
 
 _RESULTS = ROOT / "bench" / "results"

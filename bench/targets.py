@@ -5,11 +5,11 @@ import os
 import secrets
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.system import ROOT, TARGET_CPU, Service, Stores, System
+from sandbox.checkout import Code
 from sandbox.ports import free_port
 from sandbox.process import SandboxError
 
@@ -71,14 +71,6 @@ class Target:
     def bare_proxy(self) -> bool:
         """Whether the upstream's bytes reach the client unchanged."""
         return self.name == "nginx"
-
-
-@dataclass(frozen=True)
-class Code:
-    """A checkout of promptly, and the Python of an environment for it."""
-
-    folder: Path = ROOT
-    python: Path = Path(sys.executable)
 
 
 def start_nginx(system: System) -> Target:

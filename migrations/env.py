@@ -1,19 +1,28 @@
-"""Alembic's environment: the application's engine, with timeouts.
+"""Alembic's environment: the application's engine, each migration in a transaction of its own.
 
-A migration that cannot get its lock gives up after seconds: waiting for the lock of a busy table
-would block every request behind it.
+Migrations run while the release before serves. One that waits for the lock of a busy table blocks
+every request behind it, and one that holds a lock meanwhile can end in a deadlock with them. So it
+gives up sooner than PostgreSQL looks for deadlocks, releases its locks, and is tried again.
 """
 
+import time
 from typing import Any
 
 from alembic import context
 from flask import current_app
-from sqlalchemy import text
+from psycopg2.errors import LockNotAvailable
+from sqlalchemy import Connection, event, text
+from sqlalchemy.exc import OperationalError
 
 from promptly.services.imports import schema
 
-LOCK_TIMEOUT = "5s"
+# Below deadlock_timeout, and what a request can wait for at most.
+LOCK_TIMEOUT = "500ms"
 STATEMENT_TIMEOUT = "60s"
+# The attempts end after about a minute and a half.
+MOST_ATTEMPTS = 60
+PAUSE_SECONDS = 1.0
+TURN_TIMEOUT = "180s"
 
 
 def include_name(name: str | None, kind: str, parents: Any) -> bool:
@@ -28,21 +37,42 @@ def run() -> None:
         with context.begin_transaction():
             context.run_migrations()
         return
-    with database.engine.connect() as connection:
-        context.configure(
-            connection=connection,
-            target_metadata=database.metadata,
-            include_name=include_name,
-            compare_type=True,
-        )
-        with context.begin_transaction():
-            if schema.belongs_to_model_gateway(connection):
-                raise SystemExit(schema.BELONGS_TO_MODEL_GATEWAY)
-            connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
-            connection.execute(text(f"SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT}'"))
-            # With two concurrent deploys the second waits here, then finds nothing to do.
-            connection.execute(text("SELECT pg_advisory_xact_lock(724102)"))
-            context.run_migrations()
+    with database.engine.begin() as guard:
+        if schema.belongs_to_model_gateway(guard):
+            raise SystemExit(schema.BELONGS_TO_MODEL_GATEWAY)
+        # Idle while the migrations run on another connection.
+        guard.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+        guard.execute(text(f"SET LOCAL statement_timeout = '{TURN_TIMEOUT}'"))
+        # With two concurrent deploys the second waits here, then finds nothing to do.
+        guard.execute(text("SELECT pg_advisory_xact_lock(724102)"))
+        _migrate(database)
+
+
+def _migrate(database: Any) -> None:
+    for attempts_left in reversed(range(MOST_ATTEMPTS)):
+        with database.engine.connect() as connection:
+            event.listen(connection, "begin", _limit_waiting)
+            context.configure(
+                connection=connection,
+                target_metadata=database.metadata,
+                include_name=include_name,
+                compare_type=True,
+                transaction_per_migration=True,
+            )
+            try:
+                with context.begin_transaction():
+                    context.run_migrations()
+            except OperationalError as problem:
+                if not isinstance(problem.orig, LockNotAvailable) or not attempts_left:
+                    raise
+            else:
+                return
+        time.sleep(PAUSE_SECONDS)
+
+
+def _limit_waiting(connection: Connection) -> None:
+    connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
+    connection.exec_driver_sql(f"SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT}'")
 
 
 run()

@@ -12,6 +12,7 @@ from promptly.errors import PromptlyError
 from promptly.models import User
 from promptly.services.accounts import accounts
 from promptly.services.paging import LARGEST_PAGE_SIZE, PAGE_SIZE
+from promptly.settings import SettingsError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -52,6 +53,8 @@ def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
             return command(*args, **kwargs)
         except PromptlyError as problem:
             raise click.ClickException(problem.message) from problem
+        except SettingsError as problem:
+            raise click.ClickException(str(problem)) from problem
 
     return wrapped
 

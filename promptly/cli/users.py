@@ -95,10 +95,10 @@ def delete(email: str, yes: bool, as_json: bool) -> None:
         click.confirm(f"Delete {values['email']} and all its data?", abort=True, err=True)
     with transaction():
         user_id = accounts.find(email=email).id
-        account_deletion.close(user_id)
+        account_deletion.close(user_id, current_settings())
         owned = adjustments.standing(user_id)
         operator().record("account.delete", user_id=user_id, before=owned)
-    deleted = account_deletion.delete_account(user_id)
+    deleted = account_deletion.delete_account(user_id, current_settings())
     show_object(values | {"deleted": deleted}, as_json)
 
 

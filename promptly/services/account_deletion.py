@@ -14,11 +14,12 @@ from sqlalchemy import delete, func, select, update
 
 from promptly.extensions import db
 from promptly.models import Balance, Hold, UsageEvent, UsageRollup, User
-from promptly.services.accounts import accounts, keys
+from promptly.services.accounts import accounts, keys, trials
 from promptly.services.mail import outbox
 from promptly.services.metering import recovery
 from promptly.services.metering.holds import SILENT_SECONDS
 from promptly.services.payments import orders
+from promptly.settings import Settings
 from promptly.transactions import transaction
 
 POLL_SECONDS = 0.1
@@ -26,7 +27,7 @@ POLL_SECONDS = 0.1
 BATCH = 100
 
 
-def delete_account(user_id: int, *, wait_seconds: float = 10.0) -> bool:
+def delete_account(user_id: int, settings: Settings, *, wait_seconds: float = 10.0) -> bool:
     """Delete an account and its data; opens transactions of its own.
 
     Its running requests are ended and settled first, those of a dead process at their last
@@ -34,7 +35,7 @@ def delete_account(user_id: int, *, wait_seconds: float = 10.0) -> bool:
     and `finish` removes it later. Idempotent: an account may be gone already.
     """
     with transaction():
-        close(user_id)
+        close(user_id, settings)
     deadline = time.monotonic() + wait_seconds
     while not _remove_idle(user_id):
         if time.monotonic() > deadline:
@@ -44,14 +45,14 @@ def delete_account(user_id: int, *, wait_seconds: float = 10.0) -> bool:
     return True
 
 
-def confirm(user_id: int, mail_id: int) -> bool:
+def confirm(user_id: int, mail_id: int, settings: Settings) -> bool:
     """Delete the account of a followed mail link; return False if the link is no longer valid."""
     with transaction():
         accounts.lock(user_id)
         if not outbox.link_is_valid("confirm_deletion", user_id, mail_id):
             return False
-        close(user_id)
-    delete_account(user_id)
+        close(user_id, settings)
+    delete_account(user_id, settings)
     return True
 
 
@@ -66,12 +67,14 @@ def finish() -> int:
     return sum(_remove_idle(user_id) for user_id in closed)
 
 
-def close(user_id: int) -> None:
+def close(user_id: int, settings: Settings) -> None:
     """Start deleting an account: from this commit on it has no valid key or link and gets no mail.
 
-    The address is released here already: registering it again creates a new account.
+    The address is released here already: registering it again creates a new account. Its mailbox
+    is recorded first, if the release before created the account and no task has come to it since.
     """
     accounts.lock(user_id)
+    trials.remember_account(user_id, settings)
     outbox.cancel_unsent(user_id)
     outbox.spend_links(user_id)
     keys.revoke_all(user_id)

@@ -43,7 +43,8 @@ def _send_next(outbox_id: int | None = None) -> bool:
     if not settings.smtp_host:
         return False
     with transaction():
-        lease = outbox.claim(outbox_id)
+        # The release after this one, which may run at the same time, sends mails of its own kinds.
+        lease = outbox.claim(outbox_id, kinds=messages.SUBJECTS)
     if lease is None:
         return False
     prepared = _prepare(lease, settings)

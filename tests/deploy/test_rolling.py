@@ -116,7 +116,7 @@ def configure(
     systemd: Systemd, stack: ProcessStack, port: int, workers: int, **variables: object
 ) -> None:
     """Write the environment file for gateways on the stack's servers."""
-    found = stack.make_gateway(workers=workers, port=port, **variables).environment
+    found = stack.make_gateway(workers=workers, port=port, code=None, **variables).environment
     for name in ("PATH", "HOME", "PYTHONPATH"):
         found.pop(name, None)
     systemd.configure(found)

@@ -16,6 +16,7 @@ import pytest
 from sandbox.process import wait_until
 from tests.support.load import Load, Reply, ask
 from tests.support.process_stack import ProcessStack, ready, running, say, until
+from tests.support.tcp_proxy import queued
 
 pytestmark = [pytest.mark.alone, pytest.mark.timeout(360)]
 
@@ -90,7 +91,7 @@ def test_whoever_waits_to_be_accepted_is_answered(tmp_path: Path) -> None:
             with Load(20) as load:
                 for _ in range(20):
                     load.start(gateway.port, account.key, SHORT)
-                wait_until(lambda: _queued(gateway.port) == 20, 20, "connections in the queue")
+                wait_until(lambda: queued(gateway.port) == 20, 20, "connections in the queue")
                 gateway.terminate()
                 wait_until(lambda: all(map(_told_to_go, workers)), 20, "SIGTERM")
                 # A worker checks once a second whether to stop; after 1.5 s that check is overdue.
@@ -104,16 +105,6 @@ def test_whoever_waits_to_be_accepted_is_answered(tmp_path: Path) -> None:
                     worker.resume()
         assert [reply.end for reply in replies] == ["done"] * 20
         stack.check_charges(replies)
-
-
-def _queued(port: int) -> int:
-    """Return how many established connections to the port wait to be accepted."""
-    # State 0A is LISTEN; the fifth column holds the length of its accept queue (rx_queue).
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        fields = line.split()
-        if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:
-            return int(fields[4].partition(":")[2], 16)
-    return 0
 
 
 def _told_to_go(worker: psutil.Process) -> bool:

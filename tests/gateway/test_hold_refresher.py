@@ -12,7 +12,7 @@ from promptly.gateway.in_flight import InFlightRequest
 from promptly.gateway.running_hold import RunningHold
 from promptly.models.states import Outcome
 from promptly.services import account_deletion
-from promptly.settings import Settings
+from promptly.settings import Settings, current_settings
 from promptly.transactions import transaction
 from tests.gateway.conftest import Cuttable
 from tests.support.books import wait_for
@@ -70,7 +70,7 @@ def test_requests_of_an_account_that_is_being_deleted_end(refresher: RequestRefr
     wait_for(lambda: refresher.noted(in_flight) == (10, 0), "a checkpoint")
     assert in_flight.stop_reason is None
     with refresher.cuttable.meter.books.app.app_context(), transaction():
-        account_deletion.close(refresher.cuttable.account.user_id)
+        account_deletion.close(refresher.cuttable.account.user_id, current_settings())
     wait_for(lambda: in_flight.stop_reason == "account_deleted", "the end")
 
 

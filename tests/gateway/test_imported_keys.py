@@ -16,6 +16,7 @@ from promptly.models import ApiKey
 from promptly.services import account_deletion
 from promptly.services.accounts import key_format, keys, peppers
 from promptly.services.accounts.authentication import Caller, authenticate
+from promptly.settings import current_settings
 from promptly.transactions import transaction
 from tests.conftest import AppFactory
 from tests.support import factories
@@ -116,7 +117,7 @@ def test_unknown_prefixes_are_not_checked(app: Flask, monkeypatch: pytest.Monkey
     [
         lambda owner: keys.revoke(owner.user_id, owner.key_id),
         lambda owner: keys.revoke_all(owner.user_id),
-        lambda owner: account_deletion.close(owner.user_id),
+        lambda owner: account_deletion.close(owner.user_id, current_settings()),
         lambda owner: account_deletion.remove(owner.user_id),
     ],
     ids=["revoked", "all revoked", "closed", "removed"],

@@ -14,6 +14,7 @@ from promptly.services import account_deletion
 from promptly.services.accounts import accounts, keys
 from promptly.services.ledger import ledger
 from promptly.services.mail import alerts, outbox
+from promptly.settings import current_settings
 from promptly.tasks.accounts import finish_deletions
 from promptly.transactions import transaction
 from tests.services.metering.meter import Meter
@@ -50,12 +51,14 @@ def left(books: BooksReader) -> dict[str, int]:
 
 def delete(books: BooksReader, account: Account, wait_seconds: float = 10.0) -> bool:
     with books.app.app_context():
-        return account_deletion.delete_account(account.user_id, wait_seconds=wait_seconds)
+        return account_deletion.delete_account(
+            account.user_id, current_settings(), wait_seconds=wait_seconds
+        )
 
 
 def close(books: BooksReader, account: Account) -> None:
     with books.app.app_context(), transaction():
-        account_deletion.close(account.user_id)
+        account_deletion.close(account.user_id, current_settings())
 
 
 def test_an_idle_account_goes_at_once(books: BooksReader, account: Account) -> None:
@@ -160,7 +163,7 @@ def test_registration_and_deletion_at_the_same_moment(app: Flask) -> None:
                 accounts.register("race@example.com", settings)
 
         def end(user_id: int = user_id) -> None:
-            account_deletion.delete_account(user_id)
+            account_deletion.delete_account(user_id, current_settings())
 
         together(app, register, end)
         with app.app_context(), transaction() as session:
@@ -183,7 +186,9 @@ def test_a_hold_is_never_left_behind(books: BooksReader, meter: Meter) -> None:
                 return type(problem).__name__
 
         def end(account: Account = account) -> bool:
-            return account_deletion.delete_account(account.user_id, wait_seconds=0)
+            return account_deletion.delete_account(
+                account.user_id, current_settings(), wait_seconds=0
+            )
 
         placed, deleted = together(books.app, ask, end)
         if deleted:
@@ -202,7 +207,7 @@ def test_it_is_warned_of_nothing(books: BooksReader, account: Account) -> None:
         session.execute(text("UPDATE users SET created_at = now() - interval '2 days'"))
         session.execute(text("UPDATE balances SET trial_expires_at = now() + interval '1 hour'"))
         session.execute(text("UPDATE users SET low_balance_armed = true"))
-        account_deletion.close(account.user_id)
+        account_deletion.close(account.user_id, current_settings())
         assert alerts.warn_of_trial_ends() == 0
         alerts.warn_of_low_balances(settings)
         assert session.query(OutboxMail).count() == 0

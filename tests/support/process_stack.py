@@ -23,6 +23,7 @@ import psycopg2
 import urllib3
 
 from sandbox import process
+from sandbox.checkout import Code
 from sandbox.llama import SimulatedLlama
 from sandbox.mail import MailCatcher
 from sandbox.postgres import EmbeddedPostgres
@@ -36,9 +37,12 @@ from tests.support.stack import Server, Stack
 class Background:
     """The Celery worker and beat, as in production."""
 
-    def __init__(self, directory: Path, environment: dict[str, str]) -> None:
+    def __init__(
+        self, directory: Path, environment: dict[str, str], code: Code | None = None
+    ) -> None:
         self.logs = [directory / "worker.log", directory / "beat.log"]
-        command = [sys.executable, "-m", "celery", "--quiet", "-A", "wsgi:celery"]
+        python = (code or Code()).python
+        command: list[str | Path] = [python, "-m", "celery", "--quiet", "-A", "wsgi:celery"]
         beat = ["beat", f"--schedule={directory / 'schedule'}", "--pidfile="]
         self._processes = [
             process.spawn([*command, *arguments], log=log, env=environment, cwd=directory)
@@ -79,7 +83,8 @@ class ProcessStack(Stack):
     """PostgreSQL, Redis, a simulated llama-server, a mail catcher, and promptly's processes.
 
     `variables` are environment variables for every process, in addition to the addresses; `llama`
-    are options of the simulator, `postgres` further server parameters.
+    are options of the simulator, `postgres` further server parameters. The database has today's
+    schema, or none unless `migrated`.
     """
 
     def __init__(
@@ -88,6 +93,7 @@ class ProcessStack(Stack):
         *,
         llama: dict[str, Any] | None = None,
         postgres: dict[str, str] | None = None,
+        migrated: bool = True,
         **variables: object,
     ) -> None:
         super().__init__(directory)
@@ -96,17 +102,19 @@ class ProcessStack(Stack):
         self.redis = EmbeddedRedis(directory / "redis", persistent=True)
         self.llama = SimulatedLlama(directory / "llama", **{"slots": 64, **(llama or {})})
         self.mail = MailCatcher(directory / "mail")
+        self._migrated = migrated
         self._background: Background | None = None
 
     def start(self) -> "ProcessStack":
-        """Start the servers on a copy of the migrated data."""
+        """Start the servers, PostgreSQL on a copy of the migrated data."""
         self.directory.mkdir(parents=True, exist_ok=True)
         self._ends.callback(shutil.rmtree, self.directory, ignore_errors=True)
-        copy_migrated_data(self.postgres)
+        if self._migrated:
+            copy_migrated_data(self.postgres)
         servers: tuple[Server, ...] = (self.postgres, self.redis, self.llama, self.mail)
         for server in servers:
             self.run(server)
-        self.database_url = self.postgres.url("promptly")
+        self.database_url = self.postgres.create_database("promptly")
         self.redis_url = self.redis.url
         self.variables["LLAMA_BASE_URL"] = self.llama.url
         self.variables["SMTP_HOST"] = self.mail.host

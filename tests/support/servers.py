@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 from contextlib import suppress
 from dataclasses import replace
@@ -24,6 +23,7 @@ from promptly.app import create_app
 from promptly.setting_parsers import database_url
 from promptly.settings import Settings
 from sandbox import process
+from sandbox.checkout import Code
 from sandbox.ports import free_port
 from sandbox.postgres import EmbeddedPostgres
 from sandbox.process import SandboxError
@@ -112,6 +112,7 @@ def _numbered(url: str, worker: int) -> str:
 class Gateway:
     """promptly under gunicorn on 127.0.0.1, on a free port unless one is given.
 
+    `code` is another release's, if not the current tree's.
     `variables` are environment variables; limits are too high to matter unless overridden.
     After SIGTERM, running streams go on for DRAIN_SECONDS.
     """
@@ -122,8 +123,10 @@ class Gateway:
         *,
         workers: int = 1,
         port: int | None = None,
+        code: Code | None = None,
         **variables: object,
     ) -> None:
+        self.code = code or Code()
         self.port = free_port() if port is None else port
         self.log = directory / "gateway.log"
         self.workers = workers
@@ -131,7 +134,7 @@ class Gateway:
         self.environment = {
             **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
             # The working directory is another, so a developer's .env and .promptly are not read.
-            "PYTHONPATH": str(PROJECT),
+            "PYTHONPATH": str(self.code.folder),
             **VARIABLES,
             "GATEWAY_PORT": str(self.port),
             "WEB_CONCURRENCY": str(workers),
@@ -173,9 +176,12 @@ class Gateway:
         Raises SandboxError with the end of the log if it ends, or takes more than 30 s.
         """
         self._directory.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "gunicorn", "-c", str(PROJECT / "gunicorn.conf.py")]
+        configuration = self.code.folder / "gunicorn.conf.py"
         self._process = process.spawn(
-            [*command, "wsgi:app"], log=self.log, env=self.environment, cwd=self._directory
+            [self.code.python, "-m", "gunicorn", "-c", configuration, "wsgi:app"],
+            log=self.log,
+            env=self.environment,
+            cwd=self._directory,
         )
         try:
             process.wait_until(self.is_ready, 30, "gunicorn")

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
 
+from sandbox.checkout import Code
 from sandbox.llama import SimulatedLlama
 from sandbox.real_llama import RealLlama
 from tests.support.books import BooksReader
@@ -82,7 +83,12 @@ class Stack:
         return self.make_gateway(*llama_urls, **options).start()
 
     def make_gateway(
-        self, *llama_urls: str, workers: int = 1, port: int | None = None, **variables: object
+        self,
+        *llama_urls: str,
+        workers: int = 1,
+        port: int | None = None,
+        code: Code | None = None,
+        **variables: object,
     ) -> Gateway:
         """Create a gateway without starting it; at the end it is killed."""
         addresses = {"DATABASE_URL": self.database_url, "REDIS_URL": self.redis_url}
@@ -92,6 +98,7 @@ class Stack:
             self._folder("gateway"),
             workers=workers,
             port=port,
+            code=code,
             **{**self.variables, **addresses, **variables},
         )
         self.gateways.append(gateway)

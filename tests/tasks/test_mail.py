@@ -11,6 +11,7 @@ from promptly.models import ApiKey, OutboxMail
 from promptly.services import account_deletion
 from promptly.services.accounts import accounts, keys
 from promptly.services.mail import messages, outbox
+from promptly.settings import current_settings
 from promptly.tasks import mail
 from promptly.transactions import transaction
 from sandbox.mail import MailCatcher
@@ -176,7 +177,7 @@ def test_mail_to_an_account_that_is_being_deleted_is_not_sent(
 ) -> None:
     user_id = register(mail_app)
     with mail_app.app_context(), transaction():
-        account_deletion.close(user_id)
+        account_deletion.close(user_id, current_settings())
         outbox.add("receipt", ADDRESS, user_id=user_id)
     run(mail_app, mail.sweep)
     assert mail_catcher.messages() == []
@@ -218,3 +219,16 @@ def test_a_reissue_link_works_within_its_time(
     assert messages.read_token("confirm_reissue", "", settings) is None
     monkeypatch.setattr(messages, "LINK_HOURS", -1)
     assert messages.read_token("confirm_reissue", found.group(1), settings) is None
+
+
+def test_a_mail_of_the_next_release_waits_for_its_worker(
+    mail_app: Flask, mail_catcher: MailCatcher
+) -> None:
+    with mail_app.app_context(), transaction():
+        unknown = factories.mail("kind_of_the_next_release").id
+    register(mail_app)
+    run(mail_app, mail.deliver, unknown)
+    run(mail_app, mail.sweep)
+    with mail_app.app_context():
+        assert db.session.get_one(OutboxMail, unknown).attempts == 0
+    assert states(mail_app) == ["pending", "sent"]

@@ -10,6 +10,7 @@ from promptly.models import User
 from promptly.services import account_deletion
 from promptly.services.ledger import adjustments, balances
 from promptly.services.ledger.adjustments import Credit
+from promptly.settings import current_settings
 from promptly.transactions import transaction
 
 FIELDS = ("key", "user_id", "email", "delta", "tokens", "days", "reference")
@@ -46,10 +47,10 @@ def delete() -> AnyResponse:
     with transaction():
         user = fields.account(request.form)
         user_id, email = user.id, user.email
-        account_deletion.close(user_id)
+        account_deletion.close(user_id, current_settings())
         owned = adjustments.standing(user_id)
         entry_id = actor.record("account.delete", user_id=user_id, before=owned)
-    account_deletion.delete_account(user_id)
+    account_deletion.delete_account(user_id, current_settings())
     if actor.is_panel():
         return redirect(url_for("admin.users", act=entry_id), 303)
     taken = -(owned["paid_tokens"] + owned["trial_tokens"])

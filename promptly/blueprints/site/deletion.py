@@ -59,6 +59,6 @@ def confirm() -> Response:
     signed_in = sessions.current()
     if signed_in is not None and signed_in.key.user_id == user_id:
         session.clear()
-    if not account_deletion.confirm(user_id, mail_id):
+    if not account_deletion.confirm(user_id, mail_id, settings):
         raise InvalidRequest(LINK_SPENT)
     return make_response(render_template("dashboard/deleted.html"))

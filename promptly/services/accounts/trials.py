@@ -43,6 +43,15 @@ def remember(email: str, settings: Settings) -> bool:
     return _store(hashes) == hashes and not _is_unrecorded(email)
 
 
+def remember_account(user_id: int, settings: Settings) -> None:
+    """Record an account's mailbox if earlier versions left it to record."""
+    query = select(User.email).where(User.id == user_id, _unrecorded())
+    email = db.session.scalar(query)
+    if email is not None:
+        key = peppers.mailbox_key(peppers.SessionDatabase(), settings)
+        _store(email_addresses.mailbox_hashes(email, key))
+
+
 def remember_accounts(settings: Settings, *, after: int, batch: int) -> tuple[int | None, int]:
     """Record the mailboxes of a batch of accounts that earlier versions left to record.
 

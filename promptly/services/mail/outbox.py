@@ -8,6 +8,7 @@
 A lease belongs to one attempt. An attempt stops if its lease is gone or the mail is cancelled.
 """
 
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Any
 
@@ -48,13 +49,18 @@ def add(
     return mail
 
 
-def claim(mail_id: int | None = None) -> Lease | None:
-    """Lease one due mail, or the given one if it is due; return None if there is none."""
+def claim(mail_id: int | None = None, *, kinds: Collection[str] | None = None) -> Lease | None:
+    """Lease one due mail, or the given one if it is due; return None if there is none.
+
+    Mails of other `kinds` are left to a worker that knows them.
+    """
     due = select(OutboxMail.id).where(
         OutboxMail.state == "pending", OutboxMail.next_at <= func.now()
     )
     if mail_id is not None:
         due = due.where(OutboxMail.id == mail_id)
+    if kinds is not None:
+        due = due.where(OutboxMail.kind.in_(kinds))
     holder = new_holder()
     statement = (
         _LEASES.take_first(due.order_by(OutboxMail.next_at, OutboxMail.id), holder)

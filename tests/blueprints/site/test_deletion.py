@@ -11,6 +11,7 @@ from promptly.models import OutboxMail, User
 from promptly.services import account_deletion
 from promptly.services.accounts import accounts
 from promptly.services.mail import messages, outbox
+from promptly.settings import current_settings
 from promptly.tasks import mail
 from promptly.transactions import transaction
 from sandbox.mail import MailCatcher
@@ -145,7 +146,7 @@ def test_a_closed_account_is_not_asked_again(app: Flask, visitor: Visitor) -> No
     ask(visitor)
     link = newest_link(app)
     with app.app_context(), transaction():
-        account_deletion.close(visitor.user_id)
+        account_deletion.close(visitor.user_id, current_settings())
     assert press(app, link)[0] == 400
     with app.app_context(), pytest.raises(Exception, match="no such account"):
         accounts.ask_to_delete(visitor.user_id + 1)

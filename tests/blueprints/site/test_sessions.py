@@ -13,6 +13,7 @@ from promptly.clock import utcnow
 from promptly.errors import InvalidKey
 from promptly.services import account_deletion
 from promptly.services.accounts import keys, sessions
+from promptly.settings import current_settings
 from promptly.transactions import transaction
 from tests.blueprints.site.conftest import Visitor
 
@@ -169,7 +170,7 @@ def test_a_deletion_overtakes_a_sign_in(app: Flask, visitor: Visitor) -> None:
         assert key is not None
         # So that the row need not be read again once it is gone.
         make_transient(key)
-        account_deletion.delete_account(visitor.user_id)
+        account_deletion.delete_account(visitor.user_id, current_settings())
         with pytest.raises(InvalidKey):
             start(key)
 

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from promptly.services import account_deletion
+from promptly.settings import current_settings
 from promptly.transactions import transaction
 from sandbox.llama import SimulatedLlama
 from tests.blueprints.v1.client import Client, sim
@@ -29,7 +30,7 @@ def rows_of(books: BooksReader, account: Account) -> dict[str, int]:
 
 def delete(books: BooksReader, account: Account) -> bool:
     with books.app.app_context():
-        return account_deletion.delete_account(account.user_id)
+        return account_deletion.delete_account(account.user_id, current_settings())
 
 
 def logged(gateway: Gateway, account: Account) -> list[dict[str, Any]]:
@@ -45,7 +46,7 @@ def test_the_last_counts_are_settled_before_it_goes(
     with client.open(messages=sim(f"tokens=100000 delay_ms=5 tag={tag}")) as stream:
         stream.read_until(b"content")
         with books.app.app_context(), transaction():
-            account_deletion.close(account.user_id)
+            account_deletion.close(account.user_id, current_settings())
         record = llama.wait_for_end(tag, 10.0)
         [event] = books.wait_for_events(account, 1)
         stream.read_until(b"\r\n0\r\n\r\n")

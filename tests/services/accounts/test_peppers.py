@@ -4,12 +4,16 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from sqlalchemy import func, update
 from sqlalchemy.orm import Session
 
+from promptly.extensions import db
+from promptly.models import TrialClaim, User
 from promptly.secret import Secret
-from promptly.services.accounts import peppers, trials
+from promptly.services.accounts import email_addresses, keys, peppers, trials
 from promptly.settings import SettingsError
 from promptly.transactions import transaction
+from tests.support import factories
 from tests.support.races import together
 from tests.support.servers import make_settings
 
@@ -84,3 +88,43 @@ def test_a_rotation_gives_nobody_a_second_trial(session: Session) -> None:
         {"key_pepper": THIRD, "key_pepper_previous": (SECOND,), "mailbox_pepper": FIRST},
     ):
         assert not trials.remember("ada@example.com", make_settings(**values))
+
+
+def an_older_installation() -> None:
+    """Create an account as a release without versions did: its mailbox is hashed under FIRST."""
+    factories.user("ada@example.com")
+    hashed = email_addresses.mailbox_hash("ada@example.com", FIRST)
+    db.session.add(TrialClaim(mailbox_hash=hashed))
+    db.session.flush()
+
+
+def test_a_new_pepper_is_never_taken_for_the_first(session: Session) -> None:
+    """An upgrade together with a rotation, by a worker or a command that starts before the rest."""
+    an_older_installation()
+    with pytest.raises(SettingsError, match="earlier releases"):
+        keys.create(factories.user().id, "one", SECOND)
+    with pytest.raises(SettingsError, match="earlier releases"):
+        peppers.register(peppers.SessionDatabase(), make_settings(key_pepper=SECOND))
+    assert peppers.known() == {}
+
+
+def test_the_first_pepper_is_found_amid_a_rotation(session: Session) -> None:
+    an_older_installation()
+    rotating = make_settings(key_pepper=SECOND, key_pepper_previous=(THIRD, FIRST))
+    assert peppers.register(peppers.SessionDatabase(), rotating) == 2
+    assert peppers.known() == {peppers.fingerprint(FIRST): 1, peppers.fingerprint(SECOND): 2}
+    assert not trials.remember("ada@example.com", rotating)
+
+
+def test_existing_mailboxes_prove_a_wrong_statement(session: Session) -> None:
+    an_older_installation()
+    with pytest.raises(SettingsError, match="MAILBOX_PEPPER is not the first pepper"):
+        mailbox_key(mailbox_pepper=SECOND)
+
+
+def test_a_statement_counts_where_no_mailbox_proves_another(session: Session) -> None:
+    an_older_installation()
+    session.execute(update(User).values(closed_at=func.now()))
+    with pytest.raises(SettingsError, match="set MAILBOX_PEPPER"):
+        mailbox_key(key_pepper=SECOND)
+    assert mailbox_key(key_pepper=SECOND, mailbox_pepper=FIRST) == FIRST

@@ -67,6 +67,18 @@ def claimed_before(email: str) -> None:
     db.session.flush()
 
 
+def test_an_account_deleted_soon_after_an_upgrade_leaves_its_mailbox_behind(
+    session: Session,
+) -> None:
+    settings = make_settings()
+    claimed_before("a.da@gmail.com")
+    before = factories.user("a.da@gmail.com")
+    account_deletion.close(before.id, settings)
+    account_deletion.remove(before.id)
+    again = accounts.create("ada@gmail.com", settings)
+    assert session.get_one(Balance, again.id).trial_tokens == 0
+
+
 def test_an_upgrade_gives_no_second_trial(session: Session) -> None:
     settings = make_settings()
     # A deleted account, of which only the hash is left: the same spelling is known.

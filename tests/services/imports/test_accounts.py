@@ -19,6 +19,7 @@ from promptly.services.imports.source import SourceAccount
 from promptly.services.ledger import ledger, verification
 from promptly.services.payments import lots
 from promptly.services.usage import account_statements
+from promptly.settings import current_settings
 from promptly.transactions import transaction
 from tests.support import factories, model_gateway
 from tests.support.races import together
@@ -219,7 +220,7 @@ def test_deleted_accounts_do_not_come_back(session: Session) -> None:
     old = model_gateway.account(balance_tokens=100, usage=[model_gateway.usage(10)])
     bring(old)
     user_id = user_of(old).id
-    account_deletion.close(user_id)
+    account_deletion.close(user_id, current_settings())
     [closed] = bring(old)
     account_deletion.remove(user_id)
     [removed] = bring(old)

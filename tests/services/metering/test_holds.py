@@ -8,6 +8,7 @@ from promptly.errors import InsufficientQuota, RateLimited, TokensReserved
 from promptly.request_ids import new_request_id
 from promptly.services import account_deletion, metering
 from promptly.services.metering.holds import SILENT_SECONDS
+from promptly.settings import current_settings
 from promptly.transactions import transaction
 from tests.services.metering.meter import TOP_UP_URL, Meter
 from tests.support.books import Account
@@ -157,7 +158,7 @@ def test_a_checkpoint_reports_accounts_that_are_being_deleted(
     closed = meter.books.account(paid_tokens=100)
     kept, ending = meter.place(account, 10), meter.place(closed, 10)
     with meter.books.app.app_context(), transaction():
-        account_deletion.close(closed.user_id)
+        account_deletion.close(closed.user_id, current_settings())
     counts = [(hold.request_id, 1, 0) for hold in (kept, ending)]
     assert meter.checkpoint(*counts) == {kept.request_id: False, ending.request_id: True}
 

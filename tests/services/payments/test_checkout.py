@@ -14,6 +14,7 @@ from promptly.services import account_deletion
 from promptly.services.payments import checkout, orders
 from promptly.services.payments.orders import Leased
 from promptly.services.payments.providers import registry
+from promptly.settings import current_settings
 from promptly.transactions import transaction
 from tests.support.books import wait_for
 from tests.support.races import together
@@ -166,7 +167,7 @@ def test_an_account_that_is_closed_meanwhile_buys_nothing(shop: Shop) -> None:
 
     def close() -> str:
         with transaction():
-            account_deletion.close(user_id)
+            account_deletion.close(user_id, current_settings())
             closed.set()
             wait_for(click_waits, "a click that waits for the account")
         return "closed"

@@ -1,4 +1,4 @@
-"""The checkout of a base commit, and its environment."""
+"""The checkout of another commit, and its environment."""
 
 import os
 import stat
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.base_commit import checked_out, describe, resolve
-from bench.environments import python_for
+from sandbox.checkout import checked_out, describe, resolve
+from sandbox.environments import python_for
 from sandbox.process import SandboxError
 
 # Makes the script's environment: a Python that is a file, and a line per call.
@@ -44,7 +44,7 @@ def repository(tmp_path: Path) -> Path:
 
 
 @pytest.mark.git
-def test_a_base_commit_is_checked_out_and_removed(repository: Path) -> None:
+def test_a_commit_is_checked_out_and_removed(repository: Path) -> None:
     program = repository / "program"
     program.write_text("")
     program.chmod(0o755)
@@ -64,7 +64,7 @@ def test_a_base_commit_is_checked_out_and_removed(repository: Path) -> None:
 
 
 @pytest.mark.git
-def test_the_checkout_of_a_failed_benchmark_is_removed(repository: Path) -> None:
+def test_the_checkout_is_removed_after_a_failure(repository: Path) -> None:
     only = commit(repository, kept="first")
     with pytest.raises(SystemExit), checked_out(repository, only) as folder:
         raise SystemExit(143)
@@ -105,7 +105,7 @@ def test_checkouts_with_the_same_requirements_share_an_environment(
     now = python_for(checkout(tmp_path / "now", "flask==3.1"))
     other = python_for(checkout(tmp_path / "other", "flask==3.2"))
     assert base == now != other
-    assert base.is_relative_to(tmp_path / "cache" / "bench")
+    assert base.is_relative_to(tmp_path / "cache" / "environments")
     # The script runs each time, and does nothing if its own stamps say so.
     calls = (base.parents[1] / "calls").read_text().splitlines()
     assert [call.split()[1] for call in calls] == ["requirements.txt"] * 2

@@ -19,7 +19,7 @@ from sandbox.process import SandboxError
 _SCRIPT = "scripts/environment.sh"
 _REQUIREMENTS = "requirements.txt"
 _SOURCES = (_SCRIPT, _REQUIREMENTS, "requirements-fast.txt")
-# The interpreter behind this environment, so that both gateways run on the same Python.
+# The interpreter behind this environment, so that all run on the same Python.
 _PYTHON = f"{sys.base_prefix}/bin/python{sys.version_info.major}.{sys.version_info.minor}"
 
 
@@ -40,9 +40,9 @@ def python_for(checkout: Path) -> Path:
 
 
 def _cache() -> Path:
-    """Return the folder that also keeps the built llama-server, and in it the benchmark's."""
+    """Return the folder of all environments, next to the built llama-server's."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("PROMPTLY_CACHE") or Path(home) / "promptly") / "bench"
+    return Path(os.environ.get("PROMPTLY_CACHE") or Path(home) / "promptly") / "environments"
 
 
 def _key(checkout: Path) -> str:
