@@ -6,15 +6,18 @@ Every request queries PostgreSQL, so that a revoked key is refused everywhere at
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-_STATEMENT = """
+_SELECTION = """
 SELECT k.id, k.user_id,
        coalesce(b.paid_tokens - b.held_paid, 0)
        + CASE WHEN b.trial_expires_at > now() THEN b.trial_tokens - b.held_trial ELSE 0 END,
-       coalesce(b.paid_tokens > 0, false),
-       k.key_hash <> %(current)s
-FROM api_keys k LEFT JOIN balances b ON b.user_id = k.user_id
-WHERE k.key_hash IN %(key_hashes)s AND k.revoked_at IS NULL
+       coalesce(b.paid_tokens > 0, false)
 """
+_SOURCE = "FROM api_keys k LEFT JOIN balances b ON b.user_id = k.user_id"
+_STATEMENT = f"{_SELECTION}{_SOURCE} WHERE k.key_hash = %(current)s AND k.revoked_at IS NULL"
+_STATEMENT_FOR_SEVERAL = (
+    f"{_SELECTION}, k.key_hash <> %(current)s {_SOURCE} "
+    "WHERE k.key_hash IN %(key_hashes)s AND k.revoked_at IS NULL"
+)
 
 
 class Database(Protocol):
@@ -41,5 +44,6 @@ def authenticate(database: Database, *key_hashes: bytes) -> Caller | None:
 
     The first is the hash under the current pepper.
     """
-    row = database.look_up(_STATEMENT, {"key_hashes": key_hashes, "current": key_hashes[0]})
+    statement = _STATEMENT if len(key_hashes) == 1 else _STATEMENT_FOR_SEVERAL
+    row = database.look_up(statement, {"key_hashes": key_hashes, "current": key_hashes[0]})
     return None if row is None else Caller(*row)
