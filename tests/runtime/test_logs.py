@@ -115,7 +115,7 @@ print("printed: ?key=secret")
 sys.stderr.write("written: ?key=secret\\n")
 logging.getLogger("a.library").error("%d: ?key=secret", "no number")
 def fail():
-    raise ValueError("in vain: key=secret\\nand more")
+    raise ValueError("in vain: ?key=secret\\nand more")
 warnings.warn("old: ?key=secret")
 threading.Thread(target=fail).start()
 gevent.spawn(fail).join()

@@ -51,7 +51,7 @@ def test_a_hold_of_exactly_everything_says_so(meter: Meter, account: Account) ->
 
 def test_no_balance_at_all(meter: Meter, account: Account) -> None:
     stranger = Account(2**40, "none", 1, "")
-    with pytest.raises(InsufficientQuota, match="no balance"):
+    with pytest.raises(InsufficientQuota, match="no tokens left"):
         meter.place(stranger, 1)
 
 
