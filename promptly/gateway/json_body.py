@@ -19,6 +19,8 @@ T = TypeVar("T")
 
 # Deeper than any schema; the decoder's own limit differs between versions of Python.
 MAX_DEPTH = 512
+# In characters. Errors quote names, so a name as long as the body would come back whole.
+MAX_NAME_LENGTH = 1024
 # Longer integers are refused; the largest float has 309 digits.
 _MAX_DIGITS = 300
 # Integral floats below this become integers.
@@ -45,6 +47,13 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             if key in seen:
                 raise DuplicateKey(key)
             seen.add(key)
+    if found and max(map(len, found)) > MAX_NAME_LENGTH:
+        longest = max(found, key=len)
+        raise InvalidRequest(
+            f"The body contains a name of more than {MAX_NAME_LENGTH} characters: "
+            f"'{longest[:100]}…'.",
+            param=longest[:100],
+        )
     return found
 
 

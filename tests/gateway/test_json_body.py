@@ -99,3 +99,14 @@ def test_a_wrong_key_or_value_of_a_mapping_is_named(pairs: Any, param: str) -> N
         json_body.check({"pairs": pairs}, Pairs)
     assert refusal.value.param == param
     assert f"'{param}'" in refusal.value.message
+
+
+@pytest.mark.parametrize("name", ["n" * 1025, "é" * 1025, "n" * 1_000_000])
+def test_long_names_are_refused(name: str) -> None:
+    for value in ({name: 1}, {"a": [{"b": 1, name: None}]}):
+        with pytest.raises(InvalidRequest, match="a name of more than 1024 characters") as refusal:
+            json_body.decode_object(json.dumps(value).encode())
+        assert refusal.value.param == name[:100]
+        assert len(refusal.value.message) < 200
+    allowed = {name[:1024]: 1}
+    assert json_body.decode_object(json.dumps(allowed).encode()) == allowed
