@@ -84,8 +84,8 @@ def test_counts_that_cannot_be_true(arena: Arena, lie: str) -> None:
         assert {answer.status for answer in at_once(16, send)} <= {200, 402, 502}
 
     arena.withstand(attack)
+    wait_for(lambda: not any(map(books.open_holds, accounts)), "the end of all holds")
     for account in accounts:
-        wait_for(lambda account=account: not books.open_holds(account), "the end of all holds")
         events = books.events(account)
         assert events
         assert all(event["charged_tokens"] >= 0 for event in events)

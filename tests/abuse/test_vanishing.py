@@ -2,6 +2,7 @@
 
 import itertools
 from contextlib import ExitStack
+from functools import partial
 
 import pytest
 
@@ -33,7 +34,7 @@ def test_a_stray_byte_hides_no_disconnect(arena: Arena) -> None:
             for tag in sent:
                 messages = sim(f"tokens={TOKENS} delay_ms=20 tag={tag}")
                 request = stack.enter_context(client.open(messages=messages, stream=False))
-                wait_for(lambda tag=tag: has_begun(tag), f"tokens of {tag}")
+                wait_for(partial(has_begun, tag), f"tokens of {tag}")
                 request.socket.sendall(b"\n")
         for tag in sent:
             record = arena.llama.wait_for_end(tag, 20)
