@@ -43,6 +43,7 @@ from promptly.blueprints import (
     v1,
     webhooks,
 )
+from promptly.errors import PromptlyError
 from promptly.settings import Settings
 
 
@@ -65,12 +66,18 @@ def register(app: Flask) -> None:
 
 
 def begin() -> None:
-    """Check the host and read a form, before the blueprints' own checks.
+    """Check path and host and read a form, before the blueprints' own checks.
 
     One function, because /v1 passes it too and each registered one has a cost of its own.
     """
     current: Request = request_ctx.request
-    hosts.refuse_foreign_host(current)
+    try:
+        error_handlers.refuse_double_slashes()
+        hosts.refuse_foreign_host(current)
+    except PromptlyError:
+        # The checks of /v1, which count requests, do not run any more.
+        v1.guard.count_refused()
+        raise
     if current.routing_exception is not None:
         hosts.stay_on_host(current.routing_exception)
     elif not error_shapes.is_api(current.path):

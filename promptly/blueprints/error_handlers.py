@@ -71,7 +71,6 @@ def register(app: Flask) -> None:
     Call this before the blueprints are registered: `bind_urls` must run before their checks.
     """
     app.before_request(bind_urls)
-    app.before_request(refuse_double_slashes)
     app.register_error_handler(PromptlyError, answer)
     app.register_error_handler(HTTPException, answer_http_exception)
     # Raised by SQLAlchemy in pages when PostgreSQL is unavailable, but also for some statements

@@ -13,7 +13,7 @@ import psutil
 
 from sandbox.llama import SimulatedLlama
 from tests.abuse.neighbour import Seen
-from tests.support.books import Account
+from tests.support.books import Account, wait_for
 from tests.support.process_stack import say
 from tests.support.servers import PROJECT, Gateway
 from tests.support.signing import STRIPE_SECRET
@@ -120,10 +120,8 @@ class Arena:
         found.append(Seen(**json.loads(output)))
 
     def _wait_for_stream(self) -> None:
-        deadline = time.monotonic() + 60
-        while not self.stack.books.open_holds(self._neighbour):
-            assert time.monotonic() < deadline, "the neighbour has not started"
-            time.sleep(0.05)
+        books = self.stack.books
+        wait_for(lambda: books.open_holds(self._neighbour) > 0, "the neighbour's stream", 60)
 
     @staticmethod
     def _memory(workers: list[int]) -> dict[int, int]:

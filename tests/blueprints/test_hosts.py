@@ -65,3 +65,27 @@ def test_redirects_name_no_host(client: FlaskClient, path: str) -> None:
     assert answer.status_code in {308, 404}
     if answer.status_code == 308:
         assert answer.location in {"/docs/?q=1", "/docs?q=1", "/evil.example/docs?q=1"}
+
+
+@pytest.mark.parametrize(
+    ("path", "host", "status"),
+    [
+        ("/v1/models", "evil.example", 400),
+        ("//v1/models", "localhost", 404),
+        ("/v1//models", "localhost", 404),
+        ("/v1//models", "evil.example", 404),
+    ],
+)
+def test_refused_requests_count_against_their_address(
+    app_factory: AppFactory, path: str, host: str, status: int
+) -> None:
+    client = app_factory(base_url=BASE_URL, inference_ip_rate_limit=3).test_client()
+
+    def send(path: str, host: str) -> int:
+        raw = {"PATH_INFO": path, "HTTP_HOST": host}
+        return client.get("/", environ_overrides=raw).status_code
+
+    assert [send(path, host) for _ in range(4)] == [status, status, status, 429]
+    # They share the limit of all other requests; pages and health checks are not in it.
+    assert send("/v1/models", "localhost") == 429
+    assert send("/health", host) == 200

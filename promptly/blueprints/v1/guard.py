@@ -42,7 +42,13 @@ def admit() -> None:
 
 def admit_unknown() -> None:
     """Count a request with an unknown URL or method against its address; it needs no key."""
-    if request.routing_exception is not None and error_shapes.is_api(request.path):
+    if request.routing_exception is not None:
+        count_refused()
+
+
+def count_refused() -> None:
+    """Count a request that is refused before `admit` against its address; pages have no limit."""
+    if error_shapes.is_api(request.path):
         count(None)
 
 
