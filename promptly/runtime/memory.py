@@ -3,8 +3,8 @@
 import ctypes
 import sys
 
-# From this size on, a block is a mapping of its own, and leaves the process when it is freed. The
-# prompts of coding agents stay below: mapping each of their copies anew took half of their CPU.
+# From this size on, a block is a mapping of its own, and leaves the process when it is freed.
+# Prompts of coding agents stay below: mapping each of their copies took a quarter of their CPU.
 LARGE_BYTES = 4 * 1024 * 1024
 # So much may stay free at the end of the heap.
 SPARE_BYTES = 16 * 1024 * 1024
