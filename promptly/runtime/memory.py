@@ -4,13 +4,9 @@ import ctypes
 import sys
 
 # From this size on, a block is a mapping of its own, and leaves the process when it is freed.
-# Prompts of coding agents stay below: mapping each of their copies took a quarter of their CPU.
-LARGE_BYTES = 4 * 1024 * 1024
-# So much may stay free at the end of the heap.
-SPARE_BYTES = 16 * 1024 * 1024
+LARGE_BYTES = 256 * 1024
 
 # Parameters of mallopt(3).
-_M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _M_ARENA_MAX = -8
 
@@ -27,5 +23,4 @@ def return_large_blocks() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES)
-        mallopt(_M_TRIM_THRESHOLD, SPARE_BYTES)
         mallopt(_M_ARENA_MAX, 1)
