@@ -164,7 +164,11 @@ def _add_first(
     emails = [row[0] for row in database.fetch_all(_ADDRESSES, {"limit": _SAMPLE})]
     proven = [pepper for pepper in candidates if _has_hashed(database, pepper, emails)]
     if not proven and not is_stated:
-        if database.fetch_all(_HAS_CLAIMS, {})[0][0]:
+        has_claims = database.fetch_all(_HAS_CLAIMS, {})[0][0]
+        if _first(database) is not None:
+            # Another process has recorded it meanwhile, and the claims may be of its registrations.
+            return
+        if has_claims:
             raise SettingsError([_UNPROVEN])
         if len(candidates) > 1:
             raise SettingsError([_AMBIGUOUS])

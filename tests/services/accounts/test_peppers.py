@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from promptly.extensions import db
 from promptly.models import TrialClaim, User
 from promptly.secret import Secret
-from promptly.services.accounts import email_addresses, keys, peppers, trials
+from promptly.services.accounts import accounts, email_addresses, keys, peppers, trials
 from promptly.settings import SettingsError
 from promptly.transactions import transaction
 from tests.support import factories
@@ -128,3 +128,26 @@ def test_a_statement_counts_where_no_mailbox_proves_another(session: Session) ->
     with pytest.raises(SettingsError, match="set MAILBOX_PEPPER"):
         mailbox_key(key_pepper=SECOND)
     assert mailbox_key(key_pepper=SECOND, mailbox_pepper=FIRST) == FIRST
+
+
+class Overtaken(peppers.SessionDatabase):
+    """Lets another process register somebody before it looks for claims of mailboxes."""
+
+    def __init__(self, app: Flask) -> None:
+        self._app = app
+
+    def fetch_all(self, statement: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+        if statement.endswith("FROM trial_claims)"):
+            together(self._app, self._register)
+        return super().fetch_all(statement, parameters)
+
+    @staticmethod
+    def _register() -> None:
+        with transaction():
+            accounts.register("faster@example.com", make_settings())
+
+
+def test_claims_of_a_faster_process_prove_nothing_against_the_pepper(app: Flask) -> None:
+    with app.app_context(), transaction():
+        assert peppers.mailbox_key(Overtaken(app), make_settings()) == FIRST
+        assert db.session.scalar(func.count(TrialClaim.mailbox_hash)) == 1
