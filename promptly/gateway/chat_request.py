@@ -5,8 +5,6 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import msgspec
-
 from promptly.gateway import json_body
 from promptly.gateway.generation import Call, fewest_tokens
 
@@ -104,11 +102,15 @@ def _fewest_tokens(messages: Iterable[Any]) -> int:
 
 
 def _user_texts(message: Any) -> list[str]:
-    if not isinstance(message, dict):
-        message = msgspec.to_builtins(message)
-    if message["role"] != "user":
+    role: Any
+    content: Any
+    if isinstance(message, dict):
+        role, content = message["role"], message.get("content")
+    else:
+        # The type of a checked message is its role.
+        role, content = message.__struct_config__.tag, message.content
+    if role != "user":
         return []
-    content = message["content"]
     return [content] if isinstance(content, str) else [_text(part) for part in content]
 
 

@@ -21,6 +21,8 @@ def coding_of(header: str) -> str | None:
 
     Raises UnsupportedContentEncoding for others, and for several in a row.
     """
+    if not header:
+        return None
     coding = header.strip().lower()
     if coding in ("", "identity"):
         return None

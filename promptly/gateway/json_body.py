@@ -19,6 +19,8 @@ T = TypeVar("T")
 
 # Deeper than any schema; the decoder's own limit differs between versions of Python.
 MAX_DEPTH = 512
+# A tuple is checked faster than a union, which is built anew each time.
+_CONTAINERS = (dict, list)
 # Longer integers are refused; the largest float has 309 digits.
 _MAX_DIGITS = 300
 # Integral floats below this become integers.
@@ -97,7 +99,7 @@ def _check_depth(value: dict[str, Any]) -> None:
             item
             for container in level
             for item in (container.values() if isinstance(container, dict) else container)
-            if isinstance(item, dict | list)
+            if isinstance(item, _CONTAINERS)
         ]
         if not level:
             return

@@ -35,10 +35,22 @@ def check_bounds(body: Body, max_values: int, max_text_bytes: int) -> None:
     BodyTooLarge. What is not JSON passes, for the decoder to refuse.
     """
     # First an upper bound, since text may contain these characters too: the scan takes longer.
-    if len(body) > max_values and len(body.translate(None, _NOT_STARTS)) >= max_values:
+    if not _has_fewer_starts(body, max_values):
         _check_values(body, max_values)
     if len(body) * 4 > max_text_bytes:
         _check_text(body, max_text_bytes)
+
+
+def _has_fewer_starts(body: Body, number: int) -> bool:
+    """Return whether there are fewer than `number` starts of values, those in text included."""
+    # As if all the bytes that are not scanned yet were some.
+    most = len(body)
+    for start in range(0, len(body), _PIECE_BYTES):
+        if most < number:
+            return True
+        piece = body[start : start + _PIECE_BYTES]
+        most -= len(piece) - len(piece.translate(None, _NOT_STARTS))
+    return most < number
 
 
 def _check_values(body: Body, max_values: int) -> None:

@@ -53,6 +53,27 @@ class Body(body.Body):  # type: ignore[misc]
             raise
         return received
 
+    def read_onto(self, whole: bytearray) -> int:
+        """Append what has arrived to a body, after waiting for it; return 0 at the end.
+
+        A body of known length is not copied on its way, and arrives in pieces as large as possible.
+        """
+        if isinstance(self.reader, ContinueFirst):
+            self.reader.send()
+        if not isinstance(self.reader, body.LengthReader):
+            received = self.read(PIECE_BYTES)
+            whole += received
+            return len(received)
+        if not self.reader.length:
+            return 0
+        try:
+            size: int = self.reader.unreader.receive_onto(whole, self.reader.length)
+        except BaseException:
+            self.failed = True
+            raise
+        self.reader.length -= size
+        return size
+
 
 class ContinueFirst:
     """A body whose client waits for `100 Continue`, which the first read sends."""
@@ -62,9 +83,12 @@ class ContinueFirst:
         self._reader = whole.reader
         self._client = client
 
-    def read(self, size: int) -> bytes:
+    def send(self) -> None:
         self._body.reader = self._reader
         self._client.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def read(self, size: int) -> bytes:
+        self.send()
         received: bytes = self._reader.read(size)
         return received
 

@@ -28,6 +28,11 @@ PIECE_BYTES = 64 * 1024
 # Overwritten by every connection; its content is never looked at.
 _DROPPED = bytearray(PIECE_BYTES)
 
+# What one receive of a body takes at most. All connections receive into the same buffer: nothing
+# else runs before it is copied.
+RECEIVE_BYTES = 256 * 1024
+_RECEIVED = memoryview(bytearray(RECEIVE_BYTES))
+
 
 class HeadTimeout(ParseException):  # type: ignore[misc]
     """The client did not finish a request's headers in time."""
@@ -80,6 +85,24 @@ class ClientReader(SocketUnreader):  # type: ignore[misc]
         else:
             wait_read(self.sock.fileno())
         received: bytes = self.sock.recv(min(max(size_hint or 0, self.mxchunk), most))
+        return received
+
+    def receive_onto(self, body: bytearray, size: int) -> int:
+        """Append up to `size` bytes to a body: those buffered, otherwise those of one receive.
+
+        Returns their number, 0 at the end of the connection. gunicorn's `read` returns only when it
+        has all bytes, and copies what it has received beyond them again and again.
+        """
+        if self.buffered_bytes:
+            buffered = self.take_buffered()
+            if len(buffered) > size:
+                self.buf.write(buffered[size:])
+                buffered = buffered[:size]
+            body += buffered
+            return len(buffered)
+        wait_read(self.sock.fileno())
+        received = int(self.sock.recv_into(_RECEIVED, min(size, RECEIVE_BYTES)))
+        body += _RECEIVED[:received]
         return received
 
     def _head_chunk(self) -> bytes:

@@ -1,12 +1,19 @@
-"""Gives the memory of large bodies back to the system as soon as they are freed."""
+"""Gives the memory of large bodies back to the system as soon as they are freed.
+
+Fresh memory costs 0.6 ms per MB, since the system clears it. So blocks of the size of agents'
+prompts stay on the heap, of which a few MiB are kept for the next ones.
+"""
 
 import ctypes
 import sys
 
 # From this size on, a block is a mapping of its own, and leaves the process when it is freed.
-LARGE_BYTES = 256 * 1024
+LARGE_BYTES = 2 * 1024 * 1024
+# So much at the end of the heap is kept, although nothing uses it.
+SPARE_BYTES = 4 * 1024 * 1024
 
 # Parameters of mallopt(3).
+_M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _M_ARENA_MAX = -8
 
@@ -23,4 +30,5 @@ def return_large_blocks() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, SPARE_BYTES)
         mallopt(_M_ARENA_MAX, 1)

@@ -55,6 +55,15 @@ def test_pieces_do_not_change_the_count(size: int, value: Any) -> None:
         assert b"".join(json_bounds._starts(body)) == whole
 
 
+@pytest.mark.parametrize("size", [1, 3, 64])
+@given(st.text("a[{:,").map(str.encode), st.integers(1, 20))
+def test_the_scan_ends_once_the_rest_cannot_matter(size: int, body: bytes, number: int) -> None:
+    starts = sum(body.count(start) for start in (b"[", b"{", b":", b","))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(json_bounds, "_PIECE_BYTES", size)
+        assert json_bounds._has_fewer_starts(body, number) == (starts < number)
+
+
 @pytest.mark.parametrize("item", [b"{}", b"[]", b"0", b'""', b'"a,[{:"', b'"\\"", "\\\\"'])
 def test_values_are_bounded(item: bytes) -> None:
     count = MAX_VALUES // (1 + item.count(b", "))

@@ -159,3 +159,15 @@ def test_others_run_while_a_client_sends(pair: Pair) -> None:
         reads += 1
     counting.kill()
     assert len(turns) >= reads > 5
+
+
+def test_a_body_is_received_up_to_its_end(pair: Pair) -> None:
+    client, server = pair
+    reader = ClientReader(server)
+    # What has arrived with the head comes first.
+    reader.unread(b"12345678")
+    client.sendall(b"abcdefgh")
+    client.close()
+    body = bytearray()
+    assert [reader.receive_onto(body, size) for size in (5, 5, 5, 5, 5)] == [5, 3, 5, 3, 0]
+    assert body == b"12345678abcdefgh"

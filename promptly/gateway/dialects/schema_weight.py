@@ -14,6 +14,9 @@ from promptly.errors import InvalidRequest
 MAX_WEIGHT = 400_000
 MAX_TOOLS = 1024
 
+# A tuple is checked faster than a union, which is built anew each time.
+_CONTAINERS = (dict, list)
+
 
 def check_schemas(schemas: Any, param: str) -> None:
     """Raise InvalidRequest naming `param` if these decoded schemas together are too large."""
@@ -36,8 +39,8 @@ def weight(schemas: Any) -> int:
             pattern = value.get("pattern")
             if isinstance(pattern, str):
                 total += len(pattern) ** 2 // 4
-            waiting += [item for item in value.values() if isinstance(item, dict | list)]
+            waiting += [item for item in value.values() if isinstance(item, _CONTAINERS)]
         else:
             total += len(value) ** 2 // 4
-            waiting += [item for item in value if isinstance(item, dict | list)]
+            waiting += [item for item in value if isinstance(item, _CONTAINERS)]
     return total

@@ -229,3 +229,16 @@ def test_a_body_counts_until_the_model_has_it(
         streams.enter_context(open_padded(other, "tokens=3")).read_until(b": keep-alive")
     with open_padded(client, "tokens=3") as stream:
         stream.read_until(b"[DONE]")
+
+
+@pytest.mark.parametrize("expect", ["", "Expect: 100-continue\r\n"])
+def test_a_large_body_ends_where_the_next_request_begins(client: Client, expect: str) -> None:
+    messages = [{"role": "assistant", "content": "a" * 1_000_000}, *sim("tokens=3")]
+    body = json.dumps({"messages": messages}).encode()
+    head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {client.key}\r\n"
+    head += f"{expect}Content-Length: {len(body)}\r\n\r\n"
+    after = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    with client.raw(head.encode() + body + after) as stream:
+        stream.read_to_end()
+    assert stream.received.count(b"HTTP/1.1 200 ") == 2
+    assert stream.received.count(b"HTTP/1.1 100 ") == bool(expect)
