@@ -2,25 +2,28 @@
 
 A body counts as its bytes arrive, so that a declared length costs others nothing. Once it is
 checked, it counts only for its account and the process, until upstream answers and nothing needs
-it any more.
+it any more. A running request may keep its body, in case its server dies, within a bound of the
+process.
 
 A few accounts could stall uploads that together take the process's whole share. So a body that
 does not fit displaces an unfinished one of the account with the most, if that has more than its
 own.
 """
 
-import threading
 from collections import Counter
 from collections.abc import Callable
 from typing import TypeVar
 
 from promptly.errors import RateLimited, ServiceUnavailable
+from promptly.runtime import native_threads
 
 Name = TypeVar("Name", int, str)
 
 MIB = 1024 * 1024
 # Upper bound of bodies that may be read although the process has its share of larger ones.
 SMALL_BYTES = 64 * 1024
+# Bodies that running requests keep, of the whole process.
+KEPT_BYTES = 16 * MIB
 
 
 class BodyBudget:
@@ -33,11 +36,12 @@ class BodyBudget:
         self.reading_bytes = max(64 * MIB, max_body_bytes * 4)
         # Checked bodies of requests that wait for a slot.
         self.waiting_bytes = 2 * self.reading_bytes
-        self._lock = threading.Lock()
-        self._accounts: Counter[int] = Counter()
-        self._addresses: Counter[str] = Counter()
+        self._lock = native_threads.lock()
+        self._accounts: dict[int, int] = {}
+        self._addresses: dict[str, int] = {}
         self._reading = 0
         self._waiting = 0
+        self._kept = 0
         # Bodies that are arriving.
         self._unfinished: set[BodyShare] = set()
 
@@ -52,7 +56,7 @@ class BodyBudget:
 
     def in_hand(self) -> int:
         """Return the bytes of all bodies."""
-        return self._reading + self._waiting
+        return self._reading + self._waiting + self._kept
 
     def require(self, share: "BodyShare", size: int) -> None:
         """Raise RateLimited or ServiceUnavailable unless `size` more bytes fit."""
@@ -61,7 +65,7 @@ class BodyBudget:
 
     def _require(self, share: "BodyShare", size: int) -> None:
         self._require_for_account(share, size)
-        if self._addresses[share.address] + size > self.address_bytes:
+        if self._addresses.get(share.address, 0) + size > self.address_bytes:
             raise RateLimited(
                 "The bodies of the requests from this address are too large together: at most "
                 f"{self.address_bytes // MIB} MiB at a time.",
@@ -73,7 +77,7 @@ class BodyBudget:
             self._displace(share, size)
 
     def _require_for_account(self, share: "BodyShare", size: int) -> None:
-        if self._accounts[share.user_id] + size > self.account_bytes:
+        if self._accounts.get(share.user_id, 0) + size > self.account_bytes:
             raise RateLimited(
                 "The bodies of this account's requests are too large together: at most "
                 f"{self.account_bytes // MIB} MiB at a time.",
@@ -104,8 +108,8 @@ class BodyBudget:
             self._require(share, size)
             share.size += size
             self._unfinished.add(share)
-            self._accounts[share.user_id] += size
-            self._addresses[share.address] += size
+            _add(self._accounts, share.user_id, size)
+            _add(self._addresses, share.address, size)
             self._reading += size
 
     def finish_reading(self, share: "BodyShare", size: int) -> None:
@@ -121,13 +125,26 @@ class BodyBudget:
                 raise ServiceUnavailable
             self._forget(share)
             share.size, share.is_waiting = size, True
-            self._accounts[share.user_id] += size
+            _add(self._accounts, share.user_id, size)
             self._waiting += size
+
+    def keep(self, share: "BodyShare") -> bool:
+        """Count the body of a running request as kept, for nobody; return False if none fits."""
+        with self._lock:
+            if self._kept + share.size > KEPT_BYTES:
+                return False
+            size = share.size
+            self._forget(share)
+            share.size, share.is_kept = size, True
+            self._kept += size
+            return True
 
     def arrived(self, share: "BodyShare") -> None:
         """Displace the body no more: it is complete."""
         with self._lock:
             self._unfinished.discard(share)
+            # The share lives as long as its request, and would keep a time limit that has passed.
+            share.interrupt = None
 
     def give_back(self, share: "BodyShare") -> None:
         """Count the body no longer; idempotent."""
@@ -135,12 +152,16 @@ class BodyBudget:
             self._forget(share)
 
     def _forget(self, share: "BodyShare") -> None:
+        if share.is_kept:
+            self._kept -= share.size
+            share.size = 0
+            return
         self._unfinished.discard(share)
-        _subtract(self._accounts, share.user_id, share.size)
+        _add(self._accounts, share.user_id, -share.size)
         if share.is_waiting:
             self._waiting -= share.size
         else:
-            _subtract(self._addresses, share.address, share.size)
+            _add(self._addresses, share.address, -share.size)
             self._reading -= share.size
         share.size = 0
 
@@ -153,6 +174,7 @@ class BodyShare:
         "address",
         "interrupt",
         "is_displaced",
+        "is_kept",
         "is_waiting",
         "size",
         "user_id",
@@ -172,6 +194,7 @@ class BodyShare:
         self.is_displaced = False
         self.size = 0
         self.is_waiting = False
+        self.is_kept = False
 
     def require(self, size: int) -> None:
         """Raise RateLimited or ServiceUnavailable unless `size` more bytes fit."""
@@ -189,12 +212,19 @@ class BodyShare:
         """Count the checked and decompressed body; raises like the budget's method."""
         self._budget.finish_reading(self, size)
 
+    def keep(self) -> bool:
+        """Count the checked body of a running request as kept; return False if it does not fit."""
+        return self._budget.keep(self)
+
     def give_back(self) -> None:
         """Count the body no longer; idempotent."""
-        self._budget.give_back(self)
+        if self.size:
+            self._budget.give_back(self)
 
 
-def _subtract(counts: Counter[Name], name: Name, size: int) -> None:
-    counts[name] -= size
-    if counts[name] <= 0:
-        del counts[name]
+def _add(counts: dict[Name, int], name: Name, size: int) -> None:
+    total = counts.get(name, 0) + size
+    if total > 0:
+        counts[name] = total
+    else:
+        counts.pop(name, None)

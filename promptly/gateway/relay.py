@@ -235,11 +235,18 @@ class Relay(MeteredRequest):
                 return
 
     def _drop_text(self) -> None:
-        """Free a large prompt's memory: upstream has accepted it, so no other will be asked."""
+        """Free a large prompt's memory: upstream has accepted it, so no other will be asked.
+
+        If the server dies, the digest is still needed. It costs a twentieth of the whole request,
+        so the last prompt is kept instead, as long as all those kept are within their bound.
+        """
+        is_last = self._subrequest == self._subrequests - 1
         if self._prompt.prompt_bound > LARGE_PROMPT_BYTES:
+            if is_last and self._body_share.keep():
+                return
             self._dropped_digest = self._digest(self._subrequest)
             self._prompt.drop_text()
-        if self._subrequest == self._subrequests - 1:
+        if is_last:
             self._body_share.give_back()
 
     def _comment(self) -> Generator[bytes, None, None]:

@@ -117,3 +117,21 @@ def test_all_is_given_back_once(budget: BodyBudget) -> None:
 
 def test_larger_bodies_get_larger_bounds() -> None:
     BodyBudget(100 * MIB).share(1, "address").grow(100 * MIB)
+
+
+def test_running_requests_keep_bodies_as_long_as_they_fit(budget: BodyBudget) -> None:
+    shares = [budget.share(1, "address") for _ in range(3)]
+    for share in shares:
+        share.grow(8 * MIB)
+        share.finish_reading(8 * MIB)
+    assert [share.keep() for share in shares] == [True, True, False]
+    # Those kept count for no account any more.
+    budget.share(1, "address").require(16 * MIB)
+    assert budget.in_hand() == 24 * MIB
+    shares[0].give_back()
+    shares[0].give_back()
+    assert budget.in_hand() == 16 * MIB
+    assert shares[2].keep()
+    for share in shares:
+        share.give_back()
+    assert budget.in_hand() == 0

@@ -8,11 +8,12 @@ from flask import request
 from promptly.blueprints.v1 import guard
 from promptly.blueprints.v1.body import take_body
 from promptly.errors import InvalidRequest
-from promptly.gateway import current_gateway
+from promptly.gateway import Gateway, current_gateway
 from promptly.gateway.disconnects import has_left
 from promptly.gateway.generation import Prompt
 from promptly.gateway.json_bounds import Body
 from promptly.gateway.prompt_counting import PromptCounter, refuse_too_long, require_tokens
+from promptly.services.accounts.authentication import Caller
 
 T = TypeVar("T")
 
@@ -32,12 +33,13 @@ def count_tokens(prompt: Prompt) -> int:
     Raises ContextLengthExceeded if the bytes alone show that it cannot fit, and the errors of
     `PromptCounter.count`.
     """
-    upstreams = current_gateway().pool.require(prompt.path)
+    gateway = current_gateway()
+    upstreams = gateway.pool.require(prompt.path)
     refuse_too_long(prompt, max(upstream.n_ctx for upstream in upstreams))
-    return prompt_counter().count(prompt)
+    return prompt_counter(gateway, guard.caller()).count(prompt)
 
 
-def prompt_counter() -> PromptCounter:
+def prompt_counter(gateway: Gateway, caller: Caller) -> PromptCounter:
     """Return a counter that stops counting when the current request's client leaves."""
     environ = request.environ
 
@@ -45,4 +47,4 @@ def prompt_counter() -> PromptCounter:
         if has_left(environ):
             raise InvalidRequest("The connection closed before the prompts were counted.")
 
-    return PromptCounter(current_gateway(), guard.caller(), raise_if_gone)
+    return PromptCounter(gateway, caller, raise_if_gone)

@@ -43,7 +43,13 @@ def serve_embeddings(endpoint: str, asked: EmbeddingsRequest) -> Response:
     """Answer with a list of vectors; `endpoint` is recorded in the usage event."""
     gateway, caller = current_gateway(), guard.caller()
     hold = hold_placement.place_exactly(
-        gateway, caller, g.request_uuid, endpoint, asked, asked.bounds, prompt_counter()
+        gateway,
+        caller,
+        g.request_uuid,
+        endpoint,
+        asked,
+        asked.bounds,
+        prompt_counter(gateway, caller),
     )
     embedding = Embedding(gateway, caller, endpoint, asked, hold, hand_over())
     return _run(embedding, asked.ignored, embedding.answer)
@@ -53,7 +59,7 @@ def _start(endpoint: str, generation: GenerationRequest, sink: Sink | None) -> R
     """Place a hold for the request's cost, and create its relay."""
     gateway, caller = current_gateway(), guard.caller()
     placed = hold_placement.place(
-        gateway, caller, g.request_uuid, endpoint, generation, prompt_counter()
+        gateway, caller, g.request_uuid, endpoint, generation, prompt_counter(gateway, caller)
     )
     return Relay(gateway, caller, endpoint, generation, placed, sink, hand_over())
 
