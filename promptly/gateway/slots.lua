@@ -124,7 +124,11 @@ else
     end
   end
 end
-local fatal = redis.call('ZRANGEBYSCORE', KEYS[3], '(' .. clock[1], '+inf')
+-- Hardly ever is there a refused body: this is half the cost of asking which.
+local fatal = {}
+if redis.call('EXISTS', KEYS[3]) == 1 then
+  fatal = redis.call('ZRANGEBYSCORE', KEYS[3], '(' .. clock[1], '+inf')
+end
 if not any and #full == 0 and #fatal == 0 then return '{}' end
 local answer = {}
 if #fatal > 0 then answer.fatal = fatal end

@@ -6,11 +6,10 @@ Every request queries PostgreSQL, so that a revoked key is refused everywhere at
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+# The sums are left to Python: PostgreSQL plans each statement anew, and each expression with it.
 _SELECTION = """
-SELECT k.id, k.user_id,
-       coalesce(b.paid_tokens - b.held_paid, 0)
-       + CASE WHEN b.trial_expires_at > now() THEN b.trial_tokens - b.held_trial ELSE 0 END,
-       coalesce(b.paid_tokens > 0, false)
+SELECT k.id, k.user_id, b.paid_tokens, b.held_paid,
+       CASE WHEN b.trial_expires_at > now() THEN b.trial_tokens - b.held_trial END
 """
 _SOURCE = "FROM api_keys k LEFT JOIN balances b ON b.user_id = k.user_id"
 _STATEMENT = f"{_SELECTION}{_SOURCE} WHERE k.key_hash = %(current)s AND k.revoked_at IS NULL"
@@ -46,4 +45,9 @@ def authenticate(database: Database, *key_hashes: bytes) -> Caller | None:
     """
     statement = _STATEMENT if len(key_hashes) == 1 else _STATEMENT_FOR_SEVERAL
     row = database.look_up(statement, {"key_hashes": key_hashes, "current": key_hashes[0]})
-    return None if row is None else Caller(*row)
+    if row is None:
+        return None
+    key_id, user_id, paid, held_paid, free_trial, *outdated = row
+    paid = paid or 0
+    available = paid - (held_paid or 0) + (free_trial or 0)
+    return Caller(key_id, user_id, available, paid > 0, *outdated)
