@@ -82,9 +82,9 @@ def client_network() -> str:
 
 def client_address() -> str:
     """Return the client's address for rate limits; the peer's if the proxies forwarded too few."""
-    settings = current_settings()
-    peer = request.environ.get("REMOTE_ADDR") or "local"
-    forwarded = request.environ.get("HTTP_X_FORWARDED_FOR")
+    settings, environ = current_settings(), request.environ
+    peer = environ.get("REMOTE_ADDR") or "local"
+    forwarded = environ.get("HTTP_X_FORWARDED_FOR")
     return forwarded_address(peer, forwarded, settings.trusted_proxy_hops) or peer
 
 

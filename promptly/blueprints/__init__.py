@@ -72,7 +72,7 @@ def begin() -> None:
     """
     current: Request = request_ctx.request
     try:
-        error_handlers.refuse_double_slashes()
+        error_handlers.refuse_double_slashes(current)
         hosts.refuse_foreign_host(current)
     except PromptlyError:
         # The checks of /v1, which count requests, do not run any more.
@@ -80,5 +80,6 @@ def begin() -> None:
         raise
     if current.routing_exception is not None:
         hosts.stay_on_host(current.routing_exception)
+        v1.guard.count_refused()
     elif not error_shapes.is_api(current.path):
         form_body.read()

@@ -8,7 +8,7 @@ import time
 
 import orjson
 import psycopg2
-from flask import Flask, Response, current_app, g, render_template, request
+from flask import Flask, Request, Response, current_app, g, render_template, request
 from flask.globals import request_ctx
 from flask_limiter.errors import RateLimitExceeded
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -89,7 +89,7 @@ def bind_urls() -> None:
         request_ctx.url_adapter = current_app.url_map.bind("")
 
 
-def refuse_double_slashes() -> None:
+def refuse_double_slashes(request: Request) -> None:
     """Answer 404 for a path with `//`, which Werkzeug would redirect or take for another one."""
     if "//" in request.environ["PATH_INFO"]:
         if error_shapes.is_api(request.path):

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from promptly.gateway import sse
-from promptly.gateway.counts import Counts, corrected, count_of
+from promptly.gateway.counts import Counts, are_counts, corrected, count_of
 from promptly.gateway.dialects import Sink
 
 _PLAIN = b'data: {"choices":[{"finish_reason":null,"index":0,"delta":{'
@@ -168,14 +168,21 @@ class ChunkReader(Counts):
         """Take in a chunk's counts; what cannot be a count is corrected in the chunk as well."""
         timings = chunk.get("timings")
         if timings is not None:
-            timings = chunk["timings"] = corrected(timings, _TIMED)
-            if self.first_token_at is None and timings.get("predicted_n"):
+            cached, processed, predicted = (
+                timings.get("cache_n", 0),
+                timings.get("prompt_n", 0),
+                timings.get("predicted_n", 0),
+            )
+            if not are_counts(cached, processed, predicted):
+                timings = chunk["timings"] = corrected(timings, _TIMED)
+                cached, processed, predicted = (timings.get(name, 0) for name in _TIMED)
+            if self.first_token_at is None and predicted:
                 self.first_token_at = time.monotonic()
-            size = timings.get("cache_n", 0) + timings.get("prompt_n", 0)
+            size = cached + processed
             if self.prompt_size is None:
                 self._set_prompt_size(size)
             self.prompt_tokens = max(self.prompt_tokens, self.prompt_size or size)
-            self.completion_tokens = max(self.completion_tokens, timings.get("predicted_n", 0))
+            self.completion_tokens = max(self.completion_tokens, predicted)
         usage = chunk.get("usage")
         if usage is not None:
             self.prompt_tokens = count_of(usage["prompt_tokens"], self.prompt_tokens)

@@ -21,6 +21,17 @@ def count_of(value: object, known: int = 0) -> int:
     return min(value, MOST_TOKENS)
 
 
+def are_counts(first: object, second: object, third: object) -> bool:
+    """Return whether three values that upstream reported are counts, at the cost of one check."""
+    return (
+        type(first) is int
+        and type(second) is int
+        and type(third) is int
+        # MOST_TOKENS has all bits set, so that no single value can be out of range.
+        and 0 <= first | second | third <= MOST_TOKENS
+    )
+
+
 def corrected(report: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
     """Return a report whose named fields are counts; the report itself if they all are."""
     wrong = {}

@@ -25,7 +25,7 @@ from promptly.gateway import Gateway, sse
 from promptly.gateway.body_budget import BodyShare
 from promptly.gateway.fatal_bodies import MAX_RESENDS
 from promptly.gateway.in_flight import ClientGone, InFlightRequest, Stopped
-from promptly.gateway.slot_scheduler import SlotRequest
+from promptly.gateway.slot_scheduler import NONE, SlotRequest
 from promptly.gateway.time_limits import timeout_error
 from promptly.gateway.upstream_errors import BrokeOff, NoAnswer, NotConnected, NotServed
 from promptly.gateway.upstreams import Upstream
@@ -146,7 +146,7 @@ class MeteredRequest(ABC):
         tried: set[str] = set()
         fatal_bodies = self._gateway.fatal_bodies
         while True:
-            upstream = yield from self._wait_for_slot(frozenset(tried))
+            upstream = yield from self._wait_for_slot(frozenset(tried) if tried else NONE)
             if fatal_bodies.any_known:
                 fatal_bodies.check(self._digest(subrequest))
             try:

@@ -76,10 +76,13 @@ class UpstreamPool:
         Stale ones are probed in the background. The caller waits for the first probe of a server,
         and for further ones only if none is ready.
         """
+        fresh_since = time.monotonic() - PROBE_SECONDS
+        stale = [up for up in self.upstreams if up.probed_at < fresh_since]
+        found = [] if stale else [up for up in self.upstreams if up.ready and up.serves(path)]
+        if found:
+            return found
         able = [up for up in self.upstreams if up.serves(path)]
         self._probe_unknown(able)
-        now = time.monotonic()
-        stale = [up for up in self.upstreams if now - up.probed_at > PROBE_SECONDS]
         if stale and any(up.ready for up in self.upstreams):
             self._probe_in_background(stale)
         return [up for up in able if up.ready] or self._look_again(able)

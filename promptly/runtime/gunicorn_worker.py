@@ -168,14 +168,15 @@ class Worker(GeventWorker):  # type: ignore[misc]
             self.handle_error(request, client, peer, problem)
             linger(client)
 
-    def handle_request(self, *request: Any) -> bool:
+    def handle_request(self, name: object, req: Request, client: socket, peer: Any) -> bool:
         """Serve one request; return False if it was cut off, raise StopIteration if it is the last.
 
         gunicorn's own for gevent returns nothing.
         """
-        with suppress(gevent.GreenletExit, SystemExit):
-            return bool(AsyncWorker.handle_request(self, *request))
-        return False
+        try:
+            return bool(AsyncWorker.handle_request(self, name, req, client, peer))
+        except (gevent.GreenletExit, SystemExit):
+            return False
 
     def handle_error(self, req: Request | None, client: socket, addr: Any, exc: Exception) -> None:
         """Answer a request that cannot be parsed, or that failed outside the application."""

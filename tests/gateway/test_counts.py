@@ -2,7 +2,7 @@
 
 import pytest
 
-from promptly.gateway.counts import MOST_TOKENS, corrected, count_of
+from promptly.gateway.counts import MOST_TOKENS, are_counts, corrected, count_of
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,11 @@ def test_a_report_is_copied_only_if_it_lies() -> None:
         "predicted_ms": -1.5,
     }
     assert lie["prompt_n"] == -5
+
+
+def test_counts_are_recognized_together() -> None:
+    assert are_counts(0, 7, MOST_TOKENS)
+    for lie in (-1, -(2**80), MOST_TOKENS + 1, 2**80, 7.0, "7", None, True, [7]):
+        assert not are_counts(lie, 7, 7)
+        assert not are_counts(7, lie, 7)
+        assert not are_counts(7, 7, lie)

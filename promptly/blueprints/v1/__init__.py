@@ -16,7 +16,6 @@ from promptly.blueprints.v1 import (
 
 blueprint = Blueprint("v1", __name__, url_prefix="/v1")
 blueprint.before_request(guard.admit)
-blueprint.before_app_request(guard.admit_unknown)
 blueprint.after_app_request(guard.add_headers)
 blueprint.teardown_request(body.give_back)
 

@@ -40,14 +40,11 @@ def admit() -> None:
     g.caller = caller
 
 
-def admit_unknown() -> None:
-    """Count a request with an unknown URL or method against its address; it needs no key."""
-    if request.routing_exception is not None:
-        count_refused()
-
-
 def count_refused() -> None:
-    """Count a request that is refused before `admit` against its address; pages have no limit."""
+    """Count a request that is refused before `admit` against its address; pages have no limit.
+
+    One with an unknown URL or method is counted too; it needs no key.
+    """
     if error_shapes.is_api(request.path):
         count(None)
 
