@@ -36,7 +36,7 @@ _QUEUES = {EMBEDDINGS_PATH: "promptly:queue:embeddings"}
 # For the same reason, requests that some upstreams have failed wait for the others on their own.
 _AGAIN = ":again"
 
-# The upstreams that a request avoids at first; each frozenset takes 216 bytes of every stream.
+# Shared, because each frozenset would take 216 bytes of every stream.
 NONE: frozenset[str] = frozenset()
 
 _NO_CHANGES: dict[str, Any] = {"renew": {}, "release": {}, "quit": {}}
@@ -187,7 +187,10 @@ class SlotScheduler:
             kinds = {slot_request.kind for slot_request in self._waiting.values()}
         # Outside the lock: probing upstreams may take a while.
         ready = {
-            (path, avoided): _without(self._pool.ready(path), avoided) for path, avoided in kinds
+            (path, avoided): [
+                up for up in self._pool.ready(path) if not avoided or up.name not in avoided
+            ]
+            for path, avoided in kinds
         }
         with self._lock:
             waiting = list(self._waiting.values())
@@ -290,10 +293,6 @@ class SlotScheduler:
 
 def _key(upstream: str) -> str:
     return f"promptly:slots:{upstream}"
-
-
-def _without(upstreams: list[Upstream], avoided: frozenset[str]) -> list[Upstream]:
-    return [up for up in upstreams if up.name not in avoided] if avoided else upstreams
 
 
 def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
