@@ -70,7 +70,7 @@ class SlotRequest:
         self.path = path
         self.avoided = avoided
         self.trial = trial
-        # Determines which upstreams can take the request.
+        # The upstreams that can take the request depend on this.
         self.kind = (path, avoided)
         self.queue = _QUEUES.get(path, _QUEUE) + (_AGAIN if avoided else "")
         self.changed = threading.Event()

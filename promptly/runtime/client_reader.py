@@ -28,7 +28,7 @@ PIECE_BYTES = 64 * 1024
 # Overwritten by every connection; its content is never looked at.
 _DROPPED = bytearray(PIECE_BYTES)
 
-# What one receive of a body takes at most. All connections receive into the same buffer: nothing
+# Upper bound of one receive of a body. All connections receive into the same buffer: nothing
 # else runs before it is copied.
 RECEIVE_BYTES = 256 * 1024
 _RECEIVED = memoryview(bytearray(RECEIVE_BYTES))

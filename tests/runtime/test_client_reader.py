@@ -164,7 +164,7 @@ def test_others_run_while_a_client_sends(pair: Pair) -> None:
 def test_a_body_is_received_up_to_its_end(pair: Pair) -> None:
     client, server = pair
     reader = ClientReader(server)
-    # What has arrived with the head comes first.
+    # Bytes that came with the head are first.
     reader.unread(b"12345678")
     client.sendall(b"abcdefgh")
     client.close()
