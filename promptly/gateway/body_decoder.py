@@ -10,7 +10,7 @@ from typing import TypeVar
 from promptly.gateway import content_encoding
 from promptly.gateway.json_bounds import Body, check_bounds
 from promptly.gateway.turns import SmallestFirst
-from promptly.runtime import native_threads
+from promptly.runtime import memory, native_threads
 
 T = TypeVar("T")
 
@@ -39,6 +39,7 @@ class BodyDecoder:
         """
         if coding is None and len(body) <= INLINE_BYTES:
             return self._decode(body, coding, parse)
+        memory.note_large_body()
         # A compressed body may become as large as any: as a small one it would go before others.
         with self._turns.turn(len(body) if coding is None else self._max_body_bytes):
             return native_threads.call(self._decode, body, coding, parse)

@@ -24,7 +24,7 @@ from gunicorn.http.errors import NoMoreData
 from gunicorn.workers.base_async import AsyncWorker
 from gunicorn.workers.ggevent import GeventWorker
 
-from promptly.runtime import address_counts, bad_requests
+from promptly.runtime import address_counts, bad_requests, memory
 from promptly.runtime.client_connection import ClientConnection, Request
 from promptly.runtime.client_reader import linger
 from promptly.runtime.early_timeout import EarlyTimeout
@@ -123,6 +123,11 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
     def timeout_ctx(self) -> IdleTimeout:
         return IdleTimeout(self)
+
+    def notify(self) -> None:
+        """Report to gunicorn's master that this worker is alive; called once a second."""
+        super().notify()
+        memory.trim()
 
     def handle(self, listener: Address, client: socket, peer: Any) -> None:
         """Serve a connection until it ends; close it at once if its address has too many."""
