@@ -1,7 +1,7 @@
 """Gives the memory of large bodies back to the system soon after they are freed.
 
 Fresh memory costs 0.6 ms per MB, since the system clears it. So blocks of the size of agents'
-prompts stay on the heap, for the next ones; once a second it is trimmed to a few spare MiB.
+prompts stay on the heap, for the next ones. After a second without any it is trimmed to a few MiB.
 """
 
 import ctypes
@@ -18,7 +18,8 @@ _M_MMAP_THRESHOLD = -3
 _M_ARENA_MAX = -8
 
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-_needs_trim = False
+# Calls of `trim` until the heap is trimmed; None: it was.
+_trims_in: int | None = None
 
 
 def return_large_blocks() -> None:
@@ -36,18 +37,23 @@ def return_large_blocks() -> None:
 
 
 def note_large_body() -> None:
-    """Let the next `trim` look for free pages."""
-    global _needs_trim
-    _needs_trim = True
+    """Let the second `trim` from here on return free pages."""
+    global _trims_in
+    _trims_in = 2
 
 
 def trim() -> None:
-    """Return the heap's free pages if a large body was noted since the last call.
+    """Return the heap's free pages if there was a large body, and none since the last call.
 
     The heap shrinks by itself only at its end, where one small block keeps all below it.
     """
-    global _needs_trim
+    global _trims_in
+    if _trims_in is None:
+        return
+    _trims_in -= 1
+    if _trims_in:
+        return
+    _trims_in = None
     malloc_trim = getattr(_libc, "malloc_trim", None)
-    if _needs_trim and malloc_trim is not None:
-        _needs_trim = False
+    if malloc_trim is not None:
         malloc_trim(ctypes.c_size_t(SPARE_BYTES))

@@ -38,7 +38,11 @@ for _ in range(40):
 blocks.clear()
 memory.trim()
 print(rss() - before)
-memory.note_large_body()
+for _ in range(2):
+    # Others follow: the heap is for them.
+    memory.note_large_body()
+    memory.trim()
+print(rss() - before)
 memory.trim()
 print(rss() - before)
 """
@@ -59,6 +63,6 @@ def test_large_blocks_leave_the_process() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only glibc's allocator is set up")
 def test_the_heap_is_trimmed_after_large_bodies() -> None:
-    untouched, trimmed = run(SCATTERED)
-    assert untouched > 16 * 1024 * 1024
+    *untouched, trimmed = run(SCATTERED)
+    assert min(untouched) > 16 * 1024 * 1024
     assert trimmed < 8 * 1024 * 1024
