@@ -62,7 +62,7 @@ def test_a_streamed_answer(
     assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
     assert answer.headers["cache-control"] == "no-cache"
     events = answer.events
-    assert events[0]["choices"][0]["delta"] == {"role": "assistant", "content": None}
+    assert events[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}
     with_usage = [event for event in events if "usage" in event]
     if options and options.get("include_usage"):
         assert with_usage == [events[-1]]
