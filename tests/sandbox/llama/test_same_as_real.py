@@ -142,6 +142,7 @@ def without(name: str, value: Json) -> Json:
 
 CALL = called("{}")
 TOOL_RESULT: Json = {"role": "tool", "tool_call_id": "1"}
+CONTENTS: list[Any] = [None, "", [], 5, {"a": 1}, "5"]
 
 # Messages of an earlier turn, all but the role.
 ANSWERS: list[Json] = [
@@ -176,10 +177,10 @@ ANSWERS: list[Json] = [
 HISTORIES: list[list[Json]] = [
     *([{"role": "assistant", **answer}] for answer in ANSWERS),
     *(
-        [{"role": "assistant", "content": "", "tool_calls": [CALL]}, result]
+        [{"role": "assistant", "tool_calls": [CALL]}, result]
         for result in (
             TOOL_RESULT,
-            *({**TOOL_RESULT, "content": content} for content in (None, "", [], 5, {"a": 1}, "5")),
+            *({**TOOL_RESULT, "content": content} for content in CONTENTS),
             {**TOOL_RESULT, "content": [{"type": "image_url", "image_url": {"url": "x"}}]},
             without("tool_call_id", {**TOOL_RESULT, "content": "5"}),
         )

@@ -144,12 +144,9 @@ def _tool_result(block: ToolResultBlock) -> ChatMessage:
 
 
 def _assistant(blocks: list[Any], messages: Sequence[Message]) -> ChatMessage:
-    found: ChatMessage = {"role": "assistant"}
-    texts = _texts(blocks)
     thoughts = [block.thinking for block in blocks if isinstance(block, ThinkingBlock)]
     calls = [_tool_call(block, messages) for block in blocks if isinstance(block, ToolUseBlock)]
-    if texts or not calls:
-        found["content"] = _content(texts)
+    found: ChatMessage = {"role": "assistant", "content": _content(_texts(blocks))}
     if thoughts:
         found["reasoning_content"] = "\n".join(thoughts)
     if calls:

@@ -97,7 +97,7 @@ def texts(*found: str) -> list[Json]:
         "results come before the text of their turn": (
             turns(("assistant", [CALL]), ("user", "wait"), ("user", [TEXT, RESULT, RESULT])),
             [
-                {"role": "assistant", "tool_calls": [CHAT_CALL]},
+                {"role": "assistant", "content": "", "tool_calls": [CHAT_CALL]},
                 CHAT_RESULT,
                 CHAT_RESULT,
                 {"role": "user", "content": texts("wait", "hello")},
