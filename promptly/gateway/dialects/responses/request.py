@@ -12,6 +12,7 @@ from promptly.errors import InvalidRequest, UnsupportedParameter
 from promptly.gateway import json_body
 from promptly.gateway.chat_request import ChatRequest, ignored_fields, make_chat_request
 from promptly.gateway.dialects.chat import request as chat
+from promptly.gateway.dialects.chat.conversation import TextPart
 from promptly.gateway.dialects.responses.body import (
     ENCRYPTED_THOUGHTS,
     NO_TOOLS,
@@ -175,7 +176,7 @@ def _text(content: str | list[Part]) -> Any:
         return content
     texts = [part.refusal if isinstance(part, Refusal) else part.text for part in content]
     if len(texts) > 1:
-        return [chat.TextPart(text) for text in texts]
+        return [TextPart(text) for text in texts]
     return texts[0] if texts else ""
 
 
