@@ -169,8 +169,7 @@ class Place(pydantic.BaseModel):
 
 
 def test_the_sdk_parses_calls_and_answers(sdk: openai.OpenAI) -> None:
-    tool = openai.pydantic_function_tool(Place, name="get_weather")["function"]
-    function: Any = {"type": "function", **tool}
+    function: Any = openai.pydantic_function_tool(Place, name="get_weather")
     parsed = sdk.responses.parse(model="any", input=sim("tool=1"), tools=[function])
     [call] = parsed.output
     assert call.type == "function_call"
