@@ -28,12 +28,11 @@ from promptly.gateway.dialects.responses.body import (
     ResponsesBody,
     TextOptions,
 )
+from promptly.gateway.dialects.responses.echo import Echo
 from promptly.gateway.dialects.schema_weight import check_schemas
 from promptly.gateway.json_bounds import Body
 
 Json = dict[str, Any]
-# Request fields that the response repeats, each value already encoded as JSON.
-Echo = dict[str, orjson.Fragment]
 
 _KNOWN = frozenset(ResponsesBody.__struct_fields__)
 _ITEMS = ("message", "reasoning")
@@ -196,13 +195,16 @@ def _echo(asked: ResponsesBody) -> Echo:
         "instructions": asked.instructions,
         "max_output_tokens": asked.max_output_tokens,
         "metadata": asked.metadata or {},
+        "parallel_tool_calls": False,
         "reasoning": {"effort": effort, "summary": None},
         "temperature": asked.temperature,
         "text": {"format": form or PlainText()},
+        "tool_choice": "auto",
+        "tools": [],
         "top_logprobs": asked.top_logprobs or 0,
         "top_p": asked.top_p,
     }
-    return {name: _encoded(name, item) for name, item in repeated.items()}
+    return Echo({name: _encoded(name, item) for name, item in repeated.items()})
 
 
 def _encoded(name: str, item: Any) -> orjson.Fragment:
