@@ -191,7 +191,7 @@ def _response_format(
 def _echo(asked: ResponsesBody) -> Echo:
     form = asked.text.format if asked.text else None
     effort = asked.reasoning.effort if asked.reasoning else None
-    repeated = {
+    repeated: Json = {
         "instructions": asked.instructions,
         "max_output_tokens": asked.max_output_tokens,
         "metadata": asked.metadata or {},
