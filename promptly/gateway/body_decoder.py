@@ -7,7 +7,9 @@ native thread, one at a time, so that their memory does not add up.
 from collections.abc import Callable
 from typing import TypeVar
 
+from promptly.errors import InvalidRequest
 from promptly.gateway import content_encoding
+from promptly.gateway.json_body import without_lone_surrogates
 from promptly.gateway.json_bounds import Body, check_bounds
 from promptly.gateway.turns import SmallestFirst
 from promptly.runtime import native_threads
@@ -34,6 +36,7 @@ class BodyDecoder:
     def decode(self, body: Body, coding: str | None, parse: Callable[[Body], T]) -> tuple[T, int]:
         """Return what `parse` makes of the body, and the body's size once decompressed.
 
+        U+FFFD takes the place of halves of surrogate pairs, in names too, before `parse` fails.
         Raises what `parse` raises, InvalidRequest or BodyTooLarge for a broken or hostile body, and
         ServiceUnavailable if a large one waits for too long.
         """
@@ -49,4 +52,13 @@ class BodyDecoder:
         if body.startswith(BYTE_ORDER_MARK):
             body = body[len(BYTE_ORDER_MARK) :]
         check_bounds(body, self._max_values, self._max_text_bytes)
-        return parse(body), len(body)
+        try:
+            return parse(body), len(body)
+        except InvalidRequest:
+            # Halves of surrogate pairs are in no ordinary body, and in all later turns of a
+            # conversation that has one: look for them only when there is an error.
+            replaced = without_lone_surrogates(body)
+            if replaced is None:
+                raise
+        # The exception, and with it what was decoded, is gone by now.
+        return parse(replaced), len(replaced)

@@ -10,7 +10,7 @@ import msgspec
 from promptly.gateway import json_body
 from promptly.gateway.generation import Call, fewest_tokens
 
-_HEADER_SAFE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+HEADER_SAFE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 MAX_IGNORED = 20
 
 # Always stream: only then do we notice a lost client and know the count during the answer.
@@ -31,7 +31,8 @@ class ChatRequest:
     """A checked request, which is its own only prompt.
 
     `encoded` is upstream's JSON without limits and streaming options; `prompt_bound` is an upper
-    bound of the prompt in tokens, since a token is at least one byte.
+    bound of the prompt in tokens, since a token is at least one byte. `without_alternatives` asks
+    for the logprobs of the generated tokens only, where upstream always adds an alternative.
     """
 
     path: ClassVar[str] = "/v1/chat/completions"
@@ -46,6 +47,7 @@ class ChatRequest:
     prompt_bound: int
     fewest_tokens: int
     ignored: tuple[str, ...]
+    without_alternatives: bool = False
 
     @property
     def prompts(self) -> tuple["ChatRequest"]:
@@ -120,4 +122,4 @@ def _text(part: Any) -> str:
 def ignored_fields(value: dict[str, Any], known: Collection[str]) -> tuple[str, ...]:
     """Return the names of unknown fields that are not null, as far as a header can carry them."""
     names = [name for name in value if name not in known and value[name] is not None]
-    return tuple(name for name in names if _HEADER_SAFE.fullmatch(name))[:MAX_IGNORED]
+    return tuple(name for name in names if HEADER_SAFE.fullmatch(name))[:MAX_IGNORED]

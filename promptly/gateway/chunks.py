@@ -143,11 +143,16 @@ class ChunkReader(Counts):
         if not self._base:
             self._base = {name: chunk[name] for name in _ROLE_FIELDS if name in chunk}
         out = b""
-        delta = choices[0].get("delta") or {}
         if not self._role_sent:
             self._role_sent = True
-            if "role" not in delta and "text" not in choices[0]:
-                out = self.chunk({"role": "assistant", "content": None})
+            delta = choices[0].get("delta")
+            if delta and "role" in delta:
+                if delta.get("content") is None:
+                    # Clients would keep the null of an answer without text, and send it back.
+                    delta["content"] = ""
+                    data = orjson.dumps(chunk)
+            elif "text" not in choices[0]:
+                out = self.chunk({"role": "assistant", "content": ""})
         if choices[0].get("finish_reason"):
             self.finish_reason = choices[0]["finish_reason"]
         elif self.limit is not None and self.completion_tokens >= self.limit:

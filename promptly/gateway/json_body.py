@@ -37,6 +37,34 @@ class DuplicateKey(ValueError):
         self.key = key
 
 
+class LoneSurrogate(InvalidRequest):
+    """A string contains half of a surrogate pair, which UTF-8 cannot encode."""
+
+    def __init__(self) -> None:
+        super().__init__("A string in the body contains an unpaired surrogate.")
+
+
+# Escaped backslashes and whole pairs, so that they are passed over, or else a half.
+_SURROGATES = re.compile(
+    rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    rb"|\\u([dD][89a-fA-F][0-9a-fA-F]{2})"
+)
+
+
+def without_lone_surrogates(body: Body) -> Body | None:
+    """Return JSON with U+FFFD for each half of a surrogate pair; None if there is no half.
+
+    Programs that cut a text in the middle of a character send halves. Looking for them takes a
+    tenth of the time that decoding does, so it is for bodies that were refused.
+    """
+    replaced: bytearray | None = None
+    for found in _SURROGATES.finditer(body):
+        if found[1] is not None:
+            replaced = bytearray(body) if replaced is None else replaced
+            replaced[found.start(1) : found.end(1)] = b"fffd"
+    return replaced
+
+
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
@@ -118,6 +146,8 @@ def check(value: dict[str, Any], kind: type[T]) -> T:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as problem:
         raise _named(str(problem)) from None
+    except UnicodeEncodeError:
+        raise LoneSurrogate from None
     except RecursionError:
         raise _too_deep() from None
 
@@ -140,7 +170,7 @@ def encode(value: Any) -> bytes:
     try:
         return msgspec.json.encode(value)
     except UnicodeEncodeError:
-        raise InvalidRequest("A string in the body contains an unpaired surrogate.") from None
+        raise LoneSurrogate from None
     except RecursionError:
         raise _too_deep() from None
     except (TypeError, OverflowError, ValueError):

@@ -147,7 +147,8 @@ NOTES = {
     "stream": "Stream the answer as server-sent events.",
     "stream_options": "`include_usage` adds a final chunk with the usage. Requires `stream`.",
     "n": "Only one answer per request.",
-    "top_logprobs": "Number of alternatives to return for each token. Requires `logprobs`.",
+    "top_logprobs": "Number of alternatives to return for each token, by default none. Requires "
+    "`logprobs`, unless 0.",
     "tool_choice": "Whether a tool must be called, and which. Requires `tools`.",
     "reasoning_effort": "Reasoning effort, if the model's template supports it.",
     "chat_template_kwargs": "Further arguments for the model's template.",
@@ -165,7 +166,8 @@ OPERATIONS = (
         summary="Create a chat completion",
         description=(
             "OpenAI's chat completions. Fields that are not listed have no effect; "
-            "`x-promptly-ignored` names those that the request contained. A stream consists of "
+            "`x-promptly-ignored` names those that the request contained. Parts of a tool's result "
+            "that are not text become a short text, and are named there too. A stream consists of "
             "`data:` events, a comment every ten seconds while there is nothing to send, and "
             "`data: [DONE]`; a failure after the first byte is sent as an event with the error, "
             "without `[DONE]`."

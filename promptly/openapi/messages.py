@@ -192,7 +192,8 @@ OPERATIONS = (
         summary="Create a message",
         description=(
             "Anthropic's Messages. Fields that are not listed have no effect; "
-            "`x-promptly-ignored` names those that the request contained. A stream consists of "
+            "`x-promptly-ignored` names those that the request contained. Parts of a tool result "
+            "that are not text become a short text, and are named there too. A stream consists of "
             "named events, a comment every ten seconds while there is nothing to send, and ends "
             "with `message_stop`, or with `error` if it fails after its first byte."
         ),

@@ -28,6 +28,8 @@ def check_chat(body: Body) -> None:
         raise BadRequest(
             f'response_format type must be one of "text" or "json_object", but got: {kind}'
         )
+    if body.get("top_logprobs") is not None and not body.get("logprobs"):
+        raise BadRequest("top_logprobs requires logprobs to be set to true")
 
 
 def _check_message(message: Any) -> None:
@@ -37,6 +39,8 @@ def _check_message(message: Any) -> None:
             f"Failed to parse messages: Missing 'role' in message: {dumped}", "server_error", 500
         )
     content = message.get("content")
+    if not isinstance(content, str | list | None):
+        raise BadRequest("Expected 'content' to be a string or an array")
     for part in content if isinstance(content, list) else []:
         kind = part.get("type") if isinstance(part, dict) else None
         if kind == "image_url":
@@ -48,17 +52,38 @@ def _check_message(message: Any) -> None:
             )
         if kind != "text":
             raise BadRequest("unsupported content[].type")
-    said = [message.get(name) for name in ("content", "reasoning_content", "tool_calls")]
-    if message["role"] == "assistant" and said == [None, None, None]:
+    if message["role"] != "assistant" and "content" not in message:
+        raise BadRequest("All non-assistant messages must contain 'content'")
+    if "content" not in message and "tool_calls" not in message:
         raise BadRequest("Assistant message must contain either 'content' or 'tool_calls'!")
+    for name in ("reasoning_content", "name"):
+        if not isinstance(message.get(name, ""), str):
+            raise _unparsed("[json.exception.type_error.302] type must be string")
     for call in message.get("tool_calls") or []:
-        _check_arguments(call.get("function", {}).get("arguments"))
+        _check_call(call)
 
 
-def _check_arguments(text: Any) -> None:
+def _check_call(call: dict[str, Any]) -> None:
+    for name in ("type", "function"):
+        if name not in call:
+            raise _unparsed(f"Missing tool call {name}: {orjson.dumps(call).decode()}")
+    function = call["function"]
+    if "name" not in function:
+        raise _unparsed(f"Missing tool call name: {orjson.dumps(call).decode()}")
+    if "arguments" not in function:
+        raise _unparsed("[json.exception.out_of_range.403] key 'arguments' not found")
+    if isinstance(function["arguments"], str):
+        _check_arguments(function["arguments"])
+
+
+def _unparsed(reason: str) -> BadRequest:
+    return BadRequest(f"Failed to parse messages: {reason}", "server_error", 500)
+
+
+def _check_arguments(text: str) -> None:
     """Check an earlier call's arguments; some 100,000 nesting levels crash the real server."""
     try:
-        orjson.loads(text)
+        orjson.loads(text.removeprefix("\ufeff"))
     except ValueError as error:
         raise BadRequest(
             f"Failed to parse tool call arguments as JSON: {error}", "server_error", 500

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from sandbox.llama.answers import Answer, Delta
+from sandbox.llama.answers import Answer
 from sandbox.llama.chunks import (
     FINGERPRINT,
     PING,
@@ -140,7 +140,7 @@ class Generation:
         delay = self._token_seconds()
         due = time.perf_counter()
         role_is_due = bool(chunks.role) and not self.answer.starts_inside_character
-        logprobs = bool(self.body.get("logprobs"))
+        alternatives = self._alternatives()
         for count, delta in enumerate(self.answer.tokens, 1):
             due += delay
             wait = due - time.perf_counter() if delay else 0.0
@@ -159,7 +159,10 @@ class Generation:
                     # If the first token has no delta, the role's event carries its timings.
                     event = self._framed(chunks.delta(chunks.role, b"" if delta else timings))
                 if delta is not None:
-                    extra = _logprobs(delta, self.body) if logprobs and delta.text else b""
+                    extra = b""
+                    if alternatives and delta.text:
+                        entry = logprob_entry(delta.text, alternatives)
+                        extra = orjson.dumps({"content": [entry]})
                     payload = chunks.delta(delta.rendered, timings, extra)
                     if self.steering.split:
                         if not await self._send_split(event, payload):
@@ -262,14 +265,21 @@ class Generation:
             "index": 0,
             "message": message,
         }
-        if self.body.get("logprobs"):
+        if alternatives := self._alternatives():
             entries = [
-                logprob_entry(delta.text, self.body)
+                logprob_entry(delta.text, alternatives)
                 for delta in self.answer.tokens
                 if delta and delta.text
             ]
             choice["logprobs"] = {"content": entries}
         return choice
+
+    def _alternatives(self) -> int:
+        """Return how many alternatives each logprob has; with 0 the real server sends none."""
+        wanted = self.body.get("logprobs") or 0
+        if wanted and not isinstance(self.chunks, TextChunks):
+            wanted = self.body.get("top_logprobs", MAX_TOP_LOGPROBS)
+        return min(int(wanted), MAX_TOP_LOGPROBS)
 
     async def _send_split(self, before: bytes, payload: bytes) -> bool:
         """Send one event as two chunks in two segments, cut where the steering says.
@@ -310,11 +320,7 @@ def _cut(payload: bytes, how: str) -> int:
     return len(payload) // 2
 
 
-def _logprobs(delta: Delta, body: Body) -> bytes:
-    return orjson.dumps({"content": [logprob_entry(delta.text, body)]})
-
-
-def logprob_entry(text: str, body: Body) -> dict[str, Any]:
+def logprob_entry(text: str, alternatives: int) -> dict[str, Any]:
     """Return one entry of ``logprobs.content``."""
     encoded = text.encode()
     entry: dict[str, Any] = {
@@ -323,6 +329,5 @@ def logprob_entry(text: str, body: Body) -> dict[str, Any]:
         "bytes": list(encoded),
         "logprob": -0.25,
     }
-    top = min(int(body.get("top_logprobs", MAX_TOP_LOGPROBS)), MAX_TOP_LOGPROBS)
-    entry["top_logprobs"] = [entry | {"logprob": -0.25 - rank} for rank in range(top)]
+    entry["top_logprobs"] = [entry | {"logprob": -0.25 - rank} for rank in range(alternatives)]
     return entry

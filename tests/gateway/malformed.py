@@ -37,7 +37,7 @@ assert set(WRONG_TYPES) == {field.name for field in msgspec.structs.fields(ChatB
 NESTED = b"[" * 200_000 + b"]" * 200_000
 
 
-def called(arguments: str) -> Json:
+def called(arguments: Any) -> Json:
     """Return an earlier tool call."""
     return {"id": "1", "type": "function", "function": {"name": "f", "arguments": arguments}}
 
@@ -56,7 +56,6 @@ MALFORMED: dict[str, tuple[bytes, str | None]] = {
     "a string": (b'"hello"', None),
     "null": (b"null", None),
     "invalid UTF-8": (b'{"messages": [{"role": "user", "content": "\xff\xfe"}]}', None),
-    "half a surrogate pair": (message(role="user", content="\ud800"), None),
     "nested arrays": (NESTED, None),
     "nested arrays in a known field": (b'{"messages": ' + NESTED + b"}", None),
     "nested arrays in an unknown field": (b'{"messages": [], "x": ' + NESTED + b"}", None),
@@ -126,7 +125,10 @@ MALFORMED: dict[str, tuple[bytes, str | None]] = {
     "no content": (message(role="user"), "messages[0].content"),
     "content null": (message(role="user", content=None), "messages[0].content"),
     "content a number": (message(role="user", content=5), "messages[0].content"),
-    "an assistant without anything": (message(role="assistant"), "messages[0].content"),
+    "an assistant's content a number": (
+        message(role="assistant", content=5),
+        "messages[0].content",
+    ),
     "an image": (
         message(role="user", content=[{"type": "image_url", "image_url": {"url": "x"}}]),
         "messages[0].content[0].type",
@@ -140,20 +142,10 @@ MALFORMED: dict[str, tuple[bytes, str | None]] = {
         message(role="assistant", tool_calls=[{"id": "a", "type": "function"}]),
         "messages[0].tool_calls[0].function",
     ),
-    **{
-        f"a call with the arguments {name}": (
-            message(role="assistant", tool_calls=[called(arguments)]),
-            "messages[0].tool_calls[0].function.arguments",
-        )
-        for name, arguments in {
-            "cut off": '{"city": "Par',
-            "in words": "Paris",
-            "NaN": '{"x": NaN}',
-            "beyond every number": '{"x": 1e999}',
-            # This input crashes llama-server.
-            "nested arrays": NESTED.decode(),
-        }.items()
-    },
+    "a call with a number as arguments": (
+        message(role="assistant", tool_calls=[called(5)]),
+        "messages[0].tool_calls[0].function.arguments",
+    ),
     "tools whose schemas are too large": (
         body(tools=[tool({"properties": {f"p{i}": {} for i in range(700)}})]),
         "tools",

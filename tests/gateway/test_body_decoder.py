@@ -12,6 +12,7 @@ import pytest
 from promptly.errors import BodyTooLarge, InvalidRequest
 from promptly.gateway import json_body
 from promptly.gateway.body_decoder import BYTE_ORDER_MARK, INLINE_BYTES, BodyDecoder
+from promptly.gateway.json_bounds import Body
 from tests.support.books import wait_for
 
 MIB = 1024 * 1024
@@ -32,6 +33,41 @@ def test_decoded(decoder: BodyDecoder, body: bytes, coding: str | None, mark: by
     value, size = decoder.decode(sent, coding, json_body.decode_object)
     assert value == json.loads(body)
     assert size == len(body)
+
+
+HALF = r'{"a": "\ud83d", "\uDE00b": ["\ud83d\ude00\\ud83d", {"c": "\ud83d\ud83d\ude00"}]}'
+
+
+@pytest.mark.parametrize("coding", [None, "gzip"])
+def test_halves_of_surrogate_pairs_are_replaced(decoder: BodyDecoder, coding: str | None) -> None:
+    def parse(body: Body) -> Any:
+        value = json_body.check(json_body.decode_object(body), dict[str, Any])
+        json_body.encode(value)
+        return value
+
+    sent = gzip.compress(HALF.encode()) if coding else HALF.encode()
+    value, size = decoder.decode(sent, coding, parse)
+    assert value == {"a": "\ufffd", "\ufffdb": ["\U0001f600\\ud83d", {"c": "\ufffd\U0001f600"}]}
+    assert size == len(HALF)
+
+
+def test_an_error_names_no_half_of_a_surrogate_pair(decoder: BodyDecoder) -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        decoder.decode(rb'{"\ud800": 1, "\ud800": 2}', None, json_body.decode_object)
+    assert refusal.value.param == "\ufffd"
+
+
+@pytest.mark.parametrize("body", [rb'{"a": 1, "a": 2}', b'{"a": "\\u', b'{"a": "\\ud8'])
+def test_a_refused_body_without_halves_is_parsed_once(decoder: BodyDecoder, body: bytes) -> None:
+    parsed = []
+
+    def parse(body: Body) -> None:
+        parsed.append(body)
+        json_body.decode_object(body)
+
+    with pytest.raises(InvalidRequest):
+        decoder.decode(body, None, parse)
+    assert parsed == [body]
 
 
 def test_the_bounds_hold_before_anything_is_parsed(decoder: BodyDecoder) -> None:

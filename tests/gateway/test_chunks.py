@@ -39,10 +39,14 @@ def expected(name: str, *, include_usage: bool) -> list[Any]:
         if not event["choices"] and not include_usage:
             continue
         event.pop("timings", None)
-        if not seen and "role" not in event["choices"][0]["delta"]:
-            role = dict(event, choices=[{**event["choices"][0]}])
-            role["choices"][0]["delta"] = {"role": "assistant", "content": None}
-            seen.append(role)
+        if not seen:
+            delta = event["choices"][0]["delta"]
+            start = {"role": "assistant", "content": ""}
+            if "role" in delta:
+                assert delta == {**start, "content": None}
+                delta.update(start)
+            else:
+                seen.append({**event, "choices": [{**event["choices"][0], "delta": start}]})
         seen.append(event)
     return seen
 
@@ -149,7 +153,7 @@ def test_an_answer_that_just_fits_its_limit_ends_by_itself() -> None:
 def test_the_role_is_made_when_upstream_leaves_it_out() -> None:
     reader = ChunkReader(include_usage=False)
     first, second, *_ = events(reader.read(recording("utf8_first")))
-    assert first["choices"][0]["delta"] == {"role": "assistant", "content": None}
+    assert first["choices"][0]["delta"] == {"role": "assistant", "content": ""}
     assert "role" not in second["choices"][0]["delta"]
     assert first["id"] == second["id"]
     assert first["object"] == "chat.completion.chunk"

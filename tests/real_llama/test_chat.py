@@ -133,11 +133,35 @@ def test_thoughts(client: Client) -> None:
     assert client.stream(**fields).text("reasoning_content")
 
 
-def test_logprobs(client: Client) -> None:
-    answer = client.chat(messages=HELLO, max_tokens=3, logprobs=True, top_logprobs=2, **NO_END)
-    entries = answer.json["choices"][0]["logprobs"]["content"]
-    assert len(entries) == 3
-    assert all(len(entry["top_logprobs"]) == 2 for entry in entries)
+@pytest.mark.parametrize(("asked", "alternatives"), [(None, 0), (0, 0), (1, 1), (2, 2)])
+def test_logprobs(client: Client, asked: int | None, alternatives: int) -> None:
+    fields: Json = {"max_tokens": 3, "logprobs": True, "top_logprobs": asked, **NO_END}
+    [choice] = client.chat(messages=HELLO, **fields).json["choices"]
+    streamed = client.stream(messages=HELLO, **fields).events
+    parts = [event["choices"][0].get("logprobs") for event in streamed if event["choices"]]
+    for entries in (
+        choice["logprobs"]["content"],
+        [entry for part in parts if part for entry in part["content"]],
+    ):
+        assert len(entries) == 3
+        assert all(len(entry["top_logprobs"]) == alternatives for entry in entries)
+
+
+@pytest.mark.parametrize("arguments", ['{"a"', "", " ", "[1]", None, {"a": 1}])
+def test_a_conversation_with_a_call_that_was_cut_goes_on(client: Client, arguments: Any) -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": arguments}}
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,x"}}
+    messages = [
+        *HELLO,
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "1", "content": [image]},
+        {"role": "assistant", "reasoning_content": "half \ud83d"},
+        {"role": "assistant", "content": None},
+        *HELLO,
+    ]
+    answer = client.chat(messages=messages, max_tokens=2, **NO_END)
+    assert answer.status == 200
+    assert answer.headers["x-promptly-ignored"] == "tool.image_url"
 
 
 @pytest.mark.parametrize("streamed", [True, False])

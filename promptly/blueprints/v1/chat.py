@@ -15,8 +15,11 @@ def chat_completions() -> Response:
     """Create an OpenAI chat completion, streamed or not."""
     chat = take_body(parse_chat)
     if chat.stream:
-        return serve_stream(ENDPOINT, chat, ChatStream())
-    return serve_whole(ENDPOINT, chat, ChatAnswer())
+        stream = ChatStream(
+            include_usage=chat.include_usage, without_alternatives=chat.without_alternatives
+        )
+        return serve_stream(ENDPOINT, chat, stream)
+    return serve_whole(ENDPOINT, chat, ChatAnswer(without_alternatives=chat.without_alternatives))
 
 
 def count_chat_tokens() -> Response:

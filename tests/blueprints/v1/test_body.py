@@ -12,7 +12,7 @@ import pytest
 import zstandard
 
 from sandbox.llama import SimulatedLlama
-from tests.blueprints.v1.client import CHAT, Client, OpenStream, sim
+from tests.blueprints.v1.client import CHAT, Client, Json, OpenStream, sim
 from tests.support.books import Account, BooksReader
 from tests.support.servers import Gateway
 
@@ -36,6 +36,25 @@ def test_encoded_bodies(client: Client, coding: str) -> None:
 
 def test_a_byte_order_mark_is_ignored(client: Client) -> None:
     assert client.call("POST", CHAT, b"\xef\xbb\xbf" + BODY).status == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "sent", "received"),
+    [
+        (CHAT, {"messages": sim(text="half \ud83d")}, "messages"),
+        ("/v1/messages", {"messages": sim(text="half \ud83d"), "max_tokens": 5}, "messages"),
+        ("/v1/responses", {"input": "half \ud83d", "metadata": {"\udc00": "\ud800"}}, "messages"),
+        ("/v1/completions", {"prompt": "half \ud83d"}, "prompt"),
+    ],
+)
+def test_half_of_a_surrogate_pair_is_replaced(
+    client: Client, llama: SimulatedLlama, path: str, sent: Json, received: str
+) -> None:
+    # Chat and its kin name what they ignore; with half a pair in its name there is nothing to name.
+    ignored = {} if path == "/v1/responses" else {"\ud800": 1}
+    assert client.call("POST", path, {**sent, **ignored}).status == 200
+    [record] = llama.requests()
+    assert "half \ufffd" in str(record["body"][received])
 
 
 @pytest.mark.parametrize("coding", ["br", "gzip, gzip"])

@@ -62,7 +62,7 @@ def test_a_streamed_answer(
     assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
     assert answer.headers["cache-control"] == "no-cache"
     events = answer.events
-    assert events[0]["choices"][0]["delta"] == {"role": "assistant", "content": None}
+    assert events[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}
     with_usage = [event for event in events if "usage" in event]
     if options and options.get("include_usage"):
         assert with_usage == [events[-1]]
@@ -186,6 +186,23 @@ def test_thoughts(client: Client) -> None:
     message = client.chat(**fields).json["choices"][0]["message"]
     assert message["reasoning_content"] and message["content"]
     assert client.stream(**fields).text("reasoning_content") == message["reasoning_content"]
+
+
+@pytest.mark.parametrize("asked", [{}, {"top_logprobs": 0}])
+@pytest.mark.parametrize("include_usage", [True, False])
+def test_logprobs_without_alternatives(client: Client, asked: Any, include_usage: bool) -> None:
+    fields: dict[str, Any] = {"messages": sim("tokens=5"), "logprobs": True, **asked}
+    [choice] = client.chat(**fields).json["choices"]
+    entries = choice["logprobs"]["content"]
+    assert "".join(entry["token"] for entry in entries) == choice["message"]["content"]
+    assert [entry["top_logprobs"] for entry in entries] == [[]] * len(entries)
+
+    events = client.stream(**fields, stream_options={"include_usage": include_usage}).events
+    assert ("usage" in events[-1]) == include_usage
+    assert not any("timings" in event for event in events)
+    choices = [event["choices"][0] for event in events if event["choices"]]
+    found = [item for each in choices for item in (each.get("logprobs") or {}).get("content", ())]
+    assert found == entries
 
 
 def test_logprobs(client: Client) -> None:

@@ -96,7 +96,7 @@ def test_the_output_is_sent_back_with_the_results(
 
 @STREAMED
 def test_a_call_that_is_cut_off_can_be_sent_back(tools_client: Client, streamed: bool) -> None:
-    response = ask(tools_client, "tool=1", max_output_tokens=8, stream=streamed)
+    response = ask(tools_client, "tool=1", max_output_tokens=15, stream=streamed)
     assert response["status"] == "incomplete"
     [call] = calls_of(response)
     assert call["status"] == "incomplete"

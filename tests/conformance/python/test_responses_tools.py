@@ -138,7 +138,7 @@ def test_several_calls(sdk: openai.OpenAI) -> None:
 @only_simulator
 def test_a_call_that_is_cut(sdk: openai.OpenAI) -> None:
     asked: Any = {"model": "any", "tools": [TOOL]}
-    answer = sdk.responses.create(**asked, input=steered("tool=1"), max_output_tokens=8)
+    answer = sdk.responses.create(**asked, input=steered("tool=1"), max_output_tokens=15)
     assert strictly(answer).status == "incomplete"
     turns = [*answered(answer.output), {"role": "user", "content": TEXT}]
     assert strictly(sdk.responses.create(**asked, input=turns)).output_text

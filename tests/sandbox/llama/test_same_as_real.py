@@ -131,9 +131,98 @@ def test_whole_answers_have_the_same_shape(
     assert shape(json.loads(simulated[2])) == shape(json.loads(genuine[2]))
 
 
-def called(arguments: str) -> dict[str, Any]:
+def called(arguments: Any) -> dict[str, Any]:
     """Return an earlier tool call with these arguments."""
     return {"id": "1", "type": "function", "function": {"name": "f", "arguments": arguments}}
+
+
+def without(name: str, value: Json) -> Json:
+    return {key: item for key, item in value.items() if key != name}
+
+
+CALL = called("{}")
+TOOL_RESULT: Json = {"role": "tool", "tool_call_id": "1"}
+CONTENTS: list[Any] = [None, "", [], 5, {"a": 1}, "5"]
+
+# Messages of an earlier turn, all but the role.
+ANSWERS: list[Json] = [
+    {},
+    {"content": None},
+    {"content": ""},
+    {"content": []},
+    {"content": 5},
+    {"reasoning_content": "hm"},
+    {"reasoning_content": "hm", "content": None},
+    {"reasoning_content": "hm", "content": ""},
+    {"reasoning_content": None, "content": "a"},
+    {"content": "a", "name": 5},
+    {"tool_calls": []},
+    {"tool_calls": None},
+    {"tool_calls": [CALL]},
+    {"tool_calls": [CALL], "content": None},
+    *({"tool_calls": [without(name, CALL)]} for name in ("id", "type", "function")),
+    *(
+        {"tool_calls": [{**CALL, "function": given}]}
+        for given in ({"name": "f"}, {"arguments": "{}"})
+    ),
+    *(
+        {"tool_calls": [called(arguments)]}
+        for arguments in (
+            *("", " ", "{", '{"a"', "NaN", '{"a": 1e999}', '{"a": "\\ud800"}', '{"a": "\\ufffd"}'),
+            *("[1]", "5", "null", '{"a": 1, "a": 2}', '\ufeff{"a": 1}', ' {"a": 1}\n'),
+            *({"a": 1}, None),
+        )
+    ),
+]
+HISTORIES: list[list[Json]] = [
+    *([{"role": "assistant", **answer}] for answer in ANSWERS),
+    *(
+        [{"role": "assistant", "tool_calls": [CALL]}, result]
+        for result in (
+            TOOL_RESULT,
+            *({**TOOL_RESULT, "content": content} for content in CONTENTS),
+            {**TOOL_RESULT, "content": [{"type": "image_url", "image_url": {"url": "x"}}]},
+            without("tool_call_id", {**TOOL_RESULT, "content": "5"}),
+        )
+    ),
+    [{"role": "user"}],
+    [{"role": "system", "content": None}],
+]
+
+
+@pytest.mark.parametrize("history", HISTORIES, ids=range(len(HISTORIES)))
+def test_earlier_turns_are_accepted_alike(
+    llama: SimulatedLlama, real: RealLlama, history: list[Json]
+) -> None:
+    body = {"messages": [*hello(), *history, *hello()], "max_tokens": 1}
+    for path in (CHAT, f"{CHAT}/input_tokens"):
+        simulated, genuine = (post(server.url, path, **body) for server in (llama, real))
+        assert simulated[0] == genuine[0]
+        if genuine[0] != 200:
+            assert simulated[1]["error"]["type"] == genuine[1]["error"]["type"]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"logprobs": True},
+        *({"logprobs": True, "top_logprobs": count} for count in (0, 1, 3)),
+        {"logprobs": False},
+        *({"logprobs": logprobs, "top_logprobs": 0} for logprobs in (False, None)),
+        {"top_logprobs": 2},
+    ],
+    ids=str,
+)
+def test_alternatives_of_logprobs(
+    llama: SimulatedLlama, real: RealLlama, fields: dict[str, Any]
+) -> None:
+    def counts(url: str, *, streamed: bool) -> tuple[int, list[int]]:
+        body = {"messages": hello(), "max_tokens": 3, "ignore_eos": True, **fields}
+        status, _, data = call(url, "POST", CHAT, {**body, "stream": streamed})
+        return status, [text.count('"bytes"') for text in data.decode().split('"top_logprobs"')[1:]]
+
+    for streamed in (True, False):
+        assert counts(llama.url, streamed=streamed) == counts(real.url, streamed=streamed)
 
 
 WRONG: list[Any] = [
@@ -151,10 +240,6 @@ WRONG: list[Any] = [
     {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
     {"messages": [{"role": "user", "content": [{"type": "refusal", "refusal": "no"}]}]},
     {"messages": [{"role": "assistant", "refusal": "no"}, *hello()]},
-    *(
-        {"messages": [{"role": "assistant", "tool_calls": [called(text)]}, *hello()]}
-        for text in ("", "{", "NaN", '{"a": 1e999}')
-    ),
     {"messages": hello(), "repeat_last_n": -1},
     {"messages": hello(), "dry_penalty_last_n": -1},
     {"messages": hello(), "dry_sequence_breakers": []},
@@ -202,7 +287,9 @@ def test_small_routes_answer_alike(
     assert shape(json.loads(simulated[2])) == shape(json.loads(genuine[2]))
 
 
-@pytest.mark.parametrize("fields", [{}, {"logprobs": 2}], ids=["plain", "logprobs"])
+@pytest.mark.parametrize(
+    "fields", [{}, {"logprobs": 2}, {"logprobs": 0}], ids=["plain", "logprobs", "none"]
+)
 def test_text_completions_have_the_same_events(
     llama: SimulatedLlama, real: RealLlama, fields: dict[str, Any]
 ) -> None:

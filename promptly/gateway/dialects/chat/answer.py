@@ -6,12 +6,28 @@ import orjson
 
 from promptly.errors import PromptlyError
 from promptly.gateway import sse
+from promptly.gateway.dialects import Chunk, Sink
 
 
 class ChatStream:
-    """The streamed answer: upstream's own events, and the one that ends them."""
+    """The streamed answer: upstream's own events, and the one that ends them.
 
-    sink = None
+    `sink` is None, as upstream's events need no change, unless the client asked for logprobs
+    `without_alternatives`.
+    """
+
+    def __init__(self, *, include_usage: bool = False, without_alternatives: bool = False) -> None:
+        self.sink: Sink | None = self._cut if without_alternatives else None
+        self._include_usage = include_usage
+
+    def _cut(self, chunk: Chunk) -> bytes:
+        """Return the event of a chunk, with logprobs of the generated tokens only."""
+        for name in ("timings", "__verbose"):
+            chunk.pop(name, None)
+        _drop_alternatives(chunk)
+        if not chunk["choices"] and not self._include_usage:
+            return b""
+        return sse.event(orjson.dumps(chunk))
 
     def end(self) -> bytes:
         """Return the event that ends every complete stream."""
@@ -25,7 +41,8 @@ class ChatStream:
 class ChatAnswer:
     """Collects the deltas of one chat stream, as `ChunkReader` passes them on."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, without_alternatives: bool = False) -> None:
+        self._without_alternatives = without_alternatives
         self._head: dict[str, Any] = {}
         self._content: list[str] = []
         self._reasoning: list[str] = []
@@ -36,6 +53,8 @@ class ChatAnswer:
 
     def add(self, chunk: dict[str, Any]) -> bytes:
         """Add a chunk's delta."""
+        if self._without_alternatives:
+            _drop_alternatives(chunk)
         if not self._head:
             self._head = {
                 name: chunk[name]
@@ -85,3 +104,10 @@ class ChatAnswer:
             "choices": [choice],
             "usage": self._usage,
         }
+
+
+def _drop_alternatives(chunk: Chunk) -> None:
+    """Leave only the generated tokens in a chunk's logprobs."""
+    for choice in chunk.get("choices", ()):
+        for entry in (choice.get("logprobs") or {}).get("content") or ():
+            entry["top_logprobs"] = []

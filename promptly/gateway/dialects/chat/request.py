@@ -5,79 +5,24 @@ Fields declared in `Forwarded` are passed on; unknown ones are dropped and named
 The declared types are the rules: msgspec checks them and names the field that breaks one.
 """
 
-from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-import orjson
 from msgspec import Meta, Struct
 
 from promptly.errors import InvalidRequest, UnsupportedParameter
 from promptly.gateway import json_body
-from promptly.gateway.chat_request import ChatRequest, ignored_fields, make_chat_request
+from promptly.gateway.chat_request import (
+    MAX_IGNORED,
+    ChatRequest,
+    ignored_fields,
+    make_chat_request,
+)
+from promptly.gateway.dialects.chat.conversation import Message, normalize
 from promptly.gateway.dialects.fields import Count, Name, StreamOptions
 from promptly.gateway.dialects.sampling import Sampling
 from promptly.gateway.dialects.schema_weight import MAX_TOOLS, check_schemas
+from promptly.gateway.dialects.unsupported_parts import replace_in_tool_messages
 from promptly.gateway.json_bounds import Body
-
-
-class TextPart(Struct):
-    text: str
-    # Not a tag: outside unions msgspec accepts its absence, but the contract would require it.
-    type: Literal["text"] = "text"
-
-
-class AssistantTextPart(Struct, tag_field="type", tag="text"):
-    text: str
-
-
-class RefusalPart(Struct, tag_field="type", tag="refusal"):
-    refusal: str
-
-
-Content = str | list[TextPart]
-
-
-class SystemMessage(Struct, tag_field="role", tag="system", omit_defaults=True):
-    content: Content
-    name: Name | None = None
-
-
-class DeveloperMessage(Struct, tag_field="role", tag="developer", omit_defaults=True):
-    content: Content
-    name: Name | None = None
-
-
-class UserMessage(Struct, tag_field="role", tag="user", omit_defaults=True):
-    content: Content
-    name: Name | None = None
-
-
-class CalledFunction(Struct):
-    name: str
-    arguments: Annotated[str, Meta(extra_json_schema={"contentMediaType": "application/json"})]
-
-
-class ToolCall(Struct):
-    id: str
-    function: CalledFunction
-    type: Literal["function"] = "function"
-
-
-class AssistantMessage(Struct, tag_field="role", tag="assistant", omit_defaults=True):
-    content: str | list[AssistantTextPart | RefusalPart] | None = None
-    reasoning_content: str | None = None
-    refusal: str | None = None
-    tool_calls: list[ToolCall] | None = None
-    name: Name | None = None
-
-
-class ToolMessage(Struct, tag_field="role", tag="tool", omit_defaults=True):
-    content: Content
-    tool_call_id: str
-    name: Name | None = None
-
-
-Message = SystemMessage | DeveloperMessage | UserMessage | AssistantMessage | ToolMessage
 
 
 class FunctionDefinition(Struct, omit_defaults=True):
@@ -158,10 +103,12 @@ def parse_chat(body: Body) -> ChatRequest:
     for name, advice in REFUSED.items():
         if value.get(name) is not None:
             raise UnsupportedParameter(name, advice)
+    replaced = replace_in_tool_messages(value.get("messages"))
     chat = json_body.check(value, ChatBody)
     if chat.n is not None and chat.n > 1:
         raise UnsupportedParameter("n", "only one answer per request, n = 1")
     _check_content(chat)
+    normalize(chat.messages)
 
     fields: dict[str, Any] = {"messages": chat.messages}
     for name in _FORWARDED:
@@ -172,13 +119,20 @@ def parse_chat(body: Body) -> ChatRequest:
         # llama-server treats a named function as "auto": offer only this one, and require a call.
         fields["tools"] = _named(chat.tools or [], chat.tool_choice.function.name)
         fields["tool_choice"] = "required"
-    return make_chat_request(
+    if chat.logprobs:
+        # With 0 upstream omits even the chosen token's logprob; without a number it sends 20.
+        fields["top_logprobs"] = max(chat.top_logprobs or 0, 1)
+    else:
+        fields.pop("top_logprobs", None)
+    request = make_chat_request(
         fields,
         stream=bool(chat.stream),
         include_usage=bool(chat.stream_options and chat.stream_options.include_usage),
         max_tokens=chat.max_completion_tokens or chat.max_tokens,
-        ignored=ignored_fields(value, _KNOWN),
+        ignored=(*ignored_fields(value, _KNOWN), *replaced)[:MAX_IGNORED],
     )
+    request.without_alternatives = bool(chat.logprobs) and not chat.top_logprobs
+    return request
 
 
 def _named(tools: list[Tool], name: str) -> list[Tool]:
@@ -190,48 +144,9 @@ def _named(tools: list[Tool], name: str) -> list[Tool]:
     return found
 
 
-def _take_refusals(message: AssistantMessage) -> None:
-    """Turn refusals into plain text, the only content that llama-server accepts."""
-    if message.content is None:
-        message.content = message.refusal
-    elif not isinstance(message.content, str):
-        message.content = [
-            AssistantTextPart(part.refusal) if isinstance(part, RefusalPart) else part
-            for part in message.content
-        ]
-    message.refusal = None
-
-
-def _check_calls(calls: Iterable[ToolCall], path: str) -> None:
-    """Check that arguments are JSON and not too deep: upstream decodes them at any depth."""
-    for number, call in enumerate(calls):
-        # Many clients send an empty string for a call without arguments.
-        call.function.arguments = call.function.arguments or "{}"
-        try:
-            orjson.loads(call.function.arguments)
-        except orjson.JSONDecodeError:
-            param = f"{path}.tool_calls[{number}].function.arguments"
-            raise InvalidRequest(f"Invalid value for '{param}': not JSON.", param=param) from None
-
-
 def _check_content(chat: ChatBody) -> None:
     """Check what the types cannot express, such as rules that concern two fields at once."""
-    for index, message in enumerate(chat.messages):
-        if (
-            isinstance(message, AssistantMessage)
-            and message.content is None
-            and not message.tool_calls
-            and message.reasoning_content is None
-            and message.refusal is None
-        ):
-            raise InvalidRequest(
-                f"Missing required parameter: 'messages[{index}].content'.",
-                param=f"messages[{index}].content",
-            )
-        if isinstance(message, AssistantMessage):
-            _take_refusals(message)
-            _check_calls(message.tool_calls or (), f"messages[{index}]")
-    if chat.top_logprobs is not None and not chat.logprobs:
+    if chat.top_logprobs and not chat.logprobs:
         raise InvalidRequest("'top_logprobs' needs 'logprobs': true.", param="top_logprobs")
     if chat.stream_options is not None and not chat.stream:
         raise InvalidRequest("'stream_options' needs 'stream': true.", param="stream_options")

@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 
 from promptly.gateway.dialects import Chunk
+from promptly.gateway.dialects.tool_arguments import upstream_arguments
 
 STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
 
@@ -102,6 +103,11 @@ class Block:
     start: dict[str, Any]
     pieces: list[str] = field(default_factory=list)
 
+    def is_complete_call(self) -> bool:
+        """Return whether the pieces are an object, so that no further ones are to come."""
+        text = "".join(self.pieces)
+        return upstream_arguments(text) == text
+
     def build(self) -> dict[str, Any]:
         """Build the whole block."""
         text = "".join(self.pieces)
@@ -124,6 +130,11 @@ def start_of_call(call: dict[str, Any], position: int) -> dict[str, Any]:
     }
 
 
+def arguments_of(call: dict[str, Any]) -> str:
+    """Return what a delta adds to the arguments of its call."""
+    return (call.get("function") or {}).get("arguments") or ""
+
+
 def _arguments(text: str) -> dict[str, Any]:
     """Return a call's arguments; empty if cut off, as a part of them would be a different call."""
     try:
@@ -139,6 +150,7 @@ class MessageAnswer(MessageState):
     def __init__(self, prefill: str = "") -> None:
         super().__init__(prefill)
         self._blocks: list[Block] = []
+        self._calls: dict[int, Block] = {}
 
     def add(self, chunk: Chunk) -> bytes:
         """Add a chunk's delta to its block."""
@@ -148,10 +160,15 @@ class MessageAnswer(MessageState):
         if text := delta.get("content"):
             self._block("text", {"type": "text"}).pieces.append(text)
         for call in delta.get("tool_calls") or ():
-            start = start_of_call(call, len(self._blocks))
-            arguments = (call.get("function") or {}).get("arguments") or ""
-            self._block(call.get("index", 0), start).pieces.append(arguments)
+            self._call(call).pieces.append(arguments_of(call))
         return b""
+
+    def _call(self, call: dict[str, Any]) -> Block:
+        """Return a call's block; deltas of several calls may alternate."""
+        index = call.get("index", 0)
+        if index not in self._calls:
+            self._calls[index] = self._block(index, start_of_call(call, len(self._blocks)))
+        return self._calls[index]
 
     def _block(self, key: str | int, start: dict[str, Any]) -> Block:
         """Return the last block, or a new one if that has a different key."""

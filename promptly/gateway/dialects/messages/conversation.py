@@ -13,6 +13,7 @@ from msgspec import Struct
 from promptly.errors import InvalidRequest
 from promptly.gateway import json_body
 from promptly.gateway.dialects.fields import Name
+from promptly.gateway.dialects.tool_arguments import upstream_arguments
 
 # Claude Code starts its system prompt with a line for Anthropic's billing, different each time. It
 # means nothing to a model, and a prompt that starts with it never hits upstream's cache.
@@ -40,7 +41,7 @@ class RedactedThinkingBlock(Struct, tag_field="type", tag="redacted_thinking"):
 class ToolUseBlock(Struct, tag_field="type", tag="tool_use"):
     id: Name
     name: Name
-    input: dict[str, Any]
+    input: dict[str, Any] | str | None = None
 
 
 class ToolResultBlock(Struct, tag_field="type", tag="tool_result"):
@@ -143,12 +144,9 @@ def _tool_result(block: ToolResultBlock) -> ChatMessage:
 
 
 def _assistant(blocks: list[Any], messages: Sequence[Message]) -> ChatMessage:
-    found: ChatMessage = {"role": "assistant"}
-    texts = _texts(blocks)
     thoughts = [block.thinking for block in blocks if isinstance(block, ThinkingBlock)]
     calls = [_tool_call(block, messages) for block in blocks if isinstance(block, ToolUseBlock)]
-    if texts or not calls:
-        found["content"] = _content(texts)
+    found: ChatMessage = {"role": "assistant", "content": _content(_texts(blocks))}
     if thoughts:
         found["reasoning_content"] = "\n".join(thoughts)
     if calls:
@@ -157,6 +155,9 @@ def _assistant(blocks: list[Any], messages: Sequence[Message]) -> ChatMessage:
 
 
 def _tool_call(block: ToolUseBlock, messages: Sequence[Message]) -> dict[str, Any]:
+    if not isinstance(block.input, dict):
+        function = {"name": block.name, "arguments": upstream_arguments(block.input)}
+        return {"id": block.id, "type": "function", "function": function}
     try:
         arguments = json_body.encode(block.input).decode()
     except InvalidRequest:

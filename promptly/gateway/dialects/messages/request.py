@@ -31,6 +31,7 @@ from promptly.gateway.dialects.messages.body import (
 )
 from promptly.gateway.dialects.messages.conversation import BILLING_LINE, chat_messages
 from promptly.gateway.dialects.schema_weight import check_schemas
+from promptly.gateway.dialects.unsupported_parts import replace_in_tool_results
 from promptly.gateway.json_bounds import Body
 
 T = TypeVar("T")
@@ -54,6 +55,7 @@ def parse_messages(body: Body) -> tuple[ChatRequest, str]:
     Returns the request, and the start of the answer if the client gives one (else "").
     """
     value = _decode(body)
+    replaced = replace_in_tool_results(value.get("messages"))
     message = _check(value, MessagesBody)
     fields = _prompt_fields(message)
     for name, item in (
@@ -72,7 +74,7 @@ def parse_messages(body: Body) -> tuple[ChatRequest, str]:
         stream=bool(message.stream),
         include_usage=True,
         max_tokens=message.max_tokens,
-        ignored=(ignored_fields(value, _KNOWN) + deeper)[:MAX_IGNORED],
+        ignored=(ignored_fields(value, _KNOWN) + deeper + replaced)[:MAX_IGNORED],
     )
     last = fields["messages"][-1]
     return chat, last["content"] if last["role"] == "assistant" else ""
@@ -80,8 +82,10 @@ def parse_messages(body: Body) -> tuple[ChatRequest, str]:
 
 def parse_count(body: Body) -> ChatRequest:
     """Check the body of a `count_tokens` request; raises InvalidRequest naming the field."""
+    value = _decode(body)
+    replace_in_tool_results(value.get("messages"))
     return make_chat_request(
-        _prompt_fields(_check(_decode(body), CountBody)),
+        _prompt_fields(_check(value, CountBody)),
         stream=False,
         include_usage=False,
         max_tokens=None,

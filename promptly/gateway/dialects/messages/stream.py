@@ -11,7 +11,13 @@ import orjson
 
 from promptly.errors import PromptlyError
 from promptly.gateway.dialects import Chunk
-from promptly.gateway.dialects.messages.answer import SIGNATURE, MessageState, start_of_call
+from promptly.gateway.dialects.messages.answer import (
+    SIGNATURE,
+    Block,
+    MessageState,
+    arguments_of,
+    start_of_call,
+)
 from promptly.gateway.dialects.messages.errors import error_body
 
 _MESSAGE_START = b'event: message_start\ndata: {"type":"message_start","message":%b}\n\n'
@@ -46,6 +52,9 @@ class MessageStream(MessageState):
         # The key of the open block, and the start of each of its deltas.
         self._open: str | int | None = None
         self._head = b""
+        # Tool calls by their index upstream, and those whose blocks could not begin yet.
+        self._calls: dict[int, Block] = {}
+        self._waiting: list[Block] = []
         self._started = False
         self._concluded = False
 
@@ -63,11 +72,7 @@ class MessageStream(MessageState):
                 out += self._begin("text", {"type": "text", "text": ""}, _TEXT)
             out += self._delta(text)
         for call in delta.get("tool_calls") or ():
-            key = call.get("index", 0)
-            if self._open != key:
-                out += self._begin(key, start_of_call(call, self._index + 1), _INPUT)
-            if arguments := (call.get("function") or {}).get("arguments"):
-                out += self._delta(arguments)
+            out += self._call(call)
         if self._usage is not None:
             out += self._conclude()
         elif self._finish_reason is not None:
@@ -81,6 +86,26 @@ class MessageStream(MessageState):
     def failed(self, problem: PromptlyError) -> bytes:
         """Return the error as a last event."""
         return _ERROR % orjson.dumps(error_body(problem))
+
+    def _call(self, call: Chunk) -> bytes:
+        """Return the events of a part of a tool call.
+
+        Blocks follow one another, but the parts of parallel calls may alternate: a call that starts
+        before the arguments of the open one are complete waits until that is closed.
+        """
+        index, arguments = call.get("index", 0), arguments_of(call)
+        block = self._calls.get(index)
+        out = b""
+        if block is None:
+            start = start_of_call(call, self._index + 1 + len(self._waiting))
+            block = self._calls[index] = Block(index, start)
+            opened = self._calls.get(self._open) if isinstance(self._open, int) else None
+            if opened is None or opened.is_complete_call():
+                out = self._begin(index, start, _INPUT)
+            else:
+                self._waiting.append(block)
+        block.pieces.append(arguments)
+        return out + self._delta(arguments) if arguments and self._open == index else out
 
     def _delta(self, text: str) -> bytes:
         return self._head + orjson.dumps(text) + _DELTA_END
@@ -99,9 +124,17 @@ class MessageStream(MessageState):
         return out + _BLOCK_START % (self._index, orjson.dumps(start))
 
     def _close(self) -> bytes:
-        """Return the events that end the open block; empty without one."""
+        """Return the events that end the open block, and those of the calls that waited for it."""
         if self._open is None:
             return b""
+        out = self._stop()
+        waiting, self._waiting = self._waiting, []
+        for block in waiting:
+            out += self._begin(block.key, block.start, _INPUT)
+            out += self._delta("".join(block.pieces)) + self._stop()
+        return out
+
+    def _stop(self) -> bytes:
         out = b""
         if self._open == "thinking":
             out = _DELTA % (self._index, _SIGNED) + orjson.dumps(SIGNATURE) + _DELTA_END

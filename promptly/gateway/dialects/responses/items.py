@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 
 from promptly.errors import InvalidRequest
 from promptly.gateway import json_body
-from promptly.gateway.dialects.chat import request as chat
+from promptly.gateway.dialects.chat.conversation import TextPart
 from promptly.gateway.dialects.fields import Name
 from promptly.gateway.dialects.tool_arguments import upstream_arguments
 
@@ -209,5 +209,5 @@ def _text(part: Part) -> str:
 
 def _joined(texts: list[str]) -> Any:
     if len(texts) > 1:
-        return [chat.TextPart(text) for text in texts]
+        return [TextPart(text) for text in texts]
     return texts[0] if texts else ""

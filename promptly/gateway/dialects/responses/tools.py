@@ -4,20 +4,18 @@ Tools of other types are left out if a function remains: OpenAI's servers run mo
 agents offer them without being asked to.
 """
 
-import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from msgspec import Struct
 
 from promptly.errors import InvalidRequest, UnsupportedParameter
+from promptly.gateway.chat_request import HEADER_SAFE
 from promptly.gateway.dialects.chat import request as chat
 from promptly.gateway.dialects.fields import Name
 from promptly.gateway.dialects.schema_weight import check_schemas
 
 Json = dict[str, Any]
-
-_HEADER_SAFE = re.compile(r"[a-z0-9_.-]{1,64}")
 
 
 class FunctionTool(Struct):
@@ -62,7 +60,7 @@ def leave_out_others(value: Json) -> tuple[str, ...]:
             "tools", f"only tools of type 'function' are supported, not {listed}"
         )
     _refuse_choice(value.get("tool_choice"))
-    return tuple(f"tools.{kind}" for kind in kinds if _HEADER_SAFE.fullmatch(kind))
+    return tuple(f"tools.{kind}" for kind in kinds if HEADER_SAFE.fullmatch(kind))
 
 
 def _refuse_choice(choice: Any) -> None:

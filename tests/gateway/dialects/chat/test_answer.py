@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from promptly.gateway.chunks import ChunkReader
-from promptly.gateway.dialects.chat.answer import ChatAnswer
+from promptly.gateway.dialects.chat.answer import ChatAnswer, ChatStream
 from tests.gateway.recordings import NAMES, counts, events, recording
 
 
@@ -109,6 +109,30 @@ def test_logprobs_are_joined() -> None:
     )
     assert all(len(entry["top_logprobs"]) == 2 for entry in entries)
     assert built(recording("plain"))["choices"][0]["logprobs"] is None
+
+
+def test_logprobs_without_alternatives() -> None:
+    builder = ChatAnswer(without_alternatives=True)
+    ChunkReader(include_usage=True, sink=builder.add).read(recording("logprobs"))
+    [choice] = builder.build()["choices"]
+    [full] = built(recording("logprobs"))["choices"]
+    bare = [{**entry, "top_logprobs": []} for entry in full["logprobs"]["content"]]
+    assert choice == {**full, "logprobs": {"content": bare}}
+
+
+@pytest.mark.parametrize("include_usage", [True, False])
+def test_a_stream_of_logprobs_without_alternatives(include_usage: bool) -> None:
+    def streamed(stream: ChatStream) -> list[Any]:
+        reader = ChunkReader(include_usage=include_usage, sink=stream.sink)
+        return events(reader.read(recording("logprobs")))
+
+    found = streamed(ChatStream(include_usage=include_usage, without_alternatives=True))
+    expected = streamed(ChatStream())
+    for event in expected:
+        for choice in event["choices"]:
+            for entry in (choice.get("logprobs") or {}).get("content", []):
+                entry["top_logprobs"] = []
+    assert found == expected
 
 
 def test_comments_and_the_end_are_passed_over() -> None:

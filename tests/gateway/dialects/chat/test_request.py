@@ -10,7 +10,7 @@ from promptly.errors import InvalidRequest
 from promptly.gateway.chat_request import ChatRequest
 from promptly.gateway.dialects.chat.request import Forwarded, parse_chat
 from sandbox.llama import prompt
-from tests.gateway.malformed import HELLO, MALFORMED, WRONG_TYPES, body, called
+from tests.gateway.malformed import HELLO, MALFORMED, NESTED, WRONG_TYPES, body, called
 
 TOOL = {
     "type": "function",
@@ -68,6 +68,7 @@ MESSAGES = [
     {"role": "user", "content": [{"type": "text", "text": "hé"}, {"type": "text", "text": "🌍"}]},
     {
         "role": "assistant",
+        "content": "",
         "reasoning_content": "hm",
         "tool_calls": [
             {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
@@ -215,15 +216,81 @@ def test_names_of_ignored_fields_are_safe_in_a_header() -> None:
             {"content": [{"type": "text", "text": "a"}, {"type": "refusal", "refusal": "b"}]},
             {"content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
         ),
-        ({"reasoning_content": "hm"}, {"reasoning_content": "hm"}),
-        ({"tool_calls": [called("")]}, {"tool_calls": [called("{}")]}),
-        ({"tool_calls": [called('{"a":  1}')]}, {"tool_calls": [called('{"a":  1}')]}),
+        ({}, {"content": ""}),
+        ({"content": None, "tool_calls": None}, {"content": ""}),
+        ({"content": None, "tool_calls": []}, {"content": "", "tool_calls": []}),
+        ({"content": []}, {"content": []}),
+        *(
+            ({**content, "reasoning_content": "hm"}, {"content": "", "reasoning_content": "hm"})
+            for content in ({}, {"content": None}, {"content": ""})
+        ),
+        *(
+            (
+                {"content": None, "tool_calls": [called(arguments)]},
+                {"content": "", "tool_calls": [called(sent)]},
+            )
+            for arguments, sent in (
+                ('{"a":  1}', '{"a":  1}'),
+                ({"a": "é"}, '{"a":"é"}'),
+                *((broken, "{}") for broken in ("", " ", "{", '{"city": "Par', "Paris", "[1]")),
+                (None, "{}"),
+                # This input crashes llama-server.
+                (NESTED.decode(), "{}"),
+            )
+        ),
+        (
+            {"tool_calls": [{"id": "1", "function": {"name": "f"}}]},
+            {"content": "", "tool_calls": [called("{}")]},
+        ),
     ],
 )
 def test_earlier_answers_in_upstreams_words(message: dict[str, Any], sent: dict[str, Any]) -> None:
     messages = [{"role": "assistant", **message}, *HELLO]
     chat = parse_chat(json.dumps({"messages": messages}).encode())
     assert upstream(chat)["messages"] == [{"role": "assistant", **sent}, *HELLO]
+
+
+def test_parts_of_a_tools_result_that_are_not_text() -> None:
+    parts = [
+        {"type": "text", "text": "a"},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,x"}},
+        {"type": "file", "file": {"file_id": "x"}},
+    ]
+    messages = [
+        {"role": "assistant", "content": "", "tool_calls": [called("{}")]},
+        {"role": "tool", "tool_call_id": "1", "content": parts},
+        {"role": "tool", "tool_call_id": "1", "content": parts[1:2]},
+        *HELLO,
+    ]
+    chat = parse_chat(json.dumps({"messages": messages, "user": "ann"}).encode())
+    image = {"type": "text", "text": "[image not supported by this model]"}
+    file = {"type": "text", "text": "[file not supported by this model]"}
+    found = [message["content"] for message in upstream(chat)["messages"][1:3]]
+    assert found == [[parts[0], image, file], [image]]
+    assert chat.ignored == ("user", "tool.image_url", "tool.file")
+
+
+def test_a_tools_result_of_null_is_empty() -> None:
+    message = {"role": "tool", "tool_call_id": "1", "content": None}
+    chat = parse_chat(json.dumps({"messages": [message]}).encode())
+    assert upstream(chat)["messages"] == [{**message, "content": ""}]
+
+
+@pytest.mark.parametrize(
+    ("fields", "sent", "without_alternatives"),
+    [
+        ({"logprobs": True}, {"logprobs": True, "top_logprobs": 1}, True),
+        ({"logprobs": True, "top_logprobs": 0}, {"logprobs": True, "top_logprobs": 1}, True),
+        ({"logprobs": True, "top_logprobs": 1}, {"logprobs": True, "top_logprobs": 1}, False),
+        ({"logprobs": True, "top_logprobs": 7}, {"logprobs": True, "top_logprobs": 7}, False),
+        ({"logprobs": False, "top_logprobs": 0}, {"logprobs": False}, False),
+        ({"top_logprobs": 0}, {}, False),
+    ],
+)
+def test_alternatives_of_logprobs(fields: Any, sent: Any, without_alternatives: bool) -> None:
+    chat = parse_chat(body(**fields))
+    assert upstream(chat) == {**upstream(parse_chat(body())), **sent}
+    assert chat.without_alternatives == without_alternatives
 
 
 def test_unknown_fields_inside_messages_are_left_out() -> None:

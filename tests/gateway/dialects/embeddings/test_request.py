@@ -15,7 +15,6 @@ def body(**fields: Any) -> bytes:
 
 MALFORMED: dict[str, tuple[bytes, str | None]] = {
     "no JSON": (b"{", None),
-    "half a surrogate pair": (body(input=["a", "\ud800"]), None),
     "no input": (b"{}", "input"),
     "input null": (body(input=None), "input"),
     "input empty": (body(input=""), "input"),

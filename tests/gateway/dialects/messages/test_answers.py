@@ -144,6 +144,35 @@ def test_thoughts_text_and_calls_are_blocks_in_their_order() -> None:
     assert message(events(streamed(data))) == whole(data)
 
 
+def test_calls_whose_parts_alternate() -> None:
+    data = made_up(
+        calls(call(0, "{", id="x", name="f")),
+        calls(call(1, '{"b"', id="y", name="g"), call(0, '"a":')),
+        calls(call(2, "{}", id="z", name="f"), call(1, ":2}")),
+        calls(call(0, "1}")),
+        {"delta": {"content": "done"}},
+        {"delta": {}, "finish_reason": "tool_calls"},
+    )
+    found = whole(data)
+    assert [block.get("input", block.get("text")) for block in found["content"]] == [
+        {"a": 1},
+        {"b": 2},
+        {},
+        "done",
+    ]
+    assert [block.get("id") for block in found["content"]] == ["x", "y", "z", None]
+    assert message(events(streamed(data))) == found
+
+
+def test_a_call_is_streamed_at_once_when_the_one_before_it_is_complete() -> None:
+    stream = MessageStream()
+    reader = ChunkReader(include_usage=True, sink=stream.sink)
+    reader.read(made_up(calls(call(0, "{}", id="x", name="f"))))
+    found = reader.read(made_up(calls(call(1, "{", id="y", name="g"))))
+    kinds = [event["type"] for event in events(found)]
+    assert kinds == ["content_block_stop", "content_block_start", "content_block_delta"]
+
+
 def test_an_answer_without_a_word() -> None:
     data = made_up(
         {"delta": {"role": "assistant", "content": None}}, {"delta": {}, "finish_reason": "stop"}

@@ -2,6 +2,7 @@
 
 import json
 import typing
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -96,7 +97,7 @@ def texts(*found: str) -> list[Json]:
         "results come before the text of their turn": (
             turns(("assistant", [CALL]), ("user", "wait"), ("user", [TEXT, RESULT, RESULT])),
             [
-                {"role": "assistant", "tool_calls": [CHAT_CALL]},
+                {"role": "assistant", "content": "", "tool_calls": [CHAT_CALL]},
                 CHAT_RESULT,
                 CHAT_RESULT,
                 {"role": "user", "content": texts("wait", "hello")},
@@ -152,6 +153,38 @@ def test_results_of_tools(result: Json, content: Any) -> None:
     messages = turns(("assistant", [CALL]), ("user", [block]))
     sent = upstream(parsed(messages=messages))["messages"]
     assert sent[1:] == [{"role": "tool", "tool_call_id": "a", "content": content}]
+
+
+@pytest.mark.parametrize("parse", [parse_count, lambda sent: parse_messages(sent)[0]])
+def test_parts_of_a_tools_result_that_are_not_text(parse: Callable[[bytes], ChatRequest]) -> None:
+    parts = [
+        TEXT,
+        {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "x"}},
+        {"type": "document", "source": {}},
+        {"type": "tool_reference", "tool_name": "g"},
+        {"type": "search_result", "content": []},
+        {"type": "image"},
+        {"type": "a, b\n"},
+    ]
+    block = {"type": "tool_result", "tool_use_id": "a", "content": parts}
+    chat = parse(body(messages=turns(("assistant", [CALL]), ("user", [block]))))
+    kinds = ["image", "document", "tool reference", "search result", "image", "content"]
+    assert upstream(chat)["messages"][1]["content"] == [
+        TEXT,
+        *texts(*(f"[{kind} not supported by this model]" for kind in kinds)),
+    ]
+    if parse is not parse_count:
+        names = ["image", "document", "tool_reference", "search_result", "part"]
+        assert chat.ignored == tuple(f"tool_result.{name}" for name in names)
+
+
+@pytest.mark.parametrize("given", ['{"x": 1', "", None, ...])
+def test_an_input_that_is_no_object_becomes_an_empty_one(given: Any) -> None:
+    call = {name: item for name, item in CALL.items() if name != "input"}
+    if given is not ...:
+        call["input"] = given
+    sent = upstream(parsed(messages=turns(("assistant", [call]), ("user", [RESULT]))))
+    assert sent["messages"][0]["tool_calls"][0]["function"] == {"name": "f", "arguments": "{}"}
 
 
 @pytest.mark.parametrize(
@@ -318,28 +351,23 @@ REFUSED: dict[str, tuple[bytes, str | None]] = {
         body(messages=turns(("assistant", [RESULT]))),
         "messages[0].content[0]",
     ),
-    "image in a result": (
-        block(type="tool_result", tool_use_id="a", content=[TEXT, {"type": "image"}]),
-        "messages[0].content[1].content[1]",
+    "a part of a result without text": (
+        block(type="tool_result", tool_use_id="a", content=[{"type": "text"}]),
+        "messages[0].content[1].content[0].text",
     ),
     "result without id": (block(type="tool_result"), "messages[0].content[1].tool_use_id"),
     "calls without results": (
         body(messages=[*HELLO, *turns(("assistant", [TEXT, CALL]))]),
         "messages[1]",
     ),
-    "input no object": (
-        body(messages=turns(("assistant", [{**CALL, "input": "x"}]))),
+    "a list as input": (
+        body(messages=turns(("assistant", [{**CALL, "input": []}]))),
         "messages[0].content[0].input",
     ),
     "NaN in a call's input": (
         b'{"max_tokens":5,"messages":[{"role":"user","content":"a"},{"role":"assistant","content":'
         b'[{"type":"tool_use","id":"a","name":"f","input":{"x":[1,NaN]}}]}]}',
         "messages[1].content[0].input.x[1]",
-    ),
-    "half a surrogate pair": (body(messages=turns(("user", "\ud800"))), None),
-    "half a surrogate pair in a call's input": (
-        body(messages=turns(("assistant", [{**CALL, "input": {"x": "\ud800"}}]))),
-        None,
     ),
     "image in the system prompt": (body(system=[{"type": "image"}]), "system[0]"),
     "server tool": (
@@ -385,7 +413,7 @@ def test_refused_naming_the_field(name: str) -> None:
     ("name", "path", "word"),
     [
         ("image", "messages.0.content.1: ", "'image'"),
-        ("image in a result", "messages.0.content.1.content.1: ", "'image'"),
+        ("a part of a result without text", "messages.0.content.1.content.0.text: ", "Missing"),
         ("server tool", "tools.2: ", "'web_search_20250305'"),
         ("no limit", "max_tokens: ", "Missing"),
         ("NaN in a call's input", "messages.1.content.0.input.x.1: ", "number"),

@@ -1,0 +1,262 @@
+"""Conversations in each API: requests, and answers put together by the SDKs' own code.
+
+A conversation is a list of the API's own turns, which clients send back with each request.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from anthropic.lib.streaming._messages import accumulate_event
+from anthropic.types import Message, RawMessageStreamEvent
+from openai.lib.streaming.chat import ChatCompletionStreamState
+from openai.types import Completion
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from openai.types.responses import Response
+from pydantic import BaseModel, TypeAdapter
+
+from sandbox.llama.faults import DIRECTIVE
+
+Json = dict[str, Any]
+
+# Arguments with characters of several bytes, quotes and backslashes.
+PARAMETERS: Json = {
+    "type": "object",
+    "properties": {
+        "city": {"const": 'Zürich 🌍 "x" \\ \n'},
+        "days": {"type": "array", "items": {"type": "integer"}, "minItems": 3},
+        "deep": {"type": "object", "properties": {"x": {"type": "boolean"}}},
+    },
+}
+IMAGE_DATA = "data:image/png;base64,iVBORw0KGgo="
+
+_ANTHROPIC_EVENT: TypeAdapter[Any] = TypeAdapter(RawMessageStreamEvent)
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What a client keeps of an answer: its turns, its text, and the ids of its tool calls."""
+
+    turns: list[Json]
+    text: str
+    calls: list[str]
+
+
+NOTHING = Answered([], "", [])
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """One API. `read` puts an answer together from its JSON or the events that arrived."""
+
+    path: str
+    # The body for a conversation.
+    body: Callable[[list[Json]], Json]
+    # The turns in which a user speaks, after the results of these calls.
+    say: Callable[[str, list[str], Any], list[Json]]
+    read_whole: Callable[[Json, "Dump"], Answered]
+    read_stream: Callable[[list[Json], "Dump"], Answered]
+    limit: str = "max_tokens"
+    count_path: str | None = None
+
+
+Dump = Callable[[BaseModel], Json]
+
+
+def full(model: BaseModel) -> Json:
+    return model.model_dump(mode="json", warnings=False)
+
+
+def without_nulls(model: BaseModel) -> Json:
+    return model.model_dump(mode="json", warnings=False, exclude_none=True)
+
+
+def without_empty(model: BaseModel) -> Json:
+    """Leave out everything empty, as careless clients do, but not a call's empty arguments."""
+    return {name: value for name, value in without_nulls(model).items() if value not in ("", [])}
+
+
+DUMPS: tuple[Dump, ...] = (full, without_nulls, without_empty)
+
+
+def events(data: bytes) -> list[Json]:
+    """Return a stream's JSON events up to its end or an error."""
+    found: list[Json] = []
+    for line in data.decode().split("\n"):
+        if line.startswith("data: {"):
+            event = json.loads(line.removeprefix("data: "))
+            if "error" in event and event.get("type", "error") == "error":
+                break
+            found.append(event)
+    return found
+
+
+# Chat completions.
+
+
+def chat_body(turns: list[Json]) -> Json:
+    function = {"name": "look_up", "parameters": PARAMETERS}
+    return {"messages": turns, "tools": [{"type": "function", "function": function}]}
+
+
+def chat_say(text: str, calls: list[str], result: Any) -> list[Json]:
+    if isinstance(result, list):
+        result = [part if part else _CHAT_IMAGE for part in result]
+    results = [{"role": "tool", "tool_call_id": call, "content": result} for call in calls]
+    return [*results, {"role": "user", "content": text}]
+
+
+_CHAT_IMAGE = {"type": "image_url", "image_url": {"url": IMAGE_DATA}}
+
+
+def chat_whole(answer: Json, dump: Dump) -> Answered:
+    return _chat_message(ChatCompletion.model_validate(answer).choices[0].message, dump)
+
+
+def chat_stream(found: list[Json], dump: Dump) -> Answered:
+    state: ChatCompletionStreamState[Any] = ChatCompletionStreamState()
+    for event in found:
+        state.handle_chunk(ChatCompletionChunk.model_validate(event))
+    if not found:
+        return NOTHING
+    return _chat_message(state.current_completion_snapshot.choices[0].message, dump)
+
+
+def _chat_message(message: Any, dump: Dump) -> Answered:
+    calls = [call.id for call in message.tool_calls or ()]
+    return Answered([dump(message)], message.content or "", calls)
+
+
+# Messages.
+
+
+def messages_body(turns: list[Json]) -> Json:
+    tool = {"name": "look_up", "input_schema": PARAMETERS}
+    return {"messages": turns, "max_tokens": 300, "tools": [tool]}
+
+
+def messages_say(text: str, calls: list[str], result: Any) -> list[Json]:
+    if isinstance(result, list):
+        result = [part if part else _MESSAGES_IMAGE for part in result]
+    results = [{"type": "tool_result", "tool_use_id": call, "content": result} for call in calls]
+    return [{"role": "user", "content": [*results, {"type": "text", "text": text}]}]
+
+
+_MESSAGES_IMAGE = {
+    "type": "image",
+    "source": {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="},
+}
+
+
+def messages_whole(answer: Json, dump: Dump) -> Answered:
+    return _message(Message.model_validate(answer), dump)
+
+
+def messages_stream(found: list[Json], dump: Dump) -> Answered:
+    snapshot: Any = None
+    inputs: dict[int, bytes] = {}
+    for event in found:
+        if event["type"] in ("message_stop", "content_block_stop"):
+            continue
+        parsed = _ANTHROPIC_EVENT.validate_python(event)
+        snapshot = accumulate_event(event=parsed, current_snapshot=snapshot, json_bufs=inputs)
+    return NOTHING if snapshot is None else _message(snapshot, dump)
+
+
+def _message(message: Any, dump: Dump) -> Answered:
+    # An empty input is required all the same, so not even careless clients leave it out.
+    content = [{"type": block.type, **dump(block)} for block in message.content]
+    text = "".join(block.text for block in message.content if block.type == "text")
+    calls = [block.id for block in message.content if block.type == "tool_use"]
+    return Answered([{"role": "assistant", "content": content}], text, calls)
+
+
+# Responses, for text.
+
+
+def responses_body(turns: list[Json]) -> Json:
+    return {"input": turns}
+
+
+def responses_say(text: str, _calls: list[str], _result: Any) -> list[Json]:
+    return [{"role": "user", "content": [{"type": "input_text", "text": text}]}]
+
+
+def responses_whole(answer: Json, dump: Dump) -> Answered:
+    return _output(Response.model_validate(answer).output, dump)
+
+
+def responses_stream(found: list[Json], dump: Dump) -> Answered:
+    """Return the last event's output or, after an end without it, the items that were done."""
+    if found and found[-1]["type"] in ("response.completed", "response.incomplete"):
+        return responses_whole(found[-1]["response"], dump)
+    done = [event["item"] for event in found if event["type"] == "response.output_item.done"]
+    created = found[0]["response"] if found else {}
+    return responses_whole({**created, "output": done}, dump) if found else NOTHING
+
+
+def _output(items: list[Any], dump: Dump) -> Answered:
+    text = "".join(_texts(items))
+    return Answered([{"type": item.type, **dump(item)} for item in items], text, [])
+
+
+def _texts(items: list[Any]) -> Iterator[str]:
+    for item in items:
+        if item.type == "message":
+            yield from (part.text for part in item.content)
+
+
+# Completions, as one growing text.
+
+
+def text_body(turns: list[Json]) -> Json:
+    """Return the whole text as a prompt, with the directives of its last turn only."""
+    *before, last = [turn["text"] for turn in turns]
+    prompt = "".join(DIRECTIVE.sub("", text) for text in before) + last
+    return {"prompt": prompt, "max_tokens": 100}
+
+
+def text_say(text: str, _calls: list[str], _result: Any) -> list[Json]:
+    return [{"text": text}]
+
+
+def text_whole(answer: Json, _dump: Dump) -> Answered:
+    text = Completion.model_validate(answer).choices[0].text
+    return Answered([{"text": text}], text, [])
+
+
+def text_stream(found: list[Json], _dump: Dump) -> Answered:
+    # The SDK's type allows no chunk without a finish reason, and the SDK itself checks none.
+    text = "".join(event["choices"][0]["text"] for event in found if event["choices"])
+    return Answered([{"text": text}], text, [])
+
+
+DIALECTS = {
+    "chat": Dialect(
+        "/v1/chat/completions",
+        chat_body,
+        chat_say,
+        chat_whole,
+        chat_stream,
+        count_path="/v1/chat/completions/input_tokens",
+    ),
+    "messages": Dialect(
+        "/v1/messages",
+        messages_body,
+        messages_say,
+        messages_whole,
+        messages_stream,
+        count_path="/v1/messages/count_tokens",
+    ),
+    "responses": Dialect(
+        "/v1/responses",
+        responses_body,
+        responses_say,
+        responses_whole,
+        responses_stream,
+        limit="max_output_tokens",
+        count_path="/v1/responses/input_tokens",
+    ),
+    "completions": Dialect("/v1/completions", text_body, text_say, text_whole, text_stream),
+}
