@@ -76,7 +76,7 @@ def real_llama(shared_stack: Stack) -> RealLlama:
 def real_calling_llama(shared_stack: Stack) -> RealLlama:
     """A real llama-server that calls a tool at once if it must, and else ends at once."""
     # The ids of tokens of the tiny model: 263 starts a tool call, 4 ends an answer.
-    bias = ("--logit-bias", "263+25", "--logit-bias", "4+30")
+    bias = ("--logit-bias", "263+25", "--logit-bias", "4+60")
     return shared_stack.real_llama(slots=1, ctx=4096, api_key=UPSTREAM_KEY, arguments=bias)
 
 

@@ -123,7 +123,7 @@ def test_a_named_function(tools_client: Client, streamed: bool) -> None:
 
 
 def test_other_tools_are_left_out(tools_client: Client, llama: SimulatedLlama) -> None:
-    body = {"input": sim("tag=some tool=1"), "tools": [{"type": "web_search"}, WEATHER]}
+    body: Json = {"input": sim("tag=some tool=1"), "tools": [{"type": "web_search"}, WEATHER]}
     body["client_metadata"] = {"originator": "agent"}
     answer = tools_client.call("POST", RESPONSES, body)
     assert final(answer)["tools"] == [{**WEATHER, "description": None}]

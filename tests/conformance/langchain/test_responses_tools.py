@@ -32,7 +32,7 @@ def backend(tools_backend: Backend) -> Backend:
 @pytest.mark.parametrize("streamed", [False, True])
 def test_a_call_and_its_result(make_model: MakeModel, output_version: str, streamed: bool) -> None:
     model = make_model(**MODE, output_version=output_version)
-    calling = model.bind_tools([get_weather], tool_choice="required")
+    calling = model.bind_tools([get_weather], tool_choice="required", parallel_tool_calls=False)
     answer: Any
     if streamed:
         first, *rest = calling.stream(TEXT)

@@ -8,7 +8,7 @@ import pytest
 from openai.types.responses import ParsedResponseFunctionToolCall, ResponseFunctionToolCall
 from pydantic import BaseModel
 
-from tests.conformance.asking import CALL_TOKENS, HELLO, PARAMETERS, Weather, sim
+from tests.conformance.asking import CALL_TOKENS, HELLO, PARAMETERS, Weather, saying
 from tests.conformance.backends import Backend
 from tests.conformance.strict import strictly
 
@@ -32,7 +32,7 @@ def backend(tools_backend: Backend) -> Backend:
 
 
 def steered(directives: str) -> str:
-    text: str = sim(directives)[0]["content"]
+    text: str = saying(directives)[0]["content"]
     return text
 
 
@@ -70,17 +70,15 @@ def test_every_event_of_a_call(sdk: openai.OpenAI) -> None:
     for event in events:
         strictly(event)
     kinds = [event.type.removeprefix("response.") for event in events]
-    start = kinds.index("function_call_arguments.delta") - 1
-    deltas = kinds.count("function_call_arguments.delta")
-    assert kinds[start:] == [
-        "output_item.added",
-        *["function_call_arguments.delta"] * deltas,
-        *("function_call_arguments.done", "output_item.done", "completed"),
-    ]
-    arguments = "".join(
-        event.delta for event in events if event.type == "response.function_call_arguments.delta"
-    )
-    assert events[-1].response.output[-1].arguments == arguments
+    start = kinds.index("function_call_arguments.delta")
+    end = kinds.index("function_call_arguments.done")
+    assert set(kinds[start:end]) == {"function_call_arguments.delta"}
+    assert (kinds[start - 1], kinds[end + 1]) == ("output_item.added", "output_item.done")
+    assert kinds[-1] == "completed"
+    call = events[end + 1].item
+    assert events[end].arguments == call.arguments
+    assert "".join(event.delta for event in events[start:end]) == call.arguments
+    assert call in events[-1].response.output
 
 
 def test_a_call_into_a_class(sdk: openai.OpenAI) -> None:

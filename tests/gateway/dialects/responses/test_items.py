@@ -8,7 +8,7 @@ from tests.gateway.dialects.responses.profile_tools import Json, ignored, messag
 
 USER = {"role": "user", "content": "weather?"}
 SAID = {"role": "assistant", "content": "let me see"}
-THOUGHT = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": None}
+THOUGHT: Json = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": None}
 
 
 def call(number: int, arguments: Any = "{}", **fields: Any) -> Json:
