@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from promptly.settings import END_SECONDS
-from tests.support.servers import make_settings
+from tests.support.servers import PROJECT, make_settings
 from tests.support.units import UNITS, read_unit
 
 NAMES = (
@@ -16,7 +16,9 @@ NAMES = (
     "promptly-migrate@1.0.0.service",
     "promptly-worker.service",
     "promptly-beat.service",
+    "promptly-backup.service",
 )
+TIMERS = ("promptly-backup.timer",)
 # Of systemd-analyze: 0 is closed, 10 is open; an unhardened service has 9.2.
 EXPOSURE = 2.0
 PROGRAMS = ("python", "gunicorn", "flask", "celery")
@@ -37,18 +39,22 @@ def root(tmp_path: Path) -> Path:
         folder.mkdir(parents=True)
         for name in PROGRAMS:
             (folder / name).touch(0o755)
+    scripts = tmp_path / "opt/promptly/current/deploy"
+    scripts.mkdir()
+    (scripts / "backup.sh").touch(0o755)
     return tmp_path
 
 
 def test_every_unit_is_covered() -> None:
     shipped = {path.name for path in UNITS.glob("*.service")}
     assert shipped == {name.replace("@1.0.0", "@") for name in NAMES}
+    assert {path.name for path in UNITS.glob("*.timer")} == set(TIMERS)
 
 
 @pytest.mark.systemd
 def test_systemd_accepts_the_units(root: Path) -> None:
     done = subprocess.run(
-        ["systemd-analyze", "verify", f"--root={root}", *NAMES],
+        ["systemd-analyze", "verify", f"--root={root}", *NAMES, *TIMERS],
         capture_output=True,
         text=True,
         check=False,
@@ -73,3 +79,12 @@ def test_the_units_are_hardened(root: Path, name: str) -> None:
 def test_a_gateway_is_not_killed_while_it_drains() -> None:
     [stop_seconds] = read_unit(NAMES[1])["TimeoutStopSec"]
     assert int(stop_seconds) > make_settings().drain_seconds + END_SECONDS
+
+
+def test_backups_are_written_where_their_unit_may_write() -> None:
+    unit = read_unit("promptly-backup.service")
+    [command], [state] = unit["ExecStart"], unit["StateDirectory"]
+    script, method, folder = command.split()
+    assert (PROJECT / Path(script).relative_to("/opt/promptly/current")).stat().st_mode & 0o111
+    assert method == "url"
+    assert Path(folder).is_relative_to(f"/var/lib/{state}")

@@ -51,6 +51,15 @@ def newer_python() -> Path | None:
     return None
 
 
+def has_kustomize() -> bool:
+    """Return whether kubectl is installed, with a Kustomize not older than 5."""
+    if shutil.which("kubectl") is None:
+        return False
+    command = ["kubectl", "version", "--client"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return "Kustomize Version: v5" in done.stdout
+
+
 def installed(*patterns: str) -> bool:
     """Return whether each glob pattern, relative to the repository root, matches a file."""
     return all(next(PROJECT.glob(pattern), None) for pattern in patterns)
@@ -67,6 +76,11 @@ TOOLS = {
         "systemd-analyze",
         lambda: shutil.which("systemd-analyze") is not None,
         "apt-get install systemd",
+    ),
+    "kubectl": Tool(
+        "kubectl with Kustomize 5",
+        has_kustomize,
+        "https://kubernetes.io/docs/tasks/tools/",
     ),
     "git": Tool("git", lambda: shutil.which("git") is not None, "apt-get install git"),
     "node": Tool("Node.js", lambda: installed(NODE, NODE_MODULES), "make clients"),
