@@ -82,7 +82,7 @@ def test_copies_of_a_body_that_ends_its_servers(
 
     def attack() -> None:
         # Each server takes a second to die of it.
-        fatal = sim("die headers_ms=1000", text=f"copies {next(numbers)}")
+        fatal = sim("die headers_ms=1000", text=f"{first} copies {next(numbers)}")
         before, noticed = mortal.alive(), mortal.deaths_noticed()
         with ThreadPoolExecutor(len(clients)) as pool:
 

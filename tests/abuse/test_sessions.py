@@ -14,8 +14,8 @@ from tests.support.books import Account
 pytestmark = [pytest.mark.alone, pytest.mark.timeout(300)]
 
 STOLEN = 5
-CROWD = 20
-LINKS_EACH = 5
+CROWD = 10
+LINKS_EACH = 4
 
 PAGES = ("/dashboard", "/dashboard/requests", "/dashboard/usage.csv", "/purchases")
 FORMS = ("/dashboard/keys", "/dashboard/sessions/end", "/dashboard/delete", "/checkout")
