@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
+from contextlib import ExitStack
 from functools import partial
 from urllib.parse import urlencode
 
@@ -111,24 +112,20 @@ def test_more_streams_than_a_trial_may_run(limited: Arena, trials: int) -> None:
     def attack() -> None:
         tag = next(tags)
         turns = itertools.cycle(clients)
-        answers = [
-            (stream, stream.received.lower())
-            for stream in at_once(trials * STREAMS_ASKED_FOR, lambda: open_stream(next(turns), tag))
-        ]
-        running = [stream for stream, answer in answers if answer.startswith(b"http/1.1 200")]
-        refused = [answer for _, answer in answers if answer.startswith(b"http/1.1 429")]
-        assert len(running) + len(refused) == len(answers)
-        assert all(b"\r\nretry-after: " in answer for answer in refused)
-        assert [limited.stack.books.open_holds(each) for each in accounts] == [
-            STREAMS_PER_TRIAL
-        ] * trials
-        for stream in running:
-            stream.read_until(b'"content"')
-        records = limited.llama.requests(tag)
-        assert len(records) == len(running) == trials * STREAMS_PER_TRIAL
-        assert all(record["ended_at"] is None for record in records)
-        for stream, _ in answers:
-            stream.close()
+        count = trials * STREAMS_ASKED_FOR
+        with ExitStack() as streams:
+            opened = at_once(count, lambda: streams.enter_context(open_stream(next(turns), tag)))
+            running = [each for each in opened if each.received.startswith(b"HTTP/1.1 200")]
+            refused = [each for each in opened if each.received.startswith(b"HTTP/1.1 429")]
+            assert len(running) + len(refused) == count
+            assert all(b"\r\nretry-after: " in each.received.lower() for each in refused)
+            held = [limited.stack.books.open_holds(account) for account in accounts]
+            assert held == [STREAMS_PER_TRIAL] * trials
+            for each in running:
+                each.read_until(b'"content"')
+            records = limited.llama.requests(tag)
+            assert len(records) == len(running)
+            assert all(record["ended_at"] is None for record in records)
         wait_for(lambda: not any(map(limited.stack.books.open_holds, accounts)), "their end")
 
     limited.withstand(attack)
