@@ -28,6 +28,7 @@ CROWD = 20
 STREAMS_PER_TRIAL = 4
 STREAMS_ASKED_FOR = 12
 
+numbers = itertools.count()
 addresses = (f"198.51.{high}.{low}" for high in range(256) for low in range(1, 255))
 
 
@@ -107,10 +108,9 @@ def open_stream(client: Client, tag: str) -> OpenStream:
 def test_more_streams_than_a_trial_may_run(limited: Arena, trials: int) -> None:
     accounts = [limited.trial_account(1_000_000) for _ in range(trials)]
     clients = [Client(limited.gateway.url, account.key) for account in accounts]
-    tags = (f"trial{trials}x{number}" for number in itertools.count())
 
     def attack() -> None:
-        tag = next(tags)
+        tag = f"trial{next(numbers)}"
         turns = itertools.cycle(clients)
         count = trials * STREAMS_ASKED_FOR
         with ExitStack() as streams:
