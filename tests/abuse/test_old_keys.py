@@ -19,8 +19,8 @@ pytestmark = [pytest.mark.alone, pytest.mark.timeout(300)]
 # That of all keys which `books` makes, and an older one.
 OLD = (SERVER_VARIABLES["KEY_PEPPER"], "a-pepper-of-long-ago-0123456789-abcdef")
 NEW = "the-pepper-of-today-0123456789-abcdefg"
-ACCOUNTS = 10
-WRONG_KEYS = 20
+ACCOUNTS = 6
+WRONG_KEYS = 12
 CROWD = 8
 
 NOTE_REHASHES = """
