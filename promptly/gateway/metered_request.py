@@ -148,7 +148,8 @@ class MeteredRequest(ABC):
         while True:
             upstream = yield from self._wait_for_slot(frozenset(tried) if tried else NONE)
             if fatal_bodies.any_known:
-                fatal_bodies.check(self._digest(subrequest))
+                fatal_bodies.admit(self._digest(subrequest), self)
+            self._sent_at = time.time()
             try:
                 yield from self._answer(self._open(upstream, self._body(subrequest)))
             except NoAnswer as problem:
@@ -189,7 +190,9 @@ class MeteredRequest(ABC):
 
     def _note_death(self, upstream: Upstream, subrequest: int, problem: BrokeOff) -> None:
         """Count a death against the body; raises RequestRejected if it was one too many."""
-        refused = self._gateway.fatal_bodies.add_death(self._digest(subrequest))
+        refused = self._gateway.fatal_bodies.add_death(
+            self._digest(subrequest), upstream.name, self._sent_at
+        )
         logger.warning(
             "model server died",
             extra={
@@ -260,6 +263,7 @@ class MeteredRequest(ABC):
             stream.cancel()
             self._read_what_was_sent(stream)
         self._leave_upstream()
+        self._gateway.fatal_bodies.leave(self)
         self._body_share.give_back()
         in_flight = self.in_flight
         now = time.monotonic()

@@ -99,17 +99,22 @@ class _Busy(Exception):
 
 def _ask(gateway: Gateway, upstream: Upstream, advice: str, path: str, body: bytes) -> Any:
     fatal_bodies = gateway.fatal_bodies
-    fatal_bodies.check_anew(body)
-    try:
-        status, answer = upstream.client.call(
-            "POST", path, body, timeout_seconds=COUNT_TIMEOUT_SECONDS
-        )
-    except ConnectFailed:
-        raise
-    except LlamaError:
-        if not gateway.pool.doubt(upstream) and fatal_bodies.add_death(fatal_bodies.digest(body)):
-            raise RequestRejected from None
-        raise
+    with fatal_bodies.admitted_anew(body):
+        sent_at = time.time()
+        try:
+            status, answer = upstream.client.call(
+                "POST", path, body, timeout_seconds=COUNT_TIMEOUT_SECONDS
+            )
+        except ConnectFailed:
+            raise
+        except LlamaError:
+            if gateway.pool.doubt(upstream):
+                raise
+            if fatal_bodies.add_death(fatal_bodies.digest(body), upstream.name, sent_at):
+                raise RequestRejected from None
+            raise
+        if fatal_bodies.any_known:
+            fatal_bodies.forgive(fatal_bodies.digest(body))
     if status == 200:
         return answer
     if status == 503:

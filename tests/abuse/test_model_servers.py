@@ -1,7 +1,9 @@
 """Bodies that end the model servers behind the gateway, and counts that cannot be true."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 
 import pytest
@@ -16,8 +18,10 @@ from tests.support.books import wait_for
 pytestmark = [pytest.mark.alone, pytest.mark.timeout(300)]
 
 PAID = 100_000
-# Each body may end two, and the neighbour needs one that is left after two attacks.
-SERVERS = 6
+CROWD = 12
+
+# Redis is shared: no body is sent again in another test.
+numbers = itertools.count()
 
 
 class Mortal(Arena):
@@ -28,20 +32,30 @@ class Mortal(Arena):
     def alive(self) -> int:
         return sum(llama.is_running for llama in self.llamas)
 
-
-@pytest.fixture(scope="module")
-def mortal(make_stack: MakeStack) -> Iterator[Mortal]:
-    with make_stack("mortal", **VARIABLES) as stack:
-        llamas = [stack.simulated_llama(slots=8) for _ in range(SERVERS)]
-        urls = [llama.url for llama in llamas]
-        arena = Mortal(stack, llamas[0], stack.gateway(*urls, workers=2))
-        arena.llamas = llamas
-        yield arena
+    def deaths_noticed(self) -> int:
+        return self.gateway.log_text().count('"model server died"')
 
 
-def test_a_body_that_ends_its_servers(mortal: Mortal) -> None:
+@pytest.fixture
+def make_mortal(make_stack: MakeStack) -> Iterator[Callable[[int], Mortal]]:
+    """Factory of arenas in which each of two attacks may end so many servers."""
+    with ExitStack() as stacks:
+
+        def make(deaths: int) -> Mortal:
+            stack = stacks.enter_context(make_stack("mortal", **VARIABLES))
+            # The neighbour needs one that is left.
+            llamas = [stack.simulated_llama(slots=8) for _ in range(2 * deaths + 2)]
+            urls = [llama.url for llama in llamas]
+            arena = Mortal(stack, llamas[0], stack.gateway(*urls, workers=2))
+            arena.llamas = llamas
+            return arena
+
+        yield make
+
+
+def test_a_body_that_ends_its_servers(make_mortal: Callable[[int], Mortal]) -> None:
+    mortal = make_mortal(2)
     client = Client(mortal.gateway.url, mortal.trial_account().key)
-    numbers = itertools.count()
 
     def attack() -> None:
         fatal = sim("die", text=f"fatal {next(numbers)}")
@@ -55,6 +69,37 @@ def test_a_body_that_ends_its_servers(mortal: Mortal) -> None:
         }
         assert mortal.alive() == before - 2
         assert client.chat(messages=sim("tokens=3")).status == 200
+
+    mortal.withstand(attack)
+
+
+@pytest.mark.parametrize("first", [1, pytest.param(3, marks=pytest.mark.exhaustive)])
+def test_copies_of_a_body_that_ends_its_servers(
+    make_mortal: Callable[[int], Mortal], first: int
+) -> None:
+    # As many servers as had a copy when the first death was noticed, and one more.
+    mortal = make_mortal(first + 1)
+    clients = [Client(mortal.gateway.url, mortal.trial_account().key) for _ in range(first + CROWD)]
+
+    def attack() -> None:
+        # Each server takes a second to die of it.
+        fatal = sim("die headers_ms=1000", text=f"fatal {next(numbers)}")
+        before, noticed = mortal.alive(), mortal.deaths_noticed()
+        with ThreadPoolExecutor(len(clients)) as pool:
+
+            def send(crowd: list[Client]) -> list[Future[Answer]]:
+                return [pool.submit(client.chat, messages=fatal) for client in crowd]
+
+            sent = send(clients[:first])
+            wait_for(lambda: mortal.deaths_noticed() > noticed, "the first death")
+            sent += send(clients[first:])
+            answers = [each.result() for each in sent]
+        assert {(answer.status, answer.error["code"]) for answer in answers} <= {
+            (400, "request_rejected"),
+            (503, "upstream_unavailable"),
+        }
+        assert before - (first + 1) <= mortal.alive() < before
+        assert clients[0].chat(messages=sim("tokens=3")).status == 200
 
     mortal.withstand(attack)
 

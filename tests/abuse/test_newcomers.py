@@ -1,7 +1,8 @@
-"""Crowds that register for trials, and keys whose scope is the API."""
+"""Crowds that register for trials or spend them at once, and keys whose scope is the API."""
 
 import itertools
 from collections.abc import Iterator
+from contextlib import ExitStack
 from functools import partial
 from urllib.parse import urlencode
 
@@ -12,7 +13,9 @@ from promptly.services.accounts import keys
 from promptly.transactions import transaction
 from tests.abuse.arena import VARIABLES, Arena
 from tests.abuse.sockets import at_once, connect, head, read_all, status_of
+from tests.blueprints.v1.client import Client, OpenStream, sim
 from tests.plugins.stacks import MakeStack
+from tests.support.books import wait_for
 from tests.support.servers import VARIABLES as SERVER_VARIABLES
 from tests.support.servers import make_settings
 
@@ -21,14 +24,22 @@ pytestmark = [pytest.mark.alone, pytest.mark.timeout(300)]
 TRIALS_PER_DOMAIN = 3
 MAILS_PER_MAILBOX = 3
 CROWD = 20
+# Fewer than the arena lets a paying account run.
+STREAMS_PER_TRIAL = 4
+STREAMS_ASKED_FOR = 12
 
+numbers = itertools.count()
 addresses = (f"198.51.{high}.{low}" for high in range(256) for low in range(1, 255))
 
 
 @pytest.fixture(scope="module")
 def limited(make_stack: MakeStack) -> Iterator[Arena]:
     """An arena behind a proxy, with limits of trials."""
-    limits = {"TRIALS_PER_DOMAIN_PER_DAY": TRIALS_PER_DOMAIN, "TRUSTED_PROXY_HOPS": 1}
+    limits = {
+        "TRIALS_PER_DOMAIN_PER_DAY": TRIALS_PER_DOMAIN,
+        "TRIAL_CONCURRENT_REQUESTS": STREAMS_PER_TRIAL,
+        "TRUSTED_PROXY_HOPS": 1,
+    }
     with make_stack("limited", **VARIABLES, **limits) as stack:
         llama = stack.simulated_llama(slots=64)
         yield Arena(stack, llama, stack.gateway(llama.url, workers=2))
@@ -85,6 +96,39 @@ def test_spellings_of_one_mailbox(limited: Arena) -> None:
     assert answered.count(200) == MAILS_PER_MAILBOX
     assert answered.count(429) == 2 * CROWD - MAILS_PER_MAILBOX
     assert trials(limited, "%@gmail.com") + trials(limited, "%@googlemail.com") == 1
+
+
+def open_stream(client: Client, tag: str) -> OpenStream:
+    """Ask for a stream of several minutes; return once it runs or is refused."""
+    stream = client.open(messages=sim(f"tokens=9999 delay_ms=20 tag={tag}"))
+    return stream.read_until(b"\r\n\r\n")
+
+
+@pytest.mark.parametrize("trials", [1, pytest.param(5, marks=pytest.mark.exhaustive)])
+def test_more_streams_than_a_trial_may_run(limited: Arena, trials: int) -> None:
+    accounts = [limited.trial_account(1_000_000) for _ in range(trials)]
+    clients = [Client(limited.gateway.url, account.key) for account in accounts]
+
+    def attack() -> None:
+        tag = f"trial{next(numbers)}"
+        turns = itertools.cycle(clients)
+        count = trials * STREAMS_ASKED_FOR
+        with ExitStack() as streams:
+            opened = at_once(count, lambda: streams.enter_context(open_stream(next(turns), tag)))
+            running = [each for each in opened if each.received.startswith(b"HTTP/1.1 200")]
+            refused = [each for each in opened if each.received.startswith(b"HTTP/1.1 429")]
+            assert len(running) + len(refused) == count
+            assert all(b"\r\nretry-after: " in each.received.lower() for each in refused)
+            held = [limited.stack.books.open_holds(account) for account in accounts]
+            assert held == [STREAMS_PER_TRIAL] * trials
+            for each in running:
+                each.read_until(b'"content"')
+            records = limited.llama.requests(tag)
+            assert len(records) == len(running)
+            assert all(record["ended_at"] is None for record in records)
+        wait_for(lambda: not any(map(limited.stack.books.open_holds, accounts)), "their end")
+
+    limited.withstand(attack)
 
 
 def test_a_key_for_the_api_only(arena: Arena) -> None:

@@ -1,6 +1,7 @@
 """Slots across processes: never oversubscribed, fairly shared, freed when a process dies."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -231,8 +232,8 @@ def test_an_exchange_brings_the_refused_bodies(
 ) -> None:
     scheduler = make_scheduler()
     fatal = FatalBodies(HotPathRedis(redis_url), Secret("pepper"))
-    for _ in range(MAX_DEATHS):
-        fatal.add_death(fatal.digest(b"{}"))
+    for number in range(MAX_DEATHS):
+        fatal.add_death(fatal.digest(b"{}"), f"server {number}", time.time())
     assert granted(scheduler.request(1, "a"), 10) is not None
     with pytest.raises(RequestRejected):
         scheduler._fatal_bodies.check(fatal.digest(b"{}"))

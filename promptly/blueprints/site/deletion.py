@@ -57,8 +57,10 @@ def confirm() -> Response:
             render_template("dashboard/confirm_deletion.html", token=token, email=email)
         )
     signed_in = sessions.current()
-    if signed_in is not None and signed_in.key.user_id == user_id:
-        session.clear()
+    is_own = signed_in is not None and signed_in.key.user_id == user_id
     if not account_deletion.confirm(user_id, mail_id, settings):
+        # The link was spent after the check above: the account stays, and so does its session.
         raise InvalidRequest(LINK_SPENT)
+    if is_own:
+        session.clear()
     return make_response(render_template("dashboard/deleted.html"))

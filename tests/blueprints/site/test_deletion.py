@@ -1,6 +1,7 @@
 """Deletion of an account by its owner: requested, confirmed by mail, carried out."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from flask import Flask
@@ -16,6 +17,7 @@ from promptly.tasks import mail
 from promptly.transactions import transaction
 from sandbox.mail import MailCatcher
 from tests.blueprints.site.conftest import Visitor, sign_up
+from tests.support.books import wait_for
 from tests.support.races import run
 
 LINK = re.compile(r"https?://[^/\s]+(/dashboard/delete/confirm\?token=[^\s]+)")
@@ -96,6 +98,29 @@ def test_a_second_request_spends_the_first_link(app: Flask, visitor: Visitor) ->
     assert status == 400 and "newer email" in said
     assert count(app) == 1
     assert press(app, newest_link(app))[0] == 200
+
+
+def test_a_link_that_is_spent_as_it_is_followed_signs_nobody_out(
+    app: Flask, visitor: Visitor
+) -> None:
+    ask(visitor)
+    link = newest_link(app)
+
+    def is_waiting() -> bool:
+        waiting = "datname = current_database() AND wait_event_type = 'Lock'"
+        with app.app_context(), db.engine.connect() as connection:
+            query = text(f"SELECT count(*) FROM pg_stat_activity WHERE {waiting}")
+            return bool(connection.scalar(query))
+
+    with ThreadPoolExecutor(1) as pool:
+        with app.app_context(), transaction():
+            # Locks the account, so that the link is found spent only behind the first look at it.
+            accounts.ask_to_delete(visitor.user_id)
+            pressed = pool.submit(press, app, link, visitor)
+            wait_for(is_waiting, "the press of the button to wait for the account")
+        assert pressed.result(20)[0] == 400
+    assert visitor.get("/dashboard").status_code == 200
+    assert count(app) == 1
 
 
 def test_a_reissue_spends_it(app: Flask, visitor: Visitor) -> None:

@@ -2,14 +2,17 @@
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 
 import pytest
 
 from sandbox.llama import SimulatedLlama
-from tests.blueprints.v1.client import Answer, Client, sim
+from tests.blueprints.v1.client import Answer, Client, Json, sim
 from tests.blueprints.v1.conftest import MakeGateway, MakeLlama
 from tests.support.books import Account, BooksReader, wait_for
+from tests.support.servers import Gateway
 
 COUNT = "/v1/chat/completions/input_tokens"
 
@@ -50,6 +53,61 @@ def test_a_chat_that_ends_its_servers(
         assert client.chat(messages=sim("tokens=3")).status == 200
     charged = [event["charged_tokens"] for event in books.wait_for_events(account, 7)]
     assert sorted(charged)[:6] == [0] * 6
+
+
+@pytest.mark.parametrize("workers", [2, pytest.param(1, marks=pytest.mark.exhaustive)])
+def test_copies_that_are_sent_while_one_is_tried_again(
+    make_gateway: MakeGateway, make_llama: MakeLlama, books: BooksReader, workers: int
+) -> None:
+    llamas = [make_llama(slots=2) for _ in range(4)]
+    gateway = make_gateway(*(llama.url for llama in llamas), workers=workers)
+    # Each server takes its time to die of it.
+    send = partial(chat_at_once, gateway, books, sim("die headers_ms=2000", text="fatal"))
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(send, 1)
+        wait_for(lambda: '"model server died"' in gateway.log_text(), "the first death")
+        copies = send(6)
+        [answer] = first.result(60)
+    assert (answer.status, answer.error["code"]) == (400, "request_rejected")
+    # Some may come so late that the body is refused already.
+    assert {(copy.status, copy.error["code"]) for copy in copies} <= {
+        (503, "upstream_unavailable"),
+        (400, "request_rejected"),
+    }
+    assert all("retry-after" in copy.headers for copy in copies if copy.status == 503)
+    assert alive(llamas) == 2
+
+
+def test_copies_of_an_innocent_body_run_again(
+    make_gateway: MakeGateway, make_llama: MakeLlama, books: BooksReader
+) -> None:
+    llama = make_llama(slots=4)
+    gateway = make_gateway(llama.url, workers=2)
+    innocent = sim("tokens=3 headers_ms=1000", text="innocent")
+    with ThreadPoolExecutor(1) as pool:
+        copies = pool.submit(chat_at_once, gateway, books, innocent, 4)
+        wait_for(lambda: llama.totals()["processing"] == 4, "four copies")
+        llama.stop()
+        assert {copy.status for copy in copies.result(60)} <= {502, 503}
+    llama.start()
+    client = Client(gateway.url, books.account().key)
+
+    def is_answered() -> bool:
+        return client.chat(messages=innocent).status == 200
+
+    # One death, although four copies met it.
+    wait_for(is_answered, "an answer to one of them")
+    answers = chat_at_once(gateway, books, innocent, 4)
+    assert [answer.status for answer in answers] == [200] * 4
+
+
+def chat_at_once(
+    gateway: Gateway, books: BooksReader, messages: list[Json], count: int
+) -> list[Answer]:
+    """Send copies of one chat at the same moment, each from an account of its own."""
+    clients = [Client(gateway.url, books.account().key) for _ in range(count)]
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(lambda client: client.chat(messages=messages), clients))
 
 
 @pytest.mark.exhaustive
