@@ -73,6 +73,27 @@ def optional_url(value: str) -> str:
     return url(value) if value.strip() else ""
 
 
+def origin_list(value: str) -> tuple[str, ...]:
+    """Parse `*`, or origins in the spelling that browsers send."""
+    items = text_list(value)
+    if "*" in items:
+        if len(items) > 1:
+            raise ValueError("must be *, empty, or a list of origins")
+        return items
+    return tuple(_origin(item) for item in items)
+
+
+def _origin(value: str) -> str:
+    value = value.lower().rstrip("/")
+    parts = urlsplit(value)
+    default_port = {"http": ":80", "https": ":443"}.get(parts.scheme, ":")
+    origin = f"{parts.scheme}://{parts.netloc.removesuffix(default_port)}"
+    is_bare = origin == value.removesuffix(default_port) and not set("*@") & set(value)
+    if not (is_bare and parts.scheme and parts.hostname):
+        raise ValueError("must be *, empty, or origins such as https://app.example.com")
+    return origin
+
+
 def text_list(value: str) -> tuple[str, ...]:
     return tuple(item.strip() for item in value.split(",") if item.strip())
 

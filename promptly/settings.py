@@ -30,6 +30,7 @@ from promptly.setting_parsers import (
     optional_long_secret,
     optional_url,
     optional_url_list,
+    origin_list,
     redis_url,
     secret,
     secret_list,
@@ -59,12 +60,14 @@ class SettingsError(Exception):
         super().__init__(f"{self.summary}\n{lines}")
 
 
-def setting(parse: Callable[[str], T], default: str | None = None) -> T:
+def setting(
+    parse: Callable[[str], T], default: str | None = None, *, empty_means_default: bool = True
+) -> T:
     """Declare a field whose variable is read by `parse`; without a default it must be set.
 
     To type checkers the field has the type that `parse` returns.
     """
-    metadata = {"parse": parse, "default": default}
+    metadata = {"parse": parse, "default": default, "empty_means_default": empty_means_default}
     if default is None:
         return cast(T, field(metadata=metadata))
     return field(default_factory=lambda: parse(default), metadata=metadata)
@@ -101,6 +104,8 @@ class Settings:
     trusted_proxy_hops: int = setting(integer(0, 10), "0")
     max_connections_per_address: int = setting(integer(0, 60_000), "512")
     trusted_hosts: tuple[str, ...] = setting(text_list, "")
+    # Empty: no pages of other origins.
+    cors_origins: tuple[str, ...] = setting(origin_list, "*", empty_means_default=False)
     admin_allowed_cidrs: tuple[Network, ...] = setting(network_list, ADMIN_CIDRS)
     log_level: str = setting(choice("debug", "info", "warning", "error"), "info")
 
@@ -226,8 +231,9 @@ class Settings:
         for item in fields(cls):
             name = item.name.upper()
             raw = variables.get(name)
-            if raw is None or (raw == "" and item.default_factory is not MISSING):
-                if item.default_factory is MISSING:
+            has_default = item.default_factory is not MISSING
+            if raw is None or (raw == "" and has_default and item.metadata["empty_means_default"]):
+                if not has_default:
                     problems.append(f"{name} is not set")
                 continue
             try:

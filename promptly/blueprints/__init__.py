@@ -10,7 +10,7 @@ openapi         /openapi.json
 webhooks        webhook receivers for Stripe and BTCPay
 address_limit   requests in flight per address, behind proxies
 charts          daily figures as SVG coordinates
-error_handlers  errors as JSON or pages; error_shapes has the JSON of /v1
+error_handlers  errors as JSON or pages; error_shapes has the JSON of /v1, wrong_urls hints
 form_body       reads forms and webhooks before the first query
 hosts           refuses requests for foreign host names
 navigation      whether a request is a browser opening a page; its query without a key
@@ -24,7 +24,7 @@ view, methods=…)`. Views carry no routing decorators; links name endpoints wit
 
 from email.utils import parseaddr
 
-from flask import Flask, Request
+from flask import Flask, Request, Response
 from flask.globals import request_ctx
 
 from promptly.blueprints import (
@@ -65,8 +65,8 @@ def register(app: Flask) -> None:
     app.register_blueprint(admin.blueprint)
 
 
-def begin() -> None:
-    """Check path and host and read a form, before the blueprints' own checks.
+def begin() -> Response | None:
+    """Check path and host, answer preflights and read a form, before the blueprints' own checks.
 
     One function, because /v1 passes it too and each registered one has a cost of its own.
     """
@@ -78,8 +78,11 @@ def begin() -> None:
         # The checks of /v1, which count requests, do not run any more.
         v1.guard.count_refused()
         raise
+    if current.method == "OPTIONS" and (answer := v1.guard.answer_preflight()) is not None:
+        return answer
     if current.routing_exception is not None:
         hosts.stay_on_host(current.routing_exception)
         v1.guard.count_refused()
     elif not error_shapes.is_api(current.path):
         form_body.read()
+    return None

@@ -1,4 +1,4 @@
-"""Error responses: JSON in the route's shape below /v1, a page everywhere else.
+"""Error responses: JSON in the route's shape for programs, a page for everybody else.
 
 Views raise; only this module turns errors into responses. Each carries `x-request-id`.
 """
@@ -16,7 +16,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as AnyResponse
 
-from promptly.blueprints import error_shapes, refused_bodies
+from promptly.blueprints import error_shapes, refused_bodies, wrong_urls
 from promptly.blueprints.page_headers import add_page_headers
 from promptly.errors import (
     BodyTimeout,
@@ -51,7 +51,6 @@ TITLES = {
 _HTTP_ERRORS: dict[int, type[PromptlyError]] = {
     400: InvalidRequest,
     403: Forbidden,
-    404: NotFound,
     408: BodyTimeout,
     413: BodyTooLarge,
     429: RateLimited,
@@ -92,9 +91,15 @@ def bind_urls() -> None:
 def refuse_double_slashes(request: Request) -> None:
     """Answer 404 for a path with `//`, which Werkzeug would redirect or take for another one."""
     if "//" in request.environ["PATH_INFO"]:
-        if error_shapes.is_api(request.path):
-            raise UnknownURL(f"Unknown request URL: {request.method} {request.path}.")
-        raise NotFound
+        raise unknown_url()
+
+
+def unknown_url() -> NotFound:
+    """Return the error for the path of this request, which is no route."""
+    if not error_shapes.wants_json(404):
+        return NotFound()
+    hint = wrong_urls.hint()
+    return UnknownURL(f"Unknown request URL: {request.method} {request.path}.{hint}")
 
 
 def request_id() -> str:
@@ -107,10 +112,10 @@ def request_id() -> str:
 
 def answer(problem: PromptlyError) -> Response:
     """Return the response to an error of ours."""
-    # Below /v1, every request is logged with its outcome anyway.
-    if error_shapes.is_api(request.path):
+    if error_shapes.wants_json(problem.status):
         refused_bodies.receive_small()
-    else:
+    # Below /v1, every request is logged with its outcome anyway.
+    if not error_shapes.is_api(request.path):
         if problem.status >= 500:
             logger.warning("request failed", extra=_log_fields(problem))
         else:
@@ -157,12 +162,14 @@ def _translated(problem: HTTPException, code: int) -> PromptlyError:
             "Please wait before trying again.",
             retry_after_seconds=_seconds_until_reset(),
         )
-    if code == 404 and error_shapes.is_api(request.path):
-        return UnknownURL(f"Unknown request URL: {request.method} {request.path}.")
+    if code == 404:
+        return unknown_url()
     if code == 405:
         known_methods = set(getattr(problem, "valid_methods", None) or ())
         usable = sorted(known_methods - {"HEAD", "OPTIONS"})
         hint = f" Use {' or '.join(usable)}." if usable else ""
+        if not error_shapes.is_api(request.path) and error_shapes.wants_json(405):
+            hint += wrong_urls.hint()
         return MethodNotAllowed(f"{request.method} is not allowed for {request.path}.{hint}")
     known = _HTTP_ERRORS.get(code)
     if known is None:
@@ -186,9 +193,12 @@ def _means_away(problem: DBAPIError) -> bool:
 
 
 def _rendered(problem: PromptlyError) -> Response:
-    if error_shapes.is_api(request.path):
-        body = error_shapes.body(request.path, problem, request_id())
+    if error_shapes.wants_json(problem.status):
+        body = error_shapes.body(problem, request_id())
         response = Response(body, mimetype="application/json")
+        if error_shapes.is_anthropic(request):
+            # Anthropic's SDKs read this header.
+            response.headers["request-id"] = request_id()
     elif g.get("answers_json"):
         # A script using the admin form API.
         response = Response(orjson.dumps(problem.body()), mimetype="application/json")

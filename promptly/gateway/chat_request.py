@@ -31,6 +31,7 @@ class ChatRequest:
     `encoded` is upstream's JSON without limits and streaming options; `prompt_bound` is an upper
     bound of the prompt in tokens, since a token is at least one byte. `without_alternatives` asks
     for the logprobs of the generated tokens only, where upstream always adds an alternative.
+    `stop_sequences` are those that the answer has to name.
     """
 
     path: ClassVar[str] = "/v1/chat/completions"
@@ -46,6 +47,7 @@ class ChatRequest:
     fewest_tokens: int
     ignored: tuple[str, ...]
     without_alternatives: bool = False
+    stop_sequences: tuple[str, ...] = ()
 
     @property
     def prompts(self) -> tuple["ChatRequest"]:

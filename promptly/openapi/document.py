@@ -44,7 +44,8 @@ An authenticated, metered, prepaid gateway for LLM inference. Any OpenAI client 
 URL and key. Anthropic's clients work too, with `/v1/messages`.
 
 Any other path below `/v1` returns 404 `unknown_url`, and a wrong method 405 `method_not_allowed`;
-neither needs a key. The request's `Content-Type` is ignored: bodies are JSON, `null` means absent.
+neither needs a key. Pages of other origins may call every route, unless the operator restricts it.
+The request's `Content-Type` is ignored: bodies are JSON, `null` means absent.
 JSON is parsed strictly: duplicate keys, `NaN`, invalid UTF-8, more than 512 levels and too many
 values return 400. A `Content-Encoding` of gzip, deflate or zstd is decoded.
 Rules that concern two fields at once are in the fields' descriptions; violating one returns 400

@@ -27,6 +27,8 @@ class ModelList(Struct):
     data: list[Model]
 
 
+ANTHROPIC = "With the header `anthropic-version`, answers and errors are in Anthropic's format."
+
 OPERATIONS = (
     Operation(
         method="get",
@@ -35,6 +37,7 @@ OPERATIONS = (
         schema_prefix="Model",
         tag="Models",
         summary="List the loaded models",
+        description=ANTHROPIC,
         answer=ModelList,
         answer_text="The models available now; empty while no model server is ready.",
         faults=ALWAYS,
@@ -46,6 +49,7 @@ OPERATIONS = (
         schema_prefix="Model",
         tag="Models",
         summary="Get one model",
+        description=ANTHROPIC,
         parameters=(
             Parameter(
                 name="name",

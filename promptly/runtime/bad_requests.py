@@ -1,4 +1,6 @@
-"""The status of requests that gunicorn cannot parse; their text goes neither to logs nor pages."""
+"""Requests that gunicorn cannot parse; their text goes neither to logs nor pages."""
+
+from collections.abc import Iterable
 
 from gunicorn.http.errors import (
     ConfigurationProblem,
@@ -22,6 +24,17 @@ _STATUSES: tuple[tuple[type[Exception], int, str], ...] = (
 )
 # Parse errors by their class, but faults of the application or its configuration.
 _OURS = (ConfigurationProblem, InvalidResponseHeader, InvalidResponseHeaderName)
+
+
+def answer(status: int, reason: str, headers: Iterable[tuple[str, str]]) -> bytes:
+    """Return a whole response, after which the connection is closed."""
+    body = f"{reason}\n"
+    further = "".join(f"{name}: {value}\r\n" for name, value in headers)
+    head = (
+        f"HTTP/1.1 {status} {reason}\r\nConnection: close\r\nContent-Type: text/plain\r\n"
+        f"Content-Length: {len(body)}\r\n{further}\r\n"
+    )
+    return f"{head}{body}".encode("latin-1")
 
 
 def status_of(problem: Exception) -> tuple[int, str] | None:

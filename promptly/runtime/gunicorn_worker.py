@@ -27,6 +27,7 @@ from gunicorn.workers.ggevent import GeventWorker
 from promptly.runtime import address_counts, bad_requests, memory
 from promptly.runtime.client_connection import ClientConnection, Request
 from promptly.runtime.client_reader import linger
+from promptly.runtime.cors import Cors
 from promptly.runtime.early_timeout import EarlyTimeout
 from promptly.runtime.send_timeout import limit_sends
 from promptly.settings import END_SECONDS, Settings
@@ -107,6 +108,11 @@ class Worker(GeventWorker):  # type: ignore[misc]
     @property
     def settings(self) -> Settings:
         found: Settings = self.wsgi.extensions["settings"]
+        return found
+
+    @property
+    def cors(self) -> Cors:
+        found: Cors = self.wsgi.extensions["cors"]
         return found
 
     def server_class(self, listener: socket, *, spawn: Pool, **_: object) -> StreamServer:
@@ -199,7 +205,8 @@ class Worker(GeventWorker):  # type: ignore[misc]
             )
         status, reason = known or (500, "Internal Server Error")
         with suppress(OSError):
-            util.write_error(client, status, reason, "")
+            headers = self.cors.headers(_origin(req))
+            util.write_nonblock(client, bad_requests.answer(status, reason, headers))
 
     def _is_crowded(self) -> bool:
         return any(pool.free_count() < CROWDED_PLACES for pool in self._pools)
@@ -258,6 +265,12 @@ class Worker(GeventWorker):  # type: ignore[misc]
     def _close_idle(self, idle_seconds: float) -> None:
         for wait in list(self.idle_timeouts):
             wait.cut_if_idle(idle_seconds)
+
+
+def _origin(request: Request | None) -> str:
+    """Return the origin of the page that sent a request; empty if there is none, or not known."""
+    headers = request.headers if request is not None else ()
+    return next((value for name, value in headers if name.lower() == "origin"), "")
 
 
 def _host(peer: Any) -> str | None:

@@ -7,7 +7,13 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from promptly.blueprints import error_handlers
-from promptly.errors import InsufficientQuota, TokensReserved, UnsupportedParameter
+from promptly.errors import (
+    Forbidden,
+    InsufficientQuota,
+    InvalidKey,
+    TokensReserved,
+    UnsupportedParameter,
+)
 from tests.conftest import AppFactory
 
 
@@ -18,6 +24,8 @@ def failing(app: Flask) -> FlaskClient:
         "reserved": TokensReserved("Wait.", retry_after_seconds=7),
         "field": UnsupportedParameter("n"),
         "bug": ZeroDivisionError("a secret detail"),
+        "key": InvalidKey(),
+        "forbidden": Forbidden(),
     }
 
     def fail(name: str) -> str:
@@ -88,7 +96,10 @@ def test_the_shape_is_that_of_the_path_itself(failing: FlaskClient) -> None:
 
 
 def test_headers_of_errors(failing: FlaskClient) -> None:
-    assert failing.get("/v1/fail/quota").headers["x-should-retry"] == "false"
+    for prefix in ("/v1", "/v1/messages"):
+        for name in ("quota", "key", "forbidden"):
+            assert failing.get(f"{prefix}/fail/{name}").headers["x-should-retry"] == "false"
+    assert "x-should-retry" not in failing.get("/v1/fail/reserved").headers
     assert failing.get("/v1/fail/reserved").headers["retry-after"] == "7"
 
 
@@ -108,6 +119,70 @@ def test_unknown_urls_and_methods(
     assert answer.status_code == status
     assert json.loads(answer.data)["error"]["code"] == code
     assert answer.headers["x-request-id"].startswith("req_")
+
+
+KEY = {"Authorization": "Bearer sk-x"}
+ANTHROPIC = {"x-api-key": "sk-x", "anthropic-version": "2023-06-01"}
+IN_V1 = "The base URL ends in /v1."
+BEFORE_V1 = "The base URL of Anthropic's clients ends before /v1."
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "hint"),
+    [
+        ("/chat/completions", KEY, f"Did you mean /v1/chat/completions? {IN_V1}"),
+        ("/v1/v1/chat/completions", KEY, f"Did you mean /v1/chat/completions? {IN_V1}"),
+        ("/v1/chat/completions/", KEY, f"Did you mean /v1/chat/completions? {IN_V1}"),
+        ("/openai/v1/responses", KEY, f"Did you mean /v1/responses? {IN_V1}"),
+        ("/completions", KEY, f"Did you mean /v1/completions? {IN_V1}"),
+        ("/v1/v1/messages", ANTHROPIC, f"Did you mean /v1/messages? {BEFORE_V1}"),
+        (
+            "/messages/count_tokens",
+            ANTHROPIC,
+            f"Did you mean /v1/messages/count_tokens? {BEFORE_V1}",
+        ),
+        ("/v1/v1/models", ANTHROPIC, f"Did you mean /v1/models? {BEFORE_V1}"),
+        ("/api/generate", KEY, "The API is below /v1, for example /v1/models."),
+        ("/", KEY, "The API is below /v1, for example /v1/models."),
+        ("/v1/images/generations", KEY, ""),
+        ("/v1/threads/a/messages", KEY, ""),
+    ],
+)
+def test_a_program_with_a_wrong_base_url(
+    failing: FlaskClient, path: str, headers: dict[str, str], hint: str
+) -> None:
+    answer = failing.post(path, json={}, headers=headers)
+    body = json.loads(answer.data)
+    assert body["error"]["message"].endswith(hint or f"POST {path}.")
+    assert answer.headers["x-request-id"].startswith("req_")
+    if headers is ANTHROPIC:
+        assert (body["type"], body["error"]["type"]) == ("error", "not_found_error")
+        assert body["request_id"] == answer.headers["request-id"]
+    else:
+        unknown = path != "/"
+        assert answer.status_code == (404 if unknown else 405)
+        assert body["error"]["code"] == ("unknown_url" if unknown else "method_not_allowed")
+
+
+@pytest.mark.parametrize(
+    ("headers", "data", "kind"),
+    [
+        ({}, None, "text/html"),
+        ({"Authorization": "Basic eDp5"}, None, "text/html"),
+        ({"Content-Type": "application/x-www-form-urlencoded"}, "a=b", "text/html"),
+        ({"Authorization": "bearer x"}, None, "application/json"),
+        ({"x-api-key": "x"}, None, "application/json"),
+        ({"Content-Type": "application/json; charset=utf-8"}, "{", "application/json"),
+    ],
+)
+def test_who_gets_json_outside_of_the_api(
+    failing: FlaskClient, headers: dict[str, str], data: str | None, kind: str
+) -> None:
+    for path in ("/nothing", "/nothing//", "/register/x"):
+        answer = failing.post(path, headers=headers, data=data)
+        assert (answer.status_code, answer.mimetype) == (404, kind)
+    # Only a wrong URL: a page's other errors stay pages.
+    assert failing.get("/fail/field", headers=headers, data=data).mimetype == "text/html"
 
 
 def test_pages_of_errors(failing: FlaskClient) -> None:

@@ -6,11 +6,13 @@ call as the address's, so requests with a wrong key count as well.
 
 from typing import cast
 
-from flask import Response, g, request
+from flask import Request, Response, g, request
+from flask.globals import request_ctx
 
 from promptly import pseudonyms
 from promptly.blueprints import error_shapes
 from promptly.blueprints.error_handlers import request_id
+from promptly.blueprints.v1 import cross_origin
 from promptly.errors import InvalidKey
 from promptly.gateway import current_gateway
 from promptly.gateway.limits import LimitExceeded
@@ -38,6 +40,14 @@ def admit() -> None:
     if caller.outdated:
         gateway.key_hashes.renew(caller.key_id, hashes[0])
     g.caller = caller
+
+
+def answer_preflight() -> Response | None:
+    """Answer a browser's preflight, which has no key and counts against its address only."""
+    response = cross_origin.preflight(request)
+    if response is not None:
+        count(None)
+    return response
 
 
 def count_refused() -> None:
@@ -80,11 +90,17 @@ def network() -> str:
 
 def add_headers(response: Response) -> Response:
     """Add the headers of every response of the API, including errors and unknown URLs."""
-    if error_shapes.is_api(request.path):
+    # Behind the proxy object, which costs something each time.
+    current: Request = request_ctx.request
+    if error_shapes.is_api(current.path):
         response.headers["x-request-id"] = request_id()
-        if error_shapes.is_anthropic(request.path):
+        if error_shapes.is_anthropic(current):
             # Anthropic's SDKs read this header.
             response.headers["request-id"] = request_id()
         for name, value in g.get("rate_headers", {}).items():
             response.headers[name] = value
+        # Only browsers send it.
+        origin = current.environ.get("HTTP_ORIGIN")
+        if origin is not None:
+            cross_origin.add_headers(response, origin)
     return response

@@ -1,43 +1,100 @@
-"""GET /v1/models and /v1/models/{id}: the loaded models.
+"""GET /v1/models and /v1/models/{id}: the loaded models, in the format of the client's API.
 
 Upstream's own answer, which contains paths and sizes, is not passed on.
 """
 
 from typing import Any
 
-from flask import Response, jsonify
+from flask import Response, jsonify, request
 
-from promptly.errors import NotFound
+from promptly.blueprints import error_shapes
+from promptly.errors import InvalidRequest, NotFound
 from promptly.gateway import current_gateway
 
+# Of a page in Anthropic's format, as in Anthropic's API.
+DEFAULT_LIMIT = 20
+MAX_LIMIT = 1000
 
-def loaded() -> list[dict[str, Any]]:
+Model = dict[str, Any]
+
+
+def loaded() -> list[Model]:
     """Return the loaded models in OpenAI's format, each once."""
-    models: dict[str, dict[str, Any]] = {}
+    return [_openai(name, n_ctx) for name, n_ctx in _context_lengths().items()]
+
+
+def _context_lengths() -> dict[str, int]:
+    """Return the context length of each loaded model, in tokens."""
+    models: dict[str, int] = {}
     for upstream in current_gateway().pool.ready():
-        models.setdefault(
-            upstream.model,
-            {
-                "id": upstream.model,
-                "object": "model",
-                "created": 0,
-                "owned_by": "promptly",
-                "meta": {"n_ctx": upstream.n_ctx},
-            },
-        )
-    return list(models.values())
+        models.setdefault(upstream.model, upstream.n_ctx)
+    return models
 
 
 def list_models() -> Response:
     """List the models that are ready."""
+    if error_shapes.is_anthropic(request):
+        return jsonify(_page())
     return jsonify(object="list", data=loaded())
 
 
 def show_model(name: str) -> Response:
     """Return one model; raise NotFound for an unknown id."""
-    for model in loaded():
-        if model["id"] == name:
-            return jsonify(model)
-    raise NotFound(
-        f"The model '{name[:100]}' does not exist.", param="model", code="model_not_found"
-    )
+    n_ctx = _context_lengths().get(name)
+    if n_ctx is None:
+        raise NotFound(
+            f"The model '{name[:100]}' does not exist.", param="model", code="model_not_found"
+        )
+    describe = _anthropic if error_shapes.is_anthropic(request) else _openai
+    return jsonify(describe(name, n_ctx))
+
+
+def _openai(name: str, n_ctx: int) -> Model:
+    return {
+        "id": name,
+        "object": "model",
+        "created": 0,
+        "owned_by": "promptly",
+        "meta": {"n_ctx": n_ctx},
+    }
+
+
+def _anthropic(name: str, n_ctx: int) -> Model:
+    return {
+        "type": "model",
+        "id": name,
+        "display_name": name,
+        # For an unknown date Anthropic's API has the epoch as well.
+        "created_at": "1970-01-01T00:00:00Z",
+        "lifecycle": "active",
+        "max_input_tokens": n_ctx,
+        "max_tokens": n_ctx,
+    }
+
+
+def _page() -> dict[str, Any]:
+    """Build a page of Anthropic's list, ordered by id: a model that is gone may be its cursor."""
+    models = _context_lengths()
+    after, before = request.args.get("after_id"), request.args.get("before_id")
+    names = sorted(models)
+    if after:
+        names = [name for name in names if name > after]
+    if before:
+        names = [name for name in names if name < before]
+    limit = _limit()
+    # A page that ends at a cursor is the one directly before it.
+    shown = names[-limit:] if before and not after else names[:limit]
+    return {
+        "data": [_anthropic(name, models[name]) for name in shown],
+        "has_more": len(shown) < len(names),
+        "first_id": shown[0] if shown else None,
+        "last_id": shown[-1] if shown else None,
+    }
+
+
+def _limit() -> int:
+    text = request.args.get("limit", str(DEFAULT_LIMIT))
+    limit = int(text) if text.isascii() and text.isdigit() and len(text) <= 4 else 0
+    if not 1 <= limit <= MAX_LIMIT:
+        raise InvalidRequest(f"'limit' must lie between 1 and {MAX_LIMIT}.", param="limit")
+    return limit

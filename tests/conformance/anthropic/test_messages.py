@@ -10,7 +10,7 @@ from anthropic.types import Message, Usage
 from sandbox.llama import SimulatedLlama
 from tests.conformance.asking import CALL_TOKENS, HELLO, PARAMETERS, only_simulator, saying
 from tests.conformance.backends import Backend
-from tests.conformance.strict import strictly
+from tests.conformance.strict import strictly, unknown_fields
 from tests.support.books import Account
 
 ASKED: Any = {"model": "any", "messages": HELLO, "max_tokens": 20}
@@ -55,6 +55,30 @@ def test_every_event(sdk: anthropic.Anthropic) -> None:
     kinds = [event.type for event in events if not event.type.startswith("content_block")]
     assert kinds == ["message_start", "message_delta", "message_stop"]
     assert (events[0].type, events[-1].type) == ("message_start", "message_stop")
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_a_stop_sequence(sdk: anthropic.Anthropic, streamed: bool) -> None:
+    asked: Any = {**ASKED, "max_tokens": 200, "stop_sequences": list("aeiou")}
+    # The random model may end by itself before it writes one of them.
+    for _ in range(20):
+        if streamed:
+            with sdk.messages.stream(**asked) as stream:
+                answer: Message = stream.get_final_message()
+        else:
+            answer = strictly(sdk.messages.create(**asked))
+        assert not set("aeiou") & set(text_of(answer))
+        if answer.stop_reason == "stop_sequence":
+            break
+    assert answer.stop_sequence in list("aeiou")
+
+
+def test_the_models(sdk: anthropic.Anthropic) -> None:
+    [model] = sdk.models.list(limit=1)
+    assert sdk.models.retrieve(model.id) == model
+    assert list(unknown_fields(model)) == []
+    # As JSON, which has no other form for `created_at`.
+    type(model).model_validate_json(model.model_dump_json(exclude_unset=True), strict=True)
 
 
 def test_the_helper(sdk: anthropic.Anthropic) -> None:
