@@ -1,0 +1,235 @@
+"""The cases that each program goes through.
+
+A case returns a note for the table, and raises Failure if anything is not as it should be.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import urllib3
+
+from sandbox.llama.script import say
+from tests.agents.programs import Program
+from tests.agents.running import Ended, Place
+from tests.agents.trial import Failure, Trial
+from tests.agents.world import World
+
+WRITTEN = "written by the model"
+MOST_REQUESTS = 4
+
+
+@dataclass(frozen=True)
+class Case:
+    """A case by name, with the heading of its column."""
+
+    name: str
+    title: str
+    run: Callable[[Program, World, Place], str]
+
+
+def require(condition: bool, problem: str) -> None:
+    """Raise Failure unless the condition holds."""
+    if not condition:
+        raise Failure(problem)
+
+
+def require_success(ended: Ended, text: str) -> None:
+    """Raise Failure unless a program ended well and showed the text."""
+    require(ended.code is not None, "it did not end in time")
+    require(ended.code == 0, f"exit code {ended.code}")
+    require(text in ended.output, "the answer is not shown")
+
+
+def first_prompt(program: Program, world: World, place: Place) -> str:
+    """A prompt and a text as its answer."""
+    trial = Trial(program, world, place, program.backend)
+    trial.simulator.set_script("Task 1101", say("The harbour is open."))
+    ended = trial.ask("Task 1101: is the harbour open?")
+    require_success(ended, "The harbour is open.")
+    require(not trial.refused(), "; ".join(map(str, trial.refused())))
+    trial.check_books()
+    return ""
+
+
+def tool(program: Program, world: World, place: Place) -> str:
+    """A tool call, its result, and the answer to that; the file is there."""
+    trial = Trial(program, world, place, program.backend)
+    _write_a_file(trial, "Task 1102", "one.txt")
+    trial.check_books()
+    return ""
+
+
+def second_turn(program: Program, world: World, place: Place) -> str:
+    """The same, and then again in the same conversation."""
+    if not program.resume:
+        return "-"
+    trial = Trial(program, world, place, program.backend)
+    _write_a_file(trial, "Task 1103", "one.txt")
+    before = len(trial.exchanges())
+    _write_a_file(trial, "Task 1104", "two.txt", after="Task 1103: write one.txt")
+    earlier = [b"Task 1103" in exchange.body for exchange in trial.exchanges()[before:]]
+    require(any(earlier), "the first turn is not in the second one's requests")
+    trial.check_books()
+    return ""
+
+
+def _write_a_file(trial: Trial, task: str, name: str, after: str = "") -> None:
+    file = trial.place.folder / name
+    step = trial.program.write(file, WRITTEN)
+    answer = f"{name} has been written."
+    script = [{"say": f"{step['say']}\n{answer}"}] if "say" in step else [step, say(answer)]
+    trial.simulator.set_script(task, *script)
+    ended = trial.ask(f"{task}: write {name}", after=after)
+    require_success(ended, answer)
+    require(file.exists(), "the file is not there")
+    require(file.read_text().strip() == WRITTEN, f"the file has {file.read_text()!r}")
+    require(not trial.refused(), "; ".join(map(str, trial.refused())))
+
+
+def stream(program: Program, world: World, place: Place) -> str:
+    """A slow stream: comments while the prompt is read, then characters cut across packets."""
+    trial = Trial(program, world, place, program.backend)
+    trial.simulator.set_script("Task 1105", say("Grüße aus 東京: the harbour is open."))
+    trial.simulator.set_faults(prefill_ms=2500, delay_ms=20, split="utf8")
+    ended = trial.ask("Task 1105: is the harbour open?")
+    require_success(ended, "Grüße aus 東京: the harbour is open.")
+    kinds = [found.content_type for found in trial.exchanges() if b"Task 1105" in found.body]
+    require(any("text/event-stream" in kind for kind in kinds), f"not streamed: {kinds}")
+    trial.check_books()
+    return ""
+
+
+def wrong_key(program: Program, world: World, place: Place) -> str:
+    """A wrong key: the error is shown, and not retried for long."""
+    key = "sk-" + "0" * 46
+    trial = Trial(program, world, place, program.backend, key=key)
+    return _refused(trial, 401, "Incorrect API key")
+
+
+def empty_balance(program: Program, world: World, place: Place) -> str:
+    """An empty balance: the error is shown, and not retried for long."""
+    trial = Trial(program, world, place, program.backend, tokens=1)
+    return _refused(trial, 402, "Insufficient balance")
+
+
+def _refused(trial: Trial, status: int, text: str) -> str:
+    ended = trial.ask("Task 1106: is the harbour open?")
+    statuses = [found.status for found in trial.exchanges()]
+    require(set(statuses) == {status}, f"statuses {statuses}")
+    require(ended.code is not None, f"it did not end in time, after {len(statuses)} requests")
+    require(text in ended.output, f"the message is not shown ({len(statuses)} requests)")
+    require(len(statuses) <= MOST_REQUESTS, f"{len(statuses)} requests in {ended.seconds:.0f} s")
+    return _count(len(statuses))
+
+
+def _count(requests: int) -> str:
+    return "1 request" if requests == 1 else f"{requests} requests"
+
+
+def busy(program: Program, world: World, place: Place) -> str:
+    """Another request occupies the account for some seconds: the program waits for 429."""
+    trial = Trial(program, world, place, "single")
+    trial.simulator.set_script("Task 1107", say("The harbour is open."))
+    with _Occupied(trial, seconds=4.0):
+        ended = trial.ask("Task 1107: is the harbour open?")
+    statuses = [found.status for found in trial.exchanges()]
+    require(429 in statuses, f"statuses {statuses}")
+    require_success(ended, "The harbour is open.")
+    return f"{statuses.count(429)} refused, then answered"
+
+
+class _Occupied:
+    """A request of the account that runs for some seconds after the program's first request."""
+
+    def __init__(self, trial: Trial, *, seconds: float) -> None:
+        self._trial = trial
+        self._seconds = seconds
+        self._ends = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+        self._trial_is_running()
+
+    def __exit__(self, *_: object) -> None:
+        self._ends.set()
+        self._thread.join()
+
+    def _trial_is_running(self) -> None:
+        deadline = time.monotonic() + 20
+        while not self._trial.simulator.requests("occupied") and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+    def _run(self) -> None:
+        answer = urllib3.request(
+            "POST",
+            f"{self._trial.backend.recorder.url}/v1/chat/completions?occupied",
+            json={
+                "messages": [
+                    {"role": "user", "content": "[[sim tokens=20000 delay_ms=50 tag=occupied]]"}
+                ],
+                "stream": True,
+            },
+            headers=self._trial.account.headers,
+            preload_content=False,
+            retries=False,
+        )
+        while not self._ends.is_set() and not self._refused_long_ago():
+            answer.read1(1024)
+        answer.close()
+
+    def _refused_long_ago(self) -> bool:
+        now = time.monotonic()
+        return any(
+            found.status == 429 and now - found.at > self._seconds
+            for found in self._trial.backend.recorder.exchanges
+        )
+
+
+def overflow(program: Program, world: World, place: Place) -> str:
+    """More than the model's context: the program says so, or shortens and tries again."""
+    trial = Trial(program, world, place, "small")
+    ended = trial.ask("Task 1108: " + "the harbour is open, " * 1500)
+    statuses = [found.status for found in trial.exchanges()]
+    require(400 in statuses, f"statuses {statuses}")
+    require(ended.code is not None, f"it did not end in time, after {len(statuses)} requests")
+    shown = [word for word in ("context", "too long", "compact") if word in ended.output.lower()]
+    require(bool(shown), f"nothing is shown ({len(statuses)} requests)")
+    require(len(statuses) <= 3 * MOST_REQUESTS, f"{len(statuses)} requests")
+    trial.check_books()
+    return _count(len(statuses))
+
+
+def cut(program: Program, world: World, place: Place) -> str:
+    """The program is killed in the middle of an answer: receipt right, hold gone."""
+    trial = Trial(program, world, place, program.backend)
+    trial.simulator.set_script("Task 1109", say("The harbour is open. " * 2000))
+    trial.simulator.set_faults(delay_ms=25)
+
+    def is_answering() -> bool:
+        return any(
+            record["completion_tokens"] > 40 and not record["ended_at"]
+            for record in trial.simulator.requests()
+        )
+
+    ended = trial.ask("Task 1109: is the harbour open?", stop_when=is_answering)
+    require(ended.code is None, f"it ended first, with exit code {ended.code}")
+    trial.check_books()
+    outcomes = {event["outcome"] for event in world.books.events(trial.account)}
+    require(outcomes == {"client_disconnected"}, f"outcomes {outcomes}")
+    return ""
+
+
+CASES = [
+    Case("first", "first prompt", first_prompt),
+    Case("tool", "tool", tool),
+    Case("turns", "second turn", second_turn),
+    Case("stream", "slow stream", stream),
+    Case("key", "wrong key", wrong_key),
+    Case("balance", "empty balance", empty_balance),
+    Case("busy", "429", busy),
+    Case("overflow", "overflow", overflow),
+    Case("cut", "killed", cut),
+]
