@@ -104,6 +104,9 @@ class Settings:
     admin_allowed_cidrs: tuple[Network, ...] = setting(network_list, ADMIN_CIDRS)
     log_level: str = setting(choice("debug", "info", "warning", "error"), "info")
 
+    # API: whether /v1/responses takes text alone, or function tools as well
+    responses_profile: str = setting(choice("text", "tools"), "text")
+
     # Mail
     smtp_host: str = setting(text, "")
     smtp_port: int = setting(integer(1, 65535), "587")

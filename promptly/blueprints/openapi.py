@@ -16,7 +16,8 @@ MAX_AGE_SECONDS = 300
 def show() -> AnyResponse:
     """Return the document, or 304 if the client has the current one."""
     settings = current_settings()
-    response = Response(encoded(settings.base_url), mimetype="application/json")
+    found = encoded(settings.base_url, settings.responses_profile)
+    response = Response(found, mimetype="application/json")
     response.add_etag()
     response.cache_control.public = True
     response.cache_control.max_age = MAX_AGE_SECONDS
@@ -24,9 +25,9 @@ def show() -> AnyResponse:
 
 
 @lru_cache(maxsize=4)
-def encoded(base_url: str) -> bytes:
+def encoded(base_url: str, responses_profile: str) -> bytes:
     """Return the document as JSON, built once per process."""
-    return orjson.dumps(document(base_url))
+    return orjson.dumps(document(base_url, responses_profile))
 
 
 blueprint = Blueprint("openapi", __name__)

@@ -5,6 +5,6 @@ declared here, one module per subject; tests compare real answers with them. `do
 the whole.
 """
 
-from promptly.openapi.document import OPERATIONS, document
+from promptly.openapi.document import OPERATIONS, document, operations
 
-__all__ = ["OPERATIONS", "document"]
+__all__ = ["OPERATIONS", "document", "operations"]

@@ -22,16 +22,22 @@ from promptly.openapi.headers import HEADERS, OF_METERED, OF_STATUS, STANDING, r
 from promptly.openapi.operation import Operation
 from promptly.openapi.schemas import Schema, Schemas
 
-OPERATIONS: tuple[Operation, ...] = (
-    *chat.OPERATIONS,
-    *completions.OPERATIONS,
-    *embeddings.OPERATIONS,
-    *responses.OPERATIONS,
-    *messages.OPERATIONS,
-    *models.OPERATIONS,
-    *account.OPERATIONS,
-    *health.OPERATIONS,
-)
+
+def operations(responses_profile: str = "text") -> tuple[Operation, ...]:
+    """Return all operations of a gateway with this RESPONSES_PROFILE."""
+    return (
+        *chat.OPERATIONS,
+        *completions.OPERATIONS,
+        *embeddings.OPERATIONS,
+        *responses.operations(responses_profile),
+        *messages.OPERATIONS,
+        *models.OPERATIONS,
+        *account.OPERATIONS,
+        *health.OPERATIONS,
+    )
+
+
+OPERATIONS = operations()
 
 DESCRIPTION = """\
 An authenticated, metered, prepaid gateway for LLM inference. Any OpenAI client works: set its base
@@ -63,17 +69,18 @@ _JSON = "application/json"
 _EVENTS = "text/event-stream"
 
 
-def document(base_url: str) -> dict[str, Any]:
-    """Return the whole document for a gateway at this URL; always the same for one URL."""
+def document(base_url: str, responses_profile: str = "text") -> dict[str, Any]:
+    """Return the whole document for a gateway at this URL with this RESPONSES_PROFILE."""
     schemas = Schemas()
     paths: dict[str, dict[str, Any]] = {}
-    for operation in OPERATIONS:
+    described = operations(responses_profile)
+    for operation in described:
         paths.setdefault(operation.path, {})[operation.method] = _operation(operation, schemas)
     return {
         "openapi": "3.1.0",
         "info": {"title": "promptly", "version": __version__, "description": DESCRIPTION},
         "servers": [{"url": base_url}],
-        "tags": [{"name": tag} for tag in dict.fromkeys(each.tag for each in OPERATIONS)],
+        "tags": [{"name": tag} for tag in dict.fromkeys(each.tag for each in described)],
         "paths": paths,
         "components": {
             "schemas": schemas.found,

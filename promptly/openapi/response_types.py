@@ -1,4 +1,4 @@
-"""Responses: the types of the response and of a stream's events."""
+"""Responses: the types of the response."""
 
 from typing import Any, Literal
 
@@ -56,6 +56,19 @@ class ReasoningItem(Struct, tag_field="type", tag="reasoning"):
     content: list[ReasoningText]
 
 
+class FunctionCallItem(Struct, tag_field="type", tag="function_call"):
+    """A call of one of the request's functions; `arguments` is JSON unless it was cut off."""
+
+    id: str
+    call_id: str
+    name: str
+    arguments: str
+    status: ItemStatus
+
+
+OutputItem = MessageItem | ReasoningItem | FunctionCallItem
+
+
 class InputDetails(Struct):
     cached_tokens: int
     cache_write_tokens: int
@@ -109,6 +122,21 @@ class EchoedText(Struct):
     format: EchoedFormat
 
 
+class EchoedTool(Struct):
+    """A function that was offered to the model."""
+
+    type: Literal["function"]
+    name: str
+    description: str | None
+    parameters: dict[str, Any] | None
+    strict: bool | None
+
+
+class EchoedChoice(Struct):
+    type: Literal["function"]
+    name: str
+
+
 class Response(Struct):
     """The response, including fields of its request. It is not stored and has no URL."""
 
@@ -129,121 +157,10 @@ class Response(Struct):
     text: EchoedText
     top_logprobs: int
     top_p: float | None
-    output: list[MessageItem | ReasoningItem]
-    parallel_tool_calls: Literal[False]
+    output: list[OutputItem]
+    parallel_tool_calls: bool
     previous_response_id: None
-    tool_choice: Literal["auto"]
-    tools: list[Any]
+    tool_choice: Literal["none", "auto", "required"] | EchoedChoice
+    tools: list[EchoedTool]
     truncation: Literal["disabled"]
     usage: ResponsesUsage | None
-
-
-class Event(Struct, tag_field="type"):
-    """One event of a stream; events are numbered from 0."""
-
-    sequence_number: int
-
-
-class Created(Event, tag="response.created"):
-    """The first event."""
-
-    response: Response
-
-
-class InProgress(Event, tag="response.in_progress"):
-    """The second event."""
-
-    response: Response
-
-
-class ItemAdded(Event, tag="response.output_item.added"):
-    """The start of an item."""
-
-    output_index: int
-    item: MessageItem | ReasoningItem
-
-
-class PartEvent(Event):
-    item_id: str
-    output_index: int
-    content_index: int
-
-
-class PartAdded(PartEvent, tag="response.content_part.added"):
-    """The start of the only part of an item."""
-
-    part: AnsweredText | ReasoningText
-
-
-class TextDelta(PartEvent, tag="response.output_text.delta"):
-    """An addition to the answer."""
-
-    delta: str
-    logprobs: list[TokenLogprob]
-
-
-class ThoughtDelta(PartEvent, tag="response.reasoning_text.delta"):
-    """An addition to the reasoning."""
-
-    delta: str
-
-
-class TextDone(PartEvent, tag="response.output_text.done"):
-    """The whole text of the answer."""
-
-    text: str
-    logprobs: list[TokenLogprob]
-
-
-class ThoughtDone(PartEvent, tag="response.reasoning_text.done"):
-    """The whole text of the reasoning."""
-
-    text: str
-
-
-class PartDone(PartEvent, tag="response.content_part.done"):
-    """The part is complete."""
-
-    part: AnsweredText | ReasoningText
-
-
-class ItemDone(Event, tag="response.output_item.done"):
-    """The item is complete."""
-
-    output_index: int
-    item: MessageItem | ReasoningItem
-
-
-class Completed(Event, tag="response.completed"):
-    """The last event of a successful answer."""
-
-    response: Response
-
-
-class Incomplete(Event, tag="response.incomplete"):
-    """The last event of an answer that was truncated at a limit."""
-
-    response: Response
-
-
-class Failed(Event, tag="response.failed"):
-    """The last event of an answer that failed after it started."""
-
-    response: Response
-
-
-ResponsesEvent = (
-    Created
-    | InProgress
-    | ItemAdded
-    | PartAdded
-    | TextDelta
-    | ThoughtDelta
-    | TextDone
-    | ThoughtDone
-    | PartDone
-    | ItemDone
-    | Completed
-    | Incomplete
-    | Failed
-)

@@ -11,7 +11,7 @@ import orjson
 
 from promptly.clock import utcnow
 from promptly.gateway.dialects import Chunk
-from promptly.gateway.dialects.responses.request import Echo
+from promptly.gateway.dialects.responses.echo import Echo
 from promptly.request_ids import started_at_ms
 
 Json = dict[str, Any]
@@ -175,12 +175,9 @@ class Draft:
             "error": error,
             "incomplete_details": incomplete,
             "model": self._model,
-            **self._echo,
+            **self._echo.fields,
             "output": [item.body([item.part()]) for item in self.items],
-            "parallel_tool_calls": False,
             "previous_response_id": None,
-            "tool_choice": "auto",
-            "tools": [],
             "truncation": "disabled",
             "usage": None if status == "in_progress" else self._counts(),
         }

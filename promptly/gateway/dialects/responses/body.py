@@ -1,40 +1,28 @@
-"""Types of the Responses body, and which of OpenAI's fields are refused or have no effect."""
+"""Types of the Responses body: of text alone, and with function tools."""
 
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
 from promptly.gateway.dialects.fields import Count, Name, Share, StopWord, Temperature
+from promptly.gateway.dialects.responses.items import InputItem, TextItem
+from promptly.gateway.dialects.responses.tools import Choice, FunctionTool, NamedFunction
+from promptly.gateway.dialects.schema_weight import MAX_TOOLS
 
 # Accepted in `include`, since SDKs request it by default; reasoning is never encrypted here.
 ENCRYPTED_THOUGHTS = "reasoning.encrypted_content"
-
-
-class InputText(Struct, tag_field="type", tag="input_text"):
-    text: str
-
-
-class OutputText(Struct, tag_field="type", tag="output_text"):
-    text: str
-
-
-class Refusal(Struct, tag_field="type", tag="refusal"):
-    refusal: str
-
-
-Part = InputText | OutputText | Refusal
-
-
-class InputMessage(Struct, tag_field="type", tag="message"):
-    role: Literal["user", "assistant", "system", "developer"]
-    content: str | list[Part]
-
-
-class PastReasoning(Struct, tag_field="type", tag="reasoning"):
-    """Reasoning of an earlier answer, as SDKs send it back; the model does not see it again."""
-
-
-InputItem = InputMessage | PastReasoning
+# Needs `top_logprobs`, which alone has an effect.
+LOGPROBS = "message.output_text.logprobs"
+Includable = Literal[
+    "code_interpreter_call.outputs",
+    "computer_call_output.output.image_url",
+    "file_search_call.results",
+    "message.input_image.image_url",
+    "message.output_text.logprobs",
+    "reasoning.encrypted_content",
+    "web_search_call.action.sources",
+    "web_search_call.results",
+]
 
 
 class PlainText(Struct, tag_field="type", tag="text"):
@@ -69,10 +57,14 @@ Metadata = Annotated[
 ]
 
 
-class ResponsesBody(Struct, kw_only=True):
-    """The fields of a Responses body that are known and have an effect."""
+class ToolsReasoning(Reasoning):
+    context: Any = None
+    mode: Any = None
 
-    input: str | Annotated[list[InputItem], Meta(min_length=1, max_length=100_000)]
+
+class CommonBody(Struct, kw_only=True):
+    """The fields with an effect that do not depend on tools."""
+
     model: Annotated[str, Meta(max_length=256)] | None = None
     instructions: str | None = None
     max_output_tokens: Count | None = None
@@ -88,24 +80,30 @@ class ResponsesBody(Struct, kw_only=True):
     truncation: (
         Annotated[Literal["disabled", "auto"], Meta(extra_json_schema={"const": "disabled"})] | None
     ) = None
-    include: list[Annotated[str, Meta(extra_json_schema={"const": ENCRYPTED_THOUGHTS})]] | None = (
-        None
-    )
-    tools: Annotated[list[Any], Meta(extra_json_schema={"maxItems": 0})] | None = None
     # Not OpenAI's.
     stop: StopWord | Annotated[list[StopWord], Meta(max_length=64)] | None = None
     seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
 
 
-NO_TOOLS = "use /v1/chat/completions for tools"
-NOTHING_STORED = "nothing is stored here; send the whole conversation as 'input'"
-REFUSED = {
-    "previous_response_id": NOTHING_STORED,
-    "conversation": NOTHING_STORED,
-    "prompt": NOTHING_STORED,
-    "tool_choice": NO_TOOLS,
-    "parallel_tool_calls": NO_TOOLS,
-    "max_tool_calls": NO_TOOLS,
-}
-WITHOUT_EFFECT = frozenset({"store", "user", "service_tier", "safety_identifier", "stream_options"})
-WITHOUT_EFFECT_PREFIX = "prompt_cache_"
+_ITEMS = Meta(min_length=1, max_length=100_000)
+
+
+class ResponsesBody(CommonBody, kw_only=True):
+    """The fields of a Responses body that are known and have an effect; for text alone."""
+
+    input: str | Annotated[list[TextItem], _ITEMS]
+    include: list[Annotated[str, Meta(extra_json_schema={"const": ENCRYPTED_THOUGHTS})]] | None = (
+        None
+    )
+    tools: Annotated[list[Any], Meta(extra_json_schema={"maxItems": 0})] | None = None
+
+
+class ToolsBody(CommonBody, kw_only=True):
+    """The fields of a body that are known and have an effect; with function tools."""
+
+    input: str | Annotated[list[InputItem], _ITEMS]
+    include: list[Includable] | None = None
+    reasoning: ToolsReasoning | None = None
+    tools: Annotated[list[FunctionTool | None], Meta(max_length=MAX_TOOLS)] | None = None
+    tool_choice: Choice | NamedFunction | None = None
+    parallel_tool_calls: bool | None = None

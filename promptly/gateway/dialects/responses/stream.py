@@ -21,7 +21,7 @@ from promptly.gateway.dialects.responses.answer import (
     OutputItem,
     ReasoningItem,
 )
-from promptly.gateway.dialects.responses.request import Echo
+from promptly.gateway.dialects.responses.echo import Echo
 
 
 class ResponsesStream:

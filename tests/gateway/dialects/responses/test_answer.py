@@ -20,7 +20,8 @@ from promptly.errors import (
 )
 from promptly.gateway.chunks import ChunkReader
 from promptly.gateway.dialects.responses.answer import ResponsesAnswer
-from promptly.gateway.dialects.responses.request import Echo, parse_responses
+from promptly.gateway.dialects.responses.echo import Echo
+from promptly.gateway.dialects.responses.request import parse_responses
 from promptly.gateway.dialects.responses.stream import ResponsesStream
 from promptly.gateway.sse import EventBuffer
 from tests.gateway.dialects.responses.sdk import (

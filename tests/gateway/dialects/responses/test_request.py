@@ -40,7 +40,7 @@ def messages(*items: Any, **fields: Any) -> list[Json]:
 
 
 def echo(**fields: Any) -> Json:
-    found: Json = json.loads(orjson.dumps(parse_responses(body(**fields))[1]))
+    found: Json = json.loads(orjson.dumps(parse_responses(body(**fields))[1].fields))
     return found
 
 
@@ -134,6 +134,10 @@ def test_other_items_are_refused(item: Json) -> None:
     problem = refusal(body(input=[*HELLO, item]))
     assert (problem.param, problem.code) == ("input[1]", "unsupported_parameter")
     assert item["type"] in problem.message
+    # Tools are refused with the variable that an operator would set.
+    assert ("RESPONSES_PROFILE=tools" in problem.message) == (
+        item["type"] not in ("item_reference", "compaction")
+    )
 
 
 def test_instructions_are_the_first_system_message() -> None:
@@ -241,6 +245,7 @@ def test_fields_that_would_change_the_answer_are_refused(fields: Json, param: st
     problem = refusal(body(**fields))
     assert (problem.param, problem.code) == (param, "unsupported_parameter")
     assert problem.message.startswith(f"Unsupported parameter: '{param}'")
+    assert ("RESPONSES_PROFILE=tools" in problem.message) == ("tool" in param)
 
 
 @pytest.mark.parametrize(
@@ -250,6 +255,8 @@ def test_fields_that_would_change_the_answer_are_refused(fields: Json, param: st
         ({"max_tokens": 5}, "max_tokens"),
         ({"n_predict": 5}, "n_predict"),
         ({"moderation": {"model": "m"}}, "moderation"),
+        ({"client_metadata": {"a": "b"}}, "client_metadata"),
+        ({"reasoning": {"context": "auto"}}, "reasoning.context"),
         ({"a\r\nb": 5}, "a\r\nb"),
         ({"x" * 1000: 5}, "x" * 100),
         ({"text": {"colour": "red"}}, "text.colour"),
@@ -291,9 +298,12 @@ def test_what_the_response_repeats() -> None:
         "instructions": None,
         "max_output_tokens": None,
         "metadata": {},
+        "parallel_tool_calls": False,
         "reasoning": {"effort": None, "summary": None},
         "temperature": None,
         "text": {"format": {"type": "text"}},
+        "tool_choice": "auto",
+        "tools": [],
         "top_logprobs": 0,
         "top_p": None,
     }
@@ -307,7 +317,8 @@ def test_what_the_response_repeats() -> None:
         "top_logprobs": 3,
         "top_p": 0.75,
     }
-    assert echo(**fields) == fields
+    constant = {"parallel_tool_calls": False, "tool_choice": "auto", "tools": []}
+    assert echo(**fields) == {**fields, **constant}
 
 
 @pytest.mark.parametrize("stream", [True, False])
