@@ -9,6 +9,7 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 from tests.agents import network, table
 from tests.agents.cases import CASES, Case
@@ -27,6 +28,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--only", nargs="*", choices=names, help="programs")
     parser.add_argument("--case", nargs="*", choices=[case.name for case in CASES], help="cases")
     parser.add_argument("--quick", action="store_true", help="only what `make check` runs")
+    parser.add_argument("--report", type=Path, help="write the results as JUnit XML")
     parser.add_argument("--show", action="store_true", help="show outputs and refused requests")
     parser.add_argument("--write", action="store_true", help="write docs/clients/README.md")
     return parser.parse_args(arguments)
@@ -68,7 +70,11 @@ def main(arguments: Sequence[str]) -> int:
         if (not options.only or program.name in options.only)
         and (not options.quick or program.quick)
     ]
-    cases = [case for case in CASES if not options.case or case.name in options.case]
+    cases = [
+        case
+        for case in CASES
+        if (not options.case or case.name in options.case) and (not options.quick or case.quick)
+    ]
     results: list[Result] = []
     with world() as everything:
         for program in programs:
@@ -81,6 +87,8 @@ def main(arguments: Sequence[str]) -> int:
                     show(result, everything)
     print()
     print("\n".join(table.rows(results)))
+    if options.report:
+        options.report.write_bytes(table.junit(results))
     if options.write:
         table.write(results)
     return 0 if all(result.is_expected for result in results) else 1

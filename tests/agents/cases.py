@@ -27,6 +27,7 @@ class Case:
     name: str
     title: str
     run: Callable[[Program, World, Place], str]
+    quick: bool = False  # in `make check`
 
 
 def require(condition: bool, problem: str) -> None:
@@ -44,7 +45,7 @@ def require_success(ended: Ended, text: str) -> None:
 
 def first_prompt(program: Program, world: World, place: Place) -> str:
     """A prompt and a text as its answer."""
-    trial = Trial(program, world, place, program.backend)
+    trial = Trial(program, world, place, "tools")
     trial.simulator.set_script("Task 1101", say("The harbour is open."))
     ended = trial.ask("Task 1101: is the harbour open?")
     require_success(ended, "The harbour is open.")
@@ -55,7 +56,7 @@ def first_prompt(program: Program, world: World, place: Place) -> str:
 
 def tool(program: Program, world: World, place: Place) -> str:
     """A tool call, its result, and the answer to that; the file is there."""
-    trial = Trial(program, world, place, program.backend)
+    trial = Trial(program, world, place, "tools")
     _write_a_file(trial, "Task 1102", "one.txt")
     trial.check_books()
     return ""
@@ -64,8 +65,8 @@ def tool(program: Program, world: World, place: Place) -> str:
 def second_turn(program: Program, world: World, place: Place) -> str:
     """The same, and then again in the same conversation."""
     if not program.resume:
-        return "-"
-    trial = Trial(program, world, place, program.backend)
+        return "–"
+    trial = Trial(program, world, place, "tools")
     _write_a_file(trial, "Task 1103", "one.txt")
     before = len(trial.exchanges())
     _write_a_file(trial, "Task 1104", "two.txt", after="Task 1103: write one.txt")
@@ -90,7 +91,7 @@ def _write_a_file(trial: Trial, task: str, name: str, after: str = "") -> None:
 
 def stream(program: Program, world: World, place: Place) -> str:
     """A slow stream: comments while the prompt is read, then characters cut across packets."""
-    trial = Trial(program, world, place, program.backend)
+    trial = Trial(program, world, place, "tools")
     trial.simulator.set_script("Task 1105", say("Grüße aus 東京: the harbour is open."))
     trial.simulator.set_faults(prefill_ms=2500, delay_ms=20, split="utf8")
     ended = trial.ask("Task 1105: is the harbour open?")
@@ -104,13 +105,13 @@ def stream(program: Program, world: World, place: Place) -> str:
 def wrong_key(program: Program, world: World, place: Place) -> str:
     """A wrong key: the error is shown, and not retried for long."""
     key = "sk-" + "0" * 46
-    trial = Trial(program, world, place, program.backend, key=key)
+    trial = Trial(program, world, place, "tools", key=key)
     return _refused(trial, 401, "Incorrect API key")
 
 
 def empty_balance(program: Program, world: World, place: Place) -> str:
     """An empty balance: the error is shown, and not retried for long."""
-    trial = Trial(program, world, place, program.backend, tokens=1)
+    trial = Trial(program, world, place, "tools", tokens=1)
     return _refused(trial, 402, "Insufficient balance")
 
 
@@ -204,7 +205,7 @@ def overflow(program: Program, world: World, place: Place) -> str:
 
 def cut(program: Program, world: World, place: Place) -> str:
     """The program is killed in the middle of an answer: receipt right, hold gone."""
-    trial = Trial(program, world, place, program.backend)
+    trial = Trial(program, world, place, "tools")
     trial.simulator.set_script("Task 1109", say("The harbour is open. " * 2000))
     trial.simulator.set_faults(delay_ms=25)
 
@@ -222,14 +223,27 @@ def cut(program: Program, world: World, place: Place) -> str:
     return ""
 
 
+def text_profile(program: Program, world: World, place: Place) -> str:
+    """Tools in the Responses API of a gateway that allows only text: the error says what to set."""
+    if not program.responses:
+        return "–"
+    trial = Trial(program, world, place, "text")
+    ended = trial.ask("Task 1110: write one.txt")
+    statuses = [found.status for found in trial.exchanges()]
+    require(set(statuses) == {400}, f"statuses {statuses}")
+    require("RESPONSES_PROFILE" in ended.output, "the message is not shown")
+    return _count(len(statuses))
+
+
 CASES = [
     Case("first", "first prompt", first_prompt),
-    Case("tool", "tool", tool),
-    Case("turns", "second turn", second_turn),
+    Case("tool", "tool", tool, quick=True),
+    Case("turns", "second turn", second_turn, quick=True),
     Case("stream", "slow stream", stream),
+    Case("profile", "profile `text`", text_profile),
     Case("key", "wrong key", wrong_key),
-    Case("balance", "empty balance", empty_balance),
+    Case("balance", "empty balance", empty_balance, quick=True),
     Case("busy", "429", busy),
     Case("overflow", "overflow", overflow),
-    Case("cut", "killed", cut),
+    Case("cut", "killed", cut, quick=True),
 ]

@@ -35,6 +35,7 @@ def driver(
     language: str = "python",
     number: int = 0,
     executable: str = AGENTS_PYTHON,
+    responses: bool = True,
     quick: bool = False,
 ) -> Program:
     """Return an SDK, driven by a script that takes the turns' prompts as its arguments."""
@@ -52,6 +53,7 @@ def driver(
         files={f"project/configuration.{suffix}": (language, number)},
         variables={"PYTHONPATH": "{folder}"},
         needs=() if language == "python" else (CLIENTS_NODE_MODULES,),
+        responses=responses,
         quick=quick,
     )
 
@@ -73,6 +75,7 @@ PROGRAMS = [
         ),
         write=runs("exec_command", "cmd"),
         files={".codex/config.toml": ("toml", 0)},
+        responses=True,
     ),
     Program(
         "claude",
@@ -190,6 +193,7 @@ PROGRAMS = [
         "openai-agents.md",
         "openai_agents.py",
         number=1,
+        responses=False,
         quick=True,
     ),
     driver(
@@ -206,6 +210,7 @@ PROGRAMS = [
         "pydantic-ai-slim",
         "pydantic-ai.md",
         "pydantic_ai_agent.py",
+        responses=False,
         quick=True,
     ),
     driver(
@@ -214,7 +219,7 @@ PROGRAMS = [
         "langchain-openai",
         "langchain.md",
         "langchain_responses.py",
-        number=1,
+        number=2,
         executable=".venv/bin/python",
     ),
     driver(

@@ -44,7 +44,7 @@ class Program:
     variables: dict[str, str] = field(default_factory=dict)
     setup: str = ""
     needs: tuple[str, ...] = ()
-    backend: str = "tools"
+    responses: bool = False  # uses the Responses API
     quick: bool = False
 
     @property

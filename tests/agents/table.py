@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from xml.etree import ElementTree
 
 from tests.agents.cases import CASES
 from tests.agents.catalogue import PROGRAMS
@@ -27,15 +28,6 @@ class Result:
     def is_expected(self) -> bool:
         return self.passed != bool(self.explained)
 
-    @property
-    def cell(self) -> str:
-        """The result as a cell of the table, with the number of a footnote to be added."""
-        if self.note == "-":
-            return "–"
-        if self.passed:
-            return f"yes: {self.note}" if self.note else "yes"
-        return "no" if not self.explained else "see below"
-
     def __str__(self) -> str:
         word = "ok" if self.passed else "explained" if self.explained else "FAILED"
         if self.passed and self.explained:
@@ -46,21 +38,35 @@ class Result:
 def rows(results: Sequence[Result]) -> Iterator[str]:
     """Yield the lines of the table, in Markdown, and the explanations below it."""
     found = {(result.program, result.case): result for result in results}
+    reasons = list(dict.fromkeys(result.explained for result in results if result.explained))
     cases = [case for case in CASES if any(result.case == case.name for result in results)]
     yield "| program | version | " + " | ".join(case.title for case in cases) + " |"
     yield "|---" * (len(cases) + 2) + "|"
     for program in PROGRAMS:
         mine = [found.get((program.name, case.name)) for case in cases]
         if any(mine):
-            cells = [result.cell if result else "" for result in mine]
+            cells = [_cell(result, reasons) if result else "" for result in mine]
             yield f"| {program.title} | {program.version} | " + " | ".join(cells) + " |"
-    explained = [result for result in results if result.explained]
-    if explained:
+    if reasons:
         yield ""
-    titles = {program.name: program.title for program in PROGRAMS}
-    names = {case.name: case.title for case in CASES}
-    for result in explained:
-        yield f"- {titles[result.program]}, {names[result.case]}: {result.explained}"
+    yield from (f"{number}. {reason}" for number, reason in enumerate(reasons, 1))
+
+
+def _cell(result: Result, reasons: list[str]) -> str:
+    if result.explained:
+        return f"[{reasons.index(result.explained) + 1}]"
+    return (result.note or "yes") if result.passed else "no"
+
+
+def junit(results: Sequence[Result]) -> bytes:
+    """Return the results as JUnit XML; an explained failure passes."""
+    suite = ElementTree.Element("testsuite")
+    for result in results:
+        name = f"{result.program} {result.case}"
+        entry = ElementTree.SubElement(suite, "testcase", name=name)
+        if not result.is_expected:
+            ElementTree.SubElement(entry, "failure", message=str(result))
+    return ElementTree.tostring(suite)
 
 
 def write(results: Sequence[Result]) -> None:

@@ -4,7 +4,7 @@ import { stepCountIs, streamText, tool } from "ai";
 import { writeFileSync } from "node:fs";
 import { z } from "zod";
 
-import { model } from "./configuration.mjs";
+import { model, providerOptions } from "./configuration.mjs";
 
 const tools = {
   write_file: tool({
@@ -24,6 +24,7 @@ for (const prompt of process.argv.slice(2)) {
     model,
     messages,
     tools,
+    providerOptions,
     stopWhen: stepCountIs(5),
     onError: ({ error }) => {
       console.error(error);
