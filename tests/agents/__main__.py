@@ -48,12 +48,14 @@ def run(program: Program, case: Case, everything: World) -> Result:
         return Result(program.name, case.name, passed, note, explained, time.monotonic() - started)
 
 
-def show(result: Result, everything: World) -> None:
-    """Print the programs' outputs and the requests of the last case."""
+def show(everything: World) -> None:
+    """Print the programs' outputs and the requests of the last case, refused ones with bodies."""
+    shown: set[bytes] = set()
     for backend in everything.used():
         for found in backend.recorder.exchanges:
             print(f"    {found}")
-            if found.status >= 400:
+            if found.status >= 400 and found.body not in shown:
+                shown.add(found.body)
                 print(f"      asked: {found.body[:1500]!r}\n      told: {found.answer[:1000]!r}")
     for output in everything.outputs:
         print(f"    | exit {output.code} after {output.seconds:.1f} s")
@@ -84,7 +86,7 @@ def main(arguments: Sequence[str]) -> int:
                 results.append(result)
                 print(result, flush=True)
                 if options.show or not result.is_expected:
-                    show(result, everything)
+                    show(everything)
     print()
     print("\n".join(table.rows(results)))
     if options.report:

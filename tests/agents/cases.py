@@ -106,7 +106,8 @@ def wrong_key(program: Program, world: World, place: Place) -> str:
     """A wrong key: the error is shown, and not retried for long."""
     key = "sk-" + "0" * 46
     trial = Trial(program, world, place, "tools", key=key)
-    return _refused(trial, 401, "Incorrect API key")
+    # Claude Code has words of its own.
+    return _refused(trial, 401, "Incorrect API key", "Please run /login")
 
 
 def empty_balance(program: Program, world: World, place: Place) -> str:
@@ -115,12 +116,13 @@ def empty_balance(program: Program, world: World, place: Place) -> str:
     return _refused(trial, 402, "Insufficient balance")
 
 
-def _refused(trial: Trial, status: int, text: str) -> str:
+def _refused(trial: Trial, status: int, *texts: str) -> str:
     ended = trial.ask("Task 1106: is the harbour open?")
     statuses = [found.status for found in trial.exchanges()]
     require(set(statuses) == {status}, f"statuses {statuses}")
     require(ended.code is not None, f"it did not end in time, after {len(statuses)} requests")
-    require(text in ended.output, f"the message is not shown ({len(statuses)} requests)")
+    shown = any(text in ended.output for text in texts)
+    require(shown, f"the message is not shown ({len(statuses)} requests)")
     require(len(statuses) <= MOST_REQUESTS, f"{len(statuses)} requests in {ended.seconds:.0f} s")
     return _count(len(statuses))
 
