@@ -12,9 +12,11 @@ import urllib3
 
 from sandbox.llama.script import say
 from tests.agents.programs import Program
+from tests.agents.recorder import Exchange
 from tests.agents.running import Ended, Place
 from tests.agents.trial import Failure, Trial
 from tests.agents.world import World
+from tests.support.books import wait_for
 
 WRITTEN = "written by the model"
 MOST_REQUESTS = 4
@@ -144,51 +146,43 @@ def busy(program: Program, world: World, place: Place) -> str:
 
 
 class _Occupied:
-    """A request of the account that runs for some seconds after the program's first request."""
+    """From the program's first request on, another request of its account runs for some seconds."""
 
     def __init__(self, trial: Trial, *, seconds: float) -> None:
         self._trial = trial
         self._seconds = seconds
-        self._ends = threading.Event()
-        self._thread = threading.Thread(target=self._run)
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
 
     def __enter__(self) -> None:
-        self._thread.start()
-        self._trial_is_running()
+        self._trial.backend.recorder.before = self._start
 
     def __exit__(self, *_: object) -> None:
-        self._ends.set()
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
 
-    def _trial_is_running(self) -> None:
-        deadline = time.monotonic() + 20
-        while not self._trial.simulator.requests("occupied") and time.monotonic() < deadline:
-            time.sleep(0.05)
+    def _start(self, exchange: Exchange) -> None:
+        with self._lock:
+            if self._thread is None and exchange.method == "POST":
+                self._thread = threading.Thread(target=self._run)
+                self._thread.start()
+                simulator = self._trial.simulator
+                wait_for(lambda: bool(simulator.requests("occupied")), "the other request")
 
     def _run(self) -> None:
+        directives = "[[sim tokens=20000 delay_ms=50 tag=occupied]]"
         answer = urllib3.request(
             "POST",
-            f"{self._trial.backend.recorder.url}/v1/chat/completions?occupied",
-            json={
-                "messages": [
-                    {"role": "user", "content": "[[sim tokens=20000 delay_ms=50 tag=occupied]]"}
-                ],
-                "stream": True,
-            },
+            f"{self._trial.backend.recorder.target}/v1/chat/completions",
+            json={"messages": [{"role": "user", "content": directives}], "stream": True},
             headers=self._trial.account.headers,
             preload_content=False,
             retries=False,
         )
-        while not self._ends.is_set() and not self._refused_long_ago():
+        deadline = time.monotonic() + self._seconds
+        while time.monotonic() < deadline:
             answer.read1(1024)
         answer.close()
-
-    def _refused_long_ago(self) -> bool:
-        now = time.monotonic()
-        return any(
-            found.status == 429 and now - found.at > self._seconds
-            for found in self._trial.backend.recorder.exchanges
-        )
 
 
 def overflow(program: Program, world: World, place: Place) -> str:

@@ -7,6 +7,7 @@ program sent, how often it retried, and the bodies of requests that the gateway 
 import http.client
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -38,12 +39,14 @@ class Recorder:
     """The proxy in front of one gateway, on a free port of 127.0.0.1."""
 
     def __init__(self, target: str) -> None:
+        self.target = target
         self.exchanges: list[Exchange] = []
-        recorder = self
+        # Called with each request before it is passed on.
+        self.before: Callable[[Exchange], None] | None = None
+        me = self
 
         class Handler(_Handler):
-            address = urlsplit(target).netloc
-            exchanges = recorder.exchanges
+            recorder = me
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
@@ -62,6 +65,7 @@ class Recorder:
 
     def clear(self) -> None:
         self.exchanges.clear()
+        self.before = None
 
     def generations(self) -> list[Exchange]:
         """Return the requests for answers, without those for models or counts."""
@@ -75,14 +79,16 @@ class Recorder:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    address: str
-    exchanges: list[Exchange]
+    recorder: Recorder
 
     def _pass_on(self) -> None:
         exchange = Exchange(self.command, self.path, self._body())
-        self.exchanges.append(exchange)
+        self.recorder.exchanges.append(exchange)
+        if self.recorder.before is not None:
+            self.recorder.before(exchange)
         headers = self._end_to_end(self.headers.items())
-        connection = http.client.HTTPConnection(self.address, timeout=TIMEOUT_SECONDS)
+        address = urlsplit(self.recorder.target).netloc
+        connection = http.client.HTTPConnection(address, timeout=TIMEOUT_SECONDS)
         try:
             connection.request(self.command, self.path, exchange.body or None, headers)
             self._answer(connection.getresponse(), exchange)

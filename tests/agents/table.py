@@ -4,13 +4,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
-from tests.agents.cases import CASES
+from tests.agents.cases import CASES, Case
 from tests.agents.catalogue import PROGRAMS
+from tests.agents.deviations import DEVIATIONS
 from tests.agents.programs import PROJECT
 
 README = PROJECT / "docs" / "clients" / "README.md"
 BEGIN = "<!-- make agents: begin -->"
 END = "<!-- make agents: end -->"
+
+# Numbered below the table; several results may have the same.
+REASONS = list(dict.fromkeys(DEVIATIONS.values()))
 
 
 @dataclass(frozen=True)
@@ -36,26 +40,33 @@ class Result:
 
 
 def rows(results: Sequence[Result]) -> Iterator[str]:
-    """Yield the lines of the table, in Markdown, and the explanations below it."""
+    """Yield the lines of the table, in Markdown, and the reasons of deviations below it."""
     found = {(result.program, result.case): result for result in results}
-    reasons = list(dict.fromkeys(result.explained for result in results if result.explained))
     cases = [case for case in CASES if any(result.case == case.name for result in results)]
-    yield "| program | version | " + " | ".join(case.title for case in cases) + " |"
-    yield "|---" * (len(cases) + 2) + "|"
+    yield from _head(cases)
     for program in PROGRAMS:
         mine = [found.get((program.name, case.name)) for case in cases]
         if any(mine):
-            cells = [_cell(result, reasons) if result else "" for result in mine]
+            cells = [_cell(result) if result else "" for result in mine]
             yield f"| {program.title} | {program.version} | " + " | ".join(cells) + " |"
-    if reasons:
-        yield ""
-    yield from (f"{number}. {reason}" for number, reason in enumerate(reasons, 1))
+    yield from _reasons()
 
 
-def _cell(result: Result, reasons: list[str]) -> str:
+def _head(cases: Sequence[Case]) -> Iterator[str]:
+    yield "| program | version | " + " | ".join(case.title for case in cases) + " |"
+    yield "|---" * (len(cases) + 2) + "|"
+
+
+def _cell(result: Result) -> str:
     if result.explained:
-        return f"[{reasons.index(result.explained) + 1}]"
+        return f"[{REASONS.index(result.explained) + 1}]"
     return (result.note or "yes") if result.passed else "no"
+
+
+def _reasons() -> Iterator[str]:
+    if REASONS:
+        yield ""
+    yield from (f"{number}. {reason}" for number, reason in enumerate(REASONS, 1))
 
 
 def junit(results: Sequence[Result]) -> bytes:
@@ -70,9 +81,12 @@ def junit(results: Sequence[Result]) -> bytes:
 
 
 def write(results: Sequence[Result]) -> None:
-    """Replace the table in docs/clients/README.md."""
+    """Write the lines of these programs into docs/clients/README.md; other lines stay."""
     text = README.read_text()
     before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
-    lines = "\n".join(rows(results))
-    README.write_text(f"{before}{BEGIN}\n\n{lines}\n\n{END}{after}")
+    published, after = rest.split(END)
+    lines = {line.split(" | ")[0]: line for line in published.splitlines()}
+    lines |= {line.split(" | ")[0]: line for line in rows(results)}
+    table = [lines[f"| {program.title}"] for program in PROGRAMS if f"| {program.title}" in lines]
+    written = "\n".join([*_head(CASES), *table, *_reasons()])
+    README.write_text(f"{before}{BEGIN}\n\n{written}\n\n{END}{after}")
