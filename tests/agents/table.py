@@ -10,8 +10,8 @@ from tests.agents.deviations import DEVIATIONS
 from tests.agents.programs import PROJECT
 
 README = PROJECT / "docs" / "clients" / "README.md"
-BEGIN = "<!-- make agents: begin -->"
-END = "<!-- make agents: end -->"
+# The table, and the reasons below it, are the document's end.
+BEGIN = "| program | version |"
 
 # Numbered below the table; several results may have the same.
 REASONS = list(dict.fromkeys(DEVIATIONS.values()))
@@ -53,7 +53,7 @@ def rows(results: Sequence[Result]) -> Iterator[str]:
 
 
 def _head(cases: Sequence[Case]) -> Iterator[str]:
-    yield "| program | version | " + " | ".join(case.title for case in cases) + " |"
+    yield f"{BEGIN} " + " | ".join(case.title for case in cases) + " |"
     yield "|---" * (len(cases) + 2) + "|"
 
 
@@ -83,10 +83,9 @@ def junit(results: Sequence[Result]) -> bytes:
 def write(results: Sequence[Result]) -> None:
     """Write the lines of these programs into docs/clients/README.md; other lines stay."""
     text = README.read_text()
-    before, rest = text.split(BEGIN)
-    published, after = rest.split(END)
+    before, _, published = text.partition(BEGIN)
     lines = {line.split(" | ")[0]: line for line in published.splitlines()}
     lines |= {line.split(" | ")[0]: line for line in rows(results)}
     table = [lines[f"| {program.title}"] for program in PROGRAMS if f"| {program.title}" in lines]
     written = "\n".join([*_head(CASES), *table, *_reasons()])
-    README.write_text(f"{before}{BEGIN}\n\n{written}\n\n{END}{after}")
+    README.write_text(f"{before}{written}\n")
