@@ -5,6 +5,7 @@ ARGS=--write puts the table into docs/clients/README.md.
 """
 
 import argparse
+import signal
 import sys
 import time
 import traceback
@@ -98,5 +99,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    # End the programs and servers before us.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     network.enter("tests.agents", sys.argv[1:])
     sys.exit(main(sys.argv[1:]))

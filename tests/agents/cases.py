@@ -42,7 +42,7 @@ def require_success(ended: Ended, text: str) -> None:
     """Raise Failure unless a program ended well and showed the text."""
     require(ended.code is not None, "it did not end in time")
     require(ended.code == 0, f"exit code {ended.code}")
-    require(text in ended.output, "the answer is not shown")
+    require(ended.shows(text), "the answer is not shown")
 
 
 def first_prompt(program: Program, world: World, place: Place) -> str:
@@ -123,7 +123,7 @@ def _refused(trial: Trial, status: int, *texts: str) -> str:
     statuses = [found.status for found in trial.exchanges()]
     require(set(statuses) == {status}, f"statuses {statuses}")
     require(ended.code is not None, f"it did not end in time, after {len(statuses)} requests")
-    shown = any(text in ended.output for text in texts)
+    shown = any(ended.shows(text) for text in texts)
     require(shown, f"the message is not shown ({len(statuses)} requests)")
     require(len(statuses) <= MOST_REQUESTS, f"{len(statuses)} requests in {ended.seconds:.0f} s")
     return _count(len(statuses))
@@ -227,7 +227,7 @@ def text_profile(program: Program, world: World, place: Place) -> str:
     ended = trial.ask("Task 1110: write one.txt")
     statuses = [found.status for found in trial.exchanges()]
     require(set(statuses) == {400}, f"statuses {statuses}")
-    require("RESPONSES_PROFILE" in ended.output, "the message is not shown")
+    require(ended.shows("RESPONSES_PROFILE"), "the message is not shown")
     return _count(len(statuses))
 
 

@@ -48,6 +48,10 @@ class Ended:
     output: str
     seconds: float
 
+    def shows(self, text: str) -> bool:
+        """Return whether the output has a text, however its lines are broken."""
+        return " ".join(text.split()) in " ".join(self.output.split())
+
 
 @dataclass
 class Place:

@@ -2,12 +2,14 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from sandbox.llama import SimulatedLlama
+from sandbox.process import SandboxError
 from tests.agents.recorder import Recorder
 from tests.agents.running import Ended
 from tests.support.servers import Servers, WorkerRedis
@@ -15,6 +17,9 @@ from tests.support.stack import Stack
 
 # Smaller than the prompt of `overflow`, and than the instructions of most agents.
 SMALL_CONTEXT_TOKENS = 4096
+STARTS = 4
+
+ServerT = TypeVar("ServerT")
 
 
 @dataclass(frozen=True)
@@ -58,15 +63,25 @@ class World:
             # The instructions of the largest agents take 40,000 of the simulator's tokens.
             context = SMALL_CONTEXT_TOKENS if name == "small" else 131072
             if context not in self._simulators:
-                self._simulators[context] = self.stack.simulated_llama(ctx=context, slots=8)
+                simulator = _patiently(lambda: self.stack.simulated_llama(ctx=context, slots=8))
+                self._simulators[context] = simulator
             simulator = self._simulators[context]
-            gateway = self.stack.gateway(simulator.url, **self.VARIABLES[name])
+            url, variables = simulator.url, self.VARIABLES[name]
+            gateway = _patiently(lambda: self.stack.gateway(url, **variables))
             recorder = self.stack.run(Recorder(gateway.url))
             self._backends[name] = Backend(recorder, simulator)
         for backend in self._backends.values():
             backend.recorder.clear()
             backend.simulator.clear()
         return self._backends[name]
+
+
+def _patiently(start: Callable[[], ServerT]) -> ServerT:
+    """Start a server; try again if a busy machine does not start it in time."""
+    for _ in range(STARTS - 1):
+        with suppress(SandboxError):
+            return start()
+    return start()
 
 
 @contextmanager
@@ -84,7 +99,13 @@ def world() -> Iterator[World]:
             with (
                 servers.databases.temporary(servers.template) as url,
                 Stack(
-                    folder, database_url=url, redis_url=redis.url, KEEPALIVE_COMMENT_SECONDS=1
+                    folder,
+                    database_url=url,
+                    redis_url=redis.url,
+                    KEEPALIVE_COMMENT_SECONDS=1,
+                    # Not the default: it has the digits 503, and some programs retry an error
+                    # whose text has them, such as a 402 with the link for topping up.
+                    BASE_URL="http://127.0.0.1:8610",
                 ) as stack,
             ):
                 yield World(stack)
