@@ -34,12 +34,38 @@ def real_backend(
     return Backend("real", real_gateway, shared_stack.books, upstream)
 
 
+@pytest.fixture(scope="session")
+def simulator_tools_backend(
+    shared_stack: Stack, simulated_tools_gateway: Gateway, simulated_llama: SimulatedLlama
+) -> Backend:
+    upstream = SimulatedUpstream(simulated_llama)
+    return Backend("simulator", simulated_tools_gateway, shared_stack.books, upstream)
+
+
+@pytest.fixture(scope="session")
+def real_tools_backend(
+    shared_stack: Stack, real_tools_gateway: Gateway, real_calling_llama: RealLlama
+) -> Backend:
+    upstream = RealUpstream(real_calling_llama)
+    return Backend("real", real_tools_gateway, shared_stack.books, upstream)
+
+
 # Session fixtures requested by name, instead of a session-scoped parameter: each backend starts
 # only once, whatever the order of the tests.
 @pytest.fixture(params=["simulator", pytest.param("real", marks=pytest.mark.real_llama)])
 def backend(request: pytest.FixtureRequest) -> Backend:
     """A gateway and its upstream."""
     found: Backend = request.getfixturevalue(f"{request.param}_backend")
+    return found
+
+
+@pytest.fixture(params=["simulator", pytest.param("real", marks=pytest.mark.real_llama)])
+def tools_backend(request: pytest.FixtureRequest) -> Backend:
+    """A gateway with RESPONSES_PROFILE=tools and its upstream.
+
+    Tests use it in place of `backend` by a fixture of that name in their module.
+    """
+    found: Backend = request.getfixturevalue(f"{request.param}_tools_backend")
     return found
 
 

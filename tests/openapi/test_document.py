@@ -2,6 +2,7 @@
 
 import json
 import re
+from typing import Any
 
 import msgspec
 import pytest
@@ -10,7 +11,7 @@ from flask.testing import FlaskClient
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from promptly import errors
-from promptly.openapi import OPERATIONS, document
+from promptly.openapi import OPERATIONS, document, operations
 from promptly.openapi.headers import OF_STATUS
 from promptly.openapi.schemas import Schemas
 
@@ -28,8 +29,12 @@ RAISED = {
 }
 
 
-def test_it_is_valid() -> None:
-    OpenAPIV31SpecValidator(document("https://api.example.com")).validate()
+PROFILES = pytest.mark.parametrize("profile", ["text", "tools"])
+
+
+@PROFILES
+def test_it_is_valid(profile: str) -> None:
+    OpenAPIV31SpecValidator(document("https://api.example.com", profile)).validate()
 
 
 def test_it_describes_every_route_and_no_other(worker_app: Flask) -> None:
@@ -55,8 +60,9 @@ def test_names_are_unique() -> None:
     assert len(names) == len(set(names))
 
 
-def test_every_field_of_a_body_that_is_explained_exists() -> None:
-    for operation in OPERATIONS:
+@PROFILES
+def test_every_field_of_a_body_that_is_explained_exists(profile: str) -> None:
+    for operation in operations(profile):
         if operation.body is not None:
             known = set(operation.body.__struct_fields__)
             assert set(operation.notes) <= known, operation.path
@@ -83,10 +89,26 @@ def test_no_route_describes_an_error_twice() -> None:
 
 
 def test_routes_that_need_a_key_describe_the_401() -> None:
-    for path, operations in document("http://x")["paths"].items():
-        for operation in operations.values():
+    for path, described in document("http://x")["paths"].items():
+        for operation in described.values():
             assert ("401" in operation["responses"]) == bool(operation["security"])
             assert bool(operation["security"]) == path.startswith("/v1/")
+
+
+def test_it_describes_the_running_profile() -> None:
+    def fields(profile: str) -> dict[str, Any]:
+        described = document("http://x", profile)
+        content = described["paths"]["/v1/responses"]["post"]["requestBody"]["content"]
+        name = content["application/json"]["schema"]["$ref"].rpartition("/")[2]
+        found: dict[str, Any] = described["components"]["schemas"][name]["properties"]
+        return found
+
+    text, tools = fields("text"), fields("tools")
+    assert text["tool_choice"]["enum"] == [None]
+    assert "RESPONSES_PROFILE=tools" in text["tool_choice"]["description"]
+    assert "anyOf" in tools["tool_choice"]
+    assert text["previous_response_id"] == tools["previous_response_id"]
+    assert document("http://x", "tools") == document("http://x", "tools")
 
 
 def test_two_types_of_one_name_under_one_prefix_are_refused() -> None:

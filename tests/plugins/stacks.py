@@ -1,4 +1,4 @@
-"""pytest plugin: stacks for fixtures of any scope, and two gateways that several packages share.
+"""pytest plugin: stacks for fixtures of any scope, and the gateways that several packages share.
 
 The shared gateways start once per session, on one database. Their users create accounts of their
 own and clear the simulator before they use it.
@@ -61,9 +61,23 @@ def simulated_gateway(shared_stack: Stack, simulated_llama: SimulatedLlama) -> G
 
 
 @pytest.fixture(scope="session")
+def simulated_tools_gateway(shared_stack: Stack, simulated_llama: SimulatedLlama) -> Gateway:
+    """A gateway in front of the same simulator whose Responses take tools."""
+    return shared_stack.gateway(simulated_llama.url, RESPONSES_PROFILE="tools")
+
+
+@pytest.fixture(scope="session")
 def real_llama(shared_stack: Stack) -> RealLlama:
     """A real llama-server with two slots."""
     return shared_stack.real_llama(slots=2, ctx=4096, api_key=UPSTREAM_KEY)
+
+
+@pytest.fixture(scope="session")
+def real_calling_llama(shared_stack: Stack) -> RealLlama:
+    """A real llama-server that calls a tool at once if it must, and else ends at once."""
+    # The ids of tokens of the tiny model: 263 starts a tool call, 4 ends an answer.
+    bias = ("--logit-bias", "263+25", "--logit-bias", "4+30")
+    return shared_stack.real_llama(slots=1, ctx=4096, api_key=UPSTREAM_KEY, arguments=bias)
 
 
 @pytest.fixture(scope="session")
@@ -87,4 +101,12 @@ def real_gateway(shared_stack: Stack, real_llama: RealLlama, real_embedder: Real
         workers=2,
         LLAMA_API_KEY=UPSTREAM_KEY,
         LLAMA_EMBEDDINGS_BASE_URL=real_embedder.url,
+    )
+
+
+@pytest.fixture(scope="session")
+def real_tools_gateway(shared_stack: Stack, real_calling_llama: RealLlama) -> Gateway:
+    """A gateway whose Responses take tools, in front of the llama-server that calls them."""
+    return shared_stack.gateway(
+        real_calling_llama.url, LLAMA_API_KEY=UPSTREAM_KEY, RESPONSES_PROFILE="tools"
     )

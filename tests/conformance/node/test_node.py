@@ -11,13 +11,10 @@ from tests.support.books import Account
 FOLDER = Path(__file__).parent
 
 
-@pytest.mark.node
-def test_node(
-    backend: Backend, account: Account, subtests: pytest.Subtests, tmp_path: Path
-) -> None:
+def run(pattern: str, backend: Backend, account: Account, report: Path) -> list[outside.Result]:
+    """Run the suites whose names match; return the results of their tests."""
     outside.installed(outside.NODE_MODULES)
-    report = tmp_path / "report.xml"
-    results = outside.run(
+    return outside.run(
         [
             outside.installed(outside.NODE),
             "--test",
@@ -25,10 +22,16 @@ def test_node(
             "--test-timeout=30000",
             "--test-reporter=junit",
             f"--test-reporter-destination={report}",
-            *sorted(FOLDER.glob("*.test.mjs")),
+            *sorted(FOLDER.glob(pattern)),
         ],
         folder=FOLDER,
         environment=outside.variables(backend, account),
         report=report,
     )
-    outside.surface(results, subtests)
+
+
+@pytest.mark.node
+def test_node(
+    backend: Backend, account: Account, subtests: pytest.Subtests, tmp_path: Path
+) -> None:
+    outside.surface(run("*.test.mjs", backend, account, tmp_path / "report.xml"), subtests)

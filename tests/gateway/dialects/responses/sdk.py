@@ -3,9 +3,12 @@
 import json
 import typing
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
+import httpx
 import pydantic
+from openai import OpenAI
 from openai.types.responses import (
     Response,
     ResponseStreamEvent,
@@ -14,6 +17,8 @@ from openai.types.responses import (
 )
 
 Json = dict[str, Any]
+Take = Callable[[str], Json]
+TakeDeltas = Callable[[str], list[Json]]
 
 _UNION = typing.get_args(typing.get_args(ResponseStreamEvent)[0])
 EVENTS: dict[str, type[pydantic.BaseModel]] = {
@@ -98,33 +103,56 @@ def _items(events: list[Json]) -> list[Json]:
 
 
 def _item(rest: deque[Json], index: int) -> Json:
+    added: Json = rest[0]["item"]
+    assert added["status"] == "in_progress"
+    content = {} if added["type"] == "function_call" else {"content_index": 0}
+
     def take(name: str) -> Json:
         event = rest.popleft()
         assert event["type"] == name
         assert event["output_index"] == index
         if name not in ("response.output_item.added", "response.output_item.done"):
-            assert (event["item_id"], event["content_index"]) == (added["id"], 0)
+            place = {"item_id", "content_index"} & set(event)
+            assert {name: event[name] for name in place} == {"item_id": added["id"], **content}
         return event
 
-    added: Json = rest[0]["item"]
+    def take_deltas(name: str) -> list[Json]:
+        found = []
+        while rest[0]["type"] == name:
+            found.append(take(name))
+            assert found[-1]["delta"]
+        return found
+
     take("response.output_item.added")
-    assert (added["status"], added["content"]) == ("in_progress", [])
+    filled = _call(added, take, take_deltas) if not content else _part(added, take, take_deltas)
+    item: Json = take("response.output_item.done")["item"]
+    assert item == {**added, "status": item["status"], **filled}
+    assert item["status"] in ("completed", "incomplete")
+    return item
+
+
+def _call(added: Json, take: Take, take_deltas: TakeDeltas) -> Json:
+    """Take the events of a call's arguments; return the field that they fill."""
+    assert added["arguments"] == ""
+    deltas = take_deltas("response.function_call_arguments.delta")
+    arguments = "".join(event["delta"] for event in deltas)
+    assert take("response.function_call_arguments.done")["arguments"] == arguments
+    return {"arguments": arguments}
+
+
+def _part(added: Json, take: Take, take_deltas: TakeDeltas) -> Json:
+    """Take the events of an item's part of content; return the field that they fill."""
+    assert added["content"] == []
     kind = "reasoning_text" if added["type"] == "reasoning" else "output_text"
     assert take("response.content_part.added")["part"]["text"] == ""
-    deltas = []
-    while rest[0]["type"] == f"response.{kind}.delta":
-        deltas.append(take(f"response.{kind}.delta"))
-        assert deltas[-1]["delta"]
+    deltas = take_deltas(f"response.{kind}.delta")
     text = "".join(event["delta"] for event in deltas)
     logprobs = [entry for event in deltas for entry in event.get("logprobs", ())]
     done = take(f"response.{kind}.done")
     part = take("response.content_part.done")["part"]
     assert done["text"] == part["text"] == text
     assert done.get("logprobs", []) == part.get("logprobs", []) == logprobs
-    item: Json = take("response.output_item.done")["item"]
-    assert item == {**added, "status": item["status"], "content": [part]}
-    assert item["status"] in ("completed", "incomplete")
-    return item
+    return {"content": [part]}
 
 
 def text_of(response: Json) -> str:
@@ -145,3 +173,26 @@ def thoughts_of(response: Json) -> str:
         if item["type"] == "reasoning"
         for part in item["content"]
     )
+
+
+def calls_of(response: Json) -> list[tuple[str, str, str]]:
+    """Return the name, the arguments and the status of each function call."""
+    return [
+        (item["name"], item["arguments"], item["status"])
+        for item in response["output"]
+        if item["type"] == "function_call"
+    ]
+
+
+def accumulated(data: bytes, tools: list[Any]) -> tuple[list[Any], Any]:
+    """Return what the SDK's stream helper makes of a completed stream: events and response."""
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, headers={"content-type": "text/event-stream"}, content=data)
+
+    http_client = httpx.Client(transport=httpx.MockTransport(answer))
+    with (
+        OpenAI(api_key="k", base_url="http://promptly/v1", http_client=http_client) as client,
+        client.responses.stream(model="m", input="hello", tools=tools) as stream,
+    ):
+        return list(stream), stream.get_final_response()

@@ -1,11 +1,8 @@
 """Responses in both forms, from a real server's recordings and from synthetic streams."""
 
 import itertools
-import json
-import uuid
 from typing import Any
 
-import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,11 +16,20 @@ from promptly.errors import (
     UpstreamTimeout,
 )
 from promptly.gateway.chunks import ChunkReader
-from promptly.gateway.dialects.responses.answer import ResponsesAnswer
-from promptly.gateway.dialects.responses.echo import Echo
-from promptly.gateway.dialects.responses.request import parse_responses
 from promptly.gateway.dialects.responses.stream import ResponsesStream
 from promptly.gateway.sse import EventBuffer
+from tests.gateway.dialects.responses.answering import (
+    REQUEST_ID,
+    ROLE,
+    chunk,
+    echo,
+    last,
+    say,
+    streamed,
+    think,
+    timeless,
+    whole,
+)
 from tests.gateway.dialects.responses.sdk import (
     check_response,
     check_sequence,
@@ -35,47 +41,7 @@ from tests.gateway.recordings import NAMES, counts, events, recording
 
 Json = dict[str, Any]
 
-REQUEST_ID = uuid.UUID("0193a1b2-c3d4-7000-8000-00000000002a")
 Splits = st.lists(st.integers(0, 30_000), max_size=40)
-
-
-def echo(**fields: Any) -> Echo:
-    return parse_responses(orjson.dumps({"input": "hello", **fields}))[1]
-
-
-def streamed(
-    *blocks: bytes, limit: int | None = None, problem: PromptlyError | None = None, **fields: Any
-) -> bytes:
-    """Return the bytes that a client gets for upstream's blocks."""
-    answer = ResponsesStream(REQUEST_ID, "loaded", echo(**fields))
-    reader = ChunkReader(include_usage=True, sink=answer.sink)
-    reader.limit = limit
-    out = b""
-    for block in blocks:
-        out += reader.read(block)
-        if reader.limit_reached:
-            out += reader.closing_chunks()
-            break
-    return out + (answer.end() if problem is None else answer.failed(problem))
-
-
-def whole(data: bytes, **fields: Any) -> Json:
-    """Return the response object, decoded from its JSON."""
-    answer = ResponsesAnswer(REQUEST_ID, "loaded", echo(**fields))
-    reader = ChunkReader(include_usage=True, sink=answer.add)
-    assert reader.read(data) == b""
-    built: Json = json.loads(orjson.dumps(answer.build()))
-    check_response(built)
-    return built
-
-
-def last(data: bytes) -> Json:
-    """Check a whole stream and return its last response."""
-    return check_sequence(parse(data))
-
-
-def timeless(response: Json) -> Json:
-    return {**response, "completed_at": None}
 
 
 def deltas(name: str, field: str) -> str:
@@ -83,25 +49,6 @@ def deltas(name: str, field: str) -> str:
     return "".join(chunk["choices"][0]["delta"].get(field) or "" for chunk in chunks)
 
 
-def chunk(
-    delta: Json | None = None, finish: str | None = None, predicted: int = 0, **fields: Any
-) -> bytes:
-    choice = {"finish_reason": finish, "index": 0, "delta": delta or {}, **fields}
-    made: Json = {"choices": [choice], "id": "1", "created": 2, "model": "m"}
-    if predicted:
-        made["timings"] = {"cache_n": 2, "prompt_n": 3, "predicted_n": predicted}
-    return b"data: %b\n\n" % orjson.dumps(made)
-
-
-def think(text: str, predicted: int) -> bytes:
-    return chunk({"reasoning_content": text}, predicted=predicted)
-
-
-def say(text: str, predicted: int, **fields: Any) -> bytes:
-    return chunk({"content": text}, predicted=predicted, **fields)
-
-
-ROLE = chunk({"role": "assistant", "content": None})
 TEXT_RECORDINGS = sorted(set(NAMES) - {"tool_call"})
 
 
