@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-import httpx
+import httpx2
 import pydantic
 from openai import OpenAI
 from openai.types.responses import (
@@ -187,10 +187,10 @@ def calls_of(response: Json) -> list[tuple[str, str, str]]:
 def accumulated(data: bytes, tools: list[Any]) -> tuple[list[Any], Any]:
     """Return what the SDK's stream helper makes of a completed stream: events and response."""
 
-    def answer(_: httpx.Request) -> httpx.Response:
-        return httpx.Response(200, headers={"content-type": "text/event-stream"}, content=data)
+    def answer(_: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, headers={"content-type": "text/event-stream"}, content=data)
 
-    http_client = httpx.Client(transport=httpx.MockTransport(answer))
+    http_client = httpx2.Client(transport=httpx2.MockTransport(answer))
     with (
         OpenAI(api_key="k", base_url="http://promptly/v1", http_client=http_client) as client,
         client.responses.stream(model="m", input="hello", tools=tools) as stream,
