@@ -32,10 +32,14 @@ from typing import Any, ClassVar
 
 
 class PromptlyError(Exception):
-    """Base class; `message` is shown to the client and must contain nothing private."""
+    """Base class; `message` is shown to the client and must contain nothing private.
+
+    With `retried` false, SDKs and agents are told not to repeat the request by themselves.
+    """
 
     status: ClassVar[int] = 500
     type: ClassVar[str] = "server_error"
+    retried: ClassVar[bool] = True
     code: str | None = None
     message = "The server had an error. Please try again."
 
@@ -66,9 +70,10 @@ class PromptlyError(Exception):
 
     def headers(self) -> dict[str, str]:
         """Return the headers that control the client's retries."""
-        if self.retry_after_seconds is None:
-            return {}
-        return {"retry-after": str(self.retry_after_seconds)}
+        headers = {} if self.retried else {"x-should-retry": "false"}
+        if self.retry_after_seconds is not None:
+            headers["retry-after"] = str(self.retry_after_seconds)
+        return headers
 
 
 class InvalidRequest(PromptlyError):
@@ -86,7 +91,7 @@ class UnsupportedParameter(InvalidRequest):
 
 class ContextLengthExceeded(InvalidRequest):
     code = "context_length_exceeded"
-    # As reported by upstream; None if it gave no figures.
+    # As reported by upstream, or a lower bound; None if it gave no figures.
     prompt_tokens: int | None = None
     n_ctx: int | None = None
 
@@ -108,9 +113,7 @@ class BodyTimeout(InvalidRequest):
     status = 408
     code = "body_timeout"
     message = "The request body did not arrive in time."
-
-    def headers(self) -> dict[str, str]:
-        return {"x-should-retry": "false"}
+    retried = False
 
 
 class UnsupportedContentEncoding(InvalidRequest):
@@ -127,22 +130,22 @@ class InvalidKey(PromptlyError):
     type = "invalid_request_error"
     code = "invalid_api_key"
     message = "Incorrect API key provided. Send it as 'Authorization: Bearer sk-…' or x-api-key."
+    # Some agents repeat every error for minutes unless told otherwise.
+    retried = False
 
 
 class Forbidden(PromptlyError):
     status = 403
     type = "invalid_request_error"
     message = "Not allowed."
+    retried = False
 
 
 class InsufficientQuota(PromptlyError):
     status = 402
     type = "insufficient_quota"
     code = "insufficient_quota"
-
-    def headers(self) -> dict[str, str]:
-        # Keep SDKs from retrying against an empty balance.
-        return {"x-should-retry": "false"}
+    retried = False
 
 
 class NotFound(PromptlyError):
@@ -214,7 +217,5 @@ class UpstreamTimeout(PromptlyError):
     status = 504
     code = "timeout"
     message = "The model server did not answer in time."
-
-    def headers(self) -> dict[str, str]:
-        # A retry would take as long and cost as much.
-        return {"x-should-retry": "false"}
+    # A retry would take as long and cost as much.
+    retried = False

@@ -31,7 +31,8 @@ class ChatRequest:
     """A checked request, which is its own only prompt.
 
     `encoded` is upstream's JSON without limits and streaming options; `prompt_bound` is an upper
-    bound of the prompt in tokens, since a token is at least one byte.
+    bound of the prompt in tokens, since a token is at least one byte. `stop_sequences` are those
+    that the answer has to name.
     """
 
     path: ClassVar[str] = "/v1/chat/completions"
@@ -46,6 +47,7 @@ class ChatRequest:
     prompt_bound: int
     fewest_tokens: int
     ignored: tuple[str, ...]
+    stop_sequences: tuple[str, ...] = ()
 
     @property
     def prompts(self) -> tuple["ChatRequest"]:

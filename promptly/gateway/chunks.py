@@ -20,6 +20,10 @@ from promptly.gateway.dialects import Sink
 _PLAIN = b'data: {"choices":[{"finish_reason":null,"index":0,"delta":{'
 _TIMINGS = b',"timings":{'
 _PREDICTED = b'"predicted_n":'
+# In a stream's last chunks, if llama-server logs verbosely: the prompt, all settings and more, in
+# no less than _VERBOSE_BYTES.
+_VERBOSE = b',"__verbose":'
+_VERBOSE_BYTES = 1024
 
 # Exceptions raised by a malformed event.
 MALFORMED = (ValueError, KeyError, TypeError, IndexError, AttributeError)
@@ -80,7 +84,13 @@ class ChunkReader(Counts):
         the block is kept for `resume`.
         """
         # Progress also starts like a delta, but there is none after the first token.
-        if self._sink is None and self.first_token_at is not None and block.startswith(_PLAIN):
+        if (
+            self._sink is None
+            and self.first_token_at is not None
+            and block.startswith(_PLAIN)
+            # The search would cost a sixth of the whole; small chunks are spared it.
+            and (len(block) < _VERBOSE_BYTES or _VERBOSE not in block)
+        ):
             end = block.find(b"\n\n") + 2
             if end == len(block) or block.count(_PLAIN) == block.count(b"\n\n"):
                 at = block.rfind(_PREDICTED)
@@ -248,10 +258,10 @@ def without_timings(events: bytes) -> bytes:
 
 
 def _cleaned(data: bytes) -> bytes:
-    """Build one event from this data, without `timings`."""
+    """Build one event from this data, without `timings` and `__verbose`."""
     event = without_timings(sse.event(data))
-    if b'"timings":' in event:
-        # They come first in their object.
+    if b'"timings":' in event or _VERBOSE in event:
+        # Timings that come first in their object, or what only a parser can cut out.
         return sse.event(_parsed_without_timings(data))
     return event
 
@@ -259,4 +269,5 @@ def _cleaned(data: bytes) -> bytes:
 def _parsed_without_timings(data: bytes) -> bytes:
     chunk = orjson.loads(data)
     chunk.pop("timings", None)
+    chunk.pop("__verbose", None)
     return orjson.dumps(chunk)

@@ -37,7 +37,7 @@ def require_tokens(gateway: Gateway, caller: Caller, tokens: int = 1) -> None:
 def refuse_too_long(prompt: Prompt, n_ctx: int) -> None:
     """Raise ContextLengthExceeded if the bytes alone show that the prompt cannot fit."""
     if prompt.fewest_tokens >= n_ctx:
-        raise context_exceeded(None, None, prompt.param)
+        raise context_exceeded(prompt.fewest_tokens, n_ctx, prompt.param, at_least=True)
 
 
 class PromptCounter:

@@ -12,6 +12,7 @@ from promptly.errors import (
     UpstreamError,
     UpstreamUnavailable,
 )
+from promptly.gateway.counts import count_of
 from promptly.gateway.generation import Input
 
 logger = logging.getLogger(__name__)
@@ -63,7 +64,8 @@ def refusal(stream: LlamaStream, data: bytes | None, sent: Input) -> Exception:
         return NotServed()
     error = stream.read_error(data or b"")
     if error.get("type") == "exceed_context_size_error":
-        return context_exceeded(error.get("n_prompt_tokens"), error.get("n_ctx"), sent.param)
+        prompt_tokens, n_ctx = count_of(error.get("n_prompt_tokens")), count_of(error.get("n_ctx"))
+        return context_exceeded(prompt_tokens, n_ctx, sent.param)
     message = str(error.get("message"))
     if sent.optional and message.startswith(_NO_VECTORS):
         return NotServed()
@@ -80,21 +82,31 @@ def refusal(stream: LlamaStream, data: bytes | None, sent: Input) -> Exception:
 
 
 def context_exceeded(
-    prompt_tokens: int | None, n_ctx: int | None, param: str
+    prompt_tokens: int, n_ctx: int, param: str, *, at_least: bool = False
 ) -> ContextLengthExceeded:
-    """Return the error for a prompt that does not fit the model; both sizes in tokens."""
-    figures = ""
-    if prompt_tokens is not None and n_ctx is not None:
-        figures = f": {prompt_tokens} tokens, but at most {n_ctx} fit"
+    """Return the error for a prompt that does not fit the model.
+
+    Both sizes are in tokens, 0 if unknown; the prompt has `at_least` as many, or exactly. Agents
+    recognize these words, and then shorten the conversation: "prompt is too long", "maximum context
+    length is … tokens".
+    """
+    if not prompt_tokens or not n_ctx:
+        return ContextLengthExceeded(
+            "The prompt is too long: it exceeds this model's maximum context length.", param=param
+        )
+    tokens = f"at least {prompt_tokens}" if at_least else prompt_tokens
     problem = ContextLengthExceeded(
-        f"The prompt is longer than the model's context{figures}.", param=param
+        f"The prompt is too long: {tokens} tokens > {n_ctx} maximum. "
+        f"This model's maximum context length is {n_ctx} tokens.",
+        param=param,
     )
     problem.prompt_tokens, problem.n_ctx = prompt_tokens, n_ctx
     return problem
 
 
 def _too_long(tokens: str | None, batch: str | None, param: str) -> ContextLengthExceeded:
-    figures = f": {tokens} tokens, but at most {batch} fit" if tokens and batch else ""
+    figures = f": {tokens} tokens > {batch} maximum" if tokens and batch else ""
     return ContextLengthExceeded(
-        f"An input is longer than the model server accepts in one piece{figures}.", param=param
+        f"An input is too long{figures}. It exceeds what the model server accepts in one piece.",
+        param=param,
     )

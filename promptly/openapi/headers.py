@@ -79,6 +79,7 @@ OF_METERED = (
     "x-promptly-ignored",
 )
 OF_STATUS = {
+    401: ("x-should-retry",),
     402: ("x-should-retry",),
     408: ("x-should-retry",),
     415: ("accept-encoding",),

@@ -9,7 +9,7 @@ from promptly.gateway.dialects.messages.errors import error_type
 from promptly.openapi.errors import COUNTED, METERED, ErrorShape, Fault
 from promptly.openapi.operation import Operation
 
-StopReason = Literal["end_turn", "max_tokens", "tool_use"]
+StopReason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use"]
 
 
 class AnsweredText(Struct, tag_field="type", tag="text"):
@@ -54,7 +54,7 @@ class Message(Struct):
     model: str
     content: list[AnsweredBlock]
     stop_reason: StopReason | None
-    stop_sequence: None
+    stop_sequence: str | None
     usage: Usage
 
 
@@ -110,7 +110,7 @@ class BlockStop(Struct, tag_field="type", tag="content_block_stop"):
 
 class Ending(Struct):
     stop_reason: StopReason
-    stop_sequence: None
+    stop_sequence: str | None
 
 
 class MessageDelta(Struct, tag_field="type", tag="message_delta"):
@@ -176,7 +176,7 @@ NOTES_OF_AN_ANSWER = {
     **NOTES,
     "max_tokens": "Maximum length of the answer in tokens, reasoning included.",
     "stream": "Stream the answer as server-sent events.",
-    "stop_sequences": "Texts at which to stop, which the answer reports like a natural end.",
+    "stop_sequences": "Texts at which to stop; the answer names the one that ended it.",
 }
 
 NEVER = {**REFUSED, "thread": "nothing is stored here, send the whole conversation"}

@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from sandbox.llama import stops
 from sandbox.llama.faults import Steering
 from sandbox.llama.prompt import Body, text_of
 from sandbox.llama.schema import instance
@@ -54,6 +55,14 @@ class Answer:
     finish: Finish
     tool_calls: list[dict[str, Any]]
     starts_inside_character: bool
+    stop: str = ""  # the stop string that ended it
+
+    @property
+    def stop_type(self) -> str:
+        """The end's kind, as the real server calls it."""
+        if self.stop:
+            return "word"
+        return "limit" if self.finish is Finish.LENGTH else "eos"
 
     def text(self, kind: str) -> str:
         """Return the text of all deltas of one kind."""
@@ -115,12 +124,25 @@ def answer(
         tokens += _plain(body, max(0, length - 1 - len(tokens)), steering.first == "utf8")
     for index, call in enumerate(calls):
         tokens += _call_tokens(index, call)
-    _repeat_beginning(tokens, body)
     tokens.append(None)  # end of sequence
     finish = Finish.TOOL_CALLS if calls else Finish.STOP
     if len(tokens) > limit:
         tokens, finish = tokens[:limit], Finish.LENGTH
-    return Answer(tokens, finish, calls, not thinking and not calls and steering.first == "utf8")
+    stop = ""
+    if (given := stops.of(body)) and not calls:
+        tokens, stop = _stopped(tokens, given)
+        finish = Finish.STOP if stop else finish
+    _repeat_beginning(tokens, body)
+    inside = not thinking and not calls and steering.first == "utf8"
+    return Answer(tokens, finish, calls, inside, stop)
+
+
+def _stopped(tokens: list[Delta | None], given: list[str]) -> tuple[list[Delta | None], str]:
+    """Return the tokens up to the first stop string, and that string; "" if none occurs."""
+    pieces = [stops.Piece(token.kind, token.text) if token else None for token in tokens]
+    shown, stop = stops.cut(pieces, given)
+    deltas = {"content": _content, "reasoning": _thought}
+    return [deltas[piece.kind](piece.text) if piece else None for piece in shown], stop
 
 
 def _plain(body: Body, length: int, long_character_first: bool) -> list[Delta | None]:

@@ -107,16 +107,17 @@ class ChatChunks:
         timed = b',"timings":' + timings if timings else b""
         return b"%b%b%b%b,%b}\n\n" % (self._open, self.role, self._close, timed, progress)
 
-    def last(self, reason: str, usage: bytes, timings: bytes) -> bytes:
+    def last(self, reason: str, usage: bytes, timings: bytes, verbose: bytes = b"") -> bytes:
         """Return the closing events: the finish reason, the usage if given, and DONE."""
         finish = b'data: {"choices":[{"finish_reason":"%b","index":0,"delta":{}}],%b' % (
             reason.encode(),
             self._tail,
         )
         if not usage:
-            return b'%b,"timings":%b}\n\n%b' % (finish, timings, DONE)
-        return b'%b}\n\ndata: {"choices":[],%b,"usage":%b,"timings":%b}\n\n%b' % (
+            return b'%b,"timings":%b%b}\n\n%b' % (finish, timings, verbose, DONE)
+        return b'%b%b}\n\ndata: {"choices":[],%b,"usage":%b,"timings":%b}\n\n%b' % (
             finish,
+            verbose,
             self._tail,
             usage,
             timings,
@@ -163,8 +164,8 @@ class TextChunks:
             progress,
         )
 
-    def last(self, reason: str, usage: bytes, timings: bytes) -> bytes:
-        """Return the closing event and DONE."""
+    def last(self, reason: str, usage: bytes, timings: bytes, _verbose: bytes = b"") -> bytes:
+        """Return the closing event and DONE; the gateway never asks for more here."""
         return b'data: {%b,%b,"usage":%b,%b,"timings":%b}\n\n%b' % (
             self._choice("", b'"%b"' % reason.encode(), b"null"),
             self._before,

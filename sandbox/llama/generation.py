@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from sandbox.llama import stops
 from sandbox.llama.answers import Answer, Delta
 from sandbox.llama.chunks import (
     FINGERPRINT,
@@ -214,7 +215,10 @@ class Generation:
         if self.stream:
             options = self.body.get("stream_options") or {}
             wanted = isinstance(self.chunks, TextChunks) or options.get("include_usage")
-            last = self.chunks.last(self.answer.finish.value, usage if wanted else b"", timings)
+            verbose = stops.report(self.body, self.answer.stop_type, self.answer.stop)
+            last = self.chunks.last(
+                self.answer.finish.value, usage if wanted else b"", timings, verbose
+            )
             framed = b"".join(
                 self._framed(event + b"\n\n") for event in last.split(b"\n\n") if event
             )
@@ -235,11 +239,13 @@ class Generation:
             }
         )[1:-1]
         choice = self._text_choice() if text else self._chat_choice()
-        return b'{"choices":[%b],%b,"usage":%b,"id":"%b","timings":%b}' % (
+        verbose = b"" if text else stops.report(self.body, self.answer.stop_type, self.answer.stop)
+        return b'{"choices":[%b],%b,"usage":%b,"id":"%b"%b,"timings":%b}' % (
             orjson.dumps(choice),
             tail,
             usage,
             self.chunks.id.encode(),
+            verbose,
             timings,
         )
 

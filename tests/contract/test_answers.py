@@ -110,6 +110,7 @@ MESSAGES: dict[str, dict[str, Any]] = {
     "with thoughts": {"messages": sim("think=3")},
     "with calls": {"messages": sim("tool=2"), "tools": [{"name": "find", "input_schema": {}}]},
     "cut off": {"max_tokens": 1},
+    "ended by a stop sequence": {"stop_sequences": [" "]},
     "with ignored fields": {"metadata": {"user_id": "me"}},
     "refused": {"thread": {"type": "create"}},
 }

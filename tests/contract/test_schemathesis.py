@@ -120,6 +120,9 @@ ADDED = {
 class SentChat(Forwarded, kw_only=True, forbid_unknown_fields=True):
     max_tokens: Count | None = None
     thinking_budget_tokens: Count | None = None
+    # For messages with stop sequences.
+    verbose: Literal[True] | None = None
+    response_fields: list[str] | None = None
 
 
 class SentText(Sampling, kw_only=True, forbid_unknown_fields=True):

@@ -229,6 +229,22 @@ def test_marks_inside_the_text_of_the_answer_mean_nothing(text: str) -> None:
     assert reader.usage is None and reader.error is None and not reader.done
 
 
+@pytest.mark.parametrize("finish_reason", [None, "stop"])
+def test_what_a_verbose_server_adds_is_taken_out(finish_reason: str | None) -> None:
+    """llama-server logs so, and adds it to the last chunks, when started with `--verbose`."""
+    start = b'data: {"choices":[{'
+    first, *_, last = (each for each in one_by_one(recording("plain")) if each.startswith(start))
+    chunk = orjson.loads(last.removeprefix(b"data: "))
+    chunk["choices"][0] = {"finish_reason": finish_reason, "index": 0, "delta": {"content": "x"}}
+    clean = {name: value for name, value in chunk.items() if name != "timings"}
+    chunk["__verbose"] = {"prompt": "hello", "settings": {"a": ["b"] * 300}}
+    reader = ChunkReader(include_usage=True)
+    reader.first_token_at = 1.0
+    reader.read(first)
+    *_, seen = events(reader.read(sse.event(orjson.dumps(chunk))))
+    assert seen == clean
+
+
 def test_timings_in_a_shape_of_their_own_are_taken_out_too() -> None:
     chunk = events(one_by_one(recording("plain"))[3])[0]
     chunk["timings"]["nested"] = {"more": {}}

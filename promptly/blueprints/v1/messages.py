@@ -16,8 +16,8 @@ def create_message() -> Response:
     """Create an Anthropic message, streamed or not."""
     chat, prefill = take_body(parse_messages)
     if chat.stream:
-        return serve_stream(ENDPOINT, chat, MessageStream(prefill))
-    return serve_whole(ENDPOINT, chat, MessageAnswer(prefill))
+        return serve_stream(ENDPOINT, chat, MessageStream(prefill, chat.stop_sequences))
+    return serve_whole(ENDPOINT, chat, MessageAnswer(prefill, chat.stop_sequences))
 
 
 def count_message_tokens() -> Response:

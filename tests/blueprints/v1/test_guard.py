@@ -1,5 +1,8 @@
 """Authentication, limits, and the errors and headers shared by all routes of /v1."""
 
+import re
+from typing import Any
+
 import pytest
 import urllib3
 
@@ -11,6 +14,12 @@ from tests.blueprints.v1.conftest import MakeGateway
 from tests.conftest import AppFactory
 from tests.support.books import Account, BooksReader
 from tests.support.servers import Gateway
+
+# Agents look for parts of it, and then shorten the conversation.
+TOO_LONG = re.compile(
+    r"The prompt is too long: (at least )?\d+ tokens > (\d+) maximum\. "
+    r"This model's maximum context length is \2 tokens\."
+)
 
 ROUTES = [("POST", CHAT), ("GET", "/v1/models"), ("GET", "/v1/balance"), ("GET", "/v1/usage")]
 
@@ -35,6 +44,7 @@ def test_without_a_good_key(
     assert answer.status == 401
     assert answer.error["code"] == "invalid_api_key"
     assert answer.error["type"] == "invalid_request_error"
+    assert answer.headers["x-should-retry"] == "false"
     assert "x-ratelimit-limit-requests" in answer.headers
     assert llama.requests() == []
 
@@ -199,8 +209,43 @@ def test_a_prompt_beyond_the_context(client: Client, streamed: bool) -> None:
     assert answer.status == 400
     assert answer.error["code"] == "context_length_exceeded"
     assert answer.error["param"] == "messages"
-    assert "32768" in answer.error["message"]
+    assert TOO_LONG.fullmatch(answer.error["message"])
     assert client.get("/v1/balance").json["paid_tokens"] == 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        (CHAT, {"messages": sim()}, "messages"),
+        ("/v1/responses", {"input": "a"}, "input"),
+        ("/v1/completions", {"prompt": "a"}, "prompt"),
+        ("/v1/completions", {"prompt": ["a", "a"]}, "prompt[1]"),
+    ],
+)
+@pytest.mark.parametrize("words", [10_000, 1_700_000])
+def test_every_route_has_the_same_words_for_it(
+    narrow_gateway: Gateway,
+    account: Account,
+    path: str,
+    body: dict[str, Any],
+    param: str,
+    words: int,
+) -> None:
+    """Also where the bytes alone show that the prompt is too long, so that nobody counts it."""
+    client = Client(narrow_gateway.url, account.key)
+    text = "word" * words
+    name, value = next(iter(body.items()))
+    if isinstance(value, list):
+        last = {"role": "user", "content": text} if name == "messages" else text
+        value = [*value[:-1], last]
+    else:
+        value = text
+    answer = client.call("POST", path, {name: value})
+    assert (answer.status, answer.error["code"]) == (400, "context_length_exceeded")
+    assert answer.error["param"] == param
+    found = TOO_LONG.fullmatch(answer.error["message"])
+    assert found is not None
+    assert (bool(found[1]), found[2]) == (words > 1_000_000, "2048")
 
 
 def test_no_header_changes_where_links_lead(gateway: Gateway) -> None:

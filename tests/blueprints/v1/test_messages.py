@@ -77,6 +77,24 @@ def test_an_answer_and_its_charge(
         assert answer.headers["x-promptly-charged-tokens"] == str(total(usage))
 
 
+@pytest.mark.parametrize("streamed", [True, False])
+def test_the_stop_sequence_is_named(client: Client, llama: SimulatedLlama, streamed: bool) -> None:
+    [free] = answered(send(client, messages=sim("tokens=30")))["content"]
+    word = free["text"].split()[3]
+    answer = send(
+        client, messages=sim("tokens=30"), stop_sequences=["never", word], stream=streamed
+    )
+    found = answered(answer)
+    assert (found["stop_reason"], found["stop_sequence"]) == ("stop_sequence", word)
+    assert found["content"][0]["text"] == free["text"][: free["text"].find(word)]
+    assert b"verbose" not in answer.body
+    ended = answered(send(client, stop_sequences=["never"], stream=streamed))
+    assert (ended["stop_reason"], ended["stop_sequence"]) == ("end_turn", None)
+    assert "verbose" in llama.requests()[-1]["body"]
+    send(client, stream=streamed)
+    assert "verbose" not in llama.requests()[-1]["body"]
+
+
 def test_the_key_in_either_header(gateway: Gateway, account: Account) -> None:
     stranger = Client(gateway.url, "")
     body = {"max_tokens": 5, "messages": sim("tokens=3")}

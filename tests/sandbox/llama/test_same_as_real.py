@@ -68,6 +68,42 @@ def test_streams_have_the_same_events(
     assert kinds(stream(llama.url, **body)) == kinds(stream(real.url, **body))
 
 
+REPORTED: Json = {"verbose": True, "response_fields": ["stop_type", "stopping_word"]}
+
+
+@pytest.mark.parametrize("body", [{}, {"timings_per_token": True}, ASK_FOR_ALL])
+@pytest.mark.parametrize(
+    ("end", "stop_type"),
+    [
+        ({"stop": list("aeiou"), "max_tokens": 200}, "word"),
+        ({"stop": ["never"], "max_tokens": 4, "ignore_eos": True}, "limit"),
+        ({"stop": ["never"], "max_tokens": 8, "logit_bias": [[END_OF_SEQUENCE, 50]]}, "eos"),
+    ],
+    ids=["word", "limit", "end"],
+)
+def test_the_end_is_reported_alike(
+    llama: SimulatedLlama, real: RealLlama, body: Json, end: Json, stop_type: str
+) -> None:
+    directives = "tokens=1" if stop_type == "eos" else "tokens=60"
+    body = {**body, **end, **REPORTED}
+    ends = []
+    for server, messages in ((llama, sim(directives)), (real, hello())):
+        events = stream(server.url, messages=messages, **body)
+        [finish] = [e for e in events if e != "[DONE]" and "__verbose" in e]
+        assert finish["choices"][0]["finish_reason"]
+        assert finish["__verbose"]["stop_type"] == stop_type
+        assert (finish["__verbose"]["stopping_word"] in "aeiou") is (stop_type == "word") or (
+            finish["__verbose"]["stopping_word"] == ""
+        )
+        ends.append(shape(finish))
+    assert ends[0] == ends[1]
+    wholes = [
+        post(server.url, messages=messages, **body)[1]
+        for server, messages in ((llama, sim(directives)), (real, hello()))
+    ]
+    assert shape(wholes[0]) == shape(wholes[1])
+
+
 def test_streamed_tool_calls_have_the_same_events(llama: SimulatedLlama, real: RealLlama) -> None:
     body: Json = {"messages": hello(), "max_tokens": 300, **TOOL, **ASK_FOR_ALL}
     expected = kinds(stream(real.url, **body))

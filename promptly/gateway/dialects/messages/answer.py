@@ -1,5 +1,6 @@
 """The answer as one `message` object, and the state that both forms of an answer share."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,11 +18,13 @@ class MessageState:
     """State of the message as a whole, from the chunks so far.
 
     `prefill` is the start of the answer if the client gave one: upstream repeats it first, which
-    Anthropic's clients do not expect.
+    Anthropic's clients do not expect. `stop_sequences` are those of the client.
     """
 
-    def __init__(self, prefill: str = "") -> None:
+    def __init__(self, prefill: str = "", stop_sequences: Sequence[str] = ()) -> None:
         self._prefill = prefill
+        self._stop_sequences = stop_sequences
+        self._stopped_by: str | None = None
         self._repeated = ""
         self._id = ""
         self._model = ""
@@ -42,10 +45,19 @@ class MessageState:
             self._id = "msg_" + chunk.get("id", "").removeprefix("chatcmpl-")
             self._model = chunk.get("model", "")
         self._finish_reason = choices[0].get("finish_reason") or self._finish_reason
+        if "__verbose" in chunk:
+            self._read_end(chunk["__verbose"])
         delta: dict[str, Any] = choices[0].get("delta") or {}
         if self._prefill and delta.get("content"):
             delta = {**delta, "content": self._without_prefill(delta["content"])}
         return delta
+
+    def _read_end(self, report: Any) -> None:
+        if isinstance(report, dict) and report.get("stop_type") == "word":
+            stop = report.get("stopping_word")
+            # A chat template may have stop strings of its own, which are a natural end.
+            if stop in self._stop_sequences:
+                self._stopped_by = stop
 
     def _without_prefill(self, text: str) -> str:
         self._repeated += text
@@ -71,11 +83,16 @@ class MessageState:
         }
 
     def stop_reason(self) -> str | None:
-        """Return why the answer has ended; None while it has not.
+        """Return why the answer has ended; None while it has not."""
+        if self._finish_reason is None:
+            return None
+        if self.stop_sequence() is not None:
+            return "stop_sequence"
+        return STOP_REASONS.get(self._finish_reason, "end_turn")
 
-        Upstream does not distinguish stop sequences from a natural end: both are `end_turn`.
-        """
-        return STOP_REASONS.get(self._finish_reason, "end_turn") if self._finish_reason else None
+    def stop_sequence(self) -> str | None:
+        """Return the client's stop sequence that ended the answer, if one did."""
+        return self._stopped_by if self._finish_reason == "stop" else None
 
     def message(self, content: list[dict[str, Any]]) -> dict[str, Any]:
         """Build the `message` object with this content."""
@@ -86,7 +103,7 @@ class MessageState:
             "model": self._model,
             "content": content,
             "stop_reason": self.stop_reason(),
-            "stop_sequence": None,
+            "stop_sequence": self.stop_sequence(),
             "usage": self.usage(),
         }
 
@@ -136,8 +153,8 @@ def _arguments(text: str) -> dict[str, Any]:
 class MessageAnswer(MessageState):
     """Collects a chat's deltas into the blocks of one message."""
 
-    def __init__(self, prefill: str = "") -> None:
-        super().__init__(prefill)
+    def __init__(self, prefill: str = "", stop_sequences: Sequence[str] = ()) -> None:
+        super().__init__(prefill, stop_sequences)
         self._blocks: list[Block] = []
 
     def add(self, chunk: Chunk) -> bytes:

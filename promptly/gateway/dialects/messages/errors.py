@@ -42,7 +42,8 @@ def error_type(status: int) -> str:
 def _message(problem: PromptlyError) -> str:
     """Return the message, prefixed with the field's path: the format has no field for that."""
     if isinstance(problem, ContextLengthExceeded) and problem.prompt_tokens is not None:
-        # Exactly these words: agents recognize them, and shorten the conversation.
+        # Exactly these words, without "at least" before a lower bound: agents recognize them, and
+        # shorten the conversation.
         return f"prompt is too long: {problem.prompt_tokens} tokens > {problem.n_ctx} maximum"
     if problem.param is None:
         return problem.message

@@ -64,6 +64,9 @@ def parse_messages(body: Body) -> tuple[ChatRequest, str]:
     ):
         if item is not None:
             fields[name] = item
+    if message.stop_sequences:
+        # The last chunk then names the one that ended the answer.
+        fields |= {"verbose": True, "response_fields": ["stop_type", "stopping_word"]}
     deeper = tuple(name for name, mark in _DEEPER.items() if mark in body)
     if message.thinking is not None and message.thinking.display is not None:
         deeper = ("thinking.display", *deeper)
@@ -74,6 +77,7 @@ def parse_messages(body: Body) -> tuple[ChatRequest, str]:
         max_tokens=message.max_tokens,
         ignored=(ignored_fields(value, _KNOWN) + deeper)[:MAX_IGNORED],
     )
+    chat.stop_sequences = tuple(message.stop_sequences or ())
     last = fields["messages"][-1]
     return chat, last["content"] if last["role"] == "assistant" else ""
 

@@ -5,6 +5,7 @@ at the end message_delta with the stop reason and the usage, and message_stop.
 https://docs.anthropic.com/en/docs/build-with-claude/streaming
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -30,6 +31,8 @@ _MESSAGE_DELTA = b'event: message_delta\ndata: {"type":"message_delta","delta":%
 _MESSAGE_STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 _ERROR = b"event: error\ndata: %b\n\n"
 
+_NOT_ENDED = {"stop_reason": None, "stop_sequence": None}
+
 # The type of a block's deltas, and the name of their text field.
 _TEXT = b'"text_delta","text"'
 _THINKING = b'"thinking_delta","thinking"'
@@ -40,8 +43,8 @@ _SIGNED = b'"signature_delta","signature"'
 class MessageStream(MessageState):
     """Builds events, the first with the first piece of content, when the prompt's size is known."""
 
-    def __init__(self, prefill: str = "") -> None:
-        super().__init__(prefill)
+    def __init__(self, prefill: str = "", stop_sequences: Sequence[str] = ()) -> None:
+        super().__init__(prefill, stop_sequences)
         self._index = -1
         # The key of the open block, and the start of each of its deltas.
         self._open: str | int | None = None
@@ -89,7 +92,7 @@ class MessageStream(MessageState):
         if self._started:
             return b""
         self._started = True
-        return _MESSAGE_START % orjson.dumps({**self.message([]), "stop_reason": None})
+        return _MESSAGE_START % orjson.dumps({**self.message([]), **_NOT_ENDED})
 
     def _begin(self, key: str | int, start: dict[str, Any], kind: bytes) -> bytes:
         out = self._start() + self._close()
@@ -113,7 +116,7 @@ class MessageStream(MessageState):
         if self._concluded:
             return b""
         self._concluded = True
-        delta = {"stop_reason": self.stop_reason(), "stop_sequence": None}
+        delta = {"stop_reason": self.stop_reason(), "stop_sequence": self.stop_sequence()}
         return (
             self._start()
             + self._close()

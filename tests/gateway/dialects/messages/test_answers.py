@@ -23,15 +23,15 @@ EVENT: TypeAdapter[Any] = TypeAdapter(RawMessageStreamEvent)
 STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
 
 
-def streamed(*data: bytes, prefill: str = "") -> bytes:
+def streamed(*data: bytes, prefill: str = "", stop_sequences: tuple[str, ...] = ()) -> bytes:
     """Return the events translated from upstream's blocks."""
-    stream = MessageStream(prefill)
+    stream = MessageStream(prefill, stop_sequences)
     reader = ChunkReader(include_usage=True, sink=stream.sink)
     return b"".join(reader.read(block) for block in data) + stream.end()
 
 
-def whole(data: bytes, prefill: str = "") -> Json:
-    answer = MessageAnswer(prefill)
+def whole(data: bytes, prefill: str = "", stop_sequences: tuple[str, ...] = ()) -> Json:
+    answer = MessageAnswer(prefill, stop_sequences)
     ChunkReader(include_usage=True, sink=answer.add).read(data)
     return answer.build()
 
@@ -49,6 +49,7 @@ def made_up(*choices: Json, usage: Json | None = None) -> bytes:
             "id": "chatcmpl-1",
             "model": "m",
             "choices": [{"index": 0, **choice}],
+            **({"__verbose": choice.pop("__verbose")} if "__verbose" in choice else {}),
             "timings": {"cache_n": 3, "prompt_n": 7, "predicted_n": number},
         }
         for number, choice in enumerate(choices, start=1)
@@ -176,6 +177,32 @@ def test_the_beginning_that_the_client_gave_is_not_repeated(pieces: list[str], t
     found = whole(data, prefill="Well then")
     assert found["content"] == ([{"type": "text", "text": text}] if text else [])
     assert message(events(streamed(data, prefill="Well then"))) == found
+
+
+@pytest.mark.parametrize("words", [["a word"], []])
+@pytest.mark.parametrize(
+    ("reason", "end", "stop_reason", "stop_sequence"),
+    [
+        ("stop", {"stop_type": "word", "stopping_word": "END"}, "stop_sequence", "END"),
+        ("stop", {"stop_type": "word", "stopping_word": "<|eom|>"}, "end_turn", None),
+        ("stop", {"stop_type": "eos", "stopping_word": ""}, "end_turn", None),
+        ("length", {"stop_type": "limit", "stopping_word": ""}, "max_tokens", None),
+        ("tool_calls", {"stop_type": "word", "stopping_word": "END"}, "tool_use", None),
+        ("stop", {"stop_type": "word", "stopping_word": ["END"]}, "end_turn", None),
+        ("stop", "word", "end_turn", None),
+        ("stop", {}, "end_turn", None),
+    ],
+)
+def test_the_stop_sequence_that_ended_the_answer(
+    words: list[str], reason: str, end: Any, stop_reason: str, stop_sequence: str | None
+) -> None:
+    """The template's own stop strings are a natural end; a broken report means nothing."""
+    deltas = [{"delta": {"content": word}} for word in words]
+    data = made_up(*deltas, {"delta": {}, "finish_reason": reason, "__verbose": end})
+    found = whole(data, stop_sequences=("OTHER", "END"))
+    assert (found["stop_reason"], found["stop_sequence"]) == (stop_reason, stop_sequence)
+    assert message(events(streamed(data, stop_sequences=("OTHER", "END")))) == found
+    assert b"verbose" not in streamed(data, stop_sequences=("OTHER", "END"))
 
 
 @pytest.mark.parametrize("arguments", ["", '{"a', '{"a":1', "[1]", "nonsense", '{"a":1}}'])

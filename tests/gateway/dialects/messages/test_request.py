@@ -179,7 +179,15 @@ def test_no_system_prompt(system: Any) -> None:
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
-        ({"stop_sequences": ["a", "b"]}, {"stop": ["a", "b"]}),
+        (
+            {"stop_sequences": ["a", "b"]},
+            {
+                "stop": ["a", "b"],
+                "verbose": True,
+                "response_fields": ["stop_type", "stopping_word"],
+            },
+        ),
+        ({"stop_sequences": []}, {"stop": []}),
         ({"temperature": 0.7}, {"temperature": 0.7}),
         ({"top_p": 0.9}, {"top_p": 0.9}),
         ({"top_k": 40}, {"top_k": 40}),
