@@ -12,6 +12,7 @@ EXPORT := uv export --frozen --quiet --no-header --no-annotate
 # npm finds node only if the environment's own bin comes first in PATH.
 NODE_CLIENTS := tests/conformance/node
 NODE_AGENTS := tests/agents/node
+NODE_QUICK_AGENTS := tests/agents/quick
 NPM := PATH="$(CURDIR)/.venv-clients/bin:$$PATH" npm --prefix
 # aider pins packages that have no wheels for later Pythons.
 AIDER_PYTHON = $(firstword $(foreach name,python3.12 python3.11,$(shell $(name) -c 'print("$(name)")' 2>/dev/null)))
@@ -47,7 +48,7 @@ check: lint migrations clients ## Run what CI runs: lint, types, imports, migrat
 check-all: lint migrations clients ## Run the same with all exhaustive variants
 	@$(TESTS) --exhaustive $(ARGS)
 
-clients: $(NODE_CLIENTS)/node_modules/.ready ## Install the tested clients that are not in .venv (Node, LlamaIndex)
+clients: $(NODE_CLIENTS)/node_modules/.ready $(NODE_QUICK_AGENTS)/node_modules/.ready ## Install the tested clients that are not in .venv (Node, LlamaIndex)
 	@scripts/environment.sh .venv-clients tests/conformance/requirements.txt
 	@scripts/environment.sh .venv-agents tests/agents/requirements.txt
 

