@@ -191,17 +191,21 @@ class _Occupied:
 
 
 def overflow(program: Program, world: World, place: Place) -> str:
-    """More than the model's context: the program says so, or shortens and tries again."""
+    """More than the model's context: the program says so, or shortens and tries again.
+
+    The prompt alone is too long, so that shortening the rest of the conversation does not help.
+    """
     trial = Trial(program, world, place, "small")
     ended = trial.ask("Task 1108: " + "the harbour is open, " * 1500)
     statuses = [found.status for found in trial.exchanges()]
     require(400 in statuses, f"statuses {statuses}")
     require(ended.code is not None, f"it did not end in time, after {len(statuses)} requests")
     shown = [word for word in ("context", "too long", "compact") if word in ended.output.lower()]
-    require(bool(shown), f"nothing is shown ({len(statuses)} requests)")
+    shortened = 200 in statuses
+    require(bool(shown) or shortened, f"nothing is shown ({len(statuses)} requests)")
     require(len(statuses) <= MOST_REQUESTS, f"{len(statuses)} requests")
     trial.check_books()
-    return _count(len(statuses))
+    return f"shortens, {_count(len(statuses))}" if shortened else _count(len(statuses))
 
 
 def cut(program: Program, world: World, place: Place) -> str:
