@@ -11,9 +11,13 @@ EXPORT := uv export --frozen --quiet --no-header --no-annotate
 
 # npm finds node only if the environment's own bin comes first in PATH.
 NODE_CLIENTS := tests/conformance/node
-NPM := PATH="$(CURDIR)/.venv-clients/bin:$$PATH" npm --prefix $(NODE_CLIENTS)
+NODE_AGENTS := tests/agents/node
+NODE_QUICK_AGENTS := tests/agents/quick
+NPM := PATH="$(CURDIR)/.venv-clients/bin:$$PATH" npm --prefix
+# aider pins packages that have no wheels for later Pythons.
+AIDER_PYTHON = $(firstword $(foreach name,python3.12 python3.11,$(shell $(name) -c 'print("$(name)")' 2>/dev/null)))
 
-.PHONY: help venv dev run smoke test check check-all clients lint migrations bench upgrade-test screenshots docs requirements
+.PHONY: help venv dev run smoke test check check-all clients agents lint migrations bench upgrade-test screenshots docs requirements
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,8 +48,13 @@ check: lint migrations clients ## Run what CI runs: lint, types, imports, migrat
 check-all: lint migrations clients ## Run the same with all exhaustive variants
 	@$(TESTS) --exhaustive $(ARGS)
 
-clients: $(NODE_CLIENTS)/node_modules/.ready ## Install the tested clients that are not in .venv (Node, LlamaIndex)
+clients: $(NODE_CLIENTS)/node_modules/.ready $(NODE_QUICK_AGENTS)/node_modules/.ready ## Install the tested clients that are not in .venv (Node, LlamaIndex)
 	@scripts/environment.sh .venv-clients tests/conformance/requirements.txt
+	@scripts/environment.sh .venv-agents tests/agents/requirements.txt
+
+agents: dev clients $(NODE_AGENTS)/node_modules/.ready ## Run coding agents and SDKs (2.7 GB; ARGS="--only codex --case tool --show")
+	@PYTHON=$(AIDER_PYTHON) scripts/environment.sh .venv-aider tests/agents/requirements-aider.txt
+	.venv/bin/python -m tests.agents $(ARGS)
 
 lint: dev ## Check format, lint, types and the direction of imports
 	.venv/bin/ruff format --check .
@@ -78,8 +87,11 @@ requirements: ## Update uv.lock and export requirements*.txt (needs uv)
 	$(EXPORT) --no-hashes --group dev -o requirements-dev.txt
 	uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate \
 		tests/conformance/requirements.in -o tests/conformance/requirements.txt
+	for name in requirements requirements-aider; do \
+		uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate \
+			tests/agents/$$name.in -o tests/agents/$$name.txt || exit; done
 
-$(NODE_CLIENTS)/node_modules/.ready: $(NODE_CLIENTS)/package-lock.json
+%/node_modules/.ready: %/package-lock.json
 	@scripts/environment.sh .venv-clients tests/conformance/requirements.txt
-	$(NPM) ci --silent
+	$(NPM) $* ci --silent
 	@touch $@

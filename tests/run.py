@@ -13,7 +13,16 @@ from pathlib import Path
 # Whether tests that generate their cases run all of them instead of a sample.
 EXHAUSTIVE = "PROMPTLY_EXHAUSTIVE_TESTS" in os.environ
 
-NEED_TOOLS = ("real_llama", "browser", "nginx", "node", "llama_index", "network", "systemd")
+NEED_TOOLS = (
+    "real_llama",
+    "browser",
+    "nginx",
+    "node",
+    "llama_index",
+    "agents",
+    "network",
+    "systemd",
+)
 # More workers than cores: tests wait as much as they compute, and each worker has its own servers.
 WORKERS = min(8, max(2, (os.cpu_count() or 2) * 3 // 2))
 # pytest's exit codes.
@@ -21,8 +30,8 @@ INTERRUPTED = 2
 NO_TESTS = 5
 
 LEFT_OUT = """
-Left out: tests that need Chromium, nginx, systemd, Node, LlamaIndex, a built llama-server or the
-network.
+Left out: tests that need Chromium, nginx, systemd, Node, LlamaIndex, installed agents, a built
+llama-server or the network.
 `make check` runs them; CONTRIBUTING.md says how to install what they need.
 """
 EXHAUSTIVE_LEFT_OUT = """

@@ -16,6 +16,7 @@ from sandbox.llama import stops
 from sandbox.llama.faults import Steering
 from sandbox.llama.prompt import Body, text_of
 from sandbox.llama.schema import instance
+from sandbox.llama.script import Step
 
 WORDS = """ the river keeps its own slow time and every morning a small boat leaves the harbour
  under grey light while people on the bank talk about weather bread and letters they will write
@@ -96,10 +97,14 @@ WORD_STARTS = [
 ]
 
 
-def answer(body: Body, steering: Steering, limit: int, default_tokens: int) -> Answer:
-    """Return the answer to a validated request, cut at ``limit`` tokens."""
+def answer(
+    body: Body, steering: Steering, limit: int, default_tokens: int, step: Step | None = None
+) -> Answer:
+    """Return the answer to a validated request, cut at ``limit`` tokens.
+
+    ``step`` is the step of a script, if one applies.
+    """
     tokens: list[Delta | None] = []
-    calls: list[dict[str, Any]] = []
     thinking = steering.think
     if thinking is None:
         wanted = (body.get("chat_template_kwargs") or {}).get("enable_thinking") is True
@@ -107,16 +112,18 @@ def answer(body: Body, steering: Steering, limit: int, default_tokens: int) -> A
     if thinking:
         tokens += itertools.islice(itertools.cycle(THOUGHTS), thinking)
         tokens.append(None)  # </think>
-    count = _number_of_calls(body, steering)
-    if count:
-        calls = [_call(body["tools"], index) for index in range(count)]
-        for index, call in enumerate(calls):
-            tokens += _call_tokens(index, call)
+    calls = _calls(body, steering, step)
+    if step is not None:
+        tokens += [_content(piece) for piece in _pieces(step.say)]
+    elif calls:
+        pass
     elif (body.get("response_format") or {}).get("type", "text") != "text":
         tokens += _structured(body["response_format"])
     else:
         length = steering.tokens if steering.tokens is not None else default_tokens
         tokens += _plain(body, max(0, length - 1 - len(tokens)), steering.first == "utf8")
+    for index, call in enumerate(calls):
+        tokens += _call_tokens(index, call)
     tokens.append(None)  # end of sequence
     finish = Finish.TOOL_CALLS if calls else Finish.STOP
     if len(tokens) > limit:
@@ -180,18 +187,24 @@ def _number_of_calls(body: Body, steering: Steering) -> int:
     return 1 if body.get("tool_choice") == "required" else 0
 
 
+def _calls(body: Body, steering: Steering, step: Step | None) -> list[dict[str, Any]]:
+    if step is None:
+        return [_call(body["tools"], index) for index in range(_number_of_calls(body, steering))]
+    # A script may repeat a call, and clients expect other ids in later answers.
+    first = 100 * len(body["messages"])
+    return [_called(call.name, call.text(), first + i) for i, call in enumerate(step.calls)]
+
+
 def _call(tools: list[dict[str, Any]], index: int) -> dict[str, Any]:
     function = tools[index % len(tools)]["function"]
     arguments = instance(function.get("parameters") or {"type": "object"})
-    identity = f"{zlib.crc32(f'{index}{function}'.encode()):08x}" * 4
-    return {
-        "type": "function",
-        "function": {
-            "name": function.get("name", ""),
-            "arguments": orjson.dumps(arguments).decode(),
-        },
-        "id": identity,
-    }
+    return _called(function.get("name", ""), orjson.dumps(arguments).decode(), index)
+
+
+def _called(name: str, arguments: str, seed: int) -> dict[str, Any]:
+    identity = f"{zlib.crc32(f'{seed}{name}{arguments}'.encode()):08x}" * 4
+    function = {"name": name, "arguments": arguments}
+    return {"type": "function", "function": function, "id": identity}
 
 
 def _call_tokens(index: int, call: dict[str, Any]) -> list[Delta | None]:

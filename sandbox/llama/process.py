@@ -99,9 +99,17 @@ class SimulatedLlama(ChildServer):
         """
         self._call("POST", "/__sim/faults", faults)
 
+    def set_script(self, marker: str, *steps: dict[str, Any]) -> None:
+        """Answer conversations that contain ``marker`` step by step (``sandbox.llama.script``).
+
+        Raises SandboxError for an invalid step.
+        """
+        self._call("POST", "/__sim/script", {"marker": marker, "steps": steps})
+
     def clear(self) -> None:
-        """Clear faults and forget all records."""
+        """Clear faults and scripts, and forget all records."""
         self._call("DELETE", "/__sim/faults")
+        self._call("DELETE", "/__sim/script")
         self._call("DELETE", "/__sim/requests")
 
     def _call(self, method: str, path: str, body: Any = None) -> Any:

@@ -27,6 +27,7 @@ from sandbox.llama.replies import (
     reply,
     too_long,
 )
+from sandbox.llama.script import Scripts
 from sandbox.llama.slots import Slots
 
 CHAT = "/v1/chat/completions"
@@ -56,6 +57,7 @@ class Server:
         self.options = options
         self.slots = Slots(options.slots)
         self.faults = Faults()
+        self.scripts = Scripts()
         self.records = Records()
         self.port = 0
         self._connections: set[Connection] = set()
@@ -233,9 +235,8 @@ class Server:
         if record.prompt_tokens >= options.ctx:
             raise too_long(record.prompt_tokens, options.ctx)
         room = options.ctx - record.prompt_tokens
-        planned = answer(
-            body, steering, min(room, limit) if limit is not None else room, options.answer_tokens
-        )
+        most = min(room, limit) if limit is not None else room
+        planned = answer(body, steering, most, options.answer_tokens, self.scripts.step(body))
         return Generation(
             connection, record, body, planned, steering, options.pace, chunks, options.alias
         )
@@ -256,6 +257,11 @@ class Server:
             case ("DELETE", "/__sim/faults"):
                 self.faults.clear()
                 return json_reply({})
+            case ("POST", "/__sim/script"):
+                return self._set_script(request)
+            case ("DELETE", "/__sim/script"):
+                self.scripts.clear()
+                return json_reply({})
         return NOT_FOUND
 
     def _set_faults(self, request: Request) -> bytes:
@@ -267,6 +273,13 @@ class Server:
             return json_reply({"error": str(error)}, 400)
         if refuse_seconds:
             self._refusing = asyncio.create_task(self._refuse(refuse_seconds))
+        return json_reply({})
+
+    def _set_script(self, request: Request) -> bytes:
+        try:
+            self.scripts.set(orjson.loads(request.body))
+        except (ValueError, TypeError, KeyError) as error:
+            return json_reply({"error": str(error)}, 400)
         return json_reply({})
 
     async def _refuse(self, seconds: float) -> None:

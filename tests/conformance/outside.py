@@ -35,13 +35,17 @@ def installed(pattern: str) -> Path:
     return next(PROJECT.glob(pattern))
 
 
+def inherited() -> dict[str, str]:
+    """Return the variables that every suite gets from ours."""
+    return {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+
+
 def variables(backend: Backend, account: Account) -> dict[str, str]:
     """Return a suite's environment variables: the gateway's URL, and keys.
 
     SIMULATOR_URL is set only if the upstream is the simulator; it is for injecting faults.
     """
-    found = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    found |= {
+    found = inherited() | {
         "BASE_URL": backend.base_url,
         "API_KEY": account.key,
         "POOR_API_KEY": backend.books.account(paid_tokens=1).key,
@@ -52,7 +56,12 @@ def variables(backend: Backend, account: Account) -> dict[str, str]:
 
 
 def run(
-    command: list[str | Path], *, folder: Path, environment: dict[str, str], report: Path
+    command: list[str | Path],
+    *,
+    folder: Path,
+    environment: dict[str, str],
+    report: Path,
+    timeout_seconds: float = TIMEOUT_SECONDS,
 ) -> list[Result]:
     """Run a suite in `folder` that writes `report`; return the results of all its tests.
 
@@ -65,7 +74,7 @@ def run(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=TIMEOUT_SECONDS,
+        timeout=timeout_seconds,
         check=False,
     )
     results = list(read(report)) if report.exists() else []

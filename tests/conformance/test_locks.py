@@ -8,33 +8,45 @@ import pytest
 from packaging.requirements import Requirement
 
 FOLDER = Path(__file__).parent
+AGENTS = FOLDER.parent / "agents"
+
+PYTHON = [FOLDER / "requirements", AGENTS / "requirements", AGENTS / "requirements-aider"]
+NODE = [FOLDER / "node", AGENTS / "node", AGENTS / "quick"]
 
 
-def requirements(name: str) -> list[Requirement]:
-    lines = (FOLDER / name).read_text().splitlines()
+def requirements(path: Path) -> list[Requirement]:
+    lines = path.read_text().splitlines()
     return [Requirement(line) for line in lines if line and not line.startswith("#")]
 
 
-@pytest.fixture(scope="module")
-def lock() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((FOLDER / "node" / "package-lock.json").read_text())
+@pytest.fixture(scope="module", params=NODE, ids=lambda path: path.name)
+def folder(request: pytest.FixtureRequest) -> Path:
+    found: Path = request.param
     return found
 
 
-def test_python_packages_are_pinned_as_required() -> None:
+@pytest.fixture(scope="module")
+def lock(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "package-lock.json").read_text())
+    return found
+
+
+@pytest.mark.parametrize("path", PYTHON, ids=lambda path: path.name)
+def test_python_packages_are_pinned_as_required(path: Path) -> None:
     pinned: dict[str, list[str]] = {}
-    for requirement in requirements("requirements.txt"):
+    for requirement in requirements(path.with_suffix(".txt")):
         [pin] = requirement.specifier
         assert pin.operator == "==", requirement
         pinned.setdefault(requirement.name, []).append(pin.version)
-    for wanted in requirements("requirements.in"):
+    for wanted in requirements(path.with_suffix(".in")):
         assert all(version in wanted.specifier for version in pinned[wanted.name]), wanted
 
 
-def test_the_npm_lock_is_in_step(lock: dict[str, Any]) -> None:
-    asked_for = json.loads((FOLDER / "node" / "package.json").read_text())
+def test_the_npm_lock_is_in_step(folder: Path, lock: dict[str, Any]) -> None:
+    asked_for = json.loads((folder / "package.json").read_text())
     root = lock["packages"][""]
-    assert root["devDependencies"] == asked_for["devDependencies"]
+    for kind in ("dependencies", "devDependencies"):
+        assert root.get(kind) == asked_for.get(kind)
     assert root["engines"] == asked_for["engines"]
 
 

@@ -32,7 +32,7 @@ class Snippet:
         if self.language == "json":
             json.loads(self.text)
         elif self.language == "yaml":
-            assert isinstance(yaml.safe_load(self.text), dict), self
+            assert isinstance(yaml.safe_load(self.text), (dict, list)), self
 
 
 def snippets_of(document: str, markdown: str) -> Iterator[Snippet]:

