@@ -74,11 +74,13 @@ def test_a_stop_sequence(sdk: anthropic.Anthropic, streamed: bool) -> None:
 
 
 def test_the_models(sdk: anthropic.Anthropic) -> None:
-    [model] = sdk.models.list(limit=1)
-    assert sdk.models.retrieve(model.id) == model
-    assert list(unknown_fields(model)) == []
-    # As JSON, which has no other form for `created_at`.
-    type(model).model_validate_json(model.model_dump_json(exclude_unset=True), strict=True)
+    models = list(sdk.models.list(limit=1))
+    assert models
+    for model in models:
+        assert sdk.models.retrieve(model.id) == model
+        assert list(unknown_fields(model)) == []
+        # As JSON, which has no other form for `created_at`.
+        type(model).model_validate_json(model.model_dump_json(exclude_unset=True), strict=True)
 
 
 def test_the_helper(sdk: anthropic.Anthropic) -> None:
