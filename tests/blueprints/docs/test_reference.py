@@ -57,6 +57,19 @@ def test_it_names_the_loaded_model(
 
 
 @pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(
+    ("profile", "subject"), [("text", "text only"), ("tools", "text and function tools")]
+)
+def test_it_says_what_responses_take(
+    app_factory: AppFactory, path: str, profile: str, subject: str
+) -> None:
+    client = app_factory(responses_profile=profile).test_client()
+    assert f"OpenAI Responses, {subject}" in client.get(path).get_data(as_text=True)
+    described = client.get("/openapi.json").get_json()["paths"]["/v1/responses"]["post"]
+    assert ("function tools" in described["description"]) == (profile == "tools")
+
+
+@pytest.mark.parametrize("path", PATHS)
 def test_it_names_every_endpoint(app: Flask, client: FlaskClient, path: str) -> None:
     text = client.get(path).get_data(as_text=True)
     for rule in app.url_map.iter_rules():

@@ -21,7 +21,8 @@ import {
 const client = new OpenAI({ baseURL, apiKey });
 const tools = [zodResponsesFunction({ name: 'get_weather', parameters: cityOf })];
 const asked = { model: 'any', input: hello, tools, max_output_tokens: callTokens, store: false };
-const call = { ...asked, tool_choice: 'required' };
+// Otherwise the real model, which must call a tool, goes on calling until its limit.
+const call = { ...asked, tool_choice: 'required', parallel_tool_calls: false };
 
 const callsOf = (response) => response.output.filter((item) => item.type === 'function_call');
 
