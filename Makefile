@@ -48,7 +48,7 @@ check: lint migrations clients ## Run what CI runs: lint, types, imports, migrat
 check-all: lint migrations clients ## Run the same with all exhaustive variants
 	@$(TESTS) --exhaustive $(ARGS)
 
-clients: $(NODE_CLIENTS)/node_modules/.ready $(NODE_QUICK_AGENTS)/node_modules/.ready ## Install the tested clients that are not in .venv (Node, LlamaIndex)
+clients: $(NODE_CLIENTS)/node_modules/.ready $(NODE_QUICK_AGENTS)/node_modules/.ready ## Install the tested clients that are not in .venv (Node, LlamaIndex, agents)
 	@scripts/environment.sh .venv-clients tests/conformance/requirements.txt
 	@scripts/environment.sh .venv-agents tests/agents/requirements.txt
 
