@@ -18,6 +18,9 @@ PODS = {name: workload.labels for name, workload in WORKLOADS.items()} | {
     "postgresql": {"cnpg.io/cluster": "promptly-db"},
     "redis": {"app.kubernetes.io/name": "redis"},
 }
+NAMESPACE_NAME = "kubernetes.io/metadata.name"
+# Of pods that are not in promptly's own.
+NAMESPACES = {"postgresql": "data", "redis": "data"}
 PORTS = {"web": 8503, "pgbouncer": 6432, "postgresql": 5432, "redis": 6379}
 ALLOWED = {
     ("web", "pgbouncer"), ("worker", "pgbouncer"), ("beat", "pgbouncer"), ("migrate", "pgbouncer"),
@@ -44,11 +47,18 @@ def rules(pod: str, direction: str) -> Iterator[Manifest]:
 def permits(pod: str, direction: str, other: str, target: str) -> bool:
     """Return whether a pod's rules allow a connection with another pod, to the target's port."""
     return any(
-        "podSelector" in peer and selects(peer["podSelector"], PODS[other])
+        "podSelector" in peer
+        and selects(peer["podSelector"], PODS[other])
+        and namespace_of(peer) == NAMESPACES.get(other, "promptly")
         for rule in rules(pod, direction)
         if PORTS[target] in numbers(rule, target)
         for peer in rule["from" if direction == "Ingress" else "to"]
     )
+
+
+def namespace_of(peer: Manifest) -> str:
+    selector = peer.get("namespaceSelector", {"matchLabels": {NAMESPACE_NAME: "promptly"}})
+    return str(selector["matchLabels"][NAMESPACE_NAME])
 
 
 def numbers(rule: Manifest, target: str) -> set[int]:
@@ -78,9 +88,7 @@ def test_only_the_ingress_controller_reaches_the_gateway() -> None:
     [rule] = rules("web", "Ingress")
     assert numbers(rule, "web") == {WORKLOADS["web"].port("http")}
     [peer] = rule["from"]
-    assert peer == {
-        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "ingress"}}
-    }
+    assert peer == {"namespaceSelector": {"matchLabels": {NAMESPACE_NAME: "ingress"}}}
 
 
 @pytest.mark.parametrize(
