@@ -272,8 +272,8 @@ def test_a_time_limit_while_much_is_on_its_way(
     # Upstream sends endlessly at full speed, so that the stop finds unread chunks. The hold covers
     # everything: a request waiting for its hold to grow would not read.
     llama = make_llama(ctx=500_000)
-    gateway = make_gateway(llama.url, REQUEST_TIMEOUT_SECONDS=1, HOLD_QUANTUM_TOKENS=500_000)
-    directives = "tokens=400000 prefill_ms=900"
+    gateway = make_gateway(llama.url, REQUEST_TIMEOUT_SECONDS=2, HOLD_QUANTUM_TOKENS=500_000)
+    directives = "tokens=400000 prefill_ms=1300"
     response = final(respond(Client(gateway.url, account.key), directives, stream=True))
     assert response["status"] == "failed"
     [event] = books.wait_for_events(account, 1)
