@@ -36,7 +36,7 @@ _ANTHROPIC_EVENT: TypeAdapter[Any] = TypeAdapter(RawMessageStreamEvent)
 
 @dataclass(frozen=True)
 class Answered:
-    """What a client keeps of an answer: its turns, its text, and the ids of its tool calls."""
+    """The part of an answer that a client keeps: its turns, its text, the ids of its tool calls."""
 
     turns: list[Json]
     text: str

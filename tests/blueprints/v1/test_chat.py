@@ -170,6 +170,7 @@ def test_a_conversation_with_tools_goes_upstream_whole(
         {"role": "user", "content": [{"type": "text", "text": "weather?"}]},
         {
             "role": "assistant",
+            "content": "",
             "tool_calls": [
                 {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
             ],
