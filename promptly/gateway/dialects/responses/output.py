@@ -127,9 +127,9 @@ class Output:
                 return b""
             call = self._calls[number] = self._new_call(call_id, name)
             out = self._begin(call)
-        # A call that is closed already was complete.
-        if not arguments or call.status != "in_progress":
+        if not arguments:
             return out
+        # Has no effect on a closed call, which was complete.
         call.pieces.append(arguments)
         if call is self._open:
             out += self.grown(call, arguments, b"")
