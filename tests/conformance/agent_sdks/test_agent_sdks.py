@@ -11,9 +11,7 @@ from tests.support.books import Account
 FOLDER = Path(__file__).parent
 PYTHON = ".venv-agents/bin/python"
 
-pytestmark = pytest.mark.skipif(
-    not (outside.PROJECT / PYTHON).exists(), reason="needs agents: make clients"
-)
+pytestmark = pytest.mark.agents
 
 
 @pytest.fixture
