@@ -98,6 +98,7 @@ def test_a_tool_and_its_result(
     assert sent == [
         {
             "role": "assistant",
+            "content": "",
             "reasoning_content": thoughts.thinking,
             "tool_calls": [
                 {

@@ -156,7 +156,7 @@ def test_a_text_that_is_too_long(
     answer = embed(client, texts)
     assert (answer.status, answer.error["code"]) == (400, "context_length_exceeded")
     assert answer.error["param"] == "input"
-    assert "101 tokens, but at most 64" in answer.error["message"]
+    assert "101 tokens > 64 maximum" in answer.error["message"]
     [event] = books.wait_for_events(account, 1)
     assert (event["outcome"], event["charged_tokens"]) == ("rejected", 0)
     assert books.balance(account)["available_tokens"] == 1_000_000
