@@ -3,8 +3,8 @@
 # By program and case: the reason. A deviation that no longer occurs is a failure too.
 DEVIATIONS: dict[tuple[str, str], str] = {
     ("aider", "balance"): (
-        "aider takes 402 for a passing error and repeats it for about a minute (9 requests in 72 s), "
-        "whatever the answer says, before it stops. Nothing is charged."
+        "aider takes 402 for a passing error and repeats it for about a minute, whatever the "
+        "answer says, before it stops: 9 requests in 72 s. Nothing is charged."
     ),
 }
 
