@@ -142,7 +142,7 @@ def busy(program: Program, world: World, place: Place) -> str:
     """Another request occupies the account for some seconds: the program waits for 429."""
     trial = Trial(program, world, place, "single")
     trial.simulator.set_script("Task 1107", say("The harbour is open."))
-    with _Occupied(trial, seconds=4.0):
+    with _Occupied(trial, seconds=2.5):
         ended = trial.ask("Task 1107: is the harbour open?")
     statuses = [found.status for found in trial.exchanges()]
     require(429 in statuses, f"statuses {statuses}")

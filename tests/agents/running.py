@@ -16,7 +16,7 @@ from typing import Self
 
 import psutil
 
-TIMEOUT_SECONDS = 240.0
+TIMEOUT_SECONDS = 400.0
 ANSI = re.compile(r"\x1b(\[[0-9;?]*[A-Za-z]|\][^\x07]*\x07|[()][A-B0-2])")
 
 # Documented switches for traffic that is not the user's own: reports, updates, feature flags.
