@@ -126,7 +126,7 @@ def test_counts_that_cannot_be_true(arena: Arena, lie: str) -> None:
             messages = sim(f"tokens=5 lie={lie}")
             return next(clients).chat(messages=messages, stream=next(kinds))
 
-        # What a lie takes may be all that is left: 402, or 429 while others still hold tokens.
+        # A lie may take all that is left: 402, or 429 while others still hold tokens.
         assert {answer.status for answer in at_once(16, send)} <= {200, 402, 429, 502}
 
     arena.withstand(attack)

@@ -84,7 +84,7 @@ def test_a_text_beyond_the_batch(client: Client, books: BooksReader, account: Ac
     answer = embed(client, ["hello", "hello world " * 900])
     assert (answer.status, answer.error["code"]) == (400, "context_length_exceeded")
     assert answer.error["param"] == "input"
-    assert "at most 512" in answer.error["message"]
+    assert "> 512 maximum" in answer.error["message"]
     assert books.balance(account)["available_tokens"] == 1_000_000
 
 
