@@ -83,6 +83,8 @@ class UpstreamPool:
             return found
         able = [up for up in self.upstreams if up.serves(path)]
         self._probe_unknown(able)
+        # Those that were probed just now need no second probe.
+        stale = [up for up in stale if up.probed_at < fresh_since]
         if stale and any(up.ready for up in self.upstreams):
             self._probe_in_background(stale)
         return [up for up in able if up.ready] or self._look_again(able)

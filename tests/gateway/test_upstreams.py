@@ -95,6 +95,16 @@ def test_when_all_failed_the_next_request_looks_again(
     assert pool.ready() == [upstream]
 
 
+def test_a_first_probe_is_followed_by_no_second(make_llama: MakeLlama) -> None:
+    pool = pool_of(make_llama())
+    [upstream] = pool.ready()
+    # A probe in the background would have taken this lock, and set a later time.
+    probed_at = upstream.probed_at
+    assert pool._probing.acquire(timeout=10)
+    assert pool.ready() == [upstream]
+    assert upstream.probed_at == probed_at
+
+
 def test_the_last_seen_state_is_returned_without_waiting(
     make_llama: MakeLlama, monkeypatch: pytest.MonkeyPatch
 ) -> None:
