@@ -97,7 +97,7 @@ def _amend_tools(found: dict[str, Schema]) -> None:
     function = next(kind for kind in tools["items"]["anyOf"] if "$ref" in kind)
     tools["items"]["anyOf"] = [function, _OTHER_TOOL]
     tools["anyOf"] = [{"contains": function}, {"maxItems": 0}]
-    for name in ("FunctionCallOutput", "CustomToolCallOutput"):
+    for name in ("FunctionCallOutput", "CustomToolCallOutput", "LocalShellCallOutput"):
         output = found[f"Responses{name}"]["properties"]["output"]
         parts = next(kind for kind in output["anyOf"] if kind.get("type") == "array")
         texts = [kind for kind in parts["items"]["anyOf"] if "$ref" in kind]

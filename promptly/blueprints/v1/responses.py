@@ -55,12 +55,12 @@ def _parser(gateway: Gateway) -> Callable[[Body], tuple[ChatRequest, Echo]]:
 
 def _streamed(model: str, echo: Echo) -> StreamedAnswer:
     answer = ResponsesStream(g.request_uuid, model, echo)
-    return StreamedAnswerByCall(answer, echo.answer_tool) if echo.answer_tool else answer
+    return StreamedAnswerByCall(answer, echo) if echo.answer_tool else answer
 
 
 def _whole(model: str, echo: Echo) -> WholeAnswer:
     answer = ResponsesAnswer(g.request_uuid, model, echo)
-    return WholeAnswerByCall(answer, echo.answer_tool) if echo.answer_tool else answer
+    return WholeAnswerByCall(answer, echo) if echo.answer_tool else answer
 
 
 def _loaded_model(gateway: Gateway) -> str:

@@ -70,6 +70,12 @@ def growing_gateway(v1_stack: Stack, running_llama: SimulatedLlama) -> Gateway:
 
 
 @pytest.fixture(scope="session")
+def tools_gateway(v1_stack: Stack, running_llama: SimulatedLlama) -> Gateway:
+    """A gateway that accepts function tools in Responses."""
+    return v1_stack.gateway(running_llama.url, RESPONSES_PROFILE="tools")
+
+
+@pytest.fixture(scope="session")
 def running_narrow_llama(v1_stack: Stack) -> SimulatedLlama:
     return v1_stack.simulated_llama(ctx=2048)
 

@@ -59,6 +59,8 @@ class Dialect:
     read_stream: Callable[[list[Json], "Dump"], Answered]
     limit: str = "max_tokens"
     count_path: str | None = None
+    # The RESPONSES_PROFILE that it needs.
+    profile: str = "text"
 
 
 Dump = Callable[[BaseModel], Json]
@@ -198,13 +200,45 @@ def responses_stream(found: list[Json], dump: Dump) -> Answered:
 
 def _output(items: list[Any], dump: Dump) -> Answered:
     text = "".join(_texts(items))
-    return Answered([{"type": item.type, **dump(item)} for item in items], text, [])
+    calls = [item.call_id for item in items if item.type == "function_call"]
+    return Answered([{"type": item.type, **dump(item)} for item in items], text, calls)
 
 
 def _texts(items: list[Any]) -> Iterator[str]:
     for item in items:
         if item.type == "message":
             yield from (part.text for part in item.content)
+
+
+# Responses with tools.
+
+
+def tools_body(turns: list[Json]) -> Json:
+    return {"input": turns, "tools": [_LOOK_UP]}
+
+
+def formatted_body(turns: list[Json]) -> Json:
+    """Ask for an answer in a format, which the simulator gives with every second call."""
+    form = {"type": "json_schema", "name": "city", "schema": PARAMETERS}
+    return {**tools_body(turns), "text": {"format": form}}
+
+
+_LOOK_UP = {"type": "function", "name": "look_up", "parameters": PARAMETERS}
+
+
+def tools_say(text: str, calls: list[str], result: Any) -> list[Json]:
+    if isinstance(result, list):
+        result = [
+            {"type": "input_text", "text": part["text"]} if part else _RESPONSES_IMAGE
+            for part in result
+        ]
+    outputs = [
+        {"type": "function_call_output", "call_id": call, "output": result} for call in calls
+    ]
+    return [*outputs, *responses_say(text, calls, result)]
+
+
+_RESPONSES_IMAGE = {"type": "input_image", "image_url": IMAGE_DATA}
 
 
 # Completions, as one growing text.
@@ -230,6 +264,19 @@ def text_stream(found: list[Json], _dump: Dump) -> Answered:
     # The SDK's type allows no chunk without a finish reason, and the SDK itself checks none.
     text = "".join(event["choices"][0]["text"] for event in found if event["choices"])
     return Answered([{"text": text}], text, [])
+
+
+def _responses_with_tools(body: Callable[[list[Json]], Json]) -> Dialect:
+    return Dialect(
+        "/v1/responses",
+        body,
+        tools_say,
+        responses_whole,
+        responses_stream,
+        limit="max_output_tokens",
+        count_path="/v1/responses/input_tokens",
+        profile="tools",
+    )
 
 
 DIALECTS = {
@@ -258,5 +305,7 @@ DIALECTS = {
         limit="max_output_tokens",
         count_path="/v1/responses/input_tokens",
     ),
+    "responses with tools": _responses_with_tools(tools_body),
+    "responses in a format": _responses_with_tools(formatted_body),
     "completions": Dialect("/v1/completions", text_body, text_say, text_whole, text_stream),
 }

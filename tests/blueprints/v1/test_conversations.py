@@ -170,16 +170,21 @@ def talk(
     books: BooksReader,
 ) -> Talk:
     running_llama.clear()
-    client = Client(running_gateway.url, books.account(paid_tokens=10**9).key)
-    return Talk(DIALECTS[request.param], running_gateway, running_llama, books, client)
+    dialect, gateway = DIALECTS[request.param], running_gateway
+    if dialect.profile == "tools":
+        gateway = request.getfixturevalue("tools_gateway")
+    client = Client(gateway.url, books.account(paid_tokens=10**9).key)
+    return Talk(dialect, gateway, running_llama, books, client)
 
 
 CUT_IN_ARGUMENTS = Plan(0, 1, 1, "", stream=True, end="limit", at=16, dump=0)
+NULL_RESULT = Plan(0, 1, 1, "", stream=True, end="", at=1, dump=0, result=2)
 ONLY_THOUGHTS = Plan(3, 0, 9, "", stream=True, end="limit", at=2, dump=1)
 
 
 @settings(max_examples=EXAMPLES)
 @example(plans=[CUT_IN_ARGUMENTS])
+@example(plans=[NULL_RESULT])
 @example(plans=[ONLY_THOUGHTS])
 @given(plans=st.lists(PLANS, min_size=1, max_size=3))
 def test_every_conversation_goes_on(talk: Talk, plans: list[Plan]) -> None:

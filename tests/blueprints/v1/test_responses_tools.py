@@ -15,7 +15,6 @@ from tests.blueprints.v1.test_responses import COUNT, RESPONSES, STREAMED, check
 from tests.gateway.dialects.responses.sdk import text_of
 from tests.support.books import Account, BooksReader
 from tests.support.servers import Gateway
-from tests.support.stack import Stack
 
 Json = dict[str, Any]
 
@@ -28,11 +27,6 @@ SCHEMA = {
 WEATHER: Json = {"type": "function", "name": "get_weather", "parameters": SCHEMA, "strict": True}
 TIME: Json = {"type": "function", "name": "get_time", "parameters": SCHEMA, "strict": True}
 TOOLS = [WEATHER, TIME]
-
-
-@pytest.fixture(scope="module")
-def tools_gateway(v1_stack: Stack, running_llama: SimulatedLlama) -> Gateway:
-    return v1_stack.gateway(running_llama.url, RESPONSES_PROFILE="tools")
 
 
 @pytest.fixture

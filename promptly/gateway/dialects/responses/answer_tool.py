@@ -12,6 +12,8 @@ from typing import Any
 from promptly.errors import PromptlyError, UnsupportedParameter
 from promptly.gateway.dialects import Chunk, Sink, StreamedAnswer, WholeAnswer
 from promptly.gateway.dialects.responses.body import JsonObject, JsonSchema
+from promptly.gateway.dialects.responses.deltas import call_delta
+from promptly.gateway.dialects.responses.echo import Echo
 from promptly.gateway.dialects.responses.tools import FunctionTool
 
 NAME = "final_answer"
@@ -37,10 +39,15 @@ def make_answer_tool(form: JsonObject | JsonSchema, taken: Collection[str]) -> F
 
 
 class AnswerCalls:
-    """Rewrites chunks: the first call of the answer's function as text, all text as reasoning."""
+    """Rewrites chunks: the first call of the answer's function as text, all text as reasoning.
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    If only the first call is returned, the answer counts as one: there is either it or a call.
+    """
+
+    def __init__(self, echo: Echo) -> None:
+        self._name = echo.answer_tool
+        self._first_call_only = echo.first_call_only
+        self._first: int | None = None
         # Upstream's numbers of the calls of this function; the first is the answer.
         self._numbers: list[int] = []
 
@@ -59,23 +66,27 @@ class AnswerCalls:
 
     def _divide(self, calls: Collection[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
         text, others = "", []
-        for call in calls:
-            number, function = call["index"], call.get("function") or {}
-            if function.get("name") == self._name:
+        read = [call_delta(call) for call in calls]
+        for call, (number, _, name, arguments) in zip(calls, read, strict=True):
+            if self._first is None and name:
+                self._first = number
+            if self._first_call_only and number != self._first:
+                continue
+            if name == self._name:
                 self._numbers.append(number)
             if number not in self._numbers:
                 others.append(call)
             elif number == self._numbers[0]:
-                text += function.get("arguments") or ""
+                text += arguments
         return text, others
 
 
 class WholeAnswerByCall:
     """An answer collected from rewritten chunks."""
 
-    def __init__(self, answer: WholeAnswer, name: str) -> None:
+    def __init__(self, answer: WholeAnswer, echo: Echo) -> None:
         self._answer = answer
-        self._calls = AnswerCalls(name)
+        self._calls = AnswerCalls(echo)
 
     def add(self, chunk: Chunk) -> bytes:
         return self._answer.add(self._calls.rewrite(chunk))
@@ -87,9 +98,9 @@ class WholeAnswerByCall:
 class StreamedAnswerByCall:
     """A stream of rewritten chunks."""
 
-    def __init__(self, answer: StreamedAnswer, name: str) -> None:
+    def __init__(self, answer: StreamedAnswer, echo: Echo) -> None:
         self._answer = answer
-        self._calls = AnswerCalls(name)
+        self._calls = AnswerCalls(echo)
 
     @property
     def sink(self) -> Sink | None:

@@ -68,20 +68,29 @@ class LocalShellCall(Struct, tag_field="type", tag="local_shell_call"):
 
     call_id: CallId
     action: Any = None
+    id: str | None = None
 
 
 class FunctionCallOutput(Struct, tag_field="type", tag="function_call_output"):
     """The result of a call; parts other than text become a short text."""
 
     call_id: CallId
-    output: str | list[InputText | OutputText]
+    output: str | list[InputText | OutputText] | None
 
 
 class CustomToolCallOutput(Struct, tag_field="type", tag="custom_tool_call_output"):
     """The result of a custom tool's call."""
 
     call_id: CallId
-    output: str | list[InputText | OutputText]
+    output: str | list[InputText | OutputText] | None
+
+
+class LocalShellCallOutput(Struct, tag_field="type", tag="local_shell_call_output"):
+    """The result of a command; its `id` is the call's `id` or `call_id`."""
+
+    output: str | list[InputText | OutputText] | None
+    id: str | None = None
+    call_id: CallId | None = None
 
 
 class WebSearchCall(Struct, tag_field="type", tag="web_search_call"):
@@ -98,7 +107,7 @@ class CodeInterpreterCall(Struct, tag_field="type", tag="code_interpreter_call")
 
 TextItem = InputMessage | PastReasoning
 Call = FunctionCall | CustomToolCall | LocalShellCall
-Output = FunctionCallOutput | CustomToolCallOutput
+Output = FunctionCallOutput | CustomToolCallOutput | LocalShellCallOutput
 HostedCall = WebSearchCall | FileSearchCall | CodeInterpreterCall
 # Written out, since the contract lists them in this order.
 InputItem = (
@@ -109,12 +118,13 @@ InputItem = (
     | CustomToolCall
     | CustomToolCallOutput
     | LocalShellCall
+    | LocalShellCallOutput
     | WebSearchCall
     | FileSearchCall
     | CodeInterpreterCall
 )
 
-OUTPUT_TYPES = ("function_call_output", "custom_tool_call_output")
+OUTPUT_TYPES = ("function_call_output", "custom_tool_call_output", "local_shell_call_output")
 HOSTED_TYPES = ("web_search_call", "file_search_call", "code_interpreter_call")
 
 
@@ -141,11 +151,17 @@ class _Outputs:
     """The results of calls by the calls' ids; an id that a client uses again has several."""
 
     def __init__(self, items: Sequence[InputItem]) -> None:
-        self._waiting: dict[str, deque[tuple[int, Any]]] = {}
+        self._waiting: dict[str | None, deque[tuple[int, Any]]] = {}
+        commands = {
+            item.id: item.call_id for item in items if isinstance(item, LocalShellCall) and item.id
+        }
         for index, item in enumerate(items):
             if isinstance(item, Output):
-                content = _content(item.output)
-                self._waiting.setdefault(item.call_id, deque()).append((index, content))
+                call_id = item.call_id
+                if isinstance(item, LocalShellCallOutput) and call_id is None:
+                    call_id = commands.get(item.id, item.id)
+                content = _content(item.output or "")
+                self._waiting.setdefault(call_id, deque()).append((index, content))
 
     def take(self, call_id: str) -> Any:
         """Return the content of the next result with this id."""

@@ -67,7 +67,7 @@ def parse_responses(body: Body, profile: Profile = TEXT) -> tuple[ChatRequest, E
         stream=bool(asked.stream),
         include_usage=True,
         max_tokens=asked.max_output_tokens,
-        ignored=(_ignored(value, profile) + left_out)[:MAX_IGNORED],
+        ignored=(_ignored(value, profile) + _dropped(asked, offer) + left_out)[:MAX_IGNORED],
     )
     return request, echo
 
@@ -105,7 +105,9 @@ def _prepare_items(items: Any, profile: Profile) -> tuple[str, ...]:
         if not isinstance(item, dict):
             continue
         if item.get("type") is None:
-            item["type"] = "message"
+            # In OpenAI's API, too, the type of both is optional.
+            is_reference = "id" in item and "role" not in item and "content" not in item
+            item["type"] = "item_reference" if is_reference else "message"
         kind = item["type"]
         _refuse_item(kind, profile, f"input[{index}]")
         content = item.get("content")
@@ -193,8 +195,8 @@ def _messages(asked: ResponsesBody | ToolsBody) -> list[Json]:
 
 def _add_format(fields: Json, asked: ResponsesBody | ToolsBody, offer: Offer) -> str:
     """Add the answer's format; return the name of the function that stands for it, or ""."""
-    form = asked.text.format if asked.text else None
-    if form is None or isinstance(form, PlainText):
+    form = _form(asked)
+    if form is None:
         return ""
     if isinstance(form, JsonSchema):
         check_schemas(form.schema, "text.format")
@@ -205,9 +207,27 @@ def _add_format(fields: Json, asked: ResponsesBody | ToolsBody, offer: Offer) ->
         # A format is that of text, which the model may not write this time.
         return ""
     answer = make_answer_tool(form, [tool.name for tool in offer.functions])
+    # Upstream compiles all of these together.
+    every = [answer, *offer.functions]
+    check_schemas([tool.parameters or {} for tool in every], "text.format")
     fields["tools"].append(chat_tool(answer))
     fields["tool_choice"] = "required"
     return answer.name
+
+
+def _form(asked: ResponsesBody | ToolsBody) -> JsonObject | JsonSchema | None:
+    """Return the answer's format, if it is not plain text."""
+    form = asked.text.format if asked.text else None
+    return None if isinstance(form, PlainText) else form
+
+
+def _dropped(asked: ResponsesBody | ToolsBody, offer: Offer) -> tuple[str, ...]:
+    """Return the fields that have no effect beside tools."""
+    if _form(asked) is None or not offer.functions or offer.choice == "none":
+        return ()
+    if offer.must_call:
+        return ("text.format",)
+    return ("top_logprobs",) if asked.top_logprobs else ()
 
 
 def _response_format(form: JsonObject | JsonSchema) -> chat.ResponseFormat:

@@ -27,6 +27,9 @@ class FunctionTool(Struct):
     strict: bool | None = None
 
 
+_KNOWN = frozenset(FunctionTool.__struct_fields__)
+
+
 class NamedFunction(Struct):
     type: Literal["function"]
     name: Name
@@ -38,7 +41,9 @@ ToolList = list[FunctionTool | None]
 
 
 def leave_out_others(value: Json) -> tuple[str, ...]:
-    """Replace the tools that are no functions by None; return their types as ignored fields.
+    """Replace the tools that are no functions by None.
+
+    Returns their types and the unknown fields of the functions, as ignored fields.
 
     Raises UnsupportedParameter if no function remains, or if `tool_choice` asks for another tool.
     """
@@ -46,6 +51,7 @@ def leave_out_others(value: Json) -> tuple[str, ...]:
     if not isinstance(tools, list):
         tools = []
     kinds: dict[str, None] = {}
+    unknown: dict[str, None] = {}
     for index, tool in enumerate(tools):
         if tool is None:
             param = f"tools[{index}]"
@@ -54,13 +60,17 @@ def leave_out_others(value: Json) -> tuple[str, ...]:
         if isinstance(kind, str) and kind != "function":
             kinds[kind] = None
             tools[index] = None
+        elif isinstance(tool, dict):
+            unknown |= {
+                name: None for name in tool if name not in _KNOWN and tool[name] is not None
+            }
     if kinds and not any(tools):
         listed = ", ".join(kinds)[:100]
         raise UnsupportedParameter(
             "tools", f"only tools of type 'function' are supported, not {listed}"
         )
     _refuse_choice(value.get("tool_choice"))
-    return tuple(f"tools.{kind}" for kind in kinds if HEADER_SAFE.fullmatch(kind))
+    return tuple(f"tools.{name}" for name in kinds | unknown if HEADER_SAFE.fullmatch(name))
 
 
 def _refuse_choice(choice: Any) -> None:

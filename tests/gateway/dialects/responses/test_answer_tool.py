@@ -14,6 +14,7 @@ from tests.gateway.dialects.responses.profile_tools import (
     SCHEMA,
     WEATHER,
     Json,
+    ignored,
     parse,
     refusal,
     repeated,
@@ -58,9 +59,24 @@ def test_any_json_object() -> None:
 
 @pytest.mark.parametrize("choice", ["required", {"type": "function", "name": "get_weather"}])
 def test_a_call_that_must_be_made_has_no_format(choice: Any) -> None:
-    sent = upstream(tools=[WEATHER], text=TEXT, tool_choice=choice)
+    fields = {"tools": [WEATHER], "text": TEXT, "tool_choice": choice}
+    sent = upstream(**fields)
     assert len(sent["tools"]) == 1
     assert "response_format" not in sent
+    assert ignored(**fields) == ("text.format",)
+
+
+def test_logprobs_of_a_call_are_not_returned() -> None:
+    assert ignored(tools=[WEATHER], text=TEXT, top_logprobs=2) == ("top_logprobs",)
+    assert ignored(tools=[WEATHER], top_logprobs=2) == ()
+    assert ignored(text=TEXT, top_logprobs=2) == ()
+
+
+def test_the_format_is_weighed_with_the_tools() -> None:
+    many = {"type": "object", "properties": {f"p{number}": {} for number in range(500)}}
+    tools = [{**WEATHER, "parameters": many}]
+    problem = refusal(tools=tools, text={"format": {**FORM, "schema": many}})
+    assert problem.param == "text.format"
 
 
 @pytest.mark.parametrize("fields", [{}, {"tools": [WEATHER], "tool_choice": "none"}])
@@ -100,11 +116,11 @@ ANSWER = [
 ]
 
 
-def both(chunks: list[Json]) -> tuple[Json, Json]:
+def both(chunks: list[Json], **fields: Any) -> tuple[Json, Json]:
     """Return the response to these chunks, whole and as the last event of a stream."""
-    echo = parse(tools=[WEATHER], text=TEXT)[1]
-    whole = WholeAnswerByCall(ResponsesAnswer(REQUEST_ID, "m", echo), echo.answer_tool)
-    stream = StreamedAnswerByCall(ResponsesStream(REQUEST_ID, "m", echo), echo.answer_tool)
+    echo = parse(tools=[WEATHER], text=TEXT, **fields)[1]
+    whole = WholeAnswerByCall(ResponsesAnswer(REQUEST_ID, "m", echo), echo)
+    stream = StreamedAnswerByCall(ResponsesStream(REQUEST_ID, "m", echo), echo)
     for each in chunks:
         whole.add(each)
     sink = stream.sink
@@ -127,6 +143,38 @@ def test_a_second_answer_is_dropped() -> None:
     second = [chunk(tool_calls=[call(1, "{}", "final_answer", "b")]), chunk(finish="tool_calls")]
     for response in both([*ANSWER[:-1], *second]):
         assert text_of(response) == '{"city":"Paris"}'
+
+
+def weather_call(number: int) -> Json:
+    return chunk(tool_calls=[call(number, "{}", "get_weather", f"w{number}")])
+
+
+def answer_call(number: int) -> Json:
+    return chunk(tool_calls=[call(number, "{}", "final_answer", f"a{number}")])
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "kinds"),
+    [
+        (answer_call(0), weather_call(1), ["message"]),
+        (weather_call(0), answer_call(1), ["function_call"]),
+    ],
+)
+def test_the_answer_counts_as_a_call(first: Json, second: Json, kinds: list[str]) -> None:
+    chunks = [first, second, chunk(finish="tool_calls")]
+    for response in both(chunks, parallel_tool_calls=False):
+        assert [item["type"] for item in response["output"]] == kinds
+    for response in both(chunks):
+        assert len(response["output"]) == 2
+
+
+def test_a_call_without_a_number_is_the_first() -> None:
+    chunks = json.loads(json.dumps(ANSWER))
+    for each in chunks:
+        for made in each["choices"][0]["delta"].get("tool_calls", ()):
+            del made["index"]
+    for response in both(chunks):
+        assert json.loads(text_of(response)) == {"city": "Paris"}
 
 
 def test_an_answer_that_is_cut_off_is_incomplete() -> None:

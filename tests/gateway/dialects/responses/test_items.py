@@ -4,10 +4,13 @@ from typing import Any
 
 import pytest
 
+from promptly.gateway.dialects.responses.items import HOSTED_TYPES, OUTPUT_TYPES
+from promptly.gateway.dialects.responses.profile import TOOLS
 from tests.gateway.dialects.responses.profile_tools import Json, ignored, messages, refusal
 
 USER = {"role": "user", "content": "weather?"}
 SAID = {"role": "assistant", "content": "let me see"}
+SHELL: Json = {"type": "local_shell_call", "id": "lsh_1", "call_id": "s", "action": {}}
 THOUGHT: Json = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": None}
 
 
@@ -108,6 +111,7 @@ def test_arguments_that_are_an_object_stay_as_they_are() -> None:
     ("content", "sent"),
     [
         ([], ""),
+        (None, ""),
         ([{"type": "input_text", "text": "sun"}], "sun"),
         (
             [{"type": "input_text", "text": "a"}, {"type": "output_text", "text": "b"}],
@@ -158,6 +162,22 @@ def test_calls_of_other_tools_of_the_client() -> None:
     assert [message["content"] for message in found[1:]] == ["done", "total 0"]
 
 
+@pytest.mark.parametrize("reference", [{"id": "lsh_1"}, {"id": "s"}, {"id": "x", "call_id": "s"}])
+def test_results_of_commands_name_the_call_by_either_id(reference: Json) -> None:
+    image = {"type": "input_image", "image_url": "data:"}
+    result = {"type": "local_shell_call_output", **reference, "output": [image]}
+    found = messages(SHELL, result)
+    assert found[1]["tool_call_id"] == "s"
+    assert found[1]["content"] == "[image not supported by this model]"
+    assert ignored(input=[SHELL, result]) == ("local_shell_call_output.input_image",)
+
+
+def test_every_call_that_is_accepted_can_have_its_result() -> None:
+    ours = [kind for kind in TOOLS.item_types if kind.endswith("_call")]
+    outputs = {f"{kind}_output" for kind in ours if kind not in HOSTED_TYPES}
+    assert outputs == set(OUTPUT_TYPES)
+
+
 def test_calls_that_openai_ran_are_left_out_and_named() -> None:
     search = {"type": "web_search_call", "id": "ws_1", "status": "completed"}
     items = [USER, search, SAID, {**search, "type": "file_search_call"}, search, USER]
@@ -172,7 +192,9 @@ def test_calls_that_openai_ran_are_left_out_and_named() -> None:
         ([output(1, "sun")], "input[0].call_id"),
         ([call(1), output(1, "sun"), output(1, "rain")], "input[2].call_id"),
         ([call(1), USER, output(2, "sun"), output(3, "rain")], "input[2].call_id"),
-        ([call(1), output(1, None)], "input[1].output"),
+        ([call(1), {"type": "function_call_output", "call_id": "c1"}], "input[1].output"),
+        ([SHELL, {"type": "local_shell_call_output", "id": "x", "output": ""}], "input[1].call_id"),
+        ([SHELL, {"type": "local_shell_call_output", "output": ""}], "input[1].call_id"),
         ([call(1), output(1, {"a": 5})], "input[1].output"),
         ([call(1), output(1, [{"type": "input_text"}])], "input[1].output[0].text"),
         ([call(1), output(1, ["sun"])], "input[1].output[0]"),
@@ -185,6 +207,13 @@ def test_calls_that_openai_ran_are_left_out_and_named() -> None:
 )
 def test_wrong_items_are_refused_naming_the_field(items: list[Json], param: str) -> None:
     assert refusal(input=items).param == param
+
+
+def test_a_reference_needs_no_type() -> None:
+    problem = refusal(input=[USER, {"id": "msg_1"}, {"id": "msg_2", "type": None}])
+    assert (problem.param, problem.code) == ("input[1]", "unsupported_parameter")
+    assert "store: false" in problem.message
+    assert refusal(input=[{"content": "x"}]).param == "input[0].role"
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,17 @@ def test_tools_of_other_types_are_left_out_and_named() -> None:
     assert ignored(tools=[WEATHER, {"type": "odd\r\n"}]) == ()
 
 
+def test_unknown_fields_of_functions_are_named() -> None:
+    more = {"defer_loading": True, "async": None, "output_schema": {}, "odd\r\n": 1}
+    tools = [{**WEATHER, **more}, SEARCH, {**BARE, "defer_loading": False}]
+    assert upstream(tools=tools)["tools"] == [*SENT, BARE_SENT]
+    assert ignored(tools=tools) == (
+        "tools.web_search",
+        "tools.defer_loading",
+        "tools.output_schema",
+    )
+
+
 def test_some_function_must_remain() -> None:
     problem = refusal(tools=[SEARCH, {"type": "custom", "name": "f"}])
     assert (problem.param, problem.code) == ("tools", "unsupported_parameter")
