@@ -200,7 +200,9 @@ def overflow(program: Program, world: World, place: Place) -> str:
     statuses = [found.status for found in trial.exchanges()]
     require(400 in statuses, f"statuses {statuses}")
     require(ended.code is not None, f"it did not end in time, after {len(statuses)} requests")
-    shown = [word for word in ("context", "too long", "compact") if word in ended.output.lower()]
+    shown = [
+        word for word in ("context", "too long", "token limit") if word in ended.output.lower()
+    ]
     shortened = 200 in statuses
     require(bool(shown) or shortened, f"nothing is shown ({len(statuses)} requests)")
     require(len(statuses) <= MOST_REQUESTS, f"{len(statuses)} requests")
