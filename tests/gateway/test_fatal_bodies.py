@@ -93,7 +93,8 @@ def test_without_redis_a_process_counts_for_itself() -> None:
 def test_without_redis_copies_do_not_overtake_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
     alone = process(AWAY)
     end_server(alone, "a")
-    ask, seen = alone._redis.command, []
+    ask = alone._redis.command
+    seen: list[str] = []
 
     def ask_in_vain(*terms: Any) -> Any:
         # While the first waits for Redis, the second comes through.
