@@ -2,6 +2,7 @@
 
 import csv
 import ipaddress
+import re
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
@@ -83,15 +84,16 @@ def origin_list(value: str) -> tuple[str, ...]:
     return tuple(_origin(item) for item in items)
 
 
+# Browsers send the ASCII form of a host name (xn--…).
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+
+
 def _origin(value: str) -> str:
     value = value.lower().rstrip("/")
-    parts = urlsplit(value)
-    default_port = {"http": ":80", "https": ":443"}.get(parts.scheme, ":")
-    origin = f"{parts.scheme}://{parts.netloc.removesuffix(default_port)}"
-    is_bare = origin == value.removesuffix(default_port) and not set("*@") & set(value)
-    if not (is_bare and parts.scheme and parts.hostname):
+    if not _ORIGIN.fullmatch(value):
         raise ValueError("must be *, empty, or origins such as https://app.example.com")
-    return origin
+    scheme = value.partition(":")[0]
+    return value.removesuffix({"http": ":80", "https": ":443"}.get(scheme, ""))
 
 
 def text_list(value: str) -> tuple[str, ...]:

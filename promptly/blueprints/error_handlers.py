@@ -31,6 +31,7 @@ from promptly.errors import (
 )
 from promptly.extensions import limiter
 from promptly.request_ids import new_request_id, public_id
+from promptly.runtime.logs import redact
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +100,7 @@ def unknown_url() -> NotFound:
     if not error_shapes.wants_json(404):
         return NotFound()
     hint = wrong_urls.hint()
-    return UnknownURL(f"Unknown request URL: {request.method} {request.path}.{hint}")
+    return UnknownURL(f"Unknown request URL: {request.method} {redact(request.path)}.{hint}")
 
 
 def request_id() -> str:
@@ -170,7 +171,8 @@ def _translated(problem: HTTPException, code: int) -> PromptlyError:
         hint = f" Use {' or '.join(usable)}." if usable else ""
         if not error_shapes.is_api(request.path) and error_shapes.wants_json(405):
             hint += wrong_urls.hint()
-        return MethodNotAllowed(f"{request.method} is not allowed for {request.path}.{hint}")
+        path = redact(request.path)
+        return MethodNotAllowed(f"{request.method} is not allowed for {path}.{hint}")
     known = _HTTP_ERRORS.get(code)
     if known is None:
         known = InvalidRequest if code < 500 else PromptlyError

@@ -105,7 +105,7 @@ class FatalBodies:
         own, until = self._claims.get(claimant, ("", 0.0))
         if own == digest and until > now:
             return
-        is_free = all(name != digest or end <= now for name, end in self._claims.values())
+        is_free: bool | None = None
         with suppress(RedisUnavailable):
             suspected_until = self._redis.command("ZSCORE", REFUSED_KEY, _SUSPECTED + digest)
             if suspected_until is None or float(suspected_until) <= time.time():
@@ -113,6 +113,9 @@ class FatalBodies:
                 return
             terms = (1, "NX", "EX", CLAIM_SECONDS)
             is_free = self._redis.command("SET", _claim_key(digest), *terms) is not None
+        if is_free is None:
+            # Only now: while Redis was asked in vain, another copy here may have claimed it.
+            is_free = all(name != digest or end <= now for name, end in self._claims.values())
         if not is_free:
             raise UpstreamUnavailable(
                 "A model server stopped while it processed exactly this request, and another copy"

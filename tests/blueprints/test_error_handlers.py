@@ -164,6 +164,20 @@ def test_a_program_with_a_wrong_base_url(
         assert body["error"]["code"] == ("unknown_url" if unknown else "method_not_allowed")
 
 
+def test_a_key_in_a_path_is_not_repeated(failing: FlaskClient) -> None:
+    key = f"sk-{'a' * 46}"
+    for path, method, status in [
+        (f"/v1/{key}", "GET", 404),
+        (f"/{key}/chat/completions", "GET", 404),
+        (f"/v1//{key}", "GET", 404),
+        (f"/v1/models/{key}", "PUT", 405),
+    ]:
+        answer = failing.open(path, method=method, headers=KEY)
+        assert answer.status_code == status
+        message = json.loads(answer.data)["error"]["message"]
+        assert f"{key[:12]}…" in message and key not in message
+
+
 @pytest.mark.parametrize(
     ("headers", "data", "kind"),
     [

@@ -1,7 +1,11 @@
+from contextlib import suppress
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from promptly.errors import RateLimited, ServiceUnavailable
-from promptly.gateway.body_budget import MIB, SMALL_BYTES, BodyBudget, BodyShare
+from promptly.gateway.body_budget import KEPT_BYTES, MIB, SMALL_BYTES, BodyBudget, BodyShare
 
 
 @pytest.fixture
@@ -135,3 +139,31 @@ def test_running_requests_keep_bodies_as_long_as_they_fit(budget: BodyBudget) ->
     for share in shares:
         share.give_back()
     assert budget.in_hand() == 0
+
+
+STEPS = st.sampled_from(["grow", "finish", "keep", "give_back", "arrived"])
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), STEPS, st.integers(0, 20)), max_size=60))
+def test_nothing_is_left_whatever_happened(steps: list[tuple[int, str, int]]) -> None:
+    budget = BodyBudget(16 * MIB)
+    shares = [budget.share(number % 3, f"address{number % 2}", lambda: None) for number in range(6)]
+    for number, step, size in steps:
+        share = shares[number]
+        with suppress(RateLimited, ServiceUnavailable):
+            if step == "grow" and not share.is_waiting:
+                share.grow(size * MIB)
+            elif step == "finish" and not share.is_waiting:
+                share.finish_reading(size * MIB)
+            elif step == "keep" and share.is_waiting:
+                share.keep()
+            elif step == "give_back":
+                share.give_back()
+            elif step == "arrived":
+                budget.arrived(share)
+        assert budget.in_hand() == sum(each.size for each in shares)
+        assert budget._kept <= KEPT_BYTES and budget._waiting <= budget.waiting_bytes
+    for share in shares:
+        share.give_back()
+    assert budget.in_hand() == budget._kept == budget._waiting == budget._reading == 0
+    assert not budget._accounts and not budget._addresses

@@ -1,6 +1,7 @@
 """Bodies that servers died of: refused by every process, and only those."""
 
 import time
+from typing import Any
 
 import pytest
 
@@ -87,6 +88,25 @@ def test_without_redis_a_process_counts_for_itself() -> None:
     assert end_server(alone, "b", sent_at)
     assert outcome(alone, claimant=0) == "refused"
     assert outcome(process(AWAY)) == "sent"
+
+
+def test_without_redis_copies_do_not_overtake_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = process(AWAY)
+    end_server(alone, "a")
+    ask = alone._redis.command
+    seen: list[str] = []
+
+    def ask_in_vain(*terms: Any) -> Any:
+        # While the first waits for Redis, the second comes through.
+        if not seen:
+            seen.append("first")
+            seen.append(outcome(alone, claimant="second"))
+        return ask(*terms)
+
+    monkeypatch.setattr(alone._redis, "command", ask_in_vain)
+    with pytest.raises(UpstreamUnavailable):
+        alone.admit(alone.digest(FATAL), "first")
+    assert seen == ["first", "sent"]
 
 
 def test_an_answer_forgives_the_deaths_before(redis_url: str) -> None:

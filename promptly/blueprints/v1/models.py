@@ -10,6 +10,7 @@ from flask import Response, jsonify, request
 from promptly.blueprints import error_shapes
 from promptly.errors import InvalidRequest, NotFound
 from promptly.gateway import current_gateway
+from promptly.runtime.logs import redact
 
 # Of a page in Anthropic's format, as in Anthropic's API.
 DEFAULT_LIMIT = 20
@@ -43,7 +44,9 @@ def show_model(name: str) -> Response:
     n_ctx = _context_lengths().get(name)
     if n_ctx is None:
         raise NotFound(
-            f"The model '{name[:100]}' does not exist.", param="model", code="model_not_found"
+            f"The model '{redact(name)[:100]}' does not exist.",
+            param="model",
+            code="model_not_found",
         )
     describe = _anthropic if error_shapes.is_anthropic(request) else _openai
     return jsonify(describe(name, n_ctx))

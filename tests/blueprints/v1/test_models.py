@@ -30,6 +30,13 @@ def test_an_unknown_model(client: Client, name: str) -> None:
     assert len(answer.error["message"]) < 200
 
 
+def test_a_key_for_a_model_is_not_repeated(client: Client) -> None:
+    for method, status in (("GET", 404), ("PUT", 405)):
+        answer = client.call(method, f"/v1/models/{client.key}")
+        assert answer.status == status
+        assert client.key.encode() not in answer.body
+
+
 VERSION = {"anthropic-version": "2023-06-01"}
 
 

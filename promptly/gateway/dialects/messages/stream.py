@@ -94,7 +94,7 @@ class MessageStream(MessageState):
         """Return the events of a part of a tool call.
 
         Blocks follow one another, but the parts of parallel calls may alternate: a call that starts
-        before the arguments of the open one are complete waits until that is closed.
+        while an earlier one lacks arguments, be that open or waiting, waits for the open one's end.
         """
         index, arguments = call.get("index", 0), arguments_of(call)
         block = self._calls.get(index)
@@ -103,7 +103,7 @@ class MessageStream(MessageState):
             start = start_of_call(call, self._index + 1 + len(self._waiting))
             block = self._calls[index] = Block(index, start)
             opened = self._calls.get(self._open) if isinstance(self._open, int) else None
-            if opened is None or opened.is_complete_call():
+            if opened is None or _are_complete(opened, *self._waiting):
                 out = self._begin(index, start, _INPUT)
             else:
                 self._waiting.append(block)
@@ -155,3 +155,7 @@ class MessageStream(MessageState):
             + self._close()
             + _MESSAGE_DELTA % (orjson.dumps(delta), orjson.dumps(self.usage()))
         )
+
+
+def _are_complete(*calls: Block) -> bool:
+    return all(call.is_complete_call() for call in calls)

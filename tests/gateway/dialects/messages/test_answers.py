@@ -165,6 +165,17 @@ def test_calls_whose_parts_alternate() -> None:
     assert message(events(streamed(data))) == found
 
 
+def test_a_third_call_does_not_cut_the_second() -> None:
+    data = made_up(
+        calls(call(0, "{", id="x", name="f"), call(1, '{"b"', id="y", name="g")),
+        calls(call(0, "}"), call(2, "{}", id="z", name="f"), call(1, ":2}")),
+        {"delta": {}, "finish_reason": "tool_calls"},
+    )
+    found = whole(data)
+    assert [block["input"] for block in found["content"]] == [{}, {"b": 2}, {}]
+    assert message(events(streamed(data))) == found
+
+
 def test_a_call_is_streamed_at_once_when_the_one_before_it_is_complete() -> None:
     stream = MessageStream()
     reader = ChunkReader(include_usage=True, sink=stream.sink)
