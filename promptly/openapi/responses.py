@@ -46,6 +46,7 @@ TOOLS_NOTES = NOTES | {
         "The functions that the model may call. Tools of other types are left out, and named in "
         "`x-promptly-ignored`, if at least one function remains."
     ),
+    "top_logprobs": "Number of alternatives to return for each token; without tools only.",
     "tool_choice": "Whether a tool must be called, and which. Requires `tools`.",
     "parallel_tool_calls": "With false, at most one call is returned.",
     "text": (

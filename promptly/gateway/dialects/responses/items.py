@@ -152,7 +152,7 @@ class _Outputs:
 
     def __init__(self, items: Sequence[InputItem]) -> None:
         self._waiting: dict[str | None, deque[tuple[int, Any]]] = {}
-        commands = {
+        commands: dict[str | None, str] = {
             item.id: item.call_id for item in items if isinstance(item, LocalShellCall) and item.id
         }
         for index, item in enumerate(items):

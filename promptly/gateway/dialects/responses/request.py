@@ -150,6 +150,8 @@ def _refuse_choices(asked: ResponsesBody | ToolsBody) -> None:
         raise UnsupportedParameter("background", "responses are not run in the background")
     if asked.truncation == "auto":
         raise UnsupportedParameter("truncation", "prompts that are too long are refused, not cut")
+    if asked.top_logprobs and asked.tools:
+        raise UnsupportedParameter("top_logprobs", "the model server has no logprobs beside tools")
     for index, name in enumerate(asked.include or ()):
         if name == LOGPROBS and not asked.top_logprobs and isinstance(asked, ToolsBody):
             raise UnsupportedParameter(f"include[{index}]", "set 'top_logprobs' for logprobs")
@@ -222,12 +224,8 @@ def _form(asked: ResponsesBody | ToolsBody) -> JsonObject | JsonSchema | None:
 
 
 def _dropped(asked: ResponsesBody | ToolsBody, offer: Offer) -> tuple[str, ...]:
-    """Return the fields that have no effect beside tools."""
-    if _form(asked) is None or not offer.functions or offer.choice == "none":
-        return ()
-    if offer.must_call:
-        return ("text.format",)
-    return ("top_logprobs",) if asked.top_logprobs else ()
+    """Return the fields that have no effect beside tools: the format of a text that is not due."""
+    return ("text.format",) if _form(asked) is not None and offer.must_call else ()
 
 
 def _response_format(form: JsonObject | JsonSchema) -> chat.ResponseFormat:

@@ -66,12 +66,6 @@ def test_a_call_that_must_be_made_has_no_format(choice: Any) -> None:
     assert ignored(**fields) == ("text.format",)
 
 
-def test_logprobs_of_a_call_are_not_returned() -> None:
-    assert ignored(tools=[WEATHER], text=TEXT, top_logprobs=2) == ("top_logprobs",)
-    assert ignored(tools=[WEATHER], top_logprobs=2) == ()
-    assert ignored(text=TEXT, top_logprobs=2) == ()
-
-
 def test_the_format_is_weighed_with_the_tools() -> None:
     many = {"type": "object", "properties": {f"p{number}": {} for number in range(500)}}
     tools = [{**WEATHER, "parameters": many}]

@@ -92,7 +92,7 @@ def test_tools_of_other_types_are_left_out_and_named() -> None:
 
 
 def test_unknown_fields_of_functions_are_named() -> None:
-    more = {"defer_loading": True, "async": None, "output_schema": {}, "odd\r\n": 1}
+    more: Json = {"defer_loading": True, "async": None, "output_schema": {}, "odd\r\n": 1}
     tools = [{**WEATHER, **more}, SEARCH, {**BARE, "defer_loading": False}]
     assert upstream(tools=tools)["tools"] == [*SENT, BARE_SENT]
     assert ignored(tools=tools) == (
@@ -199,6 +199,14 @@ def test_logprobs_are_included_with_their_number() -> None:
     assert refusal(include=include).param == "include[0]"
     assert upstream(include=include, top_logprobs=2)["top_logprobs"] == 2
     assert refusal(include=["everything"]).param == "include[0]"
+
+
+@pytest.mark.parametrize("fields", [{}, {"tool_choice": "none"}])
+def test_llama_server_has_no_logprobs_beside_tools(fields: Json) -> None:
+    problem = refusal(tools=[WEATHER], top_logprobs=2, **fields)
+    assert (problem.param, problem.code) == ("top_logprobs", "unsupported_parameter")
+    assert "logprobs" not in upstream(tools=[WEATHER], top_logprobs=0)
+    assert upstream(tools=[], top_logprobs=2)["logprobs"] is True
 
 
 def test_null_means_absent() -> None:
