@@ -7,7 +7,8 @@ from dataclasses import dataclass
 _LENGTH = re.compile(rb"\r\ncontent-length:\s*(\d+)", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding:\s*chunked", re.IGNORECASE)
 _CLOSE = re.compile(rb"\r\nconnection:\s*close", re.IGNORECASE)
-_DELTA = re.compile(rb'"content":\s?"')
+# The empty one of the first delta is none.
+_DELTA = re.compile(rb'"content":\s?"(?!")')
 _STAMP = re.compile(rb'"content":\s?"(\d{16})"')
 _FULL_PARSE_EVERY = 16
 
