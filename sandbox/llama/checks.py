@@ -30,6 +30,8 @@ def check_chat(body: Body) -> None:
         )
     if body.get("top_logprobs") is not None and not body.get("logprobs"):
         raise BadRequest("top_logprobs requires logprobs to be set to true")
+    if body.get("logprobs") and body.get("tools") and body.get("stream"):
+        raise BadRequest("logprobs is not supported with tools + stream")
 
 
 def _check_message(message: Any) -> None:

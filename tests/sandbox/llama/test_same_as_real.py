@@ -247,6 +247,7 @@ def test_earlier_turns_are_accepted_alike(
         {"logprobs": False},
         *({"logprobs": logprobs, "top_logprobs": 0} for logprobs in (False, None)),
         {"top_logprobs": 2},
+        {"logprobs": True, "tools": [{"type": "function", "function": {"name": "f"}}]},
     ],
     ids=str,
 )

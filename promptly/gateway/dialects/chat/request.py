@@ -148,6 +148,8 @@ def _check_content(chat: ChatBody) -> None:
     """Check what the types cannot express, such as rules that concern two fields at once."""
     if chat.top_logprobs and not chat.logprobs:
         raise InvalidRequest("'top_logprobs' needs 'logprobs': true.", param="top_logprobs")
+    if chat.logprobs and chat.tools:
+        raise UnsupportedParameter("logprobs", "the model server has no logprobs beside tools")
     if chat.stream_options is not None and not chat.stream:
         raise InvalidRequest("'stream_options' needs 'stream': true.", param="stream_options")
     form = chat.response_format

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from promptly.errors import InvalidRequest
+from promptly.errors import InvalidRequest, UnsupportedParameter
 from promptly.gateway.chat_request import ChatRequest
 from promptly.gateway.dialects.chat.request import Forwarded, parse_chat
 from sandbox.llama import prompt
@@ -121,16 +121,24 @@ def test_a_known_field_is_forwarded(name: str) -> None:
 
 
 def test_everything_at_once_is_forwarded_and_streamed() -> None:
-    chat = parse_chat(json.dumps({"messages": MESSAGES, **FORWARDED}).encode())
+    together = {name: item for name, item in FORWARDED.items() if "logprobs" not in name}
+    chat = parse_chat(json.dumps({"messages": MESSAGES, **together}).encode())
     assert upstream(chat) == {
         "messages": MESSAGES,
-        **FORWARDED,
+        **together,
         "stream": True,
         "stream_options": {"include_usage": True},
         "timings_per_token": True,
         "return_progress": True,
     }
-    assert json.loads(chat.counting_body()) == {"messages": MESSAGES, **FORWARDED}
+    assert json.loads(chat.counting_body()) == {"messages": MESSAGES, **together}
+
+
+def test_llama_server_has_no_logprobs_beside_tools() -> None:
+    with pytest.raises(UnsupportedParameter) as refusal:
+        parse_chat(body(logprobs=True, tools=[TOOL]))
+    assert refusal.value.param == "logprobs"
+    assert "logprobs" in upstream(parse_chat(body(logprobs=True, tools=[])))
 
 
 def test_a_named_function_is_the_only_one_and_must_be_called() -> None:
