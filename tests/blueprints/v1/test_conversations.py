@@ -182,7 +182,7 @@ NULL_RESULT = Plan(0, 1, 1, "", stream=True, end="", at=1, dump=0, result=2)
 ONLY_THOUGHTS = Plan(3, 0, 9, "", stream=True, end="limit", at=2, dump=1)
 
 
-@settings(max_examples=EXAMPLES)
+@settings(max_examples=EXAMPLES, derandomize=not EXHAUSTIVE)
 @example(plans=[CUT_IN_ARGUMENTS])
 @example(plans=[NULL_RESULT])
 @example(plans=[ONLY_THOUGHTS])
