@@ -65,6 +65,7 @@ test('a structured answer beside tools', async () => {
   const answer = await client.responses.parse({
     ...asked,
     input: saying('tool=2'),
+    parallel_tool_calls: false,
     text: { format: zodTextFormat(weather, 'weather') },
   });
   const calls = callsOf(answer);

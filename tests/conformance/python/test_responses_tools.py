@@ -103,7 +103,7 @@ def test_a_call_into_a_class(sdk: openai.OpenAI) -> None:
 
 
 def test_a_class_beside_tools(sdk: openai.OpenAI) -> None:
-    asked: Any = {**ASKED, "tools": [TOOL], "text_format": Weather}
+    asked: Any = {**ASKED, "tools": [TOOL], "text_format": Weather, "parallel_tool_calls": False}
     for answer in (
         sdk.responses.parse(**asked),
         sdk.responses.parse(**{**asked, "input": steered("tool=2")}),
