@@ -188,7 +188,7 @@ class LlamaStream:
         self._busy = False
         self._chunks: list[bytes] = []
         self._complete = False
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser: Any = httptools.HttpResponseParser(self)
 
     # Callbacks of httptools.
 
@@ -273,3 +273,5 @@ class LlamaStream:
             self._readiness = None
         self._waits = False
         self._socket.close()
+        # It refers to this stream: the two would wait for the garbage collector.
+        self._parser = None

@@ -178,6 +178,11 @@ class ChunkReader(Counts):
         if self.prompt_size is None and self._output_limit is not None:
             self.limit = self._output_limit(tokens)
         self.prompt_size = tokens
+        self.release_hold()
+
+    def release_hold(self) -> None:
+        """Forget the hold, which refers to this reader: neither would be freed (ClientWatch)."""
+        self._output_limit = None
 
     def _read_counts(self, chunk: dict[str, Any]) -> None:
         """Take in a chunk's counts; what cannot be a count is corrected in the chunk as well."""

@@ -45,14 +45,14 @@ class ClientWatch:
     __slots__ = ("_gone", "_socket", "_watcher")
 
     def __init__(self, environ: dict[str, Any], gone: Callable[[], None]) -> None:
-        self._gone = gone
+        self._gone: Callable[[], None] | None = gone
         self._socket: Any = environ.get(_SOCKET)
         self._watcher: Any = None
         if self._socket is not None and is_module_patched("socket"):
             self._watch(gevent.get_hub().loop.io(self._socket.fileno(), 1), self._readable)
 
     def _watch(self, watcher: Any, callback: Callable[[], None]) -> None:
-        self.stop()
+        self._end_watcher()
         self._watcher = watcher
         watcher.start(callback)
 
@@ -76,8 +76,10 @@ class ClientWatch:
             self._report()
 
     def _report(self) -> None:
+        gone = self._gone
         self.stop()
-        gevent.spawn(self._gone)
+        if gone is not None:
+            gevent.spawn(gone)
 
     def hang_up(self) -> None:
         """Disconnect a client that does not read what is sent to it; never blocks."""
@@ -87,6 +89,12 @@ class ClientWatch:
 
     def stop(self) -> None:
         """Stop watching; idempotent."""
+        self._end_watcher()
+        # It refers to the request, which refers to this: together they would wait for the garbage
+        # collector, and keep the whole prompt until then.
+        self._gone = None
+
+    def _end_watcher(self) -> None:
         if self._watcher is not None:
             self._watcher.stop()
             self._watcher.close()

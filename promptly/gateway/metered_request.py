@@ -10,6 +10,7 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Generator
+from functools import partial
 
 from promptly.clients.llama import ConnectFailed, LlamaError, LlamaStream
 from promptly.errors import (
@@ -172,10 +173,10 @@ class MeteredRequest(ABC):
     ) -> None:
         """Report an upstream without an answer to the pool; raises if no other may be tried."""
         pool = self._gateway.pool
-        error = problem.error
+        make_error = problem.make_error
         if isinstance(problem, NotServed):
             pool.lacks(upstream, self._path)
-            error = pool.refusal(self._path)
+            make_error = partial(pool.refusal, self._path)
         elif isinstance(problem, NotConnected):
             pool.failed(upstream)
         elif not pool.doubt(upstream) and isinstance(problem, BrokeOff):
@@ -183,10 +184,10 @@ class MeteredRequest(ABC):
         tried.add(upstream.name)
         if isinstance(problem, BrokeOff):
             if problem.begun or self._resends == MAX_RESENDS:
-                raise error from None
+                raise make_error() from None
             self._resends += 1
         if all(other.name in tried for other in pool.ready(self._path)):
-            raise error from None
+            raise make_error() from None
 
     def _note_death(self, upstream: Upstream, subrequest: int, problem: BrokeOff) -> None:
         """Count a death against the body; raises RequestRejected if it was one too many."""

@@ -293,5 +293,9 @@ class Relay(MeteredRequest):
             prompt_tokens = max(prompt_tokens - reader.prompt_tokens, 0)
         return prompt_tokens, completion_tokens
 
+    def _end(self, outcome: Outcome) -> None:
+        super()._end(outcome)
+        self.reader.release_hold()
+
     def _first_token_at(self) -> float | None:
         return self._first_token_seen_at or self.reader.first_token_at

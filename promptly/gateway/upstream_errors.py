@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections.abc import Callable
 
 from promptly.clients.llama import LlamaStream
 from promptly.errors import (
@@ -19,25 +20,23 @@ logger = logging.getLogger(__name__)
 
 
 class NoAnswer(Exception):
-    """An upstream did not answer: another one may be tried, unless a subclass says otherwise."""
+    """An upstream did not answer: another one may be tried, unless a subclass says otherwise.
 
-    def __init__(self, error: PromptlyError) -> None:
-        self.error = error
-        super().__init__(error.message)
+    `make_error` makes the client's error if none is. Each exception refers to the one before it, so
+    one made in advance would refer to itself, and keep the whole request in memory.
+    """
+
+    make_error: Callable[[], PromptlyError] = UpstreamUnavailable
 
 
 class NotServed(NoAnswer):
     """An upstream lacks the endpoint altogether."""
 
-    def __init__(self) -> None:
-        super().__init__(UnsupportedEndpoint())
+    make_error = UnsupportedEndpoint
 
 
 class NotConnected(NoAnswer):
     """An upstream could not be reached."""
-
-    def __init__(self) -> None:
-        super().__init__(UpstreamUnavailable())
 
 
 class BrokeOff(NoAnswer):
@@ -46,8 +45,10 @@ class BrokeOff(NoAnswer):
     Once its answer has `begun`, no other one may be tried.
     """
 
+    make_error = UpstreamError
+
     def __init__(self, *, begun: bool) -> None:
-        super().__init__(UpstreamError())
+        super().__init__()
         self.begun = begun
 
 
@@ -74,7 +75,7 @@ def refusal(stream: LlamaStream, data: bytes | None, sent: Input) -> Exception:
         batch = _BATCH.search(message)
         return _too_long(too_large[1], batch[1] if batch else None, sent.param)
     if stream.status == 503:
-        return NoAnswer(UpstreamUnavailable())
+        return NoAnswer()
     logger.warning("upstream refused", extra={"status": stream.status})
     if stream.status == 400:
         return InvalidRequest(f"The model server refused the request. {sent.advice}")
