@@ -98,3 +98,36 @@ def test_parts_of_a_calls_output(kind: str, part: Any, accepted: bool) -> None:
     parts = [{"type": "input_text", "text": "a"}, {"type": "output_text", "text": "a"}, part]
     output = {"type": f"{kind}_output", "call_id": "a", "output": parts}
     check_responses([call, output], accepted, ("tools",))
+
+
+@pytest.mark.parametrize("result", [{}, {"content": None}, {"content": ""}, {"content": []}])
+def test_a_result_that_is_empty_or_left_out(result: Json) -> None:
+    check_chat([{"role": "tool", "tool_call_id": "a", **result}], accepted=True)
+    block = {"type": "tool_result", "tool_use_id": "a", **result}
+    check_messages([{"role": "user", "content": [block]}], accepted=True)
+    output = {"output": result["content"]} if result else {}
+    for kind, fields in OUTPUTS.items():
+        call = {"type": kind, "call_id": "a", **fields}
+        item = {"type": f"{kind}_output", "call_id": "a", **output}
+        check_responses([call, item], True, ("tools",))
+
+
+# Texts of an assistant's message that a client left out, since they were empty.
+TEXTLESS = ("text", "thinking", "refusal", "output_text")
+
+
+@pytest.mark.parametrize("content", [..., None, "", [], *([{"type": kind}] for kind in TEXTLESS)])
+@pytest.mark.parametrize("role", ["user", "assistant"])
+def test_a_message_without_its_text(role: str, content: Any) -> None:
+    kind = content[0]["type"] if isinstance(content, list) and content else None
+    is_assistant = role == "assistant"
+    empty = content in ("", [])
+    message = {"role": role} | ({} if content is ... else {"content": content})
+    turns = [message, {"role": "user", "content": "a"}]
+    may_lack = is_assistant and kind in (None, "text", "refusal")
+    check_chat(turns, accepted=empty or may_lack)
+    may_lack = is_assistant and kind in (None, "text", "thinking")
+    check_messages(turns, accepted=empty or may_lack)
+    # Its own answers' parts, which are in nobody else's messages, may lack their text everywhere.
+    may_lack = kind in ("output_text", "refusal") or (is_assistant and kind is None)
+    check_responses(turns, empty or may_lack, ("text", "tools"))
