@@ -205,11 +205,20 @@ def responses_stream(found: list[Json], dump: Dump) -> Answered:
     """Return the last event's output or, after an end without it, the items as far as they came."""
     if found and found[-1]["type"] in ("response.completed", "response.incomplete"):
         return responses_whole(found[-1]["response"], dump)
-    state: ResponseStreamState[Any] = ResponseStreamState(input_tools=omit, text_format=omit)
-    snapshot: Any = None
+    state = _ResponseState(input_tools=omit, text_format=omit)
     for event in found:
-        snapshot = state.accumulate_event(_RESPONSES_EVENT.validate_python(event))
-    return NOTHING if snapshot is None else _output(snapshot.output, dump)
+        state.handle_event(_RESPONSES_EVENT.validate_python(event))
+    return _output(state.snapshot.output, dump) if found else NOTHING
+
+
+class _ResponseState(ResponseStreamState[Any]):
+    """Shows what the SDK keeps to itself until the response is complete."""
+
+    snapshot: Any = None
+
+    def accumulate_event(self, event: Any) -> Any:
+        self.snapshot = super().accumulate_event(event)
+        return self.snapshot
 
 
 def _output(items: list[Any], dump: Dump) -> Answered:
