@@ -7,6 +7,7 @@ from msgspec import UNSET, Struct, UnsetType
 from promptly.gateway.dialects.chat.request import REFUSED, ChatBody
 from promptly.openapi.errors import COUNTED, METERED
 from promptly.openapi.operation import Operation
+from promptly.openapi.schemas import Schema, allow_other_parts
 
 FinishReason = Literal["stop", "length", "tool_calls"]
 
@@ -154,6 +155,12 @@ NOTES = {
     "chat_template_kwargs": "Further arguments for the model's template.",
 }
 
+
+def _amend(found: dict[str, Schema]) -> None:
+    """Add the parts of a tool's result that become a short text."""
+    allow_other_parts(found["ChatToolMessage"]["properties"]["content"], ("text",))
+
+
 _HELLO = {"messages": [{"role": "user", "content": "Hello!"}]}
 
 OPERATIONS = (
@@ -175,6 +182,7 @@ OPERATIONS = (
         body=ChatBody,
         notes=NOTES,
         refused=REFUSED,
+        amend=_amend,
         example=_HELLO,
         answer=ChatCompletion,
         answer_text="The answer; as events if `stream` is true.",
@@ -194,6 +202,7 @@ OPERATIONS = (
         body=ChatBody,
         notes=NOTES,
         refused=REFUSED,
+        amend=_amend,
         example=_HELLO,
         answer=InputTokens,
         answer_text="The count.",

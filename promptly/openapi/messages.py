@@ -8,6 +8,7 @@ from promptly.gateway.dialects.messages.body import EMPTY, REFUSED, CountBody, M
 from promptly.gateway.dialects.messages.errors import error_type
 from promptly.openapi.errors import COUNTED, METERED, ErrorShape, Fault
 from promptly.openapi.operation import Operation
+from promptly.openapi.schemas import Schema, allow_other_parts
 
 StopReason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use"]
 
@@ -179,6 +180,12 @@ NOTES_OF_AN_ANSWER = {
     "stop_sequences": "Texts at which to stop; the answer names the one that ended it.",
 }
 
+
+def _amend(found: dict[str, Schema]) -> None:
+    """Add the parts of a tool's result that become a short text."""
+    allow_other_parts(found["MessagesToolResultBlock"]["properties"]["content"], ("text",))
+
+
 NEVER = {**REFUSED, "thread": "nothing is stored here, send the whole conversation"}
 _HELLO = {"messages": [{"role": "user", "content": "Hello!"}]}
 
@@ -201,6 +208,7 @@ OPERATIONS = (
         notes=NOTES_OF_AN_ANSWER,
         refused=NEVER,
         empty=EMPTY,
+        amend=_amend,
         example={**_HELLO, "max_tokens": 100},
         answer=Message,
         answer_text="The message; as events if `stream` is true.",
@@ -222,6 +230,7 @@ OPERATIONS = (
         notes=NOTES,
         refused=NEVER,
         empty=EMPTY,
+        amend=_amend,
         example=_HELLO,
         answer=MessageTokens,
         answer_text="The count.",

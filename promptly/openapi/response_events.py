@@ -87,7 +87,6 @@ class ArgumentsDone(Event, tag="response.function_call_arguments.done"):
 
     item_id: str
     output_index: int
-    name: str
     arguments: str
 
 

@@ -14,7 +14,7 @@ from promptly.openapi.errors import COUNTED, METERED, UNKNOWN_PARAMETER
 from promptly.openapi.operation import Operation
 from promptly.openapi.response_events import ResponsesEvent
 from promptly.openapi.response_types import Response
-from promptly.openapi.schemas import Schema
+from promptly.openapi.schemas import Schema, allow_other_parts
 
 NOTES = {
     "input": "The conversation: a text, or messages, at least one.",
@@ -61,12 +61,10 @@ _OTHER_TOOL = {
     "required": ["type"],
     "description": "A tool of another type, which is left out.",
 }
-_OTHER_PART = {
-    "type": "object",
-    "properties": {"type": {"type": "string", "not": {"enum": ["input_text", "output_text"]}}},
-    "required": ["type"],
-    "description": "A part other than text, for which the model sees a short text.",
-}
+_NULL = {"type": "null"}
+# Only the assistant's message may lack its content.
+_ASSISTANT = {"properties": {"role": {"const": "assistant"}}}
+_WITH_CONTENT = {"properties": {"content": {"not": _NULL}}, "required": ["content"]}
 
 
 def _amend(profile: Profile, found: dict[str, Schema]) -> None:
@@ -83,8 +81,11 @@ def _amend(profile: Profile, found: dict[str, Schema]) -> None:
         found[f"Responses{name}"]["additionalProperties"] = UNKNOWN
     body["additionalProperties"] = UNKNOWN
     message = found["ResponsesInputMessage"]
-    message["required"] = ["role", "content"]
+    message["required"] = ["role"]
     message["properties"]["type"] = {"enum": ["message", None], "default": "message"}
+    content = message["properties"]["content"]
+    content["anyOf"] = [kind for kind in content["anyOf"] if kind != _NULL] + [_NULL]
+    message["anyOf"] = [_ASSISTANT, _WITH_CONTENT]
     # An item's type is thus optional and cannot discriminate.
     body["properties"]["input"]["anyOf"][1]["items"].pop("discriminator", None)
     if profile is TOOLS:
@@ -100,11 +101,7 @@ def _amend_tools(found: dict[str, Schema]) -> None:
     tools["anyOf"] = [{"contains": function}, {"maxItems": 0}]
     for name in ("FunctionCallOutput", "CustomToolCallOutput", "LocalShellCallOutput"):
         output = found[f"Responses{name}"]["properties"]["output"]
-        parts = next(kind for kind in output["anyOf"] if kind.get("type") == "array")
-        texts = [kind for kind in parts["items"]["anyOf"] if "$ref" in kind]
-        parts["items"]["anyOf"] = [*texts, _OTHER_PART]
-        # Other types are accepted as well, so these are not the only ones.
-        parts["items"].pop("discriminator", None)
+        allow_other_parts(output, ("input_text", "output_text"))
 
 
 def _name(body: type) -> str:

@@ -1,5 +1,6 @@
 """JSON schemas of msgspec types, collected under their names in the document."""
 
+import copy
 from typing import Any
 
 import msgspec
@@ -18,6 +19,8 @@ class Schemas:
 
     def __init__(self) -> None:
         self.found: dict[str, Schema] = {}
+        # As msgspec builds them, before an operation amends those in `found`.
+        self._built: dict[str, Schema] = {}
         self._made: dict[tuple[Any, str], Schema] = {}
 
     def of(self, kind: Any, prefix: str) -> Schema:
@@ -31,8 +34,9 @@ class Schemas:
         names = {name: name if name.startswith(prefix) else prefix + name for name in parts}
         for name, part in parts.items():
             renamed = _renamed(part, names)
-            if self.found.setdefault(names[name], renamed) != renamed:
+            if self._built.setdefault(names[name], renamed) != renamed:
                 raise ValueError(f"two types are called {names[name]}")
+            self.found.setdefault(names[name], copy.deepcopy(renamed))
         made: Schema = _renamed(schema, names)
         self._made[kind, prefix] = made
         return made
@@ -41,6 +45,23 @@ class Schemas:
         """Return the schema that a reference points to, or the schema itself."""
         reference = schema.get("$ref")
         return schema if reference is None else self.found[reference.removeprefix(REF)]
+
+
+def allow_other_parts(content: Schema, texts: tuple[str, ...]) -> None:
+    """Allow parts whose type is not one of `texts` in the schema of a tool result's content.
+
+    Doing it again has no effect: routes share types.
+    """
+    parts = next(kind for kind in content["anyOf"] if kind.get("type") == "array")
+    known = [kind for kind in parts["items"].get("anyOf", [parts["items"]]) if "$ref" in kind]
+    other = {
+        "type": "object",
+        "properties": {"type": {"type": "string", "not": {"enum": [*texts]}}},
+        "required": ["type"],
+        "description": "A part other than text, for which the model sees a short text.",
+    }
+    # Without a discriminator, which would list all types.
+    parts["items"] = {"anyOf": [*known, other]}
 
 
 def _renamed(value: Any, names: dict[str, str]) -> Any:

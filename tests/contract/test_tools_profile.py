@@ -1,14 +1,16 @@
 """Generated requests to Responses under RESPONSES_PROFILE=tools, as in `test_schemathesis.py`."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import schemathesis
 
 from promptly.openapi import document
 from sandbox.llama import SimulatedLlama
+from tests.blueprints.v1.client import Client, sim
 from tests.contract import test_schemathesis
-from tests.contract.contract import closed
+from tests.contract.contract import Contract, closed
 from tests.contract.test_schemathesis import (
     RANDOM_REQUESTS,
     RANDOM_STREAMS,
@@ -61,6 +63,31 @@ def sender(gateway: Gateway, account: Account) -> Iterator[Sender]:
 def excused(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("createResponse", "countResponseTokens"):
         monkeypatch.setitem(test_schemathesis.EXCUSED, name, EXCUSED)
+
+
+PARAMETERS = {"type": "object", "properties": {"text": {"const": "once upon a time"}}}
+FIND = {"type": "function", "name": "find", "parameters": PARAMETERS}
+FORM = {"type": "json_schema", "name": "found", "schema": {"type": "object"}}
+CALLS: dict[str, dict[str, Any]] = {
+    "in parallel": {},
+    "of a named function": {"tool_choice": {"type": "function", "name": "find"}},
+    "after thoughts": {"input": sim("think=3 tool=2")},
+    "cut off": {"max_output_tokens": 15},
+    "beside a format": {"text": {"format": FORM}},
+    "beside tools that are left out": {"tools": [FIND, {"type": "web_search"}]},
+    "that failed": {"input": sim("tool=2 error_after=15")},
+}
+
+
+# Generated requests rarely make the simulator call a tool.
+@pytest.mark.parametrize("streamed", [True, False])
+@pytest.mark.parametrize("name", CALLS)
+def test_calls(client: Client, contract: Contract, name: str, streamed: bool) -> None:
+    body = {"input": sim("tool=2"), "tools": [FIND], **CALLS[name], "stream": streamed}
+    answer = client.call("POST", "/v1/responses", body)
+    assert answer.status == (502 if name == "that failed" and not streamed else 200)
+    assert answer.status == 502 or b"function_call" in answer.body
+    contract.check("post", "/v1/responses", answer)
 
 
 @everything.parametrize()

@@ -10,10 +10,12 @@ from typing import Any
 
 from anthropic.lib.streaming._messages import accumulate_event
 from anthropic.types import Message, RawMessageStreamEvent
+from openai import omit
 from openai.lib.streaming.chat import ChatCompletionStreamState
+from openai.lib.streaming.responses._responses import ResponseStreamState
 from openai.types import Completion
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
-from openai.types.responses import Response
+from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import BaseModel, TypeAdapter
 
 from sandbox.llama.faults import DIRECTIVE
@@ -32,6 +34,7 @@ PARAMETERS: Json = {
 IMAGE_DATA = "data:image/png;base64,iVBORw0KGgo="
 
 _ANTHROPIC_EVENT: TypeAdapter[Any] = TypeAdapter(RawMessageStreamEvent)
+_RESPONSES_EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 
 
 @dataclass(frozen=True)
@@ -75,8 +78,17 @@ def without_nulls(model: BaseModel) -> Json:
 
 
 def without_empty(model: BaseModel) -> Json:
-    """Leave out everything empty, as careless clients do, but not a call's empty arguments."""
-    return {name: value for name, value in without_nulls(model).items() if value not in ("", [])}
+    """Leave out every empty text and list at any depth, as careless clients do."""
+    found: Json = _without_empty(without_nulls(model))
+    return found
+
+
+def _without_empty(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_empty(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _without_empty(item) for name, item in value.items() if item not in ("", [])}
+    return value
 
 
 DUMPS: tuple[Dump, ...] = (full, without_nulls, without_empty)
@@ -167,11 +179,11 @@ def messages_stream(found: list[Json], dump: Dump) -> Answered:
 
 
 def _message(message: Any, dump: Dump) -> Answered:
-    # An empty input is required all the same, so not even careless clients leave it out.
-    content = [{"type": block.type, **dump(block)} for block in message.content]
+    dumped = dump(message)
+    turn: Json = {name: dumped[name] for name in ("role", "content") if name in dumped}
     text = "".join(block.text for block in message.content if block.type == "text")
     calls = [block.id for block in message.content if block.type == "tool_use"]
-    return Answered([{"role": "assistant", "content": content}], text, calls)
+    return Answered([turn], text, calls)
 
 
 # Responses, for text.
@@ -190,12 +202,23 @@ def responses_whole(answer: Json, dump: Dump) -> Answered:
 
 
 def responses_stream(found: list[Json], dump: Dump) -> Answered:
-    """Return the last event's output or, after an end without it, the items that were done."""
+    """Return the last event's output or, after an end without it, the items as far as they came."""
     if found and found[-1]["type"] in ("response.completed", "response.incomplete"):
         return responses_whole(found[-1]["response"], dump)
-    done = [event["item"] for event in found if event["type"] == "response.output_item.done"]
-    created = found[0]["response"] if found else {}
-    return responses_whole({**created, "output": done}, dump) if found else NOTHING
+    state = _ResponseState(input_tools=omit, text_format=omit)
+    for event in found:
+        state.handle_event(_RESPONSES_EVENT.validate_python(event))
+    return _output(state.snapshot.output, dump) if found else NOTHING
+
+
+class _ResponseState(ResponseStreamState[Any]):
+    """Shows what the SDK keeps to itself until the response is complete."""
+
+    snapshot: Any = None
+
+    def accumulate_event(self, event: Any) -> Any:
+        self.snapshot = super().accumulate_event(event)
+        return self.snapshot
 
 
 def _output(items: list[Any], dump: Dump) -> Answered:

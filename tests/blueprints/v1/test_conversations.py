@@ -125,9 +125,13 @@ class Talk:
         answered, result = [NOTHING], None
         for plan in plans:
             text = f"{plan.text} [[sim {plan.directives}]]"
-            turns += self.dialect.say(text, answered[-1].calls, result)
-            answered.append(self.ask(turns, plan))
-            turns += answered[-1].turns
+            calls = answered[-1].calls
+            said = self.dialect.say(text, calls, result)
+            answered.append(self.ask([*turns, *said], plan))
+            if not answered[-1].turns:
+                # Some APIs merge this turn with the next, whose directives alone must count.
+                said = self.dialect.say(plan.text, calls, result)
+            turns += said + answered[-1].turns
             result = RESULTS[plan.result]
         tag = f"conversation{next(TAGS)}"
         turns += self.dialect.say(f"last [[sim tag={tag}]]", answered[-1].calls, result)

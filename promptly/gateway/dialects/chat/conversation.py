@@ -19,11 +19,11 @@ class TextPart(Struct):
 
 
 class AssistantTextPart(Struct, tag_field="type", tag="text"):
-    text: str
+    text: str = ""
 
 
 class RefusalPart(Struct, tag_field="type", tag="refusal"):
-    refusal: str
+    refusal: str = ""
 
 
 Content = str | list[TextPart]
@@ -64,8 +64,8 @@ class AssistantMessage(Struct, tag_field="role", tag="assistant", omit_defaults=
 
 
 class ToolMessage(Struct, tag_field="role", tag="tool", omit_defaults=True):
-    content: Content | None
     tool_call_id: str
+    content: Content | None = None
     name: Name | None = None
 
 

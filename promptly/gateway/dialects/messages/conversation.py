@@ -2,6 +2,9 @@
 
 Consecutive turns of the same role are merged, as in Anthropic's API: many chat templates refuse
 them otherwise. Tool results come first in their turn, right after the calls that they answer.
+
+The assistant's turns may lack their text: an answer can end before it, and some clients leave out
+what is empty.
 """
 
 from collections.abc import Sequence
@@ -30,8 +33,12 @@ class TextBlock(Struct, tag_field="type", tag="text"):
     text: str
 
 
+class AssistantTextBlock(Struct, tag_field="type", tag="text"):
+    text: str = ""
+
+
 class ThinkingBlock(Struct, tag_field="type", tag="thinking"):
-    thinking: str
+    thinking: str = ""
 
 
 class RedactedThinkingBlock(Struct, tag_field="type", tag="redacted_thinking"):
@@ -55,7 +62,9 @@ class UserMessage(Struct, tag_field="role", tag="user"):
 
 
 class AssistantMessage(Struct, tag_field="role", tag="assistant"):
-    content: str | list[TextBlock | ThinkingBlock | RedactedThinkingBlock | ToolUseBlock]
+    content: (
+        str | list[AssistantTextBlock | ThinkingBlock | RedactedThinkingBlock | ToolUseBlock] | None
+    ) = None
 
 
 class SystemMessage(Struct, tag_field="role", tag="system"):
@@ -103,7 +112,7 @@ def _is_silent(turn: Message) -> bool:
 
 
 def _blocks(content: Any) -> list[Any]:
-    return [TextBlock(content)] if isinstance(content, str) else content
+    return [TextBlock(content)] if isinstance(content, str) else content or []
 
 
 def _content(texts: Sequence[str]) -> str | list[dict[str, str]]:
@@ -113,8 +122,11 @@ def _content(texts: Sequence[str]) -> str | list[dict[str, str]]:
     return [{"type": "text", "text": text} for text in texts]
 
 
+_TEXTS = (Text, TextBlock, AssistantTextBlock)
+
+
 def _texts(blocks: list[Any]) -> list[str]:
-    return [block.text for block in blocks if isinstance(block, Text | TextBlock)]
+    return [block.text for block in blocks if isinstance(block, _TEXTS)]
 
 
 def _system(blocks: list[Text | TextBlock]) -> list[ChatMessage]:
@@ -136,7 +148,7 @@ def _user(blocks: list[Any]) -> list[ChatMessage]:
 
 
 def _tool_result(block: ToolResultBlock) -> ChatMessage:
-    texts = _texts(_blocks(block.content or []))
+    texts = _texts(_blocks(block.content))
     if block.is_error:
         # Tool messages of a chat have no error flag.
         texts = [f"Error: {texts[0]}", *texts[1:]] if texts else ["Error"]
@@ -147,8 +159,8 @@ def _assistant(blocks: list[Any], messages: Sequence[Message]) -> ChatMessage:
     thoughts = [block.thinking for block in blocks if isinstance(block, ThinkingBlock)]
     calls = [_tool_call(block, messages) for block in blocks if isinstance(block, ToolUseBlock)]
     found: ChatMessage = {"role": "assistant", "content": _content(_texts(blocks))}
-    if thoughts:
-        found["reasoning_content"] = "\n".join(thoughts)
+    if any(thoughts):
+        found["reasoning_content"] = "\n".join(filter(None, thoughts))
     if calls:
         found["tool_calls"] = calls
     return found

@@ -2,6 +2,9 @@
 
 All that the assistant did in one go, its text and its calls, becomes one message. The results of
 its calls follow at once, wherever they stand in the input: chat templates refuse anything else.
+
+The assistant's texts may be missing: an answer can end before them, and some clients leave out what
+is empty.
 """
 
 from collections import deque
@@ -28,11 +31,11 @@ class InputText(Struct, tag_field="type", tag="input_text"):
 
 
 class OutputText(Struct, tag_field="type", tag="output_text"):
-    text: str
+    text: str = ""
 
 
 class Refusal(Struct, tag_field="type", tag="refusal"):
-    refusal: str
+    refusal: str = ""
 
 
 Part = InputText | OutputText | Refusal
@@ -60,7 +63,7 @@ class CustomToolCall(Struct, tag_field="type", tag="custom_tool_call"):
 
     call_id: CallId
     name: Name
-    input: str
+    input: str = ""
 
 
 class LocalShellCall(Struct, tag_field="type", tag="local_shell_call"):
@@ -75,20 +78,20 @@ class FunctionCallOutput(Struct, tag_field="type", tag="function_call_output"):
     """The result of a call; parts other than text become a short text."""
 
     call_id: CallId
-    output: str | list[InputText | OutputText] | None
+    output: str | list[InputText | OutputText] | None = None
 
 
 class CustomToolCallOutput(Struct, tag_field="type", tag="custom_tool_call_output"):
     """The result of a custom tool's call."""
 
     call_id: CallId
-    output: str | list[InputText | OutputText] | None
+    output: str | list[InputText | OutputText] | None = None
 
 
 class LocalShellCallOutput(Struct, tag_field="type", tag="local_shell_call_output"):
     """The result of a command; its `id` is the call's `id` or `call_id`."""
 
-    output: str | list[InputText | OutputText] | None
+    output: str | list[InputText | OutputText] | None = None
     id: str | None = None
     call_id: CallId | None = None
 

@@ -111,6 +111,9 @@ def _prepare_items(items: Any, profile: Profile) -> tuple[str, ...]:
         kind = item["type"]
         _refuse_item(kind, profile, f"input[{index}]")
         content = item.get("content")
+        if kind == "message" and content is None and item.get("role") == "assistant":
+            # An answer that was cut before its text, from a client that leaves out what is empty.
+            item["content"] = ""
         if kind == "message" and isinstance(content, list):
             _refuse_parts(content, f"input[{index}]")
         elif kind in HOSTED_TYPES:

@@ -228,6 +228,10 @@ def test_names_of_ignored_fields_are_safe_in_a_header() -> None:
         ({"content": None, "tool_calls": None}, {"content": ""}),
         ({"content": None, "tool_calls": []}, {"content": "", "tool_calls": []}),
         ({"content": []}, {"content": []}),
+        (
+            {"content": [{"type": "text"}, {"type": "refusal"}]},
+            {"content": [{"type": "text", "text": ""}, {"type": "text", "text": ""}]},
+        ),
         *(
             ({**content, "reasoning_content": "hm"}, {"content": "", "reasoning_content": "hm"})
             for content in ({}, {"content": None}, {"content": ""})
@@ -278,9 +282,10 @@ def test_parts_of_a_tools_result_that_are_not_text() -> None:
     assert chat.ignored == ("user", "tool.image_url", "tool.file")
 
 
-def test_a_tools_result_of_null_is_empty() -> None:
-    message = {"role": "tool", "tool_call_id": "1", "content": None}
-    chat = parse_chat(json.dumps({"messages": [message]}).encode())
+@pytest.mark.parametrize("content", [{}, {"content": None}])
+def test_a_tools_result_of_null_or_nothing_is_empty(content: dict[str, None]) -> None:
+    message = {"role": "tool", "tool_call_id": "1"}
+    chat = parse_chat(json.dumps({"messages": [{**message, **content}]}).encode())
     assert upstream(chat)["messages"] == [{**message, "content": ""}]
 
 

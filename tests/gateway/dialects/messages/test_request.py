@@ -121,6 +121,36 @@ def texts(*found: str) -> list[Json]:
                 *turns(("user", "a")),
             ],
         ),
+        "thoughts cut before their text": (
+            turns(("assistant", [{"type": "thinking"}]), ("user", "a")),
+            turns(("assistant", ""), ("user", "a")),
+        ),
+        "some thoughts without text": (
+            turns(
+                (
+                    "assistant",
+                    [
+                        {"type": "thinking"},
+                        {"type": "thinking", "thinking": "hm"},
+                        {"type": "thinking", "thinking": ""},
+                        {"type": "text"},
+                    ],
+                ),
+                ("user", "a"),
+            ),
+            [
+                {"role": "assistant", "content": "", "reasoning_content": "hm"},
+                *turns(("user", "a")),
+            ],
+        ),
+        "an answer without blocks": (
+            turns(("user", "a"), ("assistant", []), ("user", "b")),
+            turns(("user", "a"), ("assistant", ""), ("user", "b")),
+        ),
+        "an answer without content": (
+            [*turns(("user", "a")), {"role": "assistant"}, *turns(("user", "b"))],
+            turns(("user", "a"), ("assistant", ""), ("user", "b")),
+        ),
         "nothing but hidden thoughts": (
             turns(("assistant", [{"type": "redacted_thinking", "data": "x"}]), ("user", "a")),
             turns(("assistant", ""), ("user", "a")),

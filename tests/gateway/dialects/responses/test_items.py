@@ -79,6 +79,25 @@ def result(number: int, content: Any) -> Json:
         # An earlier message of the assistant stays one of its own.
         ([SAID, SAID, call(1)], [SAID, called(1, content="let me see"), result(1, "[no output]")]),
         ([SAID, SAID], [SAID, SAID]),
+        # Answers cut before their text, and an output of nothing, as some clients keep them.
+        (
+            [
+                {"type": "message", "role": "assistant"},
+                {"role": "assistant", "content": None},
+                {"role": "assistant", "content": [{"type": "output_text"}]},
+                {"role": "assistant", "content": [{"type": "refusal"}]},
+                USER,
+            ],
+            [{"role": "assistant", "content": ""}] * 4 + [USER],
+        ),
+        (
+            [{"type": "message", "role": "assistant"}, call(1), output(1, None), USER],
+            [called(1), result(1, ""), USER],
+        ),
+        (
+            [call(1), {"type": "function_call_output", "call_id": "c1"}],
+            [called(1), result(1, "")],
+        ),
         # Some clients count calls anew in each turn.
         (
             [call(1), output(1, "sun"), USER, call(1), output(1, "rain")],
@@ -192,7 +211,6 @@ def test_calls_that_openai_ran_are_left_out_and_named() -> None:
         ([output(1, "sun")], "input[0].call_id"),
         ([call(1), output(1, "sun"), output(1, "rain")], "input[2].call_id"),
         ([call(1), USER, output(2, "sun"), output(3, "rain")], "input[2].call_id"),
-        ([call(1), {"type": "function_call_output", "call_id": "c1"}], "input[1].output"),
         ([SHELL, {"type": "local_shell_call_output", "id": "x", "output": ""}], "input[1].call_id"),
         ([SHELL, {"type": "local_shell_call_output", "output": ""}], "input[1].call_id"),
         ([call(1), output(1, {"a": 5})], "input[1].output"),
@@ -202,7 +220,8 @@ def test_calls_that_openai_ran_are_left_out_and_named() -> None:
         ([call(1, call_id="")], "input[0].call_id"),
         ([call(1, name=None)], "input[0].name"),
         ([{"type": "function_call", "call_id": "c"}], "input[0].name"),
-        ([{"type": "custom_tool_call", "call_id": "c", "name": "f"}], "input[0].input"),
+        ([{"role": "user"}], "input[0].content"),
+        ([{"role": "user", "content": None}], "input[0].content"),
     ],
 )
 def test_wrong_items_are_refused_naming_the_field(items: list[Json], param: str) -> None:
