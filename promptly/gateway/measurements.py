@@ -1,4 +1,4 @@
-"""What an ended request adds to the metrics (runtime/request_metrics.py)."""
+"""Adds an ended request to the metrics (runtime/request_metrics.py)."""
 
 from promptly.gateway.in_flight import InFlightRequest
 from promptly.models.states import Outcome

@@ -1,4 +1,4 @@
-"""What web workers count and measure about requests to /v1, over all workers of a gateway.
+"""Metrics of requests to /v1, summed over all workers of a gateway.
 
 The first three families are those of OpenTelemetry's GenAI conventions for servers, with the
 recommended bounds. Every label has a fixed set of values: nothing that a client wrote becomes one.

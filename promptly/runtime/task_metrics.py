@@ -1,4 +1,4 @@
-"""What a Celery worker measures about its tasks, and the port on which Prometheus reads it.
+"""Metrics of the tasks of a Celery worker, and the port on which Prometheus reads them.
 
 celeryconfig.py connects these functions to Celery's signals. With the prefork pool, tasks run in
 child processes, which count in memory that the main process shares; it alone listens. A child's
