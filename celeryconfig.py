@@ -9,18 +9,24 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from billiard.process import current_process
+from celery.exceptions import TimeLimitExceeded
 from celery.signals import (
     after_task_publish,
     beat_init,
     heartbeat_sent,
     setup_logging,
+    task_failure,
+    task_postrun,
+    task_prerun,
     worker_init,
+    worker_process_init,
     worker_ready,
 )
 from kombu import Queue
 from kombu.exceptions import OperationalError
 
-from promptly.runtime import kombu_redis, logs, presence
+from promptly.runtime import kombu_redis, logs, presence, task_metrics
 
 # A dead worker's message is redelivered after this; task time limits stay below it.
 VISIBILITY_TIMEOUT_SECONDS = 300
@@ -52,6 +58,7 @@ task_routes = {
 }
 imports = (
     "promptly.tasks.accounts",
+    "promptly.tasks.ledger",
     "promptly.tasks.mail",
     "promptly.tasks.metering",
     "promptly.tasks.notices",
@@ -85,6 +92,12 @@ beat_schedule = {
         "task": "promptly.tasks.accounts.purge_sessions",
         "schedule": 3600.0,
         "options": {"expires": 3500},
+    },
+    # Runs once a night; asked often, so that no restart of beat skips a night.
+    "ledger-verify": {
+        "task": "promptly.tasks.ledger.verify",
+        "schedule": 600.0,
+        "options": {"expires": 590},
     },
     "mail-sweep": {
         "task": "promptly.tasks.mail.sweep",
@@ -173,6 +186,43 @@ def touch_pidfile(sender: Any, **_: object) -> None:
     if sender.pidfile:
         pidfile = Path(sender.pidfile)
         heartbeat_sent.connect(lambda **_: pidfile.touch(), weak=False)
+
+
+@worker_init.connect
+def measure_tasks(sender: Any, **_: object) -> None:
+    """Measure all tasks for WORKER_METRICS_PORT, if it is set; before the pool forks."""
+    conf = sender.app.conf
+    if not conf.metrics_port:
+        return
+    names = [name for name in sender.app.tasks if name.startswith("promptly.")]
+    measured = task_metrics.TaskMetrics(names)
+    # The pool never has more processes.
+    task_metrics.share(max(sender.concurrency, *(sender.options.get("autoscale") or (0,))))
+
+    def listen(**_: object) -> None:
+        try:
+            task_metrics.listen(conf.metrics_host, conf.metrics_port, conf.metrics_allowed)
+        except OSError as problem:
+            logging.getLogger(__name__).error(
+                "cannot listen on WORKER_METRICS_PORT: %s", problem.strerror
+            )
+
+    def end(sender: Any, task_id: str, state: str | None = None, **_: object) -> None:
+        measured.end(sender.name, task_id, state)
+
+    def fail(sender: Any, exception: object, **_: object) -> None:
+        # Other failures are ends as well.
+        if isinstance(exception, TimeLimitExceeded):
+            measured.time_out(sender.name)
+
+    worker_process_init.connect(
+        lambda **_: task_metrics.use_column_of(getattr(current_process(), "index", None)),
+        weak=False,
+    )
+    task_prerun.connect(lambda task_id, **_: measured.begin(task_id), weak=False)
+    task_postrun.connect(end, weak=False)
+    task_failure.connect(fail, weak=False)
+    worker_ready.connect(listen, weak=False)
 
 
 @worker_ready.connect

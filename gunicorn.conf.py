@@ -16,7 +16,15 @@ import gevent
 import psycopg2
 
 from promptly.errors import ServiceUnavailable
-from promptly.runtime import address_counts, listener, logs, memory, psycopg_gevent
+from promptly.runtime import (
+    address_counts,
+    listener,
+    logs,
+    memory,
+    psycopg_gevent,
+    request_metrics,  # noqa: F401  (defines the metrics before their memory is shared)
+    shared_metrics,
+)
 from promptly.runtime.database import HotPathDatabase
 from promptly.services.accounts import peppers
 from promptly.settings import END_SECONDS, SettingsError, from_environment
@@ -36,6 +44,7 @@ if settings.takes_stripe:
 
 # Before workers are forked, which inherit it.
 address_counts.share(settings.web_concurrency)
+shared_metrics.cells.share(address_counts.columns_for(settings.web_concurrency))
 
 bind = [f"{settings.gateway_bind}:{settings.gateway_port}"]
 if settings.listener_socket:
@@ -124,9 +133,15 @@ def when_ready(server: Any) -> None:
 
 
 def pre_fork(server: Any, worker: Any) -> None:
-    """Let the worker count connections where no living worker does."""
-    used = {other.address_column for other in server.WORKERS.values()}
-    worker.address_column = address_counts.counts.use_free_column(used)
+    """Let the worker count connections and requests where no living worker does."""
+    used = {other.column for other in server.WORKERS.values()}
+    worker.column = address_counts.counts.use_free_column(used)
+    shared_metrics.cells.use(worker.column)
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """Take what a dead worker had open out of the metrics."""
+    shared_metrics.cells.clear_gauges(worker.column)
 
 
 def post_request(worker: Any, req: Any, environ: dict[str, Any], resp: Any) -> None:

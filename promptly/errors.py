@@ -28,19 +28,41 @@
 Shape and codes follow OpenAI's API, so that its SDKs map them to their own exceptions.
 """
 
+from enum import StrEnum
 from typing import Any, ClassVar
+
+
+class Limit(StrEnum):
+    """The limits that a request may meet, as the metrics name them."""
+
+    # Requests per minute of an address and of a key.
+    ADDRESS = "address"
+    KEY = "key"
+    # Requests of an account at a time; bytes of its bodies, and counts of its prompts.
+    CONCURRENCY = "concurrency"
+    BODY_MEMORY = "body_memory"
+    COUNTING = "counting"
+    # Requests that wait for a slot.
+    QUEUE = "queue"
+    # Connections, or behind proxies requests, of an address at a time.
+    CONNECTIONS = "connections"
+    # Requests for pages and forms, and tries of wrong keys.
+    PAGES = "pages"
+    WRONG_KEYS = "wrong_keys"
 
 
 class PromptlyError(Exception):
     """Base class; `message` is shown to the client and must contain nothing private.
 
-    With `retried` false, SDKs and agents are told not to repeat the request by themselves.
+    With `retried` false, SDKs and agents are told not to repeat the request by themselves. `limit`
+    is the one that the request met, if that is the reason.
     """
 
     status: ClassVar[int] = 500
     type: ClassVar[str] = "server_error"
     retried: ClassVar[bool] = True
     code: str | None = None
+    limit: Limit | None = None
     message = "The server had an error. Please try again."
 
     def __init__(
@@ -49,11 +71,13 @@ class PromptlyError(Exception):
         *,
         param: str | None = None,
         code: str | None = None,
+        limit: Limit | None = None,
         retry_after_seconds: int | None = None,
     ) -> None:
         self.message = message or self.message
         self.param = param
         self.code = code or self.code
+        self.limit = limit or self.limit
         self.retry_after_seconds = retry_after_seconds
         super().__init__(self.message)
 
@@ -205,6 +229,7 @@ class PaymentUnavailable(Unavailable):
 
 class QueueFull(Unavailable):
     code = "queue_full"
+    limit = Limit.QUEUE
     message = "Too many requests are waiting for the model. Please try again shortly."
 
 

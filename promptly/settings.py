@@ -108,6 +108,9 @@ class Settings:
     cors_origins: tuple[str, ...] = setting(origin_list, "*", empty_means_default=False)
     admin_allowed_cidrs: tuple[Network, ...] = setting(network_list, ADMIN_CIDRS)
     log_level: str = setting(choice("debug", "info", "warning", "error"), "info")
+    # Of the Celery worker's metrics; port 0: off.
+    worker_metrics_bind: str = setting(text, "127.0.0.1")
+    worker_metrics_port: int = setting(integer(0, 65535), "0")
 
     # API: whether /v1/responses takes text alone, or function tools as well
     responses_profile: str = setting(choice("text", "tools"), "text")

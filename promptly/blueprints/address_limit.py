@@ -5,7 +5,7 @@ Without proxies the worker counts connections instead (runtime/gunicorn_worker.p
 
 from flask import Flask, request
 
-from promptly.errors import RateLimited
+from promptly.errors import Limit, RateLimited
 from promptly.proxies import client_address
 from promptly.runtime import address_counts
 from promptly.runtime.address_counts import ENVIRON_ROW
@@ -25,6 +25,7 @@ def count() -> None:
     if not address_counts.counts.enter(row, current_settings().max_connections_per_address):
         raise RateLimited(
             "Too many requests from your address are running. Please wait for one to end.",
+            limit=Limit.CONNECTIONS,
             retry_after_seconds=1,
         )
     request.environ[ENVIRON_ROW] = row

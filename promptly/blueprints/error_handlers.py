@@ -23,6 +23,7 @@ from promptly.errors import (
     BodyTooLarge,
     Forbidden,
     InvalidRequest,
+    Limit,
     NotFound,
     PromptlyError,
     RateLimited,
@@ -31,6 +32,7 @@ from promptly.errors import (
 )
 from promptly.extensions import limiter
 from promptly.request_ids import new_request_id, public_id
+from promptly.runtime import request_metrics
 from promptly.runtime.logs import redact
 
 logger = logging.getLogger(__name__)
@@ -115,12 +117,15 @@ def answer(problem: PromptlyError) -> Response:
     """Return the response to an error of ours."""
     if error_shapes.wants_json(problem.status):
         refused_bodies.receive_small()
+    if problem.limit is not None:
+        request_metrics.count_limit(problem.limit)
     # Below /v1, every request is logged with its outcome anyway.
-    if not error_shapes.is_api(request.path):
-        if problem.status >= 500:
-            logger.warning("request failed", extra=_log_fields(problem))
-        else:
-            logger.info("request refused", extra=_log_fields(problem))
+    if error_shapes.is_api(request.path):
+        request_metrics.count_refusal(problem)
+    elif problem.status >= 500:
+        logger.warning("request failed", extra=_log_fields(problem))
+    else:
+        logger.info("request refused", extra=_log_fields(problem))
     response = _rendered(problem)
     for name, value in problem.headers().items():
         response.headers.setdefault(name, value)
@@ -152,6 +157,8 @@ def answer_database_away(problem: Exception) -> Response:
 def answer_unknown(problem: Exception) -> Response:
     """Return the response to a bug: log its traceback once, give the client the request id."""
     logger.error("unexpected error", exc_info=problem, extra={"request_id": request_id()})
+    if error_shapes.is_api(request.path):
+        request_metrics.count_refusal(PromptlyError())
     response = _rendered(PromptlyError())
     response.headers["x-request-id"] = request_id()
     return response
@@ -161,6 +168,7 @@ def _translated(problem: HTTPException, code: int) -> PromptlyError:
     if isinstance(problem, RateLimitExceeded):
         return RateLimited(
             "Please wait before trying again.",
+            limit=Limit.PAGES,
             retry_after_seconds=_seconds_until_reset(),
         )
     if code == 404:

@@ -18,6 +18,7 @@ The modules, in the order in which a request meets them:
     upstreams         the pool of llama-servers and their readiness
     fatal_bodies      refuses bodies that model servers died of
     prompt_counting   counts prompts at upstream, within bounds
+    measurements      what an ended request adds to the metrics
     metered_request   from the hold to the settlement; base class of the next two
     relay             generated text, streamed and counted
     embedding         vectors, computed in batches

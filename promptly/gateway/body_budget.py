@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TypeVar
 
-from promptly.errors import RateLimited, ServiceUnavailable
+from promptly.errors import Limit, RateLimited, ServiceUnavailable
 from promptly.runtime import native_threads
 
 Name = TypeVar("Name", int, str)
@@ -69,6 +69,7 @@ class BodyBudget:
             raise RateLimited(
                 "The bodies of the requests from this address are too large together: at most "
                 f"{self.address_bytes // MIB} MiB at a time.",
+                limit=Limit.BODY_MEMORY,
                 retry_after_seconds=2,
             )
         is_small = share.size + size <= SMALL_BYTES
@@ -81,6 +82,7 @@ class BodyBudget:
             raise RateLimited(
                 "The bodies of this account's requests are too large together: at most "
                 f"{self.account_bytes // MIB} MiB at a time.",
+                limit=Limit.BODY_MEMORY,
                 retry_after_seconds=2,
             )
 

@@ -193,6 +193,7 @@ class ChunkReader(Counts):
                 cached, processed, predicted = (timings.get(name, 0) for name in _TIMED)
             if self.first_token_at is None and predicted:
                 self.first_token_at = time.monotonic()
+            self.cached_tokens = cached
             size = cached + processed
             if self.prompt_size is None:
                 self._set_prompt_size(size)

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from promptly.errors import ServiceUnavailable
+from promptly.errors import Limit, ServiceUnavailable
 from promptly.gateway.key_hashes import KeyHashes
 from promptly.gateway.limits import Allowance, LimitExceeded, SlidingWindows
 from promptly.runtime import native_threads
@@ -68,7 +68,8 @@ class ImportedKeys:
         ]
         full, _, reset_ms = self._tries.admit(names, (WRONG_TRIES, WRONG_TRIES))
         if full:
-            raise LimitExceeded("Too many wrong keys.", Allowance(WRONG_TRIES, 0, reset_ms))
+            allowance = Allowance(WRONG_TRIES, 0, reset_ms)
+            raise LimitExceeded("Too many wrong keys.", allowance, Limit.WRONG_KEYS)
         rows = imported_keys.candidates(self._database, key)
         key_id = native_threads.call(imported_keys.matching, key, rows)
         if key_id is not None:

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from dataclasses import dataclass
 
-from promptly.errors import RateLimited
+from promptly.errors import Limit, RateLimited
 from promptly.runtime.recently_used import RecentlyUsed
 from promptly.runtime.redis_client import HotPathRedis, RedisUnavailable
 
@@ -64,9 +64,9 @@ class Allowance:
 class LimitExceeded(RateLimited):
     """A window is full; `allowance` has the figures for the headers."""
 
-    def __init__(self, message: str, allowance: Allowance) -> None:
+    def __init__(self, message: str, allowance: Allowance, limit: Limit) -> None:
         seconds = max(1, -(-allowance.reset_ms // 1000))
-        super().__init__(message, retry_after_seconds=seconds)
+        super().__init__(message, limit=limit, retry_after_seconds=seconds)
         self.allowance = allowance
 
 
@@ -123,11 +123,12 @@ class RequestLimits:
         full, remaining, reset_ms = self._windows.admit(names, limits)
         if not full:
             return Allowance(limits[-1], remaining, reset_ms)
-        who = ("address", "key")[full - 1]
+        met = (Limit.ADDRESS, Limit.KEY)[full - 1]
         limit = limits[full - 1]
         raise LimitExceeded(
-            f"Rate limit reached: {limit} requests per minute per {who}.",
+            f"Rate limit reached: {limit} requests per minute per {met}.",
             Allowance(limit, 0, reset_ms),
+            met,
         )
 
 

@@ -18,10 +18,9 @@ from promptly.errors import (
     QueueFull,
     RequestRejected,
     ServiceUnavailable,
-    UpstreamError,
     UpstreamUnavailable,
 )
-from promptly.gateway import Gateway, sse
+from promptly.gateway import Gateway, measurements, sse
 from promptly.gateway.body_budget import BodyShare
 from promptly.gateway.fatal_bodies import MAX_RESENDS
 from promptly.gateway.in_flight import ClientGone, InFlightRequest, Stopped
@@ -30,6 +29,7 @@ from promptly.gateway.time_limits import timeout_error
 from promptly.gateway.upstream_errors import BrokeOff, NoAnswer, NotConnected, NotServed
 from promptly.gateway.upstreams import Upstream
 from promptly.models.states import Outcome
+from promptly.runtime.request_metrics import queue_wait
 from promptly.services import metering
 from promptly.services.accounts.authentication import Caller
 
@@ -62,6 +62,7 @@ class MeteredRequest(ABC):
         self._subrequests = subrequests
         self._slot_request: SlotRequest | None = None
         self._resends = 0
+        self._error_code: str | None = None
         self._spoke_at = time.monotonic()
         self.in_flight = in_flight
         self.model = ""
@@ -101,6 +102,10 @@ class MeteredRequest(ABC):
         """Return when the client got its first token (monotonic seconds), if there was one."""
         return None
 
+    def _cached_tokens(self) -> int:
+        """Return how many prompt tokens upstream took from its cache."""
+        return 0
+
     # Common to all kinds of requests.
 
     def run(self) -> None:
@@ -128,10 +133,8 @@ class MeteredRequest(ABC):
             if outcome == Outcome.ACCOUNT_DELETED:
                 raise InvalidKey("The account of this key has been deleted.") from None
             raise ServiceUnavailable("The service is restarting. Please try again.") from None
-        except UpstreamError:
-            outcome = Outcome.UPSTREAM_ERROR
-            raise
         except PromptlyError as problem:
+            self._error_code = problem.code
             outcome = Outcome.UPSTREAM_ERROR if problem.status >= 500 else Outcome.REJECTED
             raise
         except Exception:
@@ -218,22 +221,26 @@ class MeteredRequest(ABC):
         )
         self._slot_request = slot_request
         self.in_flight.raise_if_stopped()
-        deadline = time.monotonic() + self._settings.queue_timeout_seconds
-        while True:
-            self.in_flight.wait_for(slot_request.changed, self._settings.keepalive_comment_seconds)
-            upstream = slot_request.granted()
-            if upstream is not None:
-                break
-            if all(other.name in avoided for other in self._gateway.pool.ready(self._path)):
-                raise UpstreamUnavailable
-            if time.monotonic() > deadline:
-                raise QueueFull(
-                    "The request waited for the model for "
-                    f"{self._settings.queue_timeout_seconds} s without getting a slot."
-                )
-            yield sse.KEEPALIVE
-        self.model = upstream.model
-        return upstream
+        started_at = time.monotonic()
+        limit_seconds = self._settings.queue_timeout_seconds
+        wait_seconds = self._settings.keepalive_comment_seconds
+        try:
+            while True:
+                self.in_flight.wait_for(slot_request.changed, wait_seconds)
+                upstream = slot_request.granted()
+                if upstream is not None:
+                    self.model = upstream.model
+                    return upstream
+                if all(other.name in avoided for other in self._gateway.pool.ready(self._path)):
+                    raise UpstreamUnavailable
+                if time.monotonic() > started_at + limit_seconds:
+                    raise QueueFull(
+                        f"The request waited for the model for {limit_seconds} s without getting "
+                        "a slot."
+                    )
+                yield sse.KEEPALIVE
+        finally:
+            queue_wait.observe(time.monotonic() - started_at)
 
     def _open(self, upstream: Upstream, body: bytes) -> LlamaStream:
         try:
@@ -282,6 +289,13 @@ class MeteredRequest(ABC):
             if first_token_at is None
             else round((first_token_at - in_flight.started_at) * 1000),
             duration_ms=round((now - in_flight.started_at) * 1000),
+        )
+        measurements.record(
+            settlement,
+            in_flight,
+            error_code=self._error_code,
+            cached_tokens=self._cached_tokens(),
+            answers=self._subrequests,
         )
         in_flight.hold.settled = True
         self.charge = self._gateway.settler.settle(settlement, self._settled)

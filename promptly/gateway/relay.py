@@ -79,6 +79,7 @@ class Relay(MeteredRequest):
         )
         self._buffer = sse.EventBuffer()
         self._first_token_seen_at: float | None = None
+        self._ended_cached_tokens = 0
 
     def _make_reader(self) -> ChunkReader:
         return ChunkReader(
@@ -136,6 +137,7 @@ class Relay(MeteredRequest):
         self._dropped_digest = None
         self._prompt = self._request.prompts[subrequest]
         self._first_token_seen_at = self._first_token_at()
+        self._ended_cached_tokens = self._cached_tokens()
         self._buffer = sse.EventBuffer()
         self.reader = self._make_reader()
         self._hold.start_next(self.reader, reserved)
@@ -295,3 +297,6 @@ class Relay(MeteredRequest):
 
     def _first_token_at(self) -> float | None:
         return self._first_token_seen_at or self.reader.first_token_at
+
+    def _cached_tokens(self) -> int:
+        return self._ended_cached_tokens + self.reader.cached_tokens

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from flask import Flask
 
+from promptly.runtime import request_metrics
 from promptly.runtime.batching import Batcher
 from promptly.runtime.database import API, HotPathDatabase
 from promptly.services import metering
@@ -55,6 +56,7 @@ class Settler:
             )
             with self._lock:
                 self._pending[settlement.request_id.hex] = (time.monotonic(), settlement, settled)
+                request_metrics.settlements_waiting.set(len(self._pending))
                 self._start()
             return None
         settled()
@@ -101,6 +103,7 @@ class Settler:
                     )
                 with self._lock:
                     self._pending.pop(key, None)
+                    request_metrics.settlements_waiting.set(len(self._pending))
                 settled()
             with self._lock:
                 if not self._pending:

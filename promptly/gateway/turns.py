@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
 
-from promptly.errors import RateLimited, ServiceUnavailable
+from promptly.errors import Limit, RateLimited, ServiceUnavailable
 
 # Counts of one account's prompts: running, and waiting for their turn.
 RUNNING_COUNTS = 4
@@ -107,5 +107,6 @@ class _Account:
 def _too_many() -> RateLimited:
     return RateLimited(
         "Too many prompts of this account are being counted. Try again when they are.",
+        limit=Limit.COUNTING,
         retry_after_seconds=2,
     )

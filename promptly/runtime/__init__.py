@@ -21,5 +21,8 @@
 - `psycopg_gevent`: cooperative psycopg2 waits with a deadline
 - `recently_used`: a bounded mapping for limits counted in this process
 - `redis_client`: the hot path's access to Redis, with a circuit breaker
+- `request_metrics`: what web workers measure about requests
 - `send_timeout`: hangs up on clients that stop reading
+- `shared_metrics`: counters and histograms that processes share
+- `task_metrics`: what a Celery worker measures about tasks
 """

@@ -78,9 +78,14 @@ counts = AddressCounts(1)
 
 
 def share(workers: int) -> None:
-    """Create the table of a gateway, with room for workers that drain beside their successors."""
+    """Create the table of a gateway."""
     global counts
-    counts = AddressCounts(2 * workers + 2)
+    counts = AddressCounts(columns_for(workers))
+
+
+def columns_for(workers: int) -> int:
+    """Return the number of columns: with room for workers that drain beside their successors."""
+    return 2 * workers + 2
 
 
 @lru_cache(maxsize=10_000)

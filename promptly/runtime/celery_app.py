@@ -27,8 +27,14 @@ def bind_celery(app: Flask, settings: Settings) -> None:
 
     celery.config_from_object("celeryconfig", force=True)
     redis_url = settings.redis_connection_url
-    # `redis_url` is ours, for the signal handlers of celeryconfig.py.
-    celery.conf.update(broker_url=broker_url(redis_url), redis_url=redis_url)
+    # All but `broker_url` are ours, for the signal handlers of celeryconfig.py.
+    celery.conf.update(
+        broker_url=broker_url(redis_url),
+        redis_url=redis_url,
+        metrics_host=settings.worker_metrics_bind,
+        metrics_port=settings.worker_metrics_port,
+        metrics_allowed=settings.admin_allowed_cidrs,
+    )
     setattr(celery, "Task", ContextTask)  # noqa: B010  (the stubs declare it read-only)
     celery.set_default()
     app.extensions["celery"] = celery

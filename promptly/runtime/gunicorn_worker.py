@@ -24,7 +24,8 @@ from gunicorn.http.errors import NoMoreData
 from gunicorn.workers.base_async import AsyncWorker
 from gunicorn.workers.ggevent import GeventWorker
 
-from promptly.runtime import address_counts, bad_requests, memory
+from promptly.errors import Limit
+from promptly.runtime import address_counts, bad_requests, memory, request_metrics
 from promptly.runtime.client_connection import ClientConnection, Request
 from promptly.runtime.client_reader import linger
 from promptly.runtime.cors import Cors
@@ -139,6 +140,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
         """Serve a connection until it ends; close it at once if its address has too many."""
         counts, row = address_counts.counts, self._row(peer)
         if not counts.enter(row, self.settings.max_connections_per_address):
+            request_metrics.count_limit(Limit.CONNECTIONS)
             self._warn_of_refused(peer)
             util.close(client)
             return

@@ -11,7 +11,7 @@ import threading
 import time
 from contextlib import suppress
 
-from promptly.errors import RateLimited
+from promptly.errors import Limit, RateLimited
 from promptly.runtime.recently_used import RecentlyUsed
 from promptly.runtime.redis_client import HotPathRedis, RedisUnavailable
 
@@ -57,6 +57,7 @@ class Throttle:
         if wait_ms:
             raise RateLimited(
                 "Too many incorrect keys. Please wait before trying again.",
+                limit=Limit.WRONG_KEYS,
                 retry_after_seconds=max(1, -(-wait_ms // 1000)),
             )
 

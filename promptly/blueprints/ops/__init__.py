@@ -1,15 +1,20 @@
-"""Health checks, for load balancers and operators; `pools` tries each connection pool."""
+"""Health checks and metrics, for load balancers and operators.
+
+`pools` tries each connection pool, `metrics` answers Prometheus.
+"""
 
 import logging
 
 from flask import Blueprint, Flask, Response, current_app, jsonify
 from flask.blueprints import BlueprintSetupState
 
+from promptly.blueprints.ops.metrics import metrics
 from promptly.blueprints.ops.pools import AWAY, OK, PoolChecks
 from promptly.gateway import current_gateway
 from promptly.gateway.chat_request import ChatRequest
 from promptly.runtime import presence
 from promptly.runtime.celery_app import celery
+from promptly.services.money_health import MoneyHealth
 
 logger = logging.getLogger(__name__)
 
@@ -75,10 +80,12 @@ def _seen(age: int | None) -> str:
 blueprint = Blueprint("ops", __name__)
 blueprint.add_url_rule("/health", "health", health)
 blueprint.add_url_rule("/health/ready", "ready", ready)
+blueprint.add_url_rule("/metrics", "metrics", metrics)
 
 
 @blueprint.record_once
 def configure(state: BlueprintSetupState) -> None:
-    """Create the checks that parallel requests share."""
+    """Create the checks and figures that parallel requests share."""
     app: Flask = state.app  # type: ignore[assignment]
     app.extensions["pool_checks"] = PoolChecks()
+    app.extensions["money_health"] = MoneyHealth(app.extensions["settings"])

@@ -18,6 +18,7 @@ from promptly.gateway.generation import GenerationRequest
 from promptly.gateway.metered_request import MeteredRequest
 from promptly.gateway.relay import Relay
 from promptly.models.states import Outcome
+from promptly.runtime import request_metrics
 
 
 def serve_stream(endpoint: str, generation: GenerationRequest, answer: StreamedAnswer) -> Response:
@@ -96,7 +97,7 @@ def _standing_headers(ignored: tuple[str, ...]) -> dict[str, str]:
 class StreamBody:
     """Body of a streamed answer; an error after its first bytes is sent in the dialect's form."""
 
-    __slots__ = ("_answer", "_events", "_first", "_watch")
+    __slots__ = ("_answer", "_events", "_first", "_is_open", "_watch")
 
     def __init__(self, relay: Relay, answer: StreamedAnswer, watch: ClientWatch) -> None:
         self._answer = answer
@@ -108,6 +109,8 @@ class StreamBody:
         except BaseException:
             watch.stop()
             raise
+        self._is_open = True
+        request_metrics.streams_open.add()
 
     def __iter__(self) -> Iterator[bytes]:
         if self._first:
@@ -115,11 +118,18 @@ class StreamBody:
         try:
             yield from self._events
         except PromptlyError as problem:
+            # Too late for the error handlers, which count the others.
+            if problem.limit is not None:
+                request_metrics.count_limit(problem.limit)
+            request_metrics.count_refusal(problem)
             yield self._answer.failed(problem)
             return
         yield self._answer.end()
 
     def close(self) -> None:
         """Release the request; called by the server when all is sent or the client is gone."""
+        if self._is_open:
+            self._is_open = False
+            request_metrics.streams_open.add(-1)
         self._watch.stop()
         self._events.close()

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from promptly.errors import InsufficientQuota, RateLimited, TokensReserved
+from promptly.errors import InsufficientQuota, Limit, RateLimited, TokensReserved
 from promptly.models.states import Outcome
 from promptly.services.metering import sql
 
@@ -107,6 +107,7 @@ def place_hold(
     if open_holds >= max_open_holds:
         raise RateLimited(
             f"This account already runs {open_holds} requests, as many as it may at a time.",
+            limit=Limit.CONCURRENCY,
             retry_after_seconds=2,
         )
     raise _not_covered(minimum_tokens, available, reserved, top_up_url)
