@@ -5,10 +5,11 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from bench import cpu
+from bench import cpu, scraping
 from bench.client import Plan
 from bench.system import ROOT, SERVICE_CPU, System
 from bench.targets import Target
@@ -130,8 +131,9 @@ class Generator:
 
 
 def measure(system: System, target: Target, plan: Plan) -> Run:
-    """Run a plan against a target."""
-    with Generator(replace(plan, port=target.port, key=target.key)) as generator:
+    """Run a plan against a target, which Prometheus would scrape meanwhile if it can."""
+    scraped = scraping.every_second(target.port) if target.has_metrics else nullcontext()
+    with Generator(replace(plan, port=target.port, key=target.key)) as generator, scraped:
         time.sleep(_LATE_WORK_SECONDS)
         before = clocks(system, target)
         generator.go()

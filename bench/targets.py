@@ -8,6 +8,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench import scraping
 from bench.system import ROOT, TARGET_CPU, Service, Stores, System
 from sandbox.checkout import Code
 from sandbox.ports import free_port
@@ -66,6 +67,8 @@ class Target:
     service: Service
     redis_pid: int | None
     """The Redis whose CPU time counts; None if it does not run on this machine."""
+    has_metrics: bool = False
+    """Whether it is scraped while it is measured; earlier commits have no ``/metrics``."""
 
     @property
     def bare_proxy(self) -> bool:
@@ -115,7 +118,8 @@ def start_gateway(
     command += ["-c", "gunicorn.conf.py", "wsgi:app"]
     service = Service(command, system.directory / f"{name}.log", TARGET_CPU, env, code.folder)
     service.wait_for(f"http://127.0.0.1:{port}/health/ready")
-    return Target(name, port, key, service, stores.redis_pid)
+    has_metrics = scraping.scrape(port) == 200
+    return Target(name, port, key, service, stores.redis_pid, has_metrics)
 
 
 def _gateway_environment(system: System, stores: Stores, port: int) -> dict[str, str]:

@@ -150,7 +150,7 @@ class _Family(Generic[Member]):
         self._name = name
         self._text = text
         self._labels = labels
-        self._members = members
+        self._members: Mapping[tuple[str, ...], Member] = members
 
 
 class _Counters(_Family[Counter]):

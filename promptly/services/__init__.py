@@ -11,6 +11,7 @@
     audit               the append-only log of administrative acts
     panel_sessions      sessions of the panel that were signed out
     overview            the figures of the operator's start page
+    money_health        what is open or waits, for Prometheus
     leases              the right to work on a row while calling a provider or the mail server
     paging              keyset pagination of long lists
 
