@@ -22,6 +22,7 @@ NEED_TOOLS = (
     "agents",
     "network",
     "systemd",
+    "promtool",
 )
 # More workers than cores: tests wait as much as they compute, and each worker has its own servers.
 WORKERS = min(8, max(2, (os.cpu_count() or 2) * 3 // 2))
@@ -30,8 +31,8 @@ INTERRUPTED = 2
 NO_TESTS = 5
 
 LEFT_OUT = """
-Left out: tests that need Chromium, nginx, systemd, Node, LlamaIndex, installed agents, a built
-llama-server or the network.
+Left out: tests that need Chromium, nginx, systemd, promtool, Node, LlamaIndex, installed agents, a
+built llama-server or the network.
 `make check` runs them; CONTRIBUTING.md says how to install what they need.
 """
 EXHAUSTIVE_LEFT_OUT = """

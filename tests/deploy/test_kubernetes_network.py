@@ -84,11 +84,37 @@ def test_everything_is_denied_that_is_not_allowed() -> None:
     assert {pair for pair in pairs if can_connect(*pair)} == ALLOWED
 
 
-def test_only_the_ingress_controller_reaches_the_gateway() -> None:
-    [rule] = rules("web", "Ingress")
-    assert numbers(rule, "web") == {WORKLOADS["web"].port("http")}
-    [peer] = rule["from"]
-    assert peer == {"namespaceSelector": {"matchLabels": {NAMESPACE_NAME: "ingress"}}}
+INGRESS = {"namespaceSelector": {"matchLabels": {NAMESPACE_NAME: "ingress"}}}
+PROMETHEUS = {
+    "namespaceSelector": {"matchLabels": {NAMESPACE_NAME: "monitoring"}},
+    "podSelector": {"matchLabels": {"app.kubernetes.io/name": "prometheus"}},
+}
+
+
+@pytest.mark.parametrize(
+    ("pod", "port", "peers"),
+    [
+        ("web", "http", [INGRESS, PROMETHEUS]),
+        ("worker", "metrics", [PROMETHEUS]),
+        ("beat", None, []),
+        ("migrate", None, []),
+    ],
+)
+def test_only_the_ingress_controller_and_prometheus_reach_promptly(
+    pod: str, port: str | None, peers: list[Manifest]
+) -> None:
+    reached = list(rules(pod, "Ingress"))
+    assert [peer for rule in reached for peer in rule["from"]] == peers
+    for rule in reached:
+        assert port is not None
+        # A rule may also name a port that only other pods have.
+        opened = {number for number in numbers(rule, pod) if isinstance(number, int)}
+        assert opened == {WORKLOADS[pod].port(port)}
+
+
+def test_workers_answer_prometheus_at_the_port_that_is_open() -> None:
+    assert int(CONFIGURATION["WORKER_METRICS_PORT"]) == WORKLOADS["worker"].port("metrics")
+    assert CONFIGURATION["WORKER_METRICS_BIND"] == "0.0.0.0"
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,9 @@ TOOLS = {
         lambda: shutil.which("systemd-analyze") is not None,
         "apt-get install systemd",
     ),
+    "promtool": Tool(
+        "promtool", lambda: shutil.which("promtool") is not None, "apt-get install prometheus"
+    ),
     "kubectl": Tool(
         "kubectl with Kustomize 5",
         has_kustomize,
