@@ -70,8 +70,7 @@ def test_an_older_release_is_deployed_on_the_newer_schema(
 
         with closing(psycopg2.connect(fresh_database)) as connection, connection:
             connection.cursor().execute("UPDATE alembic_version SET version_num = 'ae1027a6acf0'")
-        for version in ("1.0.0", "1.1.0"):
-            printed = deploy(systemd, version, code=1)
-            assert "revision ae1027a6acf0, which is none of promptly's" in printed
-            assert "the migration failed; the running gateway stays" in printed
+        printed = deploy(systemd, "1.0.0", code=1)
+        assert "revision ae1027a6acf0, which is none of promptly's" in printed
+        assert "the migration failed; the running gateway stays" in printed
         assert systemd.is_running(current)
