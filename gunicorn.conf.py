@@ -7,15 +7,15 @@ monkey.patch_all()
 
 import os
 import signal
+import sys
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import gevent
-import psycopg2
+from gunicorn.arbiter import Arbiter
 
-from promptly.errors import ServiceUnavailable
 from promptly.runtime import (
     address_counts,
     listener,
@@ -25,8 +25,6 @@ from promptly.runtime import (
     request_metrics,  # noqa: F401  (defines the metrics before their memory is shared)
     shared_metrics,
 )
-from promptly.runtime.database import HotPathDatabase
-from promptly.services.accounts import peppers
 from promptly.settings import END_SECONDS, SettingsError, from_environment
 
 try:
@@ -88,8 +86,7 @@ proc_name = "promptly"
 
 
 def on_starting(server: Any) -> None:
-    """Check the pepper; warn of the slower parser, a variable's older name, an unknown proxy."""
-    check_peppers(server)
+    """Warn of the slower parser, a variable's older name, an unknown proxy."""
     if find_spec("gunicorn_h1c") is None:
         server.log.warning("gunicorn_h1c is not installed: requests are parsed in Python")
     if settings.graceful_timeout_seconds:
@@ -102,20 +99,6 @@ def on_starting(server: Any) -> None:
             "BASE_URL is https, but TRUSTED_PROXY_HOPS is 0: set it to the number of proxies, "
             "otherwise all clients share one limit, and the panel refuses them"
         )
-
-
-def check_peppers(server: Any) -> None:
-    """Refuse to start if the key of mailboxes' hashes has changed."""
-    database = HotPathDatabase(settings)
-    try:
-        peppers.register(database, settings)
-    except SettingsError as problem:
-        logs.fail(problem.summary, problems=problem.problems)
-    except (ServiceUnavailable, psycopg2.Error) as problem:
-        # The first registration checks again.
-        server.log.warning("the pepper is checked later: %s", type(problem).__name__)
-    finally:
-        database.dispose()
 
 
 def when_ready(server: Any) -> None:
@@ -150,9 +133,10 @@ def post_request(worker: Any, req: Any, environ: dict[str, Any], resp: Any) -> N
 
 
 def post_worker_init(worker: Any) -> None:
-    """Tune memory management for a long run, and start the greenlet that drains on shutdown."""
+    """Check the pepper, tune memory management, and start the greenlet that drains on shutdown."""
     import gc
 
+    check_peppers(worker)
     memory.return_large_blocks()
 
     # Loaded objects stay for good: exclude them from collection, and collect less often.
@@ -160,3 +144,28 @@ def post_worker_init(worker: Any) -> None:
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
     gevent.spawn(worker.drain_when_told)
+
+
+def check_peppers(worker: Any) -> None:
+    """End the gateway, before it serves, if the key of mailboxes' hashes has changed.
+
+    In the workers, which have loaded the application anyway: with one worker, a master that loads
+    it too takes 25 MB.
+    Replacements of workers check nothing, because a failure would end the requests of the others.
+    """
+    if worker.age > worker.cfg.workers:
+        return
+    import psycopg2
+
+    from promptly.errors import ServiceUnavailable
+    from promptly.services.accounts import peppers
+
+    try:
+        peppers.register(worker.wsgi.extensions["hot_path_database"], settings)
+    except SettingsError as problem:
+        worker.log.error(problem.summary, extra={"problems": problem.problems})
+        # With any other code gunicorn would start the next worker.
+        sys.exit(Arbiter.WORKER_BOOT_ERROR)
+    except (ServiceUnavailable, psycopg2.Error) as problem:
+        # The first registration checks again.
+        worker.log.warning("the pepper is checked later: %s", type(problem).__name__)

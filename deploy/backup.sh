@@ -2,6 +2,9 @@
 # Backs the database up into a folder and deletes old backups; see docs/operating/backup.md.
 set -euo pipefail
 
+# shellcheck source=/dev/null
+source "$(dirname "${BASH_SOURCE[0]}")/database.sh"
+
 usage() {
   cat <<'USAGE'
 Usage: backup.sh compose FOLDER    back up the service `db` of this checkout
@@ -66,26 +69,13 @@ delete_old_backups() {
 }
 
 main() {
-  case "${1:-}" in
-    -h | --help)
-      usage
-      exit
-      ;;
-    compose | url) ;;
-    *)
-      usage >&2
-      exit 2
-      ;;
-  esac
-  [ $# = 2 ] && [ -n "$2" ] || { usage >&2; exit 2; }
+  check_arguments "$@"
   # Backups contain customers' addresses.
   umask 077
   export LC_ALL=C
   mkdir -p "$2"
   folder=$(cd -- "$2" && pwd)
   cd "$(dirname "${BASH_SOURCE[0]}")/.."
-  # shellcheck source=/dev/null
-  source deploy/database.sh
   keep_days=${BACKUP_KEEP_DAYS:-7}
   keep_weeks=${BACKUP_KEEP_WEEKS:-4}
   [[ $keep_days =~ ^[1-9][0-9]{0,3}$ ]] || fail "BACKUP_KEEP_DAYS must be a number from 1 to 9999"

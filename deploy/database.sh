@@ -6,6 +6,19 @@ fail() {
   exit 1
 }
 
+# check_arguments "$@": of both scripts, after options.
+check_arguments() {
+  case "${1:-}" in
+    -h | --help)
+      usage
+      exit
+      ;;
+    compose | url) [ $# = 2 ] && [ -n "$2" ] && return ;;
+  esac
+  usage >&2
+  exit 2
+}
+
 # The messages of a program on one line.
 one_line() {
   echo "${1//$'\n'/; }"

@@ -11,7 +11,7 @@ Usage: deploy.sh compose VERSION    build the image with this tag from this chec
 Migrates the database, starts a gateway of the new version next to the running one, waits until it
 answers, lets the old one finish its requests (DRAIN_SECONDS), and restarts worker and beat. If the
 new gateway does not answer within DEPLOY_WAIT_SECONDS (120), it is stopped, the old one stays, and
-the exit code is 1. To go back, deploy the old version.
+the exit code is 1. To go back, deploy the old version: it runs on the newer schema, which stays.
 USAGE
 }
 
@@ -33,6 +33,12 @@ wait_until() {
 commit_of_version() {
   git rev-parse --verify --quiet "v$version^{commit}" ||
     git rev-parse --verify --quiet "$version^{commit}"
+}
+
+# is_ahead PYTHON...: whether a newer release has migrated the database, on whose schema this one
+# runs. Releases from before that module existed refuse it in `db upgrade`.
+is_ahead() {
+  "$@" - <promptly/runtime/newer_schema.py
 }
 
 # report_readiness COMMAND...: its dependencies, which must not hold up a deploy for ever.
@@ -64,7 +70,9 @@ deploy_compose() {
   local old new
   build_image
   docker compose up --detach --wait --no-recreate db redis listener
-  docker compose run --rm --no-deps migrate
+  docker compose run --rm --no-deps migrate ||
+    is_ahead docker compose run --rm --no-deps -T migrate python ||
+    fail "the migration failed; the running gateway stays"
 
   # Ended gateways: `up` would start them again.
   docker compose rm --force gateway
@@ -128,6 +136,20 @@ ask_gateway() {
     "$home/gateways/$id/.venv/bin/python" -m promptly.runtime.health_check "$1"
 }
 
+# shellcheck disable=SC2317,SC2329 # is_ahead calls it
+python_of_release() {
+  # As the user whom PostgreSQL knows.
+  (cd "$home/releases/$version" && runuser --user promptly -- .venv/bin/python "$@")
+}
+
+migrate_systemd() {
+  local unit=promptly-migrate@$version.service
+  if systemctl start "$unit"; then return; fi
+  journalctl --unit "$unit" --lines 40 --no-pager
+  is_ahead python_of_release || fail "the migration failed; the running gateway stays"
+  systemctl reset-failed "$unit"
+}
+
 # point_current RELEASE: switch the link in one step.
 point_current() {
   ln -sfn "releases/$1" "$home/current.new"
@@ -137,10 +159,7 @@ point_current() {
 deploy_systemd() {
   local release=$home/releases/$version old unit link
   if ! [ -e "$release/.installed" ]; then install_release "$release"; fi
-  if ! systemctl start "promptly-migrate@$version.service"; then
-    journalctl --unit "promptly-migrate@$version.service" --lines 40 --no-pager
-    fail "the migration failed; the running gateway stays"
-  fi
+  migrate_systemd
   [ -e "$home/current" ] || point_current "$version"
   systemctl enable --now promptly-listener.service
 

@@ -2,6 +2,9 @@
 # Restores a backup of deploy/backup.sh into an empty database; see docs/operating/backup.md.
 set -euo pipefail
 
+# shellcheck source=/dev/null
+source "$(dirname "${BASH_SOURCE[0]}")/database.sh"
+
 usage() {
   cat <<'USAGE'
 Usage: restore.sh [--migrate] compose FILE    restore into the service `db` of this checkout
@@ -94,23 +97,10 @@ main() {
     migrate=yes
     shift
   fi
-  case "${1:-}" in
-    -h | --help)
-      usage
-      exit
-      ;;
-    compose | url) ;;
-    *)
-      usage >&2
-      exit 2
-      ;;
-  esac
-  [ $# = 2 ] || { usage >&2; exit 2; }
+  check_arguments "$@"
   local file summary
   file=$(realpath -- "$2")
   cd "$(dirname "${BASH_SOURCE[0]}")/.."
-  # shellcheck source=/dev/null
-  source deploy/database.sh
   check_backup "$file"
   select_database "$1"
   restore "$file"

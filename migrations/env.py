@@ -3,8 +3,11 @@
 Migrations run while the release before serves. One that waits for the lock of a busy table blocks
 every request behind it, and one that holds a lock meanwhile can end in a deadlock with them. So it
 gives up sooner than PostgreSQL looks for deadlocks, releases its locks, and is tried again.
+
+After a return to an older release there is nothing to migrate: it runs on the newer schema.
 """
 
+import logging
 import time
 from typing import Any
 
@@ -14,7 +17,10 @@ from psycopg2.errors import LockNotAvailable
 from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import OperationalError
 
+from promptly.runtime.newer_schema import UnknownSchema, find_newer_revision
 from promptly.services.imports import schema
+
+logger = logging.getLogger("promptly.migrations")
 
 # Below deadlock_timeout, and what a request can wait for at most.
 LOCK_TIMEOUT = "500ms"
@@ -45,7 +51,26 @@ def run() -> None:
         guard.execute(text(f"SET LOCAL statement_timeout = '{TURN_TIMEOUT}'"))
         # With two concurrent deploys the second waits here, then finds nothing to do.
         guard.execute(text("SELECT pg_advisory_xact_lock(724102)"))
-        _migrate(database)
+        if not _is_ahead(guard, database):
+            _migrate(database)
+
+
+def _is_ahead(connection: Connection, database: Any) -> bool:
+    """Whether this is an upgrade, and a newer release has made it unnecessary.
+
+    Alembic itself refuses a revision that it has no file of, as do its other commands.
+    """
+    context.configure(connection=connection)
+    # How Alembic says which command runs.
+    if context.get_context().opts["fn"].__name__ != "upgrade":
+        return False
+    try:
+        revision = find_newer_revision(context.get_context(), context.script, database.metadata)
+    except UnknownSchema as problem:
+        raise SystemExit(str(problem)) from problem
+    if revision is not None:
+        logger.warning("nothing to migrate: the schema is newer", extra={"revision": revision})
+    return revision is not None
 
 
 def _migrate(database: Any) -> None:

@@ -24,6 +24,7 @@ from promptly.cli import (
 from promptly.clients import smtp
 from promptly.extensions import db
 from promptly.runtime.database import POOL_SIZE_IN_ALL
+from promptly.runtime.newer_schema import UnknownSchema, find_newer_revision
 from promptly.runtime.redis_client import TIMEOUTS
 from promptly.services.imports import schema
 from promptly.services.mail import outbox
@@ -60,8 +61,8 @@ def postgresql(settings: Settings) -> Iterator[Finding]:
             yield Finding("PostgreSQL", "error", schema.BELONGS_TO_MODEL_GATEWAY)
             return
         context = MigrationContext.configure(db.session.connection())
-        present = set(context.get_current_heads())
-        waiting = outbox.count("pending") if present else 0
+        migrations = _migrations(context)
+        waiting = outbox.count("pending") if context.get_current_heads() else 0
     except SQLAlchemyError as problem:
         reason = str(getattr(problem, "orig", problem)).strip().splitlines()[0]
         yield Finding("PostgreSQL", "error", f"query failed: {reason}; check DATABASE_URL")
@@ -73,14 +74,23 @@ def postgresql(settings: Settings) -> Iterator[Finding]:
     else:
         yield Finding("PostgreSQL", "ok", f"version {version // 10000}")
     yield _connections(settings, limit)
-    newest = set(ScriptDirectory(current_app.extensions["migrate"].directory).get_heads())
-    if present == newest:
-        yield Finding("Migrations", "ok", "at head")
-    else:
-        yield Finding("Migrations", "error", "behind: run 'flask --app wsgi db upgrade'")
+    yield migrations
     if waiting and not settings.smtp_host:
         mails = "1 email is" if waiting == 1 else f"{waiting} emails are"
         yield Finding("Outbox", "warning", f"{mails} waiting: set SMTP_HOST")
+
+
+def _migrations(context: MigrationContext) -> Finding:
+    scripts = ScriptDirectory(current_app.extensions["migrate"].directory)
+    if set(context.get_current_heads()) == set(scripts.get_heads()):
+        return Finding("Migrations", "ok", "at head")
+    try:
+        newer = find_newer_revision(context, scripts, db.metadata)
+    except UnknownSchema as problem:
+        return Finding("Migrations", "error", str(problem))
+    if newer is None:
+        return Finding("Migrations", "error", "behind: run 'flask --app wsgi db upgrade'")
+    return Finding("Migrations", "warning", f"{newer} is of a newer release; this one runs on it")
 
 
 def _connections(settings: Settings, limit: int) -> Finding:

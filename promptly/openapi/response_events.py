@@ -17,23 +17,25 @@ class Event(Struct, tag_field="type"):
     sequence_number: int
 
 
-class Created(Event, tag="response.created"):
+class ResponseEvent(Event):
+    response: Response
+
+
+class Created(ResponseEvent, tag="response.created"):
     """The first event."""
 
-    response: Response
 
-
-class InProgress(Event, tag="response.in_progress"):
+class InProgress(ResponseEvent, tag="response.in_progress"):
     """The second event."""
 
-    response: Response
 
-
-class ItemAdded(Event, tag="response.output_item.added"):
-    """The start of an item."""
-
+class ItemEvent(Event):
     output_index: int
     item: OutputItem
+
+
+class ItemAdded(ItemEvent, tag="response.output_item.added"):
+    """The start of an item."""
 
 
 class PartEvent(Event):
@@ -96,29 +98,20 @@ class PartDone(PartEvent, tag="response.content_part.done"):
     part: AnsweredText | ReasoningText
 
 
-class ItemDone(Event, tag="response.output_item.done"):
+class ItemDone(ItemEvent, tag="response.output_item.done"):
     """The item is complete."""
 
-    output_index: int
-    item: OutputItem
 
-
-class Completed(Event, tag="response.completed"):
+class Completed(ResponseEvent, tag="response.completed"):
     """The last event of a successful answer."""
 
-    response: Response
 
-
-class Incomplete(Event, tag="response.incomplete"):
+class Incomplete(ResponseEvent, tag="response.incomplete"):
     """The last event of an answer that was truncated at a limit."""
 
-    response: Response
 
-
-class Failed(Event, tag="response.failed"):
+class Failed(ResponseEvent, tag="response.failed"):
     """The last event of an answer that failed after it started."""
-
-    response: Response
 
 
 ResponsesEvent = (

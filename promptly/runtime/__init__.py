@@ -17,6 +17,7 @@
 - `logs`: structured JSON logs with keys redacted
 - `memory`: gives the memory of large bodies back to the system
 - `native_threads`: long computations off the event loop
+- `newer_schema`: recognises a database that a newer release has migrated
 - `pool_session`: SQLAlchemy's session, with a choice of the connection pool
 - `psycopg_gevent`: cooperative psycopg2 waits with a deadline
 - `recently_used`: a bounded mapping for limits counted in this process

@@ -59,6 +59,14 @@ def driver(
     )
 
 
+# Options of every start.
+CONTINUE = ("--config", "{home}/.continue/config.yaml", "--auto")
+AIDER = (
+    *("--model", "openai/default", "--timeout", "3600", "--yes-always"),
+    *("--no-show-release-notes", "--no-gitignore"),
+)
+LLM = ("-m", "promptly", "--functions", str(DRIVERS / "llm_functions.py"))
+
 PROGRAMS = [
     Program(
         "codex",
@@ -129,11 +137,8 @@ PROGRAMS = [
         "@continuedev/cli",
         f"{BIN}/cn",
         "continue.md",
-        command=("--config", "{home}/.continue/config.yaml", "--auto", "--print", "{prompt}"),
-        resume=(
-            *("--config", "{home}/.continue/config.yaml", "--auto"),
-            *("--resume", "--print", "{prompt}"),
-        ),
+        command=(*CONTINUE, "--print", "{prompt}"),
+        resume=(*CONTINUE, "--resume", "--print", "{prompt}"),
         write=writes("Write", "filepath", "content"),
         files={".continue/config.yaml": ("yaml", 0)},
     ),
@@ -153,15 +158,8 @@ PROGRAMS = [
         "aider-chat",
         ".venv-aider/bin/aider",
         "aider.md",
-        command=(
-            *("--model", "openai/default", "--timeout", "3600", "--yes-always"),
-            *("--no-show-release-notes", "--no-gitignore", "--message", "{prompt}"),
-        ),
-        resume=(
-            *("--model", "openai/default", "--timeout", "3600", "--yes-always"),
-            *("--no-show-release-notes", "--no-gitignore", "--restore-chat-history"),
-            *("--message", "{prompt}"),
-        ),
+        command=(*AIDER, "--message", "{prompt}"),
+        resume=(*AIDER, "--restore-chat-history", "--message", "{prompt}"),
         write=whole_file,
         files={".aider.model.metadata.json": ("json", 0)},
     ),
@@ -171,11 +169,8 @@ PROGRAMS = [
         "llm",
         ".venv-agents/bin/llm",
         "llm.md",
-        command=("-m", "promptly", "--functions", str(DRIVERS / "llm_functions.py"), "{prompt}"),
-        resume=(
-            *("-m", "promptly", "--continue", "--functions", str(DRIVERS / "llm_functions.py")),
-            "{prompt}",
-        ),
+        command=(*LLM, "{prompt}"),
+        resume=(*LLM, "--continue", "{prompt}"),
         write=WRITE_FILE,
         files={".config/io.datasette.llm/extra-openai-models.yaml": ("yaml", 0)},
         setup="llm keys",

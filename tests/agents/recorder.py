@@ -5,6 +5,7 @@ program sent, how often it retried, and the bodies of requests that the gateway 
 """
 
 import http.client
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -48,8 +49,7 @@ class Recorder:
         class Handler(_Handler):
             recorder = me
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), Handler)
 
     @property
     def url(self) -> str:
@@ -75,6 +75,15 @@ class Recorder:
             for found in list(self.exchanges)
             if found.method == "POST" and urlsplit(found.path).path.endswith(ends)
         ]
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Print what went wrong, unless the program has only reset its connection."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):

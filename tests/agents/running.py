@@ -16,6 +16,8 @@ from typing import Self
 
 import psutil
 
+from sandbox.process import SandboxError, wait_until
+
 TIMEOUT_SECONDS = 400.0
 ANSI = re.compile(r"\x1b(\[[0-9;?]*[A-Za-z]|\][^\x07]*\x07|[()][A-B0-2])")
 
@@ -128,10 +130,12 @@ def run(
             start_new_session=True,
         )
         try:
-            while child.poll() is None and time.monotonic() - started < timeout_seconds:
-                if stop_when is not None and stop_when():
-                    break
-                time.sleep(0.05)
+            with suppress(SandboxError):  # out of time
+                wait_until(
+                    lambda: child.poll() is not None or (stop_when is not None and stop_when()),
+                    timeout_seconds,
+                    f"the end of {command[0]}",
+                )
             code = child.poll()
         finally:
             _kill(child, place)

@@ -1,6 +1,8 @@
 """The recording proxy passes everything on and keeps what tests ask for."""
 
 import socket
+import struct
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -77,3 +79,17 @@ def test_a_client_that_goes_takes_its_request_along(
     answer.read1(1)
     answer.close()
     wait_for(lambda: llama.requests()[0]["outcome"] == "client_closed", "the request's end")
+
+
+def test_a_reset_connection_is_no_error(
+    recorder: Recorder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = threading.active_count()
+    address = recorder.url.removeprefix("http://").split(":")
+    with socket.create_connection((address[0], int(address[1]))) as connection:
+        connection.sendall(b"POST /v1/completions HTTP/1.1\r\nContent-Length: 9\r\n\r\n")
+        wait_for(lambda: threading.active_count() > before, "the connection's thread")
+        # Closing sends a reset instead of waiting for the peer.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    wait_for(lambda: threading.active_count() == before, "the thread's end")
+    assert capsys.readouterr().err == ""

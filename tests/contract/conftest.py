@@ -8,6 +8,7 @@ import pytest
 from sandbox.llama import SimulatedLlama
 from tests.blueprints.v1.client import Client
 from tests.contract.contract import Contract
+from tests.contract.generation import Sender
 from tests.plugins.stacks import MakeStack
 from tests.support.books import Account, BooksReader
 from tests.support.servers import Gateway
@@ -68,6 +69,14 @@ def account(books: BooksReader) -> Account:
 @pytest.fixture(scope="module")
 def client(gateway: Gateway, account: Account) -> Client:
     return Client(gateway.url, account.key)
+
+
+@pytest.fixture(scope="module")
+def sender(gateway: Gateway, account: Account) -> Iterator[Sender]:
+    """Sends generated requests to the gateway of the module."""
+    made = Sender(gateway.url, account)
+    yield made
+    made.session.close()
 
 
 @pytest.fixture(scope="module")

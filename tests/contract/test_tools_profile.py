@@ -1,6 +1,5 @@
 """Generated requests to Responses under RESPONSES_PROFILE=tools, as in `test_schemathesis.py`."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -9,9 +8,9 @@ import schemathesis
 from promptly.openapi import document
 from sandbox.llama import SimulatedLlama
 from tests.blueprints.v1.client import Client, sim
-from tests.contract import test_schemathesis
+from tests.contract import generation
 from tests.contract.contract import Contract, closed
-from tests.contract.test_schemathesis import (
+from tests.contract.generation import (
     RANDOM_REQUESTS,
     RANDOM_STREAMS,
     Case,
@@ -19,7 +18,7 @@ from tests.contract.test_schemathesis import (
     settings,
     streaming,
 )
-from tests.support.books import Account, BooksReader
+from tests.support.books import BooksReader
 from tests.support.servers import Gateway
 from tests.support.stack import Stack
 
@@ -52,17 +51,10 @@ def gateway(stack: Stack, running_llama: SimulatedLlama) -> Gateway:
     )
 
 
-@pytest.fixture(scope="module")
-def sender(gateway: Gateway, account: Account) -> Iterator[Sender]:
-    made = Sender(gateway.url, account)
-    yield made
-    made.session.close()
-
-
 @pytest.fixture(autouse=True)
 def excused(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("createResponse", "countResponseTokens"):
-        monkeypatch.setitem(test_schemathesis.EXCUSED, name, EXCUSED)
+        monkeypatch.setitem(generation.EXCUSED, name, EXCUSED)
 
 
 PARAMETERS = {"type": "object", "properties": {"text": {"const": "once upon a time"}}}

@@ -1,7 +1,5 @@
 """Deploys under load: deploy.sh replaces gateways run from the shipped systemd units."""
 
-import os
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -15,10 +13,10 @@ import pytest
 import urllib3
 
 from sandbox.ports import free_port
-from sandbox.process import tail, wait_until
+from sandbox.process import wait_until
+from tests.deploy.releases import configure, deploy
 from tests.support.load import Reply, messages, new_tag
 from tests.support.process_stack import ProcessStack, running, say
-from tests.support.servers import PROJECT
 from tests.support.units import Systemd
 
 BACKGROUND = ("promptly-worker.service", "promptly-beat.service")
@@ -95,33 +93,6 @@ class Clients:
         assert answer.headers["x-promptly-charged-tokens"] == str(usage.total_tokens)
 
 
-def deploy(systemd: Systemd, version: str) -> None:
-    """Run the shipped script against the units below the other root."""
-    done = subprocess.run(
-        [PROJECT / "deploy" / "deploy.sh", "systemd", version],
-        env={
-            "PATH": f"{systemd.programs}:{os.environ['PATH']}",
-            "DEPLOY_ROOT": str(systemd.root),
-            "DEPLOY_WAIT_SECONDS": "60",
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    logs = [tail(path) for path in (systemd.root / "log").glob("*")]
-    assert done.returncode == 0, "\n".join([done.stdout, done.stderr, *logs])
-
-
-def configure(
-    systemd: Systemd, stack: ProcessStack, port: int, workers: int, **variables: object
-) -> None:
-    """Write the environment file for gateways on the stack's servers."""
-    found = stack.make_gateway(workers=workers, port=port, code=None, **variables).environment
-    for name in ("PATH", "HOME", "PYTHONPATH"):
-        found.pop(name, None)
-    systemd.configure(found)
-
-
 @pytest.mark.alone
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize(
@@ -130,7 +101,8 @@ def configure(
 def test_deploys_under_load_fail_no_request(deploys: int, workers: int, tmp_path: Path) -> None:
     port = free_port()
     with running(ProcessStack(tmp_path / "stack")) as stack, Systemd(ignored=BACKGROUND) as systemd:
-        configure(systemd, stack, port, workers, DRAIN_SECONDS=60)
+        gateway = stack.make_gateway(workers=workers, port=port, code=None, DRAIN_SECONDS=60)
+        configure(systemd, gateway)
         for version in ("1.0.0", "1.1.0"):
             systemd.install(version)
         deploy(systemd, "1.0.0")
@@ -162,7 +134,7 @@ def test_without_its_listener_a_gateway_ends_and_can_start_again(tmp_path: Path)
     """Its successor may have another socket, even in another network namespace."""
     with running(ProcessStack(tmp_path / "stack")) as stack, Systemd() as systemd:
         port = free_port()
-        configure(systemd, stack, port, 1)
+        configure(systemd, stack.make_gateway(workers=1, port=port, code=None))
         systemd.install("1.0.0")
         deploy(systemd, "1.0.0")
         [gateway] = [unit for unit in systemd.processes if "gateway" in unit]

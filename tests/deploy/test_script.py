@@ -16,18 +16,27 @@ case "$*" in
   "compose ps --quiet gateway") cat running ;;
   "compose ps --all --quiet gateway") cat running; echo new ;;
   "inspect "*) cat health ;;
+  "compose run "*" migrate") [ ! -e migration-fails ] ;;
+  "compose run "*" migrate python -") [ -e is-ahead ] ;;
 esac
 """
 SYSTEMCTL = """
 case "$*" in
   list-units*gateway*) cat running ;;
-  *migrate*) [ ! -e migration-fails ] ;;
+  "start "*migrate*) [ ! -e migration-fails ] ;;
 esac
 """
 # As far as the script uses it: an environment whose pip, python and modules do nothing.
 PYTHON = """
 mkdir -p "$3/bin"
-printf '#!/bin/sh\\necho "${0##*/} $*" >>"$CALLS"\\n[ ! -e "$FAILING" ]\\n' >"$3/bin/pip"
+cat >"$3/bin/pip" <<'END'
+#!/bin/sh
+echo "${0##*/} $*" >>"$CALLS"
+case "$*" in
+  -) [ -e "$CHECKOUT/is-ahead" ] ;;
+  *) [ ! -e "$CHECKOUT/packages-fail" ] ;;
+esac
+END
 cp "$3/bin/pip" "$3/bin/python"
 chmod +x "$3/bin/pip" "$3/bin/python"
 """
@@ -41,13 +50,16 @@ class Machine:
         self._programs, self.root = folder / "bin", folder / "root"
         self._programs.mkdir()
         (self.project / "deploy").mkdir(parents=True)
-        shutil.copy(PROJECT / "deploy/deploy.sh", self.project / "deploy")
+        (self.project / "promptly/runtime").mkdir(parents=True)
+        for name in ("deploy/deploy.sh", "promptly/runtime/newer_schema.py"):
+            shutil.copy(PROJECT / name, self.project / name)
         for name, script in (
             ("docker", DOCKER),
             ("systemctl", SYSTEMCTL),
             ("python3", PYTHON),
             ("journalctl", "echo last lines of the log"),
             ("date", "echo NOW"),
+            ("runuser", 'shift 3; exec "$@"'),
         ):
             program = self._programs / name
             program.write_text(f'#!/bin/sh\necho "{name} $*" >>"$CALLS"\n{script}\n')
@@ -70,7 +82,7 @@ class Machine:
             env={
                 "PATH": f"{self._programs}:{os.environ['PATH']}",
                 "CALLS": str(self.calls),
-                "FAILING": str(self.project / "packages-fail"),
+                "CHECKOUT": str(self.project),
                 "DEPLOY_ROOT": str(self.root),
                 "DEPLOY_WAIT_SECONDS": "1",
             },
@@ -153,6 +165,19 @@ def test_compose_builds_no_version_from_another_checkout(checkout: Machine) -> N
     assert "docker compose build" in checkout.called()
 
 
+def test_compose_starts_nothing_after_a_failed_migration(machine: Machine) -> None:
+    machine.write("migration-fails")
+    assert "the migration failed" in machine.deploy("compose", "1.2.0", code=1)
+    assert machine.called()[-1] == "docker compose run --rm --no-deps -T migrate python -"
+
+
+def test_compose_deploys_an_old_release_that_refuses_the_newer_schema(machine: Machine) -> None:
+    machine.write("migration-fails")
+    machine.write("is-ahead")
+    machine.deploy("compose", "1.1.0")
+    assert (machine.project / ".env").read_text() == "\nPROMPTLY_VERSION=1.1.0\n"
+
+
 def test_compose_keeps_the_old_gateway_if_the_new_one_is_not_healthy(machine: Machine) -> None:
     machine.write("running", "old\n")
     machine.write("health", "starting\n")
@@ -215,6 +240,21 @@ def test_systemd_starts_nothing_after_a_failed_migration(checkout: Machine) -> N
     checkout.write("migration-fails")
     assert "the migration failed" in checkout.deploy("systemd", "1.2.0", code=1)
     assert not [call for call in checkout.called("systemctl") if "gateway" in call]
+
+
+@pytest.mark.git
+def test_systemd_deploys_an_old_release_that_refuses_the_newer_schema(checkout: Machine) -> None:
+    checkout.write("migration-fails")
+    checkout.write("is-ahead")
+    printed = checkout.deploy("systemd", "1.2.0")
+    assert "last lines of the log" in printed
+    called = checkout.called("systemctl", "runuser")
+    assert called[:4] == [
+        "systemctl start promptly-migrate@1.2.0.service",
+        "runuser --user promptly -- .venv/bin/python -",
+        "systemctl reset-failed promptly-migrate@1.2.0.service",
+        "systemctl enable --now promptly-listener.service",
+    ]
 
 
 @pytest.mark.git

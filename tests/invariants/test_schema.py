@@ -1,9 +1,12 @@
 """Models and migrations agree."""
 
+from pathlib import Path
+
 import flask_migrate
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from flask import Flask
 from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
@@ -24,6 +27,15 @@ def test_models_and_schema_agree(app: Flask, project: object) -> None:
         options = {"compare_type": True, "include_name": include}
         context = MigrationContext.configure(connection, opts=options)
         assert compare_metadata(context, db.metadata) == []
+
+
+def test_revisions_are_ascending_numbers(project: Path) -> None:
+    """By its number a release recognises the revision of a newer one (ADR 31)."""
+    found = list(ScriptDirectory(str(project / "migrations")).walk_revisions())
+    assert [(script.revision, script.down_revision) for script in reversed(found)] == [
+        (f"{number:04}", f"{number - 1:04}" if number > 1 else None)
+        for number in range(1, len(found) + 1)
+    ]
 
 
 def test_the_way_down_and_up_again(app: Flask, project: object) -> None:

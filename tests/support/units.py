@@ -1,4 +1,4 @@
-"""The shipped systemd units, run by hand below another root, and a stand-in for systemctl.
+"""The shipped systemd units, run by hand below another root, and stand-ins for systemd's programs.
 
 It starts exactly the commands of `deploy/systemd`, with their environment and working folder, and
 stops them with the same signals. It does not sandbox them.
@@ -72,9 +72,13 @@ class Systemd:
         path = str(self.root / "systemctl.sock")
         self._control.bind(path)
         self._control.listen()
-        client = self.programs / "systemctl"
-        client.write_text(CLIENT.format(python=sys.executable, socket=path))
-        client.chmod(0o755)
+        for name, script in (
+            ("systemctl", CLIENT.format(python=sys.executable, socket=path)),
+            ("journalctl", f'#!/bin/sh\ntail --lines=40 "{self.root}/log/$2"\n'),
+            ("runuser", '#!/bin/sh\nshift 3\nexec "$@"\n'),
+        ):
+            (self.programs / name).write_text(script)
+            (self.programs / name).chmod(0o755)
         self._thread.start()
         return self
 
@@ -92,12 +96,13 @@ class Systemd:
         lines = [f"{name}={value}\n" for name, value in variables.items()]
         (self.root / "etc/promptly/promptly.env").write_text("".join(lines))
 
-    def install(self, version: str) -> None:
+    def install(self, version: str, *, migrations: Path = PROJECT / "migrations") -> None:
         """Create a release that consists of links to this project and its environment."""
         release = self.root / "opt/promptly/releases" / version
         release.mkdir(parents=True)
         for name in (*RELEASED, *RELEASED_FILES):
-            (release / name).symlink_to(PROJECT / name)
+            (release / name).symlink_to(migrations if name == "migrations" else PROJECT / name)
+        (release / ".env").symlink_to(self.root / "etc/promptly/promptly.env")
         (release / ".venv").symlink_to(sys.prefix)
         (release / ".installed").touch()
 
