@@ -5,6 +5,7 @@ import random
 import signal
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 from prove import comparison
@@ -12,6 +13,7 @@ from prove.run import Run
 from prove.scene import prepared
 from prove.table import Row, agree, shown
 from sandbox.process import SandboxError
+from sandbox.progress import step
 
 DEFAULT_MINUTES = 4.0
 INTERRUPTED = 130
@@ -41,7 +43,9 @@ def _prove(options: argparse.Namespace, directory: Path) -> list[Row]:
         f"{options.seconds:g} s of load, seed {options.seed}; the same seed repeats the faults",
         flush=True,
     )
-    with prepared(directory) as scene:
+    with ExitStack() as stack:
+        with step("starting the servers"):
+            scene = stack.enter_context(prepared(directory))
         run = Run(scene, options.seconds, options.seed)
         found = run.run()
         print(f"\nFaults: {run.faults_done()}\n{run.traffic}\n", flush=True)

@@ -1,6 +1,7 @@
 """The end of a run: wait until promptly has settled, recovered and applied everything."""
 
 import time
+from collections.abc import Callable
 
 from prove.scene import Scene
 
@@ -9,20 +10,24 @@ DRAIN_SECONDS = 180.0
 # A settlement whose hold PostgreSQL has lost is retried every second, and shows nowhere.
 QUIET_SECONDS = 4.0
 WAITING = """
-SELECT (SELECT count(*) FROM holds WHERE state = 'open')
-     + (SELECT count(*) FROM webhook_events WHERE state = 'pending') AS number
+SELECT (SELECT count(*) FROM holds WHERE state = 'open') AS holds,
+       (SELECT count(*) FROM webhook_events WHERE state = 'pending') AS webhooks
 """
+REPORT_SECONDS = 15.0
 
 
-def drain(scene: Scene) -> None:
+def drain(scene: Scene, say: Callable[[str], None]) -> None:
     """Wait until no hold is open and no webhook waits any more, or until the time is up.
 
-    Whatever is left then is a difference in the table.
+    Whatever is left then is a difference in the table. `say` gets lines of progress.
     """
     deadline = time.monotonic() + DRAIN_SECONDS
-    busy_at = time.monotonic()
-    while time.monotonic() < min(deadline, busy_at + QUIET_SECONDS):
+    busy_at = reported_at = time.monotonic()
+    while (now := time.monotonic()) < min(deadline, busy_at + QUIET_SECONDS):
         [row] = scene.books.rows(WAITING)
-        if row["number"]:
-            busy_at = time.monotonic()
+        if any(row.values()):
+            busy_at = now
+        if now > reported_at + REPORT_SECONDS:
+            reported_at = now
+            say(f"open holds: {row['holds']}, webhooks waiting: {row['webhooks']}")
         time.sleep(0.5)

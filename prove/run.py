@@ -42,7 +42,7 @@ class Run:
             )
             requests = load.finish()
             payments.finish()
-            drain(self._scene)
+            drain(self._scene, self._say)
             done = ", ".join(f"{number:,} {name}" for name, number in payments.counts.items())
             self.traffic = f"{_ends(load)}; {done}"
         return self._evidence(requests, watch)
