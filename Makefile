@@ -68,7 +68,7 @@ migrations: dev ## Check that the migrations produce the models' schema
 bench: dev ## Measure the gateway next to nginx (ARGS=--quick; BASE=COMMIT to compare; needs nginx, two cores)
 	.venv/bin/python -m bench $(if $(BASE),--base $(BASE)) $(ARGS)
 
-prove: venv ## Break everything under load, then compare counts with charges (ARGS="--minutes 4 --seed 7")
+prove: venv ## Break everything under load, then compare counts with charges (ARGS="--minutes 3 --seed 7")
 	@exec .venv/bin/python -m prove $(ARGS)
 
 # UPGRADE_QUICK=1 shortens it to half a minute of load.

@@ -11,12 +11,11 @@ from pathlib import Path
 from prove import comparison
 from prove.run import Run
 from prove.scene import prepared
-from prove.table import Row, agree, shown
+from prove.table import Row, agree, differing, shown
 from sandbox.process import SandboxError
 from sandbox.progress import step
 
-DEFAULT_MINUTES = 4.0
-INTERRUPTED = 130
+DEFAULT_MINUTES = 3.0
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:
@@ -54,13 +53,23 @@ def _prove(options: argparse.Namespace, directory: Path) -> list[Row]:
 
 def _exit_on_signals() -> None:
     """Let a signal end the run by an exception, so that everything it started is stopped."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores one
-            signal.signal(number, lambda signum, _: sys.exit(128 + signum))
+    signals = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    # nohup, for example, ignores one.
+    heeded = [number for number in signals if signal.getsignal(number) is not signal.SIG_IGN]
+
+    def end(number: int, _: object) -> None:
+        # A second Ctrl-C must not interrupt the cleanup.
+        for each in heeded:
+            signal.signal(each, signal.SIG_IGN)
+        print("prove: interrupted; stopping everything ...", file=sys.stderr)
+        sys.exit(128 + number)
+
+    for number in heeded:
+        signal.signal(number, end)
 
 
 def main(arguments: list[str]) -> int:
-    """Return 0 if every row agrees, 1 if one differs or the run failed, 130 after Ctrl-C."""
+    """Return 0 if every row agrees, 1 if one differs or the run failed; exit with 130 on Ctrl-C."""
     options = _options(arguments)
     _exit_on_signals()
     try:
@@ -69,14 +78,12 @@ def main(arguments: list[str]) -> int:
     except SandboxError as problem:
         print(f"prove: {problem}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("prove: interrupted; everything is stopped", file=sys.stderr)
-        return INTERRUPTED
     print(shown(rows))
     if agree(rows):
         print("\nEverything agrees.")
         return 0
-    print(f"\nThere are differences. Repeat the faults: --seed {options.seed}")
+    print("\nThe differences:", *differing(rows), sep="\n")
+    print(f"\nTo repeat the faults: --seed {options.seed}")
     return 1
 
 

@@ -1,5 +1,6 @@
 """The rows about requests: what the simulated model servers counted against what was charged."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from prove.evidence import Charge, Count, Evidence
@@ -27,9 +28,19 @@ class Judged:
         return sum(charge.tokens for charge in self.charges)
 
     @property
+    def accounted(self) -> int:
+        """The tokens charged, and those that the balance did not cover, by the receipt."""
+        return self.charged + sum(charge.uncharged_tokens for charge in self.charges)
+
+    @property
     def tokens(self) -> int:
         """The tokens counted, 0 if no model server saw the request."""
         return self.counted.tokens if self.counted is not None else 0
+
+    def __str__(self) -> str:
+        counted = "not counted" if self.counted is None else f"{self.tokens} {self.counted.outcome}"
+        charged = [f"{each.tokens} {each.outcome} {each.request_id}" for each in self.charges]
+        return f"{self.request}: {counted}; charged {', '.join(charged) or 'nothing'}"
 
     @property
     def is_exact(self) -> bool:
@@ -81,9 +92,15 @@ def rows(evidence: Evidence) -> list[Row]:
     refused = [each for each in judged if each.request.end == "refused"]
     exact = [each for each in [*whole, *left, *others] if each.is_exact]
     inexact = [each for each in [*whole, *left, *others] if not each.is_exact]
-    once = sum(len(each.charges) == 1 for each in whole)
+    missed = [each for each in whole if len(each.charges) != 1]
     return [
-        Row("requests answered in full, each charged once", len(whole), once, len(whole) - once),
+        Row(
+            "requests answered in full, each charged once",
+            len(whole),
+            len(whole) - len(missed),
+            len(missed),
+            details=[str(each) for each in missed],
+        ),
         _exact("  their tokens", [each for each in exact if each.request.end == "whole"]),
         _exact("tokens of requests that their client left", _of(exact, "left")),
         _exact("tokens of requests that broke off, count known", _of(exact, "broken")),
@@ -93,6 +110,7 @@ def rows(evidence: Evidence) -> list[Row]:
             0,
             sum(bool(each.charged) for each in refused),
             sum(each.charged for each in refused),
+            details=[str(each) for each in refused if each.charged],
         ),
         _none("requests charged twice", [each for each in judged if len(each.charges) > 1]),
         _none("charges without a request", unmatched),
@@ -106,12 +124,13 @@ def _of(judged: list[Judged], end: str) -> list[Judged]:
 
 def _exact(title: str, judged: list[Judged]) -> Row:
     """Compare sums, and add up the deviations of single requests."""
-    found = [(each.tokens, each.charged + _uncharged(each)) for each in judged]
+    deviations = {id(each): abs(each.tokens - each.accounted) for each in judged}
     return Row(
         title,
-        sum(counted for counted, _ in found),
-        sum(charged for _, charged in found),
-        sum(abs(counted - charged) for counted, charged in found),
+        sum(each.tokens for each in judged),
+        sum(each.accounted for each in judged),
+        sum(deviations.values()),
+        details=[str(each) for each in judged if deviations[id(each)]],
     )
 
 
@@ -122,13 +141,9 @@ def _within(title: str, judged: list[Judged]) -> Row:
         sum(each.charged for each in judged),
         sum(max(0, each.charged - each.tokens) for each in judged),
         at_most=True,
+        details=[str(each) for each in judged if each.charged > each.tokens],
     )
 
 
-def _none(title: str, found: list[Judged] | list[Charge]) -> Row:
-    return Row(title, 0, len(found), len(found))
-
-
-def _uncharged(judged: Judged) -> int:
-    """Return the counted tokens that the balance did not cover, which the receipt states."""
-    return sum(charge.uncharged_tokens for charge in judged.charges)
+def _none(title: str, found: Sequence[Judged | Charge]) -> Row:
+    return Row(title, 0, len(found), len(found), details=[str(each) for each in found])

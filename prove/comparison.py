@@ -30,14 +30,19 @@ def _accounts(evidence: Evidence, packs: Mapping[str, Pack]) -> list[Row]:
         expected[charge.user_id] -= charge.tokens
     balances = evidence.balances
     overdrawn = sum(tokens < 0 for tokens in [*expected.values(), *balances.values()])
-    deviations = [abs(expected[each] - balances.get(each, 0)) for each in {*expected, *balances}]
+    everybody = sorted({*expected, *balances})
+    differing = [each for each in everybody if expected[each] != balances.get(each, 0)]
     return [
         _none(f"overdrawn balances, in {evidence.looks:,} looks", evidence.overdrawn + overdrawn),
         Row(
             "tokens of all balances: opening + bought - taken back - charged",
             sum(expected.values()),
             sum(balances.values()),
-            sum(deviations),
+            sum(abs(expected[each] - balances.get(each, 0)) for each in differing),
+            details=[
+                f"account {each}: expected {expected[each]}, found {balances.get(each, 0)}"
+                for each in differing
+            ],
         ),
         _none("open holds", evidence.open_holds),
     ]
@@ -56,7 +61,13 @@ def _payments(evidence: Evidence, packs: Mapping[str, Pack]) -> list[Row]:
     }
     back = {each.number: each.tokens_taken + each.tokens_owed for each in evidence.purchases}
     return [
-        Row("packs paid, credited", len(paid), len(credited), len(set(paid) ^ credited)),
+        Row(
+            "packs paid, credited",
+            len(paid),
+            len(credited),
+            len(set(paid) ^ credited),
+            details=sorted(set(paid) ^ credited),
+        ),
         _sums("  their tokens", bought, tokens),
         _none("packs credited twice", sum(each.credits > 1 for each in evidence.purchases)),
         _sums("tokens of refunds and disputes, taken back or owed", reversed_tokens, back),
@@ -64,18 +75,40 @@ def _payments(evidence: Evidence, packs: Mapping[str, Pack]) -> list[Row]:
 
 
 def _webhooks(evidence: Evidence) -> list[Row]:
-    unprocessed = [state for state in evidence.inbox.values() if state in ("pending", "parked")]
+    unprocessed = [
+        f"{provider} {event}: {state}"
+        for (provider, event), state in evidence.inbox.items()
+        if state in ("pending", "parked")
+    ]
     missing = evidence.sent ^ set(evidence.inbox)
     return [
-        Row("webhook events sent, recorded", len(evidence.sent), len(evidence.inbox), len(missing)),
-        _none("webhook events not processed", len(unprocessed)),
+        Row(
+            "webhook events sent, recorded",
+            len(evidence.sent),
+            len(evidence.inbox),
+            len(missing),
+            details=[" ".join(each) for each in sorted(missing)],
+        ),
+        Row(
+            "webhook events not processed",
+            0,
+            len(unprocessed),
+            len(unprocessed),
+            details=unprocessed,
+        ),
     ]
 
 
 def _sums(title: str, expected: Mapping[str, int], found: Mapping[str, int]) -> Row:
     """Compare sums, and add up the deviations of single purchases."""
-    deviations = [abs(expected.get(each, 0) - found.get(each, 0)) for each in {*expected, *found}]
-    return Row(title, sum(expected.values()), sum(found.values()), sum(deviations))
+    deviations = {each: expected.get(each, 0) - found.get(each, 0) for each in {*expected, *found}}
+    return Row(
+        title,
+        sum(expected.values()),
+        sum(found.values()),
+        sum(map(abs, deviations.values())),
+        details=[f"{each}: {by}" for each, by in sorted(deviations.items()) if by],
+    )
 
 
 def _none(title: str, found: int) -> Row:

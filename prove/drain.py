@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 from prove.scene import Scene
 
-# Holds of a dead process end within 90 s; a slow machine and the last outage add to that.
-DRAIN_SECONDS = 180.0
+# Holds of a dead web process end within 90 s, leases of a dead Celery worker within 250 s.
+DRAIN_SECONDS = 300.0
 # A settlement whose hold PostgreSQL has lost is retried every second, and shows nowhere.
 QUIET_SECONDS = 4.0
 WAITING = """

@@ -11,6 +11,7 @@ from prove.scene import Scene
 from sandbox.process import wait_until
 
 WORKER_KILLED = "web worker killed"
+CELERY_KILLED = "Celery killed"
 AWAY_SECONDS = (0.2, 3.0)
 CALM_SECONDS = (2.0, 5.0)
 # Generous, because a slow machine starts a process slowly; /health/ready follows within seconds.
@@ -47,7 +48,7 @@ class Faults:
         self.done: list[Fault] = []
         self.kinds: dict[str, Callable[[float], None]] = {
             WORKER_KILLED: self._worker,
-            "Celery killed": self._celery,
+            CELERY_KILLED: self._celery,
             "PostgreSQL killed": self._postgres,
             "Redis killed": self._redis,
             "model server killed": self._model_server,

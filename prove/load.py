@@ -73,7 +73,7 @@ def send(
         _stay_until(sock, leaves_at)
         with connection.getresponse() as response:
             request.status = response.status
-            request.request_id = response.getheader("x-promptly-request-id") or ""
+            request.request_id = response.getheader("x-request-id") or ""
             text = b""
             while part := response.read1():
                 text += part

@@ -12,18 +12,18 @@ def match(
     """Return the charges of each request by its tag, and those that belong to no request.
 
     A client that received no headers does not know its request's id. Each key has one request at a
-    time, so the charge belongs to the key's last request that began before promptly received it
-    and was counted by a model server.
+    time, so the charge belongs to the key's last request that began before promptly received it,
+    and if it has tokens, was counted by a model server.
     """
     by_id = {request.request_id: request for request in requests if request.request_id}
     nameless: dict[int, list[Request]] = defaultdict(list)
     for request in requests:
-        if not request.request_id and request.tag in counts:
+        if not request.request_id:
             nameless[request.key_id].append(request)
     matched: dict[str, list[Charge]] = defaultdict(list)
     unmatched: list[Charge] = []
     for charge in sorted(charges, key=lambda charge: charge.started_at):
-        found = by_id.get(charge.request_id) or _candidate(nameless[charge.key_id], charge)
+        found = by_id.get(charge.request_id) or _candidate(nameless[charge.key_id], charge, counts)
         if found is None or found.user_id != charge.user_id:
             unmatched.append(charge)
             continue
@@ -33,7 +33,14 @@ def match(
     return matched, unmatched
 
 
-def _candidate(requests: list[Request], charge: Charge) -> Request | None:
-    # An id has whole milliseconds, rounded down.
-    before = [each for each in requests if each.started_at <= charge.started_at + 0.001]
+def _candidate(
+    requests: list[Request], charge: Charge, counts: dict[str, list[Count]]
+) -> Request | None:
+    before = [
+        each
+        for each in requests
+        # An id has whole milliseconds, rounded down.
+        if each.started_at <= charge.started_at + 0.001
+        and (each.tag in counts or not charge.tokens)
+    ]
     return max(before, key=lambda request: request.started_at, default=None)

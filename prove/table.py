@@ -5,12 +5,14 @@ from dataclasses import dataclass
 
 from bench.report import aligned
 
+MOST_DETAILS = 5
+
 
 @dataclass(frozen=True)
 class Row:
     """One promise. `difference` is 0 if it was kept; it adds up deviations, so none cancel out.
 
-    With `at_most`, everything up to `expected` is right.
+    With `at_most`, everything up to `expected` is right. `details` names what differs.
     """
 
     title: str
@@ -18,6 +20,7 @@ class Row:
     found: int
     difference: int
     at_most: bool = False
+    details: Sequence[str] = ()
 
     def cells(self) -> list[str]:
         """Return the row for the table."""
@@ -39,3 +42,12 @@ def agree(rows: Sequence[Row]) -> bool:
 def shown(rows: Sequence[Row]) -> str:
     """Return all rows as aligned text."""
     return aligned([["", "expected", "found", "difference", ""], *(row.cells() for row in rows)])
+
+
+def differing(rows: Sequence[Row]) -> list[str]:
+    """Return a line for each differing row and for the first of its details."""
+    lines = []
+    for row in rows:
+        if row.difference:
+            lines += [row.title.strip(), *(f"  {detail}" for detail in row.details[:MOST_DETAILS])]
+    return lines
