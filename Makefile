@@ -17,7 +17,7 @@ NPM := PATH="$(CURDIR)/.venv-clients/bin:$$PATH" npm --prefix
 # aider pins packages that have no wheels for later Pythons.
 AIDER_PYTHON = $(firstword $(foreach name,python3.12 python3.11,$(shell $(name) -c 'print("$(name)")' 2>/dev/null)))
 
-.PHONY: help venv dev run smoke test check check-all clients agents lint migrations bench upgrade-test screenshots docs requirements
+.PHONY: help venv dev run smoke test check check-all clients agents lint migrations bench prove upgrade-test screenshots docs requirements
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ migrations: dev ## Check that the migrations produce the models' schema
 
 bench: dev ## Measure the gateway next to nginx (ARGS=--quick; BASE=COMMIT to compare; needs nginx, two cores)
 	.venv/bin/python -m bench $(if $(BASE),--base $(BASE)) $(ARGS)
+
+prove: venv ## Break everything under load, then compare counts with charges (ARGS="--minutes 3 --seed 7")
+	@exec .venv/bin/python -m prove $(ARGS)
 
 # UPGRADE_QUICK=1 shortens it to half a minute of load.
 upgrade-test: dev ## Upgrade from FROM=TAG (default v0.1.0) under load, both releases side by side

@@ -10,7 +10,8 @@ from typing import ClassVar, Self
 from sandbox import process
 from sandbox.process import Child, SandboxError
 
-START_TIMEOUT_SECONDS = 15.0
+# Generous: it costs nothing unless a process hangs, and a busy machine starts one slowly.
+START_TIMEOUT_SECONDS = 60.0
 
 
 class ChildServer(Child):

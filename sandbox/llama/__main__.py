@@ -15,6 +15,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m sandbox.llama", description=__doc__)
     parser.add_argument("--port", type=int, default=8080, help="0 takes a free one")
     parser.add_argument("--port-file", type=Path, help="where to write the port once it listens")
+    parser.add_argument("--crash-file", type=Path, help="where a crash leaves the records")
     parser.add_argument("--slots", type=int, default=4, help="requests running at the same time")
     parser.add_argument("--ctx", type=int, default=32768, help="tokens per slot")
     parser.add_argument("--alias", default="sim-model", help="name of the model")
@@ -41,6 +42,7 @@ async def serve(arguments: argparse.Namespace) -> None:
             embeddings=arguments.embeddings,
             batch=arguments.batch,
             pace=pace,
+            crash_file=arguments.crash_file,
         )
     )
     await server.listen(arguments.port)

@@ -1,5 +1,7 @@
 """The simulated llama-server as a child process of a test or of the supervisor."""
 
+import contextlib
+import subprocess
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import urlencode
@@ -17,7 +19,7 @@ class SimulatedLlama(ChildServer):
 
     ``embeddings`` enables embeddings of texts of at most ``batch`` tokens. ``speed`` and
     ``prompt_speed`` are tokens per second, 0 for as fast as possible; ``answer_tokens`` is the
-    default length of an answer. Records are lost on a restart.
+    default length of an answer. Records are lost on a restart, but not by `crash`.
     """
 
     module: ClassVar[str] = "sandbox.llama"
@@ -48,6 +50,7 @@ class SimulatedLlama(ChildServer):
         if embeddings:
             options += ["--embeddings", "--batch", str(batch)]
         super().__init__(directory, options, port=port, log=log)
+        self._options += ["--crash-file", str(self.directory / "records.json")]
         self._http = urllib3.PoolManager(
             # The server may close a kept-alive connection just as it is reused.
             retries=urllib3.Retry(3, redirect=0, allowed_methods=None),
@@ -63,6 +66,19 @@ class SimulatedLlama(ChildServer):
         """Stop the server, cutting running requests."""
         super().stop()
         self._http.clear()
+
+    def crash(self) -> None:
+        """End the process at once, as SIGKILL would; after `start` the records are those of before.
+
+        Raises SandboxError if it does not end.
+        """
+        assert self._process is not None
+        with contextlib.suppress(urllib3.exceptions.HTTPError):
+            urllib3.request("POST", f"{self.url}/__sim/crash", retries=False, timeout=30.0)
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired as error:
+            raise SandboxError(f"{self.title} did not crash") from error
 
     def requests(self, tag: str = "") -> list[dict[str, Any]]:
         """Return the records, oldest first: all, or those with one tag."""

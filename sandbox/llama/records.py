@@ -3,7 +3,10 @@
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+import orjson
 
 KEPT_RECORDS = 20_000
 KEPT_BODY_BYTES = 128 * 1024 * 1024
@@ -15,7 +18,7 @@ class Record:
 
     ``completion_tokens`` is the last count whose bytes were written to the socket before a
     disconnect was noticed; ``completion_generated`` is the count generated internally.
-    ``outcome``: queued, running, finished, client_closed, fault or rejected.
+    ``outcome``: queued, running, finished, client_closed, fault, rejected or crashed.
     """
 
     path: str
@@ -73,6 +76,25 @@ class Records:
     def list(self, tag: str = "") -> "list[dict[str, Any]]":
         """Return the records, oldest first: all, or those with one tag."""
         return [record.as_json() for record in self._records if not tag or record.tag == tag]
+
+    def save(self, file: Path) -> None:
+        """Write all records except their bodies to a file, for the process after a crash.
+
+        Those of running requests end as they are, as "crashed".
+        """
+        now = time.time()
+        crashed = {"outcome": "crashed", "ended_at": now}
+        kept = [
+            record.as_json() | {"body": None} | ({} if record.ended_at else crashed)
+            for record in self._records
+        ]
+        file.write_bytes(orjson.dumps(kept))
+
+    def restore(self, file: Path) -> None:
+        """Take over the records of a process that has crashed, if there are any; once."""
+        if file.exists():
+            self._records.extend(Record(**values) for values in orjson.loads(file.read_bytes()))
+            file.unlink()
 
     def clear(self) -> None:
         """Forget all records and totals."""

@@ -5,6 +5,7 @@ import contextlib
 import os
 import time
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 import orjson
 
@@ -48,6 +49,7 @@ class Options:
     embeddings: bool = False
     batch: int = 512
     pace: Pace = field(default_factory=Pace)
+    crash_file: Path | None = None
 
 
 class Server:
@@ -59,6 +61,8 @@ class Server:
         self.faults = Faults()
         self.scripts = Scripts()
         self.records = Records()
+        if options.crash_file is not None:
+            self.records.restore(options.crash_file)
         self.port = 0
         self._connections: set[Connection] = set()
         self._listener: asyncio.Server | None = None
@@ -259,10 +263,19 @@ class Server:
                 return json_reply({})
             case ("POST", "/__sim/script"):
                 return self._set_script(request)
+            case ("POST", "/__sim/crash"):
+                return self._crash()
             case ("DELETE", "/__sim/script"):
                 self.scripts.clear()
                 return json_reply({})
         return NOT_FOUND
+
+    def _crash(self) -> bytes:
+        """End the process within this turn of the loop, so that no token follows the records."""
+        if self.options.crash_file is None:
+            return json_reply({"error": "started without --crash-file"}, 400)
+        self.records.save(self.options.crash_file)
+        os._exit(1)
 
     def _set_faults(self, request: Request) -> bytes:
         try:

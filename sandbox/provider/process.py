@@ -42,7 +42,10 @@ class SimulatedProvider(ChildServer):
         if persistent:
             self._options += ["--state-file", str(self.directory / "state.json")]
         self._http = urllib3.PoolManager(
-            retries=urllib3.Retry(connect=3, read=0, redirect=0), timeout=60.0
+            # Used by several threads.
+            maxsize=4,
+            retries=urllib3.Retry(connect=3, read=0, redirect=0),
+            timeout=60.0,
         )
 
     @property

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-CODE = ("promptly", "sandbox", "bench", "scripts", "migrations/env.py", "tests")
+CODE = ("promptly", "sandbox", "bench", "prove", "scripts", "migrations/env.py", "tests")
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "AGENTS.md", "docs", "templates")
 
 # Of docstrings and comments alike.

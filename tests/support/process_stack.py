@@ -41,22 +41,37 @@ class Background:
         self, directory: Path, environment: dict[str, str], code: Code | None = None
     ) -> None:
         self.logs = [directory / "worker.log", directory / "beat.log"]
+        self._directory, self._environment = directory, environment
         python = (code or Code()).python
         command: list[str | Path] = [python, "-m", "celery", "--quiet", "-A", "wsgi:celery"]
         beat = ["beat", f"--schedule={directory / 'schedule'}", "--pidfile="]
+        self._commands = [[*command, "worker"], [*command, *beat]]
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self.start()
+
+    def start(self) -> None:
+        """Start both, after `stop` or `kill`; they take seconds to become ready."""
         self._processes = [
-            process.spawn([*command, *arguments], log=log, env=environment, cwd=directory)
-            for arguments, log in zip((["worker"], beat), self.logs, strict=True)
+            process.spawn(command, log=log, env=self._environment, cwd=self._directory)
+            for command, log in zip(self._commands, self.logs, strict=True)
         ]
 
     def stop(self) -> None:
         """Stop both; kill a worker that does not end within 15 s, and its remaining children."""
+        self._end((signal.SIGTERM, 15.0))
+
+    def kill(self) -> None:
+        """Kill both and all of their children with SIGKILL."""
+        self._end()
+
+    def _end(self, *steps: tuple[signal.Signals, float]) -> None:
         for child in reversed(self._processes):
             family = _family(child.pid)
-            process.stop(child, (signal.SIGTERM, 15.0))
+            process.stop(child, *steps)
             for member in family:
                 if member.is_running():
                     member.kill()
+        self._processes = []
 
 
 @cache

@@ -31,6 +31,8 @@ from sandbox.redis_server import EmbeddedRedis
 from tests.support.databases import Databases
 
 PROJECT = Path(__file__).parents[2]
+START_SECONDS = 60
+COMMAND_SECONDS = 180
 
 # Variables of every application in tests; further ones are added by name.
 VARIABLES = {
@@ -173,7 +175,7 @@ class Gateway:
     def start(self) -> "Gateway":
         """Start gunicorn and return once it answers and has all its workers.
 
-        Raises SandboxError with the end of the log if it ends, or takes more than 30 s.
+        Raises SandboxError with the end of the log if it ends, or takes more than START_SECONDS.
         """
         self._directory.mkdir(parents=True, exist_ok=True)
         configuration = self.code.folder / "gunicorn.conf.py"
@@ -184,7 +186,7 @@ class Gateway:
             cwd=self._directory,
         )
         try:
-            process.wait_until(self.is_ready, 30, "gunicorn")
+            process.wait_until(self.is_ready, START_SECONDS, "gunicorn")
         except SandboxError as error:
             self.kill()
             raise SandboxError(f"{error}\n{process.tail(self.log)}") from error
@@ -209,6 +211,19 @@ class Gateway:
         except urllib3.exceptions.HTTPError:
             return False
         return answer.status == 200 and len(self.worker_pids()) == self.workers
+
+    def flask(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of the gateway's release with its configuration, to its end."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        return subprocess.run(
+            [self.code.python, "-m", "flask", "--app", "wsgi", *arguments],
+            env=self.environment,
+            cwd=self._directory,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS,
+            check=False,
+        )
 
     def terminate(self) -> None:
         """Send SIGTERM and return at once."""

@@ -3,7 +3,6 @@
 Only commands that every release documents are used, so that it may be of any age.
 """
 
-import subprocess
 import time
 from typing import Any
 
@@ -15,7 +14,6 @@ from tests.support.process_stack import Background, ProcessStack
 from tests.support.tcp_proxy import queued
 
 WORKERS = 2
-COMMAND_SECONDS = 180
 # Above the longest stream of the load. The second is the name that the first had once.
 DRAIN = {"DRAIN_SECONDS": 60, "GRACEFUL_TIMEOUT_SECONDS": 70}
 
@@ -35,15 +33,7 @@ class Release:
 
     def flask(self, *arguments: str) -> str:
         """Run a command of the release's CLI and return its output."""
-        done = subprocess.run(
-            [self._code.python, "-m", "flask", "--app", "wsgi", *arguments],
-            env=self.gateway.environment,
-            cwd=self._directory,
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_SECONDS,
-            check=False,
-        )
+        done = self.gateway.flask(*arguments)
         assert done.returncode == 0, f"{self.name}: flask {arguments}\n{done.stderr[-3000:]}"
         return done.stdout
 

@@ -9,12 +9,13 @@ from typing import Any
 from sandbox.btcpay import SimulatedBTCPay
 from sandbox.checkout import Code
 from sandbox.stripe import SimulatedStripe
+from tests.support.browser import KEY, Browser
+from tests.support.kinds import KINDS
 from tests.support.process_stack import ProcessStack, running
 from tests.upgrade import customers
-from tests.upgrade.customers import ADMIN_KEY, KEY, LINK, Browser, Customer
+from tests.upgrade.customers import LINK, Customer
 from tests.upgrade.front import Front
 from tests.upgrade.release import Release
-from tests.upgrade.traffic import KINDS
 
 # Above the request rates of the load.
 NO_LIMIT = {
@@ -22,6 +23,7 @@ NO_LIMIT = {
     "INFERENCE_USER_RATE_LIMIT": 100_000,
     "REGISTRATION_RATE_LIMIT": 1000,
 }
+ADMIN_KEY = "the-operator-of-both-releases-0123456789"
 METHODS = ("stripe", "btcpay")
 RETRIES = (0.5, 1, 2, 4, 8, 16)
 
@@ -117,6 +119,6 @@ def populate(scene: Scene) -> None:
     leaving.ask_for_deletion()
     scene.link = customers.mailed(mail, leaver.email, LINK)
     scene.operator = Browser(url)
-    scene.operator.sign_in_to_panel()
+    assert scene.operator.sign_in_to_panel(ADMIN_KEY) == 303
     for customer in scene.everybody:
         customer.tokens = customers.balance(url, customer.key)

@@ -13,11 +13,12 @@ import pytest
 from sandbox.checkout import ROOT, Code, checked_out, resolve
 from sandbox.environments import python_for
 from sandbox.process import SandboxError, wait_until
+from tests.support.browser import KEY, Browser
+from tests.support.kinds import KINDS, PLAIN, STREAMED
 from tests.support.process_stack import say
 from tests.upgrade import books, customers
-from tests.upgrade.customers import KEY, Browser
 from tests.upgrade.scene import METHODS, Scene, populate, prepared, start_old
-from tests.upgrade.traffic import KINDS, PLAIN, STREAMED, Traffic, call
+from tests.upgrade.traffic import Traffic, call
 
 pytestmark = [
     pytest.mark.alone,

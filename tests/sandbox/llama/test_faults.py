@@ -3,6 +3,7 @@
 import socket
 import time
 from contextlib import suppress
+from functools import partial
 
 import pytest
 
@@ -49,6 +50,26 @@ def test_the_end_of_the_whole_server(llama: SimulatedLlama, open_stream: OpenStr
     assert b"[DONE]" not in raw.received
     wait_until(lambda: not llama.is_running, 10, "the end of the server")
     llama.restart()
+
+
+def test_the_records_outlive_a_crash(llama: SimulatedLlama, open_stream: OpenStream) -> None:
+    stream(llama.url, messages=sim("tokens=4 tag=before"))
+    for tag in ("first", "second"):
+        raw = open_stream(f"tokens=2000 delay_ms=5 tag={tag}")
+        wait_until(partial(_has_output, llama, tag), 10, "tokens")
+        llama.crash()
+        raw.read_to_end()
+        llama.start()
+        record = llama.request(tag)
+        assert (record["outcome"], record["completion_tokens"]) == ("crashed", raw.last_count())
+    finished = llama.request("before")
+    assert (finished["outcome"], finished["completion_tokens"]) == ("finished", 4)
+    llama.restart()
+    assert llama.requests() == []
+
+
+def _has_output(llama: SimulatedLlama, tag: str) -> bool:
+    return any(record["completion_tokens"] > 5 for record in llama.requests(tag))
 
 
 def test_counts_that_lie(llama: SimulatedLlama) -> None:
