@@ -46,13 +46,17 @@ class Judged:
     def is_exact(self) -> bool:
         """Whether the charge must equal the count, not only stay within it.
 
-        It must if promptly read the count to its end. A crashed model server, a killed worker or
-        the end of the balance cuts that short, and what was left during the prompt is not final.
+        It must if promptly read the count to its end, also where that was the model server's end.
+        A killed worker or the end of the balance cuts that short, and what a client left behind
+        during the prompt is not final.
         """
-        if len(self.charges) != 1 or self.counted is None or self.counted.outcome == "crashed":
+        if len(self.charges) != 1 or self.counted is None:
             return False
+        outcome = self.charges[0].outcome
+        if self.counted.outcome == "crashed":
+            return outcome == "upstream_error" and self.counted.completion_tokens > 0
         is_read = self.counted.completion_tokens > 0 or self.counted.outcome == "finished"
-        return is_read and self.charges[0].outcome in EXACT_OUTCOMES
+        return is_read and outcome in EXACT_OUTCOMES
 
     @property
     def is_lost(self) -> bool:
@@ -86,12 +90,11 @@ def judge(evidence: Evidence) -> tuple[list[Judged], list[Charge]]:
 def rows(evidence: Evidence) -> list[Row]:
     """Return the rows of the table about requests and their charges."""
     judged, unmatched = judge(evidence)
-    whole = [each for each in judged if each.request.end == "whole"]
-    left = [each for each in judged if each.request.end == "left"]
-    others = [each for each in judged if each.request.end == "broken"]
-    refused = [each for each in judged if each.request.end == "refused"]
-    exact = [each for each in [*whole, *left, *others] if each.is_exact]
-    inexact = [each for each in [*whole, *left, *others] if not each.is_exact]
+    whole = _of(judged, "whole")
+    # An answer that is not streamed is refused (502) even after a part of it was generated.
+    unseen = [each for each in judged if each.counted is None]
+    exact = [each for each in judged if each.is_exact]
+    inexact = [each for each in judged if not each.is_exact and each.counted is not None]
     missed = [each for each in whole if len(each.charges) != 1]
     return [
         Row(
@@ -101,16 +104,16 @@ def rows(evidence: Evidence) -> list[Row]:
             len(missed),
             details=[str(each) for each in missed],
         ),
-        _exact("  their tokens", [each for each in exact if each.request.end == "whole"]),
+        _exact("  their tokens", _of(exact, "whole")),
         _exact("tokens of requests that their client left", _of(exact, "left")),
-        _exact("tokens of requests that broke off, count known", _of(exact, "broken")),
+        _exact("tokens of requests that broke off, count known", _of(exact, "broken", "refused")),
         _within("tokens of requests that a kill or an empty balance cut", inexact),
         Row(
-            f"refused requests that were charged, of {len(refused):,}",
+            f"requests that no model server saw, charged, of {len(unseen):,}",
             0,
-            sum(bool(each.charged) for each in refused),
-            sum(each.charged for each in refused),
-            details=[str(each) for each in refused if each.charged],
+            sum(bool(each.charged) for each in unseen),
+            sum(each.charged for each in unseen),
+            details=[str(each) for each in unseen if each.charged],
         ),
         _none("requests charged twice", [each for each in judged if len(each.charges) > 1]),
         _none("charges without a request", unmatched),
@@ -118,8 +121,8 @@ def rows(evidence: Evidence) -> list[Row]:
     ]
 
 
-def _of(judged: list[Judged], end: str) -> list[Judged]:
-    return [each for each in judged if each.request.end == end]
+def _of(judged: list[Judged], *ends: str) -> list[Judged]:
+    return [each for each in judged if each.request.end in ends]
 
 
 def _exact(title: str, judged: list[Judged]) -> Row:

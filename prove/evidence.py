@@ -120,8 +120,10 @@ def counts(records: Iterable[Json]) -> dict[str, list[Count]]:
     """Return the simulator's counts by the tag of the request."""
     found = defaultdict(list)
     for record in records:
-        count = Count(record["prompt_tokens"], record["completion_tokens"], record["outcome"])
-        found[record["tag"]].append(count)
+        completion = record["completion_tokens"]
+        # Without output, the part of the prompt that was processed is all that can be charged.
+        prompt = record["prompt_tokens" if completion else "processed_prompt_tokens"]
+        found[record["tag"]].append(Count(prompt, completion, record["outcome"]))
     return found
 
 
