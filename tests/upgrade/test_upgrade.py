@@ -1,18 +1,16 @@
 """An upgrade under load: old alone, old on the new schema, both side by side, new alone.
 
-UPGRADE_FROM names the old release, a tag or a commit; UPGRADE_QUICK shortens each phase.
+UPGRADE_QUICK shortens each phase.
 """
 
 import os
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from sandbox.checkout import ROOT, Code, checked_out, resolve
-from sandbox.environments import python_for
-from sandbox.process import SandboxError, wait_until
+from sandbox.checkout import Code
+from sandbox.process import wait_until
 from tests.support.browser import KEY, Browser
 from tests.support.kinds import KINDS, PLAIN, STREAMED
 from tests.support.process_stack import say
@@ -28,28 +26,12 @@ pytestmark = [
     pytest.mark.timeout(900),
 ]
 
-RELEASE_BEFORE = "v0.1.0"
 # Seconds of load, and answers of each kind, per phase: old, old on the new schema, both, new.
 PHASES = ((20, 10), (15, 10), (45, 20), (30, 20))
 QUICK_PHASES = ((4, 2), (3, 2), (8, 4), (5, 4))
 LONG = "tokens=400 delay_ms=25"
 LONG_STREAMS = 6
 PACK_TOKENS = 25_000_000
-
-
-@pytest.fixture
-def code_before() -> Iterator[Code]:
-    """The old release's code, and a Python with its requirements."""
-    name = os.environ.get("UPGRADE_FROM", "")
-    try:
-        commit = resolve(ROOT, name or RELEASE_BEFORE)
-    except SandboxError as problem:
-        if name:
-            raise
-        advice = "git fetch --tags --unshallow"
-        pytest.skip(f"no {RELEASE_BEFORE} in this checkout ({advice}): {problem}")
-    with checked_out(ROOT, commit) as folder:
-        yield Code(folder, python_for(folder))
 
 
 def test_an_upgrade_under_load_fails_no_request(tmp_path: Path, code_before: Code) -> None:
