@@ -111,8 +111,15 @@ def database_troubles(settings: Settings) -> list[str]:
         )
     size, limit = db.session.scalar(_SIZE) or 0, settings.database_size_warn_bytes
     if limit and size > limit:
-        found.append(f"The database has {size / 2**30:,.1f} GiB, over DATABASE_SIZE_WARN_BYTES.")
+        found.append(f"The database has {shown_size(size)}, over DATABASE_SIZE_WARN_BYTES.")
     return found
+
+
+def shown_size(size_bytes: int) -> str:
+    """Format a size for display, in GiB or, if less than one, in MiB."""
+    if size_bytes < 2**30:
+        return f"{size_bytes / 2**20:.1f} MiB"
+    return f"{size_bytes / 2**30:,.1f} GiB"
 
 
 def first_account_at() -> datetime | None:

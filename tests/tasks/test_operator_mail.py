@@ -290,7 +290,7 @@ def test_a_ledger_that_does_not_add_up(operator: Operator) -> None:
 def test_a_large_database(employ: Employ) -> None:
     operator = employ(database_size_warn_bytes=1_000_000)
     [mail_text] = operator.news()
-    assert "The database is larger than 0.0 GiB" in mail_text
+    assert "The database is larger than 1.0 MiB" in mail_text
     assert links(mail_text) == [""] and "over DATABASE_SIZE_WARN_BYTES" in operator.page("")
     assert operator.news() == []
     for size in (0, 10**12):
@@ -311,7 +311,7 @@ def test_many_things_are_collected(operator: Operator) -> None:
     operator.pass_time(minutes=61)
     [rest] = operator.news()
     assert "7 webhook events have been parked" in rest
-    # What ended long ago is forgotten.
+    # Alerts that ended long ago are deleted.
     operator.execute("UPDATE webhook_events SET state = 'handled'")
     assert operator.news() == []
     operator.pass_time(days=alerts.RETENTION_DAYS, minutes=1)

@@ -15,6 +15,7 @@ from promptly.extensions import db
 from promptly.models import LedgerVerification, Order, OutboxMail, PaymentCase, WebhookEvent
 from promptly.services.mail.messages import OPERATOR_KINDS
 from promptly.services.operator_mail import outages
+from promptly.services.overview import shown_size
 from promptly.settings import Settings
 
 # Subjects that a mail names one by one.
@@ -135,7 +136,7 @@ def _differences(count: int, subjects: list[str], settings: Settings) -> dict[st
 
 
 def _size(count: int, subjects: list[str], settings: Settings) -> dict[str, Any]:
-    limit = f"{settings.database_size_warn_bytes / 2**30:,.1f} GiB"
+    limit = shown_size(settings.database_size_warn_bytes)
     advice = (
         "Is there enough room on its disk? USAGE_RETENTION_DAYS limits how long usage is kept;"
         " DATABASE_SIZE_WARN_BYTES is the size from which you get this email."
