@@ -62,6 +62,7 @@ imports = (
     "promptly.tasks.mail",
     "promptly.tasks.metering",
     "promptly.tasks.notices",
+    "promptly.tasks.operator_mail",
     "promptly.tasks.payments",
     "promptly.tasks.trials",
     "promptly.tasks.usage",
@@ -133,6 +134,22 @@ beat_schedule = {
         "task": "promptly.tasks.notices.send",
         "schedule": 60.0,
         "options": {"expires": 55},
+    },
+    "operator-probe": {
+        "task": "promptly.tasks.operator_mail.probe",
+        "schedule": 30.0,
+        "options": {"expires": 29},
+    },
+    "operator-alert": {
+        "task": "promptly.tasks.operator_mail.alert",
+        "schedule": 60.0,
+        "options": {"expires": 55},
+    },
+    # Once a day; asked often, so that no restart of beat skips a day.
+    "operator-digest": {
+        "task": "promptly.tasks.operator_mail.send_digest",
+        "schedule": 300.0,
+        "options": {"expires": 290},
     },
     "trials-expire": {
         "task": "promptly.tasks.trials.expire",

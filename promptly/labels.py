@@ -108,6 +108,8 @@ MAIL_KINDS: Mapping[str, str] = {
     "trial_ending": "trial ending",
     "key_created": "key created",
     "sign_in": "new sign-in",
+    "operator_alert": "alert to the operator",
+    "operator_digest": "digest for the operator",
 }
 
 CASES: Mapping[CaseKind, str] = {

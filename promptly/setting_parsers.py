@@ -74,6 +74,23 @@ def optional_url(value: str) -> str:
     return url(value) if value.strip() else ""
 
 
+def optional_panel_url(value: str) -> str:
+    address = optional_url(value)
+    if address and not address.endswith("/admin"):
+        raise ValueError("must end with /admin")
+    return address
+
+
+_MAIL_ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9.-]{1,253}")
+
+
+def optional_mail_address(value: str) -> str:
+    value = value.strip()
+    if value and not _MAIL_ADDRESS.fullmatch(value):
+        raise ValueError("must be one email address, such as ops@example.com")
+    return value
+
+
 def origin_list(value: str) -> tuple[str, ...]:
     """Parse `*`, or origins in the spelling that browsers send."""
     items = text_list(value)

@@ -28,6 +28,8 @@ from promptly.setting_parsers import (
     long_secret_list,
     network_list,
     optional_long_secret,
+    optional_mail_address,
+    optional_panel_url,
     optional_url,
     optional_url_list,
     origin_list,
@@ -122,6 +124,13 @@ class Settings:
     smtp_password: Secret = setting(secret, "")
     smtp_from: str = setting(text, "promptly <promptly@localhost>")
     smtp_tls: str = setting(choice("starttls", "tls", "none"), "starttls")
+    support_email: str = setting(optional_mail_address, "")
+
+    # Alerts to the operator
+    operator_email: str = setting(optional_mail_address, "")
+    admin_url: str = setting(optional_panel_url, "")
+    # 0: no alert.
+    database_size_warn_bytes: int = setting(integer(0), str(20 * 2**30))
 
     # Accounts and trial
     trial_tokens: int = setting(integer(0), "100000")
@@ -204,6 +213,16 @@ class Settings:
         """The admin keys by their operator's name."""
         main = {MAIN: self.admin_key} if self.admin_key else {}
         return main | {item.name: item.key for item in self.admin_keys}
+
+    @property
+    def panel_url(self) -> str:
+        """The panel's URL as operators open it, for links in their mails."""
+        return self.admin_url or f"{self.base_url}/admin"
+
+    @property
+    def mails_operator(self) -> bool:
+        """Whether the operator gets alerts; without a mail server they would only pile up."""
+        return bool(self.operator_email and self.smtp_host)
 
     @property
     def limits_trials(self) -> bool:

@@ -207,3 +207,30 @@ def test_the_sources_by_their_strength(tmp_path: Path, monkeypatch: pytest.Monke
     assert settings.gateway_port == 1001
     # `$B` in a value is not expanded as a variable.
     assert settings.smtp_password.reveal() == "a$B#c"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "is_valid"),
+    [
+        ("OPERATOR_EMAIL", " ops@example.com ", True),
+        ("OPERATOR_EMAIL", "root@localhost", True),
+        ("OPERATOR_EMAIL", "Ops <ops@example.com>", False),
+        ("SUPPORT_EMAIL", "a@example.com,b@example.com", False),
+        ("SUPPORT_EMAIL", "help@example.com\nBcc: x@example.com", False),
+        ("ADMIN_URL", "http://100.64.0.1:8503/admin/", True),
+        ("ADMIN_URL", "http://100.64.0.1:8503", False),
+        ("ADMIN_URL", "100.64.0.1/admin", False),
+    ],
+)
+def test_addresses_of_the_operator(name: str, value: str, is_valid: bool) -> None:
+    if is_valid:
+        expected = value.strip().rstrip("/")
+        assert getattr(built(**{name: value}), name.lower()) == expected
+    else:
+        with pytest.raises(SettingsError, match=f"{name} must"):
+            built(**{name: value})
+
+
+def test_the_panel_is_below_the_site_unless_it_has_an_address() -> None:
+    assert built(BASE_URL="https://llm.example.com").panel_url == "https://llm.example.com/admin"
+    assert built(ADMIN_URL="http://10.0.0.1/admin").panel_url == "http://10.0.0.1/admin"

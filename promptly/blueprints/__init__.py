@@ -50,7 +50,9 @@ from promptly.settings import Settings
 def register(app: Flask) -> None:
     """Register every blueprint and the error handlers."""
     settings: Settings = app.extensions["settings"]
-    app.jinja_env.globals["contact_address"] = parseaddr(settings.smtp_from)[1]
+    contact = settings.support_email or parseaddr(settings.smtp_from)[1]
+    app.jinja_env.globals["contact_address"] = contact
+    app.jinja_env.globals["support_email"] = settings.support_email
     error_handlers.register(app)
     address_limit.register(app)
     app.before_request(begin)

@@ -15,6 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from promptly.cli import (
+    notification_checks,
     payment_checks,
     proxy_checks,
     rotation_checks,
@@ -235,6 +236,12 @@ def proxies(settings: Settings) -> Iterator[Finding]:
         yield Finding("Proxies", level, message)
 
 
+def notifications(settings: Settings) -> Iterator[Finding]:
+    """Check that alerts reach the operator, and that customers see an address that answers."""
+    for level, message in notification_checks.findings(settings):
+        yield Finding("Notifications", level, message)
+
+
 def payments(settings: Settings) -> Iterator[Finding]:
     """Check the payment providers, and report what needs the operator."""
     for level, message in payment_checks.findings(settings):
@@ -248,6 +255,7 @@ CHECKS: tuple[Check, ...] = (
     drain,
     upstreams,
     mail,
+    notifications,
     payments,
     secrets,
     rotation,

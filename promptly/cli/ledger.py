@@ -36,12 +36,15 @@ def show(email: str | None, user_id: int | None, limit: int, as_json: bool) -> N
 
 
 @group.command("verify")
+@click.option("--record", is_flag=True, help="Keep the result, as the nightly verification does.")
 @json_option
-def verify(as_json: bool) -> None:
+def verify(record: bool, as_json: bool) -> None:
     """Recompute every balance from its entries; exit code 1 if any differs."""
     with transaction():
         differences = verification.verify()
         accounts = verification.count_accounts()
+        if record:
+            verification.record(len(differences))
     if as_json:
         found = [vars(difference) for difference in differences]
         show_object({"clean": not differences, "accounts": accounts, "differences": found}, as_json)

@@ -12,6 +12,7 @@
     panel_sessions      sessions of the panel that were signed out
     overview            the figures of the operator's start page
     money_health        what is open or waits, for Prometheus
+    operator_mail       alerts and the daily digest to OPERATOR_EMAIL, outages of model servers
     leases              the right to work on a row while calling a provider or the mail server
     paging              keyset pagination of long lists
 

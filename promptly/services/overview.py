@@ -8,9 +8,11 @@ from sqlalchemy import text
 
 from promptly.extensions import db
 from promptly.models import Reconciliation
+from promptly.services.ledger import verification
 from promptly.services.mail import outbox
 from promptly.services.metering.recovery import STALE_SECONDS
 from promptly.services.payments import cases, reconciliation, webhook_inbox
+from promptly.settings import Settings
 
 # An expired trial counts only as far as running requests still hold it.
 _ACCOUNTS = text("""
@@ -41,6 +43,8 @@ SELECT (SELECT coalesce(sum(tokens_owed), 0) FROM orders WHERE tokens_owed > 0) 
 _LATE_MAILS = text("""
 SELECT count(*) FROM outbox WHERE state = 'pending' AND created_at < now() - interval '10 minutes'
 """)
+
+_SIZE = text("SELECT pg_database_size(current_database())")
 
 _RUNS = text("SELECT name, last_run_at FROM sweep_states")
 
@@ -94,6 +98,28 @@ def waiting() -> Waiting:
         owed_tokens=int(payments["owed_tokens"]),
         stale_holds=running()["stale_holds"],
     )
+
+
+def database_troubles(settings: Settings) -> list[str]:
+    """Return a sentence each about a ledger that does not add up and a large database."""
+    found = []
+    last = verification.newest()
+    if last is not None and last.differences:
+        differences = "1 difference" if last.differences == 1 else f"{last.differences} differences"
+        found.append(
+            f"The last ledger verification found {differences}: 'flask ledger verify' lists them."
+        )
+    size, limit = db.session.scalar(_SIZE) or 0, settings.database_size_warn_bytes
+    if limit and size > limit:
+        found.append(f"The database has {shown_size(size)}, over DATABASE_SIZE_WARN_BYTES.")
+    return found
+
+
+def shown_size(size_bytes: int) -> str:
+    """Format a size for display, in GiB or, if less than one, in MiB."""
+    if size_bytes < 2**30:
+        return f"{size_bytes / 2**20:.1f} MiB"
+    return f"{size_bytes / 2**30:,.1f} GiB"
 
 
 def first_account_at() -> datetime | None:

@@ -9,6 +9,7 @@ from sqlalchemy import text
 
 from promptly.extensions import db
 from promptly.services.accounts import keys
+from promptly.services.ledger import verification
 from promptly.tasks import mail
 from promptly.transactions import transaction
 from sandbox.mail import MailCatcher
@@ -101,6 +102,12 @@ def test_verify_names_differences(app: Flask) -> None:
     assert "bad@example.com" in plain and "good@example.com" not in plain
     found = answer(app, "ledger", "verify", code=1)
     assert found["accounts"] == 2 and found["differences"][0]["expected"] == 5
+    with app.app_context():
+        assert verification.newest() is None
+    flask(app, "ledger", "verify", "--record", code=1)
+    with app.app_context():
+        recorded = verification.newest()
+        assert recorded is not None and recorded.differences == 1
 
 
 def test_usage(app: Flask) -> None:

@@ -20,6 +20,7 @@ from promptly.gateway import current_gateway
 from promptly.runtime.redis_client import RedisUnavailable
 from promptly.services import overview as figures
 from promptly.services.accounts import directory
+from promptly.services.ledger import verification
 from promptly.services.payments.providers import registry
 from promptly.services.usage import statistics
 from promptly.services.usage.rollups import SWEEP_NAME
@@ -72,6 +73,7 @@ def overview() -> str:
         rolled_up_at=runs.get(SWEEP_NAME),
         troubles=_troubles(runs, now, settings),
         reconciliation=runs["reconciliation"],
+        verification=verification.newest(),
         providers=[labels.PROVIDERS[name] for name in registry.offered(settings)],
         **_live(),
     )
@@ -112,6 +114,7 @@ def _troubles(runs: dict[str, Any], now: datetime, settings: Settings) -> list[s
     newest = runs["reconciliation"]
     if newest is not None and newest.finished_at is not None and not newest.complete:
         found.append("The last reconciliation with the payment providers was incomplete.")
+    found += figures.database_troubles(settings)
     if not settings.smtp_host:
         found.append("No mail server is configured (SMTP_HOST): keys cannot be delivered.")
     return found

@@ -27,7 +27,12 @@ SUBJECTS = {
     "trial_ending": "Your promptly trial ends soon",
     "key_created": "A new key for your promptly account",
     "sign_in": "New sign-in to your promptly account",
+    "operator_alert": "promptly: {subject}",
+    "operator_digest": "promptly on {day}",
 }
+OPERATOR_ALERT, OPERATOR_DIGEST = "operator_alert", "operator_digest"
+# Mails to OPERATOR_EMAIL; all others go to customers.
+OPERATOR_KINDS = (OPERATOR_ALERT, OPERATOR_DIGEST)
 # Mails that carry a key, which is created when they are sent.
 WITH_KEY = frozenset({"new_key"})
 # Paths of the links in mails, by kind.
@@ -44,9 +49,12 @@ _templates = Environment(
 
 def compose(mail: OutboxMail, settings: Settings, raw_key: str | None) -> EmailMessage:
     """Compose the finished mail; `raw_key` appears in it and nowhere else."""
+    support_email = "" if mail.kind in OPERATOR_KINDS else settings.support_email
     values = {
         **mail.payload,
         "base_url": settings.base_url,
+        "admin_url": settings.panel_url,
+        "support_email": support_email,
         "email": mail.recipient,
         "raw_key": raw_key,
         "trial_tokens": settings.trial_tokens,
@@ -57,14 +65,18 @@ def compose(mail: OutboxMail, settings: Settings, raw_key: str | None) -> EmailM
         "link": signed_link(mail, settings) if mail.kind in LINKS else "",
     }
     message = EmailMessage()
-    message["Subject"] = SUBJECTS[mail.kind]
+    message["Subject"] = SUBJECTS[mail.kind].format_map(mail.payload)
     message["From"] = settings.smtp_from
+    if support_email:
+        message["Reply-To"] = support_email
     local, _, domain = mail.recipient.rpartition("@")
     message["To"] = Address(username=local, domain=domain)
     message["Date"] = format_datetime(mail.created_at.astimezone(UTC))
     message["Message-ID"] = message_id(mail, settings)
     message["Auto-Submitted"] = "auto-generated"
     text = _templates.get_template(f"{mail.kind}.txt").render(values)
+    if support_email:
+        text += "\n" + _templates.get_template("_signature.txt").render(values)
     html = _templates.get_template(f"{mail.kind}.html").render(values)
     message.set_content(text, cte=_encoding(text))
     message.add_alternative(html, subtype="html", cte=_encoding(html))

@@ -15,7 +15,7 @@ from promptly.models import PaymentCase
 from promptly.models.states import MailState, Outcome
 from promptly.secret import Secret
 from promptly.services import audit
-from promptly.services.ledger import ledger
+from promptly.services.ledger import ledger, verification
 from promptly.services.usage import rollups, statistics
 from promptly.transactions import transaction
 from sandbox.llama import SimulatedLlama
@@ -129,6 +129,15 @@ def test_pending_work_is_named_and_linked(pages: Panel) -> None:
                  "/admin/purchases?owed=1", "/admin/holds"):  # fmt: skip
         assert f'href="{path}"' in page
         pages.page(path)
+
+
+def test_the_result_of_the_last_verification(pages: Panel) -> None:
+    assert "Not verified yet" in pages.words("/admin")
+    for differences, sentence in ((2, "found 2 differences"), (0, "matches its entries")):
+        with pages.app.app_context(), transaction():
+            verification.record(differences)
+        page = pages.words("/admin")
+        assert sentence in page and ("ledger verification found" in page) is bool(differences)
 
 
 @pytest.fixture

@@ -35,6 +35,32 @@ SIGN_IN = {
     "signed_in_at": "2026-11-30 09:12 UTC",
 }
 
+ALERT = {
+    "subject": "2 webhook events have been parked",
+    "advice": "promptly could not process them.",
+    "path": "/webhooks?state=parked",
+    "items": [
+        {"text": "Stripe: charge.updated", "path": "/webhooks/7"},
+        {"text": "http://gpu-1:8080", "path": ""},
+    ],
+    "more": 1_980,
+}
+DIGEST = {
+    "day": "2026-11-30",
+    "requests": 1_234,
+    "prompt_tokens": 2_345_678,
+    "completion_tokens": 3_456,
+    "charged_tokens": 4_567,
+    "uncharged_tokens": 5,
+    "active_accounts": 6,
+    "new_accounts": 7,
+    "sales": [
+        {"purchases": 2, "revenue": "$4.00", "livemode": True},
+        {"purchases": 1, "revenue": "2.00 CHF", "livemode": False},
+    ],
+    "waiting": [{"text": "3 failed emails", "path": "/outbox?state=failed"}],
+}
+
 CASES = [
     ("new_key", {}, ["sk-raw", "/v1", "curl https://llm.example.com/v1/chat/completions"]),
     ("new_key", {"trial_deferred": True}, ["no trial tokens", "from tomorrow (UTC) on"]),
@@ -68,6 +94,36 @@ CASES = [
     ),
     ("trial_ending", TRIAL, ["2026-11-30 09:12 UTC", "12,345", "buy a pack"]),
     ("trial_ending", TRIAL | {"paid_tokens": 7_000}, ["7,000", "do not expire"]),
+    (
+        "operator_alert",
+        ALERT,
+        [
+            "2 webhook events have been parked.",
+            "and 1,980 more",
+            "/admin/webhooks/7",
+            "/admin/webhooks?state=parked",
+            "promptly could not",
+        ],
+    ),
+    ("operator_alert", ALERT | {"items": [], "more": 0}, ["/admin/webhooks?state=parked"]),
+    (
+        "operator_digest",
+        DIGEST,
+        [
+            "2026-11-30 (UTC)",
+            "1,234",
+            "2,345,678",
+            "$4.00 (2 purchases)",
+            "test mode 2.00 CHF",
+            "3 failed emails",
+            "/admin/outbox?state=failed",
+        ],
+    ),
+    (
+        "operator_digest",
+        DIGEST | {"sales": [], "waiting": []},
+        ["revenue none", "Nothing needs attention."],
+    ),
 ]
 
 
@@ -83,7 +139,8 @@ def test_both_parts_are_complete(kind: str, payload: dict[str, object], said: li
     )  # fmt: skip
     settings = make_settings(base_url="https://llm.example.com")
     message = messages.compose(mail, settings, "sk-raw" if kind == "new_key" else None)
-    assert message["Subject"] == SUBJECTS[kind]
+    assert message["Subject"] == SUBJECTS[kind].format_map(payload)
+    assert message["Reply-To"] is None
     text, html = (message.get_body((part,)) for part in ("plain", "html"))
     assert text is not None and html is not None
     assert text["Content-Transfer-Encoding"] == html["Content-Transfer-Encoding"] == "7bit"
@@ -96,3 +153,23 @@ def test_both_parts_are_complete(kind: str, payload: dict[str, object], said: li
             assert words in part, (words, part)
         assert "https://llm.example.com" in part
         assert "{{" not in part and "{%" not in part and "None" not in part
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload", "is_named"),
+    [("low_balance", BALANCE, True), ("operator_alert", ALERT, False)],
+)
+def test_customers_can_reply_to_the_support_address(
+    kind: str, payload: dict[str, object], is_named: bool
+) -> None:
+    mail = OutboxMail(
+        id=7, recipient="ada@example.com", kind=kind, payload=payload,
+        created_at=datetime(2026, 11, 23, 12, tzinfo=UTC),
+    )  # fmt: skip
+    settings = make_settings(support_email="help@example.com", admin_url="http://private/admin")
+    message = messages.compose(mail, settings, None)
+    assert message["Reply-To"] == ("help@example.com" if is_named else None)
+    for subtype in ("plain", "html"):
+        part = message.get_body((subtype,))
+        assert part is not None and ("help@example.com" in part.get_content()) is is_named
+        assert ("http://private/admin" in part.get_content()) is not is_named
