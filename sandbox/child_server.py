@@ -11,13 +11,15 @@ from sandbox import process
 from sandbox.process import Child, SandboxError
 
 START_TIMEOUT_SECONDS = 15.0
+LOOPBACK = "127.0.0.1"
 
 
 class ChildServer(Child):
     """Base class of the servers that run as ``python -m`` and write their port to a file.
 
-    ``port`` 0 takes a free port, which ``restart()`` keeps. Without a ``directory`` the server
-    gets a temporary one, which ``stop()`` removes.
+    ``port`` 0 takes a free port, which ``restart()`` keeps. ``host`` is the address to listen on:
+    the loopback address, or one that includes it. Without a ``directory`` the server gets a
+    temporary one, which ``stop()`` removes.
     """
 
     module: ClassVar[str]
@@ -29,6 +31,7 @@ class ChildServer(Child):
         options: Sequence[str],
         *,
         port: int = 0,
+        host: str = LOOPBACK,
         env: Mapping[str, str] | None = None,
         log: Path | None = None,
     ) -> None:
@@ -37,7 +40,7 @@ class ChildServer(Child):
         self.log = log or self.directory / f"{self.module.rpartition('.')[2]}.log"
         self.port = port
         self.port_file = self.directory / "port"
-        self._options = list(options)
+        self._options = ["--host", host, *options]
         self._env = env
 
     def start(self) -> Self:

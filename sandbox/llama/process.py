@@ -8,7 +8,7 @@ import orjson
 import urllib3
 
 from sandbox import process
-from sandbox.child_server import ChildServer
+from sandbox.child_server import LOOPBACK, ChildServer
 from sandbox.process import SandboxError
 
 
@@ -28,6 +28,7 @@ class SimulatedLlama(ChildServer):
         directory: Path | None = None,
         *,
         port: int = 0,
+        host: str = LOOPBACK,
         slots: int = 4,
         ctx: int = 32768,
         alias: str = "sim-model",
@@ -47,7 +48,7 @@ class SimulatedLlama(ChildServer):
             options += ["--api-key", api_key]
         if embeddings:
             options += ["--embeddings", "--batch", str(batch)]
-        super().__init__(directory, options, port=port, log=log)
+        super().__init__(directory, options, port=port, host=host, log=log)
         self._http = urllib3.PoolManager(
             # The server may close a kept-alive connection just as it is reused.
             retries=urllib3.Retry(3, redirect=0, allowed_methods=None),

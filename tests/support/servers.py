@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +32,7 @@ from sandbox.redis_server import EmbeddedRedis
 from tests.support.databases import Databases
 
 PROJECT = Path(__file__).parents[2]
+COMMAND_SECONDS = 180
 
 # Variables of every application in tests; further ones are added by name.
 VARIABLES = {
@@ -110,9 +112,10 @@ def _numbered(url: str, worker: int) -> str:
 
 
 class Gateway:
-    """promptly under gunicorn on 127.0.0.1, on a free port unless one is given.
+    """promptly under gunicorn, on a free port of the loopback address unless others are given.
 
-    `code` is another release's, if not the current tree's.
+    `code` is another release's, if not the current tree's. `enter` is the beginning of a command
+    that runs in the network namespace of `host`.
     `variables` are environment variables; limits are too high to matter unless overridden.
     After SIGTERM, running streams go on for DRAIN_SECONDS.
     """
@@ -123,10 +126,14 @@ class Gateway:
         *,
         workers: int = 1,
         port: int | None = None,
+        host: str = "127.0.0.1",
+        enter: Sequence[str] = (),
         code: Code | None = None,
         **variables: object,
     ) -> None:
         self.code = code or Code()
+        self.host = host
+        self._enter = enter
         self.port = free_port() if port is None else port
         self.log = directory / "gateway.log"
         self.workers = workers
@@ -136,6 +143,7 @@ class Gateway:
             # The working directory is another, so a developer's .env and .promptly are not read.
             "PYTHONPATH": str(self.code.folder),
             **VARIABLES,
+            "GATEWAY_BIND": host,
             "GATEWAY_PORT": str(self.port),
             "WEB_CONCURRENCY": str(workers),
             "INFERENCE_IP_RATE_LIMIT": "100000",
@@ -150,7 +158,7 @@ class Gateway:
     @property
     def url(self) -> str:
         """Base URL, without a trailing slash."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     @property
     def is_running(self) -> bool:
@@ -178,7 +186,7 @@ class Gateway:
         self._directory.mkdir(parents=True, exist_ok=True)
         configuration = self.code.folder / "gunicorn.conf.py"
         self._process = process.spawn(
-            [self.code.python, "-m", "gunicorn", "-c", configuration, "wsgi:app"],
+            [*self._enter, self.code.python, "-m", "gunicorn", "-c", configuration, "wsgi:app"],
             log=self.log,
             env=self.environment,
             cwd=self._directory,
@@ -209,6 +217,21 @@ class Gateway:
         except urllib3.exceptions.HTTPError:
             return False
         return answer.status == 200 and len(self.worker_pids()) == self.workers
+
+    def flask(self, *arguments: str) -> str:
+        """Run a command of the CLI as on the gateway's machine, and return its output."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        done = subprocess.run(
+            [*self._enter, self.code.python, "-m", "flask", "--app", "wsgi", *arguments],
+            env=self.environment,
+            cwd=self._directory,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS,
+            check=False,
+        )
+        assert done.returncode == 0, f"flask {' '.join(arguments)}\n{done.stderr[-3000:]}"
+        return done.stdout
 
     def terminate(self) -> None:
         """Send SIGTERM and return at once."""

@@ -9,10 +9,10 @@ from typing import Any
 from sandbox.btcpay import SimulatedBTCPay
 from sandbox.checkout import Code
 from sandbox.stripe import SimulatedStripe
+from tests.support.front import Front
 from tests.support.process_stack import ProcessStack, running
 from tests.upgrade import customers
 from tests.upgrade.customers import ADMIN_KEY, KEY, LINK, Browser, Customer
-from tests.upgrade.front import Front
 from tests.upgrade.release import Release
 from tests.upgrade.traffic import KINDS
 
@@ -94,7 +94,7 @@ def start_old(scene: Scene) -> None:
     scene.old.migrate()
     scene.old.gateway.start()
     scene.old.start_background()
-    scene.front.route_to(scene.old.gateway.port)
+    scene.front.route_to(scene.old.gateway)
 
 
 def populate(scene: Scene) -> None:
