@@ -10,12 +10,10 @@ import requests
 
 from tests.support.books import wait_for
 from tests.support.machines import KINDS
-from tests.support.market import Market
+from tests.support.market import TOKENS, Market
 from tests.support.process_stack import running, until
 
 pytestmark = pytest.mark.timeout(480)
-
-TOKENS = 25_000_000
 
 
 @pytest.fixture(params=KINDS)

@@ -114,7 +114,7 @@ def test_keys_reissued_on_both_machines_leave_one(market: Market, gateways: list
 
 
 def _has_paid_tokens(market: Market, account: Account) -> bool:
-    return market.paid_tokens(account) >= TOKENS
+    return bool(market.paid_tokens(account) >= TOKENS)
 
 
 def _send(signed: Signed, gateway: Gateway) -> str:

@@ -10,6 +10,8 @@ from tests.support.process_stack import ProcessStack, Site
 
 # Between a webhook's deliveries: they go on for longer than any of the tests' outages.
 RETRY_SECONDS = (0.5, 1, 2, 4, 8, 16)
+# Of the pack that customers order unless told otherwise.
+TOKENS = 25_000_000
 
 
 class Customer:
