@@ -68,7 +68,7 @@ class Run:
     def _evidence(self, requests: list[Request], watch: Watch) -> Evidence:
         scene = self._scene
         records = [record for server in scene.llamas for record in server.requests()]
-        verified = scene.gateway.flask("ledger", "verify", "--json")
+        verified = scene.gateway.run_flask("ledger", "verify", "--json")
         if verified.returncode not in (0, 1):
             raise SandboxError(f"flask ledger verify failed:\n{verified.stderr[-2000:]}")
         differences = len(orjson.loads(verified.stdout)["differences"])

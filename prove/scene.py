@@ -84,7 +84,8 @@ def prepared(directory: Path) -> Iterator[Scene]:
         gateway = stack.gateway(workers=WORKERS, port=port)
         stripe.set_endpoint(f"{gateway.url}/stripe/webhook")
         btcpay.set_webhook(f"{gateway.url}/btcpay/webhook")
-        background = stack.start_background()
+        stack.start_background()
+        [background] = stack.backgrounds
         packs = {pack.name: pack for pack in parse_packs(PACKS)}
         scene = Scene(stack, gateway, background, llamas, stripe, btcpay, packs)
         _create_accounts(scene)

@@ -12,13 +12,15 @@ from sandbox.process import Child, SandboxError
 
 # Generous: it costs nothing unless a process hangs, and a busy machine starts one slowly.
 START_TIMEOUT_SECONDS = 60.0
+LOOPBACK = "127.0.0.1"
 
 
 class ChildServer(Child):
     """Base class of the servers that run as ``python -m`` and write their port to a file.
 
-    ``port`` 0 takes a free port, which ``restart()`` keeps. Without a ``directory`` the server
-    gets a temporary one, which ``stop()`` removes.
+    ``port`` 0 takes a free port, which ``restart()`` keeps. ``host`` is the address to listen on:
+    the loopback address, or one that includes it. Without a ``directory`` the server gets a
+    temporary one, which ``stop()`` removes.
     """
 
     module: ClassVar[str]
@@ -30,6 +32,7 @@ class ChildServer(Child):
         options: Sequence[str],
         *,
         port: int = 0,
+        host: str = LOOPBACK,
         env: Mapping[str, str] | None = None,
         log: Path | None = None,
     ) -> None:
@@ -38,7 +41,7 @@ class ChildServer(Child):
         self.log = log or self.directory / f"{self.module.rpartition('.')[2]}.log"
         self.port = port
         self.port_file = self.directory / "port"
-        self._options = list(options)
+        self._options = ["--host", host, *options]
         self._env = env
 
     def start(self) -> Self:

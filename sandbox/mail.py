@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from sandbox import process
-from sandbox.child_server import ChildServer
+from sandbox.child_server import LOOPBACK, ChildServer
 from sandbox.files import write_atomically
 
 CONTROL_FILE = "control.json"
@@ -77,10 +77,12 @@ class MailCatcher(ChildServer):
 
     module: ClassVar[str] = "sandbox.mail"
     title: ClassVar[str] = "mail catcher"
-    host: ClassVar[str] = "127.0.0.1"
+    host: ClassVar[str] = LOOPBACK
 
-    def __init__(self, directory: Path, *, log: Path | None = None) -> None:
-        super().__init__(directory, ["--dir", str(directory)], log=log)
+    def __init__(
+        self, directory: Path, *, listen_on: str = LOOPBACK, log: Path | None = None
+    ) -> None:
+        super().__init__(directory, ["--dir", str(directory)], host=listen_on, log=log)
 
     def fail_with(self, code: int, times: int = 1, *, stage: str = "rcpt") -> None:
         """Answer the next ``times`` commands of a stage ("rcpt" or "data") with this code."""
@@ -114,20 +116,20 @@ class MailCatcher(ChildServer):
             path.unlink(missing_ok=True)
 
 
-async def serve(directory: Path, port: int, port_file: Path | None) -> None:
+async def serve(directory: Path, host: str, port: int, port_file: Path | None) -> None:
     """Serve until SIGTERM or SIGINT."""
     directory.mkdir(parents=True, exist_ok=True)
     keeper = Keeper(directory)
     loop = asyncio.get_running_loop()
     server = await loop.create_server(
         lambda: SMTP(keeper, enable_SMTPUTF8=True, data_size_limit=MAX_MAIL_BYTES),
-        "127.0.0.1",
+        host,
         port,
     )
     taken = int(server.sockets[0].getsockname()[1])
     if port_file is not None:
         write_atomically(port_file, f"{taken}\n")
-    print(f"mail catcher on 127.0.0.1:{taken}, mail in {directory}", flush=True)
+    print(f"mail catcher on {host}:{taken}, mail in {directory}", flush=True)
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
@@ -139,10 +141,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m sandbox.mail", description=__doc__)
     parser.add_argument("--dir", type=Path, required=True, help="where mail is kept")
     parser.add_argument("--port", type=int, default=2525, help="0 takes a free one")
+    parser.add_argument("--host", default=LOOPBACK, help="address to listen on")
     parser.add_argument("--port-file", type=Path, help="where to write the port once it listens")
     arguments = parser.parse_args()
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(serve(arguments.dir, arguments.port, arguments.port_file))
+        asyncio.run(serve(arguments.dir, arguments.host, arguments.port, arguments.port_file))
 
 
 if __name__ == "__main__":

@@ -11,9 +11,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO, ClassVar
+from typing import BinaryIO, ClassVar, TypeVar
 
 CHILD_SCRIPT = Path(__file__).with_name("child.py")
+
+T = TypeVar("T")
 
 # Longest path that fits sun_path, with its terminating NUL, on every supported system.
 SOCKET_PATH_BYTES = 103
@@ -21,6 +23,11 @@ SOCKET_PATH_BYTES = 103
 # The kernel sends the death signal when the *thread* that forked ends. One thread that lives as
 # long as the process therefore does all forks.
 _forker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="forker")
+
+
+def call_in_forker(call: Callable[[], T]) -> T:
+    """Run a call in the thread that forks: children inherit what it changes of its thread."""
+    return _forker.submit(call).result()
 
 
 def _new_forker() -> None:

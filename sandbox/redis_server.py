@@ -1,4 +1,4 @@
-"""A real Redis, as a child process, on a Unix socket only."""
+"""A real Redis, as a child process, on a Unix socket unless its settings name a port."""
 
 import shutil
 from pathlib import Path
@@ -15,15 +15,24 @@ START_TIMEOUT_SECONDS = 30.0
 
 
 class EmbeddedRedis(Child):
-    """A Redis server in ``directory``; ``persistent`` keeps its data across restarts."""
+    """A Redis server in ``directory``; ``persistent`` keeps its data across restarts.
+
+    ``settings`` are further directives of its configuration.
+    """
 
     stop_seconds: ClassVar[float] = 10.0
 
     def __init__(
-        self, directory: Path, *, persistent: bool = False, log: Path | None = None
+        self,
+        directory: Path,
+        *,
+        persistent: bool = False,
+        settings: dict[str, str] | None = None,
+        log: Path | None = None,
     ) -> None:
         self.directory = directory.resolve()
         self.persistent = persistent
+        self._settings = {"port": "0", **(settings or {})}
         self.log = log or self.directory / "redis.log"
         self._sockets: Path | None = None
 
@@ -45,7 +54,9 @@ class EmbeddedRedis(Child):
         if self._sockets is None or not self._sockets.is_dir():
             self._sockets = process.socket_directory(self.directory / "socket", SOCKET_NAME)
         (self._sockets / SOCKET_NAME).unlink(missing_ok=True)  # left by a killed server
-        command: list[str | Path] = [find_redis_server(), "--port", "0", "--daemonize", "no"]
+        command: list[str | Path] = [find_redis_server(), "--daemonize", "no"]
+        for name, value in self._settings.items():
+            command += [f"--{name}", value]
         command += ["--unixsocket", self._sockets / SOCKET_NAME, "--unixsocketperm", "700"]
         command += ["--dir", self.directory, "--save", ""]
         command += ["--appendonly", "yes" if self.persistent else "no"]

@@ -19,6 +19,7 @@ from promptly.cli import (
     payment_checks,
     proxy_checks,
     rotation_checks,
+    session_checks,
     site_checks,
     trial_checks,
 )
@@ -75,6 +76,8 @@ def postgresql(settings: Settings) -> Iterator[Finding]:
     else:
         yield Finding("PostgreSQL", "ok", f"version {version // 10000}")
     yield _connections(settings, limit)
+    for level, message in session_checks.findings(settings):
+        yield Finding("Sessions", level, message)
     yield migrations
     if waiting and not settings.smtp_host:
         mails = "1 email is" if waiting == 1 else f"{waiting} emails are"
@@ -96,6 +99,9 @@ def _migrations(context: MigrationContext) -> Finding:
 
 def _connections(settings: Settings, limit: int) -> Finding:
     wanted = GATEWAYS * settings.web_concurrency * POOL_SIZE_IN_ALL + OTHER_CONNECTIONS
+    if session_checks.is_pooled():
+        message = f"through a pooler, which must allow {wanted} of each machine during a deploy"
+        return Finding("Connections", "ok", f"{message}; PostgreSQL allows {limit} of the pooler")
     figures = f"at most {wanted} used during a deploy, {limit} allowed"
     if wanted < limit:
         return Finding("Connections", "ok", figures)

@@ -3,10 +3,12 @@
 Pages and tasks use SQLAlchemy's session, which takes its connection from one of three pools:
 pages must not use up those of payment webhooks and of /v1. The hot path runs each whole step as
 one statement in autocommit, through `fetch_one`: no surrounding transaction, nothing compiled per
-call, nothing that a pooler in transaction mode does not support.
+call. Nothing relies on a session (ADR 30): behind a pooler in transaction mode each transaction may
+get another one, and a session's settings are the role's.
 """
 
 import logging
+import os
 from typing import Any
 
 import psycopg2
@@ -30,6 +32,13 @@ PAGE_POOL_SIZE = 6
 # /v1/usage, late settlements).
 RESERVED_POOL_SIZES = {WEBHOOKS: 2, API: 2}
 POOL_SIZE_IN_ALL = HOT_POOL_SIZE + PAGE_POOL_SIZE + sum(RESERVED_POOL_SIZES.values())
+
+# Pages show times as PostgreSQL returns them. libpq sends this variable as a startup parameter of
+# its own, which poolers pass on, unlike `options`.
+os.environ["PGTZ"] = "UTC"
+
+# Seconds that a client or server may leave sent data unacknowledged or probes unanswered.
+SILENCE_SECONDS = 45
 
 # Seconds that a transaction may wait for its own process, relative to DATABASE_TIMEOUT_SECONDS.
 IDLE_FACTOR = 6
@@ -65,14 +74,7 @@ def connect_args(settings: Settings) -> dict[str, Any]:
     The server ends statements that a client has given up, and sessions whose open transaction,
     with its locks, waits for its client.
     """
-    milliseconds = settings.database_timeout_seconds * 1000
-    # No JIT: compiling takes longer than any page's statement, and accounts with many months of
-    # events would trigger it, because the plan looks expensive until partitions are pruned.
-    options = (
-        f"-c statement_timeout={milliseconds * 12} "
-        f"-c idle_in_transaction_session_timeout={milliseconds * IDLE_FACTOR} "
-        "-c timezone=UTC -c jit=off"
-    )
+    options = " ".join(f"-c {name}={value}" for name, value in session_settings(settings).items())
     return {
         "connect_timeout": max(2, settings.database_timeout_seconds),
         "application_name": "promptly",
@@ -80,6 +82,24 @@ def connect_args(settings: Settings) -> dict[str, Any]:
         "keepalives_idle": 30,
         "keepalives_interval": 5,
         "keepalives_count": 3,
+        # Without it, a process outside gevent whose statement was not acknowledged, because the
+        # network was cut, would wait for a quarter of an hour.
+        "tcp_user_timeout": SILENCE_SECONDS * 1000,
+    }
+
+
+def session_settings(settings: Settings) -> dict[str, str]:
+    """Return PostgreSQL's settings for each session, by name; times are in milliseconds.
+
+    Poolers drop them (`flask doctor` checks it); operators then set them on the role.
+    """
+    milliseconds = settings.database_timeout_seconds * 1000
+    return {
+        "statement_timeout": str(milliseconds * 12),
+        "idle_in_transaction_session_timeout": str(milliseconds * IDLE_FACTOR),
+        # Compiling takes longer than any page's statement, and accounts with many months of events
+        # would trigger it, because the plan looks expensive until partitions are pruned.
+        "jit": "off",
     }
 
 

@@ -23,7 +23,7 @@ def main() -> None:
     if arguments.webhook_url:
         secret = os.environ["SIMULATED_WEBHOOK_SECRET"]
         service.store.webhook = Webhook(arguments.webhook_url, secret)
-    serving.serve(service, "simulated BTCPay Server", arguments.port, arguments.port_file)
+    serving.serve(service, "simulated BTCPay Server", arguments)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from sandbox.llama.server import Options, Server
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m sandbox.llama", description=__doc__)
     parser.add_argument("--port", type=int, default=8080, help="0 takes a free one")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port-file", type=Path, help="where to write the port once it listens")
     parser.add_argument("--crash-file", type=Path, help="where a crash leaves the records")
     parser.add_argument("--slots", type=int, default=4, help="requests running at the same time")
@@ -45,7 +46,7 @@ async def serve(arguments: argparse.Namespace) -> None:
             crash_file=arguments.crash_file,
         )
     )
-    await server.listen(arguments.port)
+    await server.listen(arguments.port, arguments.host)
     if arguments.port_file is not None:
         write_atomically(arguments.port_file, f"{server.port}\n")
     print(f"simulated llama-server on http://127.0.0.1:{server.port}", flush=True)

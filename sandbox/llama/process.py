@@ -10,7 +10,7 @@ import orjson
 import urllib3
 
 from sandbox import process
-from sandbox.child_server import ChildServer
+from sandbox.child_server import LOOPBACK, ChildServer
 from sandbox.process import SandboxError
 
 
@@ -30,6 +30,7 @@ class SimulatedLlama(ChildServer):
         directory: Path | None = None,
         *,
         port: int = 0,
+        host: str = LOOPBACK,
         slots: int = 4,
         ctx: int = 32768,
         alias: str = "sim-model",
@@ -49,7 +50,7 @@ class SimulatedLlama(ChildServer):
             options += ["--api-key", api_key]
         if embeddings:
             options += ["--embeddings", "--batch", str(batch)]
-        super().__init__(directory, options, port=port, log=log)
+        super().__init__(directory, options, port=port, host=host, log=log)
         self._options += ["--crash-file", str(self.directory / "records.json")]
         self._http = urllib3.PoolManager(
             # The server may close a kept-alive connection just as it is reused.

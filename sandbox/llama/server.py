@@ -68,11 +68,11 @@ class Server:
         self._listener: asyncio.Server | None = None
         self._refusing: asyncio.Task[None] | None = None
 
-    async def listen(self, port: int) -> None:
-        """Accept connections on 127.0.0.1; port 0 takes a free one. ``self.port`` is the result."""
+    async def listen(self, port: int, host: str = "127.0.0.1") -> None:
+        """Accept connections; port 0 takes a free one. ``self.port`` is the result."""
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(
-            lambda: Connection(self.handle, self._connections), "127.0.0.1", port, backlog=1024
+            lambda: Connection(self.handle, self._connections), host, port, backlog=1024
         )
         self.port = int(self._listener.sockets[0].getsockname()[1])
 

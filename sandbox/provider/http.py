@@ -90,14 +90,14 @@ class _Connection(WSGIRequestHandler):
 
 
 class Server:
-    """Serves ``handler`` on 127.0.0.1 once started; port 0 takes a free one."""
+    """Serves ``handler`` once started; port 0 takes a free one."""
 
     handler: Handler
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
         application = werkzeug.Request.application(self._serve)
         self._server = make_server(
-            "127.0.0.1", port, application, threaded=True, request_handler=_Connection
+            host, port, application, threaded=True, request_handler=_Connection
         )
         self.port = self._server.port
 

@@ -10,7 +10,7 @@ import orjson
 import urllib3
 
 from sandbox import process
-from sandbox.child_server import ChildServer
+from sandbox.child_server import LOOPBACK, ChildServer
 from sandbox.process import SandboxError
 from sandbox.provider.messages import Signed
 
@@ -29,12 +29,15 @@ class SimulatedProvider(ChildServer):
         keys: Mapping[str, str],
         *,
         port: int = 0,
+        host: str = LOOPBACK,
         persistent: bool = False,
         webhook_url: str = "",
         retry_seconds: Sequence[float] = (0.2, 0.5, 1.0, 2.0),
         log: Path | None = None,
     ) -> None:
-        super().__init__(directory, options, port=port, env={**os.environ, **keys}, log=log)
+        super().__init__(
+            directory, options, port=port, host=host, env={**os.environ, **keys}, log=log
+        )
         self._options += ["--retry-seconds", ",".join(str(wait) for wait in retry_seconds)]
         if webhook_url:
             self._options += ["--webhook-url", webhook_url]

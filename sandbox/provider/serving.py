@@ -17,6 +17,7 @@ def parser(module: str, description: str | None) -> argparse.ArgumentParser:
     """Return a parser of the shared options. Keys are in the environment, hidden from others."""
     made = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
     made.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    made.add_argument("--host", default="127.0.0.1", help="address to listen on")
     made.add_argument("--port-file", type=Path, help="where to write the port once it listens")
     made.add_argument("--state-file", type=Path, help="where to keep the state over a restart")
     made.add_argument("--webhook-url", default="", help="where events are delivered")
@@ -29,14 +30,14 @@ def parser(module: str, description: str | None) -> argparse.ArgumentParser:
     return made
 
 
-def serve(service: Service, title: str, port: int, port_file: Path | None) -> None:
-    """Serve until SIGTERM or SIGINT."""
+def serve(service: Service, title: str, arguments: argparse.Namespace) -> None:
+    """Serve until SIGTERM or SIGINT; `arguments` are those of `parser`."""
     asked_to_stop = _stop_signals()
-    server = Server(port)
+    server = Server(arguments.port, arguments.host)
     server.handler = service.handler(server.url)
     server.start()
-    if port_file is not None:
-        write_atomically(port_file, f"{server.port}\n")
+    if arguments.port_file is not None:
+        write_atomically(arguments.port_file, f"{server.port}\n")
     print(f"{title} on {server.url}", flush=True)
     while not select.select([asked_to_stop], [], [], TICK_SECONDS)[0]:
         service.tick()

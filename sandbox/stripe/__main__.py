@@ -21,7 +21,7 @@ def main() -> None:
     if arguments.webhook_url:
         secrets = [os.environ["SIMULATED_WEBHOOK_SECRET"]]
         service.account.endpoints = [Endpoint(arguments.webhook_url, secrets)]
-    serving.serve(service, "simulated Stripe", arguments.port, arguments.port_file)
+    serving.serve(service, "simulated Stripe", arguments)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import pytest
 from sandbox.process import wait_until
 from tests.support.load import Load, Reply, ask
 from tests.support.process_stack import ProcessStack, ready, running, say, until
-from tests.support.tcp_proxy import queued
+from tests.support.sockets import queued
 
 pytestmark = [pytest.mark.alone, pytest.mark.timeout(360)]
 

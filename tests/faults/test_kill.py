@@ -11,8 +11,8 @@ import pytest
 from sandbox.process import wait_until
 from tests.run import EXHAUSTIVE
 from tests.support.load import Load
-from tests.support.process_stack import ProcessStack, running, say, until
-from tests.support.servers import Gateway
+from tests.support.machines import KINDS
+from tests.support.process_stack import ProcessStack, Site, running, say, until
 
 pytestmark = [pytest.mark.alone, pytest.mark.timeout(600)]
 
@@ -28,10 +28,11 @@ PREFILL = "prefill_ms=6000 progress=12 tokens=2"
 UNCHARGED_SECONDS = 5.5
 
 
-def test_workers_killed_again_and_again(tmp_path: Path) -> None:
-    with running(ProcessStack(tmp_path / "stack")) as stack:
+@pytest.mark.parametrize("kind", KINDS)
+def test_workers_killed_again_and_again(kind: type[ProcessStack], tmp_path: Path) -> None:
+    with running(kind(tmp_path / "stack")) as stack:
         stack.start_background()
-        gateway = stack.gateway(workers=WORKERS)
+        gateway = stack.site(workers=WORKERS)
         accounts = [stack.books.account(paid_tokens=1_000_000) for _ in range(3)]
         directives = f"tokens=300 delay_ms={1000 // TOKENS_PER_SECOND}"
         stack.wait_for_sweeps()
@@ -84,13 +85,13 @@ def test_workers_killed_again_and_again(tmp_path: Path) -> None:
         )
 
 
-def _busiest(stack: ProcessStack, gateway: Gateway) -> tuple[int, int]:
+def _busiest(stack: ProcessStack, gateway: Site) -> tuple[int, int]:
     """Return the pid of the worker with the most streams, and its number of streams."""
     streams = {pid: stack.streams_of(pid) for pid in gateway.worker_pids()}
     return max(streams.items(), key=lambda item: item[1])
 
 
-def _replaced(gateway: Gateway, victim: int) -> bool:
+def _replaced(gateway: Site, victim: int) -> bool:
     workers = gateway.worker_pids()
     return victim not in workers and len(workers) == WORKERS
 

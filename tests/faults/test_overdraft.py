@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.load import Reply, ask, new_tag
+from tests.support.machines import KINDS
 from tests.support.process_stack import ProcessStack, polled, running, say
 
 pytestmark = [pytest.mark.alone, pytest.mark.timeout(360)]
@@ -25,9 +26,10 @@ WHERE user_id = (SELECT id FROM users WHERE id = %(user_id)s)
 """
 
 
-def test_200_requests_on_a_balance_for_ten(tmp_path: Path) -> None:
-    with running(ProcessStack(tmp_path / "stack", llama={"slots": 256})) as stack:
-        gateway = stack.gateway(workers=4)
+@pytest.mark.parametrize("kind", KINDS)
+def test_200_requests_on_a_balance_for_ten(kind: type[ProcessStack], tmp_path: Path) -> None:
+    with running(kind(tmp_path / "stack", llama={"slots": 256})) as stack:
+        gateway = stack.site(workers=4)
         probe = stack.books.account(paid_tokens=10_000)
         directives = f"tokens={ANSWER_TOKENS} delay_ms=2"
         first = ask(gateway.port, probe.key, directives, stream=False)

@@ -1,88 +1,25 @@
 """Payments through the whole product, gunicorn and Celery, while other parts are unavailable."""
 
-import re
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import requests
 
-from sandbox.btcpay import SimulatedBTCPay
-from sandbox.stripe import SimulatedStripe
-from tests.support.books import Account, wait_for
-from tests.support.process_stack import ProcessStack, running, until
-from tests.support.servers import Gateway
+from tests.support.books import wait_for
+from tests.support.machines import KINDS
+from tests.support.market import TOKENS, Market
+from tests.support.process_stack import running, until
 
 pytestmark = pytest.mark.timeout(480)
 
-TOKENS = 25_000_000
 
-
-class Customer:
-    """A signed-in browser session."""
-
-    def __init__(self, gateway: Gateway, account: Account) -> None:
-        self.url = gateway.url
-        self.session = requests.Session()
-        self.session.post(f"{self.url}/session", data={"key": account.key}, timeout=20)
-
-    def order(self, method: str, pack: str = "standard") -> requests.Response:
-        """Submit the dashboard's checkout form for a pack."""
-        page = self.session.get(f"{self.url}/dashboard", timeout=20).text
-        found = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', page)
-        assert found is not None
-        form = {"pack": pack, "method": method, "csrf_token": found.group(1)}
-        return self.session.post(
-            f"{self.url}/checkout", data=form, allow_redirects=False, timeout=40
-        )
-
-
-class Market:
-    """The product and its two simulated payment providers."""
-
-    def __init__(
-        self, stack: ProcessStack, stripe: SimulatedStripe, btcpay: SimulatedBTCPay
-    ) -> None:
-        self.stack, self.stripe, self.btcpay = stack, stripe, btcpay
-        stack.start_background()
-        self.gateway = stack.gateway(workers=1)
-        stripe.set_endpoint(f"{self.gateway.url}/stripe/webhook")
-        btcpay.set_webhook(f"{self.gateway.url}/btcpay/webhook")
-
-    def customer(self) -> tuple[Account, Customer]:
-        account = self.stack.books.account(paid_tokens=0)
-        return account, Customer(self.gateway, account)
-
-    def wait_for_worker(self) -> None:
-        """Wait until the worker has finished its first reconciliation, which checks every order."""
-        finished = "SELECT 1 FROM payment_reconciliations WHERE finished_at IS NOT NULL"
-        wait_for(lambda: bool(self.stack.books.rows(finished)), "the first reconciliation", 60)
-
-    def pay(self, method: str) -> None:
-        """Pay the newest checkout page of a provider."""
-        [row] = self.stack.books.rows(
-            "SELECT checkout_id FROM orders WHERE provider = :p ORDER BY id DESC LIMIT 1", p=method
-        )
-        self.pay_page(method, row["checkout_id"])
-
-    def pay_page(self, method: str, page: str) -> None:
-        provider: Any = self.stripe if method == "stripe" else self.btcpay
-        provider.pay(page)
-
-    def paid_tokens(self, account: Account) -> int:
-        return int(self.stack.books.balance(account)["paid_tokens"])
-
-
-@pytest.fixture
-def market(tmp_path: Path) -> Iterator[Market]:
-    with running(ProcessStack(tmp_path / "stack")) as stack:
-        stripe = stack.run(SimulatedStripe(retry_seconds=(0.5, 1, 2, 4, 8, 16)))
-        btcpay = stack.run(SimulatedBTCPay(retry_seconds=(0.5, 1, 2, 4, 8, 16)))
-        stack.variables |= {**stripe.variables(), **btcpay.variables()}
-        yield Market(stack, stripe, btcpay)
+@pytest.fixture(params=KINDS)
+def market(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Market]:
+    with running(request.param(tmp_path / "stack")) as stack:
+        yield Market(stack)
 
 
 @pytest.mark.alone

@@ -9,6 +9,7 @@ import pytest
 
 from sandbox.process import wait_until
 from tests.support.load import Load, Reply, ask
+from tests.support.machines import KINDS
 from tests.support.process_stack import ProcessStack, ready, running, say, until
 
 pytestmark = [pytest.mark.alone, pytest.mark.timeout(480)]
@@ -25,11 +26,14 @@ def _kill(stack: ProcessStack) -> None:
     stack.postgres.kill()
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("goes", [_stop, pytest.param(_kill, marks=pytest.mark.exhaustive)])
-def test_postgres_goes_under_load(goes: Callable[[ProcessStack], None], tmp_path: Path) -> None:
-    with running(ProcessStack(tmp_path / "stack")) as stack:
+def test_postgres_goes_under_load(
+    goes: Callable[[ProcessStack], None], kind: type[ProcessStack], tmp_path: Path
+) -> None:
+    with running(kind(tmp_path / "stack")) as stack:
         stack.start_background()
-        gateway = stack.gateway(workers=2)
+        gateway = stack.site(workers=2)
         account = stack.books.account(paid_tokens=1_000_000)
         with Load(24) as load:
             streams = [load.start(gateway.port, account.key, LONG) for _ in range(8)]

@@ -9,6 +9,7 @@ import pytest
 import urllib3
 
 from tests.support.books import wait_for
+from tests.support.machines import KINDS
 from tests.support.process_stack import ProcessStack, register, running
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
@@ -21,9 +22,12 @@ ROUNDS = 3
 Knock = tuple[float, float, int]
 
 
-def test_the_old_key_is_refused_everywhere_from_the_answer_on(tmp_path: Path) -> None:
-    with running(ProcessStack(tmp_path / "stack")) as stack:
-        gateway = stack.gateway(workers=WORKERS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_old_key_is_refused_everywhere_from_the_answer_on(
+    kind: type[ProcessStack], tmp_path: Path
+) -> None:
+    with running(kind(tmp_path / "stack")) as stack:
+        gateway = stack.site(workers=WORKERS)
         for number in range(ROUNDS):
             email = f"account{number}@example.com"
             account = stack.books.account(paid_tokens=1000)

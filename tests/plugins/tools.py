@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from sandbox import real_llama
+from tests.support import pgbouncer
 
 PROJECT = Path(__file__).parents[2]
 CLIENTS_PYTHON = ".venv-clients/bin/python"
@@ -85,6 +86,9 @@ TOOLS = {
         "kubectl with Kustomize 5",
         has_kustomize,
         "https://kubernetes.io/docs/tasks/tools/",
+    ),
+    "pgbouncer": Tool(
+        "PgBouncer", lambda: pgbouncer.program() is not None, "apt-get install pgbouncer"
     ),
     "git": Tool("git", lambda: shutil.which("git") is not None, "apt-get install git"),
     "node": Tool("Node.js", lambda: installed(NODE, NODE_MODULES), "make clients"),

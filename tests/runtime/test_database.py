@@ -2,12 +2,18 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import psycopg2
 import pytest
 
 from promptly.errors import ServiceUnavailable
-from promptly.runtime.database import POOL_SIZE_IN_ALL, HotPathDatabase, connect_args
+from promptly.runtime.database import (
+    POOL_SIZE_IN_ALL,
+    SILENCE_SECONDS,
+    HotPathDatabase,
+    connect_args,
+)
 from tests.support.books import wait_for
 from tests.support.servers import make_settings
 from tests.support.tcp_proxy import TcpProxy, before_postgres
@@ -125,6 +131,21 @@ def test_the_server_ends_statements_that_the_client_gave_up(database: HotPathDat
     assert "statement_timeout=60000" in connect_args(make_settings())["options"]
     assert database.fetch_one("SHOW statement_timeout", {}) == ("24s",)
     assert database.fetch_one("SHOW timezone", {}) == ("UTC",)
+
+
+def test_times_are_utc_even_if_a_pooler_drops_the_options(fresh_database: str) -> None:
+    arguments = {**connect_args(make_settings()), "options": "-c timezone=Asia/Tokyo"}
+    with closing(psycopg2.connect(fresh_database, **arguments)) as connection:
+        cursor = connection.cursor()
+        # A startup parameter of its own, which comes after `options`, as it does after the role's.
+        cursor.execute("SELECT setting, source FROM pg_settings WHERE name = 'TimeZone'")
+        assert cursor.fetchone() == ("UTC", "client")
+
+
+def test_a_peer_that_is_gone_is_noticed_in_time(fresh_database: str) -> None:
+    with closing(psycopg2.connect(fresh_database, **connect_args(make_settings()))) as connection:
+        assert connection.info.dsn_parameters["tcp_user_timeout"] == str(SILENCE_SECONDS * 1000)
+    assert SILENCE_SECONDS < 60
 
 
 def test_a_transaction_may_not_wait_for_its_client(fresh_database: str) -> None:

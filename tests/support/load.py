@@ -24,6 +24,7 @@ class Reply:
     """
 
     tag: str
+    host: str = ""
     started_at: float = 0.0
     answered_at: float = 0.0
     ended_at: float = 0.0
@@ -56,6 +57,7 @@ def ask(
     key: str,
     directives: str = "",
     *,
+    host: str = "127.0.0.1",
     stream: bool = True,
     reply: Reply | None = None,
     timeout_seconds: float = 90.0,
@@ -66,11 +68,12 @@ def ask(
     `reply` is filled while the answer arrives.
     """
     reply = reply or Reply(new_tag())
+    reply.host = host
     reply.started_at = time.monotonic()
     body = {"messages": messages(reply.tag, directives), "stream": stream, **body}
     if stream:
         body["stream_options"] = {"include_usage": True}
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_seconds)
+    connection = http.client.HTTPConnection(host, port, timeout=timeout_seconds)
     try:
         connection.connect()
         reply.end = "cut"

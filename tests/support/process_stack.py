@@ -11,41 +11,61 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from threading import Event, Thread
-from typing import Any
+from typing import Any, Protocol, Self, TypeVar
 
 import psutil
 import psycopg2
 import urllib3
 
 from sandbox import process
+from sandbox.btcpay import SimulatedBTCPay
 from sandbox.checkout import Code
+from sandbox.child_server import LOOPBACK
 from sandbox.llama import SimulatedLlama
 from sandbox.mail import MailCatcher
 from sandbox.postgres import EmbeddedPostgres
 from sandbox.redis_server import EmbeddedRedis
+from sandbox.stripe import SimulatedStripe
 from tests.support.books import wait_for
 from tests.support.load import Reply
 from tests.support.servers import migrate
+from tests.support.sockets import connected
 from tests.support.stack import Server, Stack
+
+
+class Site(Protocol):
+    """One address in front of one gateway or several."""
+
+    @property
+    def port(self) -> int: ...
+
+    @property
+    def url(self) -> str: ...
+
+    def worker_pids(self) -> list[int]: ...
 
 
 class Background:
     """The Celery worker and beat, as in production."""
 
     def __init__(
-        self, directory: Path, environment: dict[str, str], code: Code | None = None
+        self,
+        directory: Path,
+        environment: dict[str, str],
+        code: Code | None = None,
+        enter: Sequence[str] = (),
     ) -> None:
         self.logs = [directory / "worker.log", directory / "beat.log"]
         self._directory, self._environment = directory, environment
         python = (code or Code()).python
         command: list[str | Path] = [python, "-m", "celery", "--quiet", "-A", "wsgi:celery"]
         beat = ["beat", f"--schedule={directory / 'schedule'}", "--pidfile="]
-        self._commands = [[*command, "worker"], [*command, *beat]]
+        self._commands = [[*enter, *command, "worker"], [*enter, *command, *beat]]
         self._processes: list[subprocess.Popen[bytes]] = []
         self.start()
 
@@ -66,7 +86,8 @@ class Background:
 
     def _end(self, *steps: tuple[signal.Signals, float]) -> None:
         for child in reversed(self._processes):
-            family = _family(child.pid)
+            # The id of one that has ended may belong to another process by now.
+            family = _family(child.pid) if child.poll() is None else []
             process.stop(child, *steps)
             for member in family:
                 if member.is_running():
@@ -98,8 +119,9 @@ class ProcessStack(Stack):
     """PostgreSQL, Redis, a simulated llama-server, a mail catcher, and promptly's processes.
 
     `variables` are environment variables for every process, in addition to the addresses; `llama`
-    are options of the simulator, `postgres` further server parameters. The database has today's
-    schema, or none unless `migrated`.
+    are options of the simulator, `postgres` and `redis` further server parameters; `host` is the
+    address that the simulator and the mail catcher listen on. The database has today's schema, or
+    none unless `migrated`.
     """
 
     def __init__(
@@ -108,19 +130,23 @@ class ProcessStack(Stack):
         *,
         llama: dict[str, Any] | None = None,
         postgres: dict[str, str] | None = None,
+        redis: dict[str, str] | None = None,
+        host: str = LOOPBACK,
         migrated: bool = True,
         **variables: object,
     ) -> None:
         super().__init__(directory)
         self.variables = {"HOLD_QUANTUM_TOKENS": 64, **variables}
         self.postgres = EmbeddedPostgres(directory / "postgres", settings=postgres)
-        self.redis = EmbeddedRedis(directory / "redis", persistent=True)
-        self.llama = SimulatedLlama(directory / "llama", **{"slots": 64, **(llama or {})})
-        self.mail = MailCatcher(directory / "mail")
+        self.redis = EmbeddedRedis(directory / "redis", persistent=True, settings=redis)
+        options = {"slots": 64, "host": host, **(llama or {})}
+        self.llama = SimulatedLlama(directory / "llama", **options)
+        self.mail = MailCatcher(directory / "mail", listen_on=host)
+        self._host = host
         self._migrated = migrated
-        self._background: Background | None = None
+        self.backgrounds: list[Background] = []
 
-    def start(self) -> "ProcessStack":
+    def start(self) -> Self:
         """Start the servers, PostgreSQL on a copy of the migrated data."""
         self.directory.mkdir(parents=True, exist_ok=True)
         self._ends.callback(shutil.rmtree, self.directory, ignore_errors=True)
@@ -137,17 +163,38 @@ class ProcessStack(Stack):
         return self
 
     def stop_background(self) -> None:
-        """Stop the Celery worker and beat."""
-        if self._background is not None:
-            self._background.stop()
+        """Stop every Celery worker and beat."""
+        for background in self.backgrounds:
+            background.stop()
 
-    def start_background(self) -> Background:
+    def start_background(self) -> None:
         """Start the Celery worker and beat; they take seconds to become ready."""
-        directory = self.directory / "celery"
+        self._start_background("celery", self.make_gateway().environment)
+
+    def _start_background(
+        self, name: str, environment: dict[str, str], enter: Sequence[str] = ()
+    ) -> None:
+        directory = self.directory / name
         directory.mkdir(exist_ok=True)
-        self._background = Background(directory, self.make_gateway().environment)
-        self._ends.callback(self._background.stop)
-        return self._background
+        background = Background(directory, environment, enter=enter)
+        self.backgrounds.append(background)
+        self._ends.callback(background.stop)
+
+    def site(self, workers: int = 1, **variables: object) -> Site:
+        """Start the gateways that the test's clients use."""
+        return self.gateway(workers=workers, **variables)
+
+    def payment_providers(self, *retry_seconds: float) -> tuple[SimulatedStripe, SimulatedBTCPay]:
+        """Start both, and configure the gateways that are made from now on for them."""
+        options: dict[str, Any] = {"host": self._host, "retry_seconds": retry_seconds}
+        stripe, btcpay = self.run(SimulatedStripe(**options)), self.run(SimulatedBTCPay(**options))
+        for name, value in {**stripe.variables(), **btcpay.variables()}.items():
+            self.variables[name] = self.seen_from_gateways(value)
+        return stripe, btcpay
+
+    def seen_from_gateways(self, url: str) -> str:
+        """Return a stand-in's URL as gateways reach it."""
+        return url
 
     def wait_for_sweeps(self) -> None:
         """Wait for the first sweep, and end the grace period that it gives living processes.
@@ -166,7 +213,7 @@ class ProcessStack(Stack):
     def log_texts(self) -> dict[str, str]:
         """Return everything that promptly's processes have logged, by file."""
         found = [gateway.log for gateway in self.gateways]
-        found += self._background.logs if self._background is not None else []
+        found += [log for background in self.backgrounds for log in background.logs]
         return {
             str(path.relative_to(self.directory)): path.read_text(errors="replace")
             for path in found
@@ -179,16 +226,7 @@ class ProcessStack(Stack):
 
     def streams_of(self, worker: int) -> int:
         """Return how many connections to the simulator a gunicorn worker has open."""
-        try:
-            connections = psutil.Process(worker).net_connections("tcp")
-        except psutil.NoSuchProcess:
-            return 0
-        return sum(
-            connection.status == psutil.CONN_ESTABLISHED
-            and bool(connection.raddr)
-            and connection.raddr.port == self.llama.port
-            for connection in connections
-        )
+        return connected(worker, self.llama.port)
 
     def events(self) -> dict[str, dict[str, Any]]:
         """Return all usage events by public request id; each request has at most one."""
@@ -232,8 +270,11 @@ class ProcessStack(Stack):
         assert self.books.differences() == []
 
 
+StackT = TypeVar("StackT", bound=ProcessStack)
+
+
 @contextmanager
-def running(stack: ProcessStack) -> Iterator[ProcessStack]:
+def running(stack: StackT) -> Iterator[StackT]:
     """Start the stack for the block."""
     with stack:
         yield stack.start()

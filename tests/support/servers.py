@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -112,9 +113,10 @@ def _numbered(url: str, worker: int) -> str:
 
 
 class Gateway:
-    """promptly under gunicorn on 127.0.0.1, on a free port unless one is given.
+    """promptly under gunicorn, on a free port of the loopback address unless others are given.
 
-    `code` is another release's, if not the current tree's.
+    `code` is another release's, if not the current tree's. `enter` is the beginning of a command
+    that runs in the network namespace of `host`.
     `variables` are environment variables; limits are too high to matter unless overridden.
     After SIGTERM, running streams go on for DRAIN_SECONDS.
     """
@@ -125,10 +127,14 @@ class Gateway:
         *,
         workers: int = 1,
         port: int | None = None,
+        host: str = "127.0.0.1",
+        enter: Sequence[str] = (),
         code: Code | None = None,
         **variables: object,
     ) -> None:
         self.code = code or Code()
+        self.host = host
+        self._enter = enter
         self.port = free_port() if port is None else port
         self.log = directory / "gateway.log"
         self.workers = workers
@@ -138,6 +144,7 @@ class Gateway:
             # The working directory is another, so a developer's .env and .promptly are not read.
             "PYTHONPATH": str(self.code.folder),
             **VARIABLES,
+            "GATEWAY_BIND": host,
             "GATEWAY_PORT": str(self.port),
             "WEB_CONCURRENCY": str(workers),
             "INFERENCE_IP_RATE_LIMIT": "100000",
@@ -152,7 +159,7 @@ class Gateway:
     @property
     def url(self) -> str:
         """Base URL, without a trailing slash."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     @property
     def is_running(self) -> bool:
@@ -180,7 +187,7 @@ class Gateway:
         self._directory.mkdir(parents=True, exist_ok=True)
         configuration = self.code.folder / "gunicorn.conf.py"
         self._process = process.spawn(
-            [self.code.python, "-m", "gunicorn", "-c", configuration, "wsgi:app"],
+            [*self._enter, self.code.python, "-m", "gunicorn", "-c", configuration, "wsgi:app"],
             log=self.log,
             env=self.environment,
             cwd=self._directory,
@@ -212,11 +219,17 @@ class Gateway:
             return False
         return answer.status == 200 and len(self.worker_pids()) == self.workers
 
-    def flask(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run a command of the gateway's release with its configuration, to its end."""
+    def flask(self, *arguments: str) -> str:
+        """Run a command of the CLI as on the gateway's machine, and return its output."""
+        done = self.run_flask(*arguments)
+        assert done.returncode == 0, f"flask {' '.join(arguments)}\n{done.stderr[-3000:]}"
+        return done.stdout
+
+    def run_flask(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run such a command to its end, whether it succeeds or not."""
         self._directory.mkdir(parents=True, exist_ok=True)
         return subprocess.run(
-            [self.code.python, "-m", "flask", "--app", "wsgi", *arguments],
+            [*self._enter, self.code.python, "-m", "flask", "--app", "wsgi", *arguments],
             env=self.environment,
             cwd=self._directory,
             capture_output=True,

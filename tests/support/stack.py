@@ -4,6 +4,7 @@ PostgreSQL and Redis are given: those of the test run, or a test's own (process_
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
@@ -87,6 +88,8 @@ class Stack:
         *llama_urls: str,
         workers: int = 1,
         port: int | None = None,
+        host: str = "127.0.0.1",
+        enter: Sequence[str] = (),
         code: Code | None = None,
         **variables: object,
     ) -> Gateway:
@@ -98,6 +101,8 @@ class Stack:
             self._folder("gateway"),
             workers=workers,
             port=port,
+            host=host,
+            enter=enter,
             code=code,
             **{**self.variables, **addresses, **variables},
         )

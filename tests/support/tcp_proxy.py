@@ -4,7 +4,6 @@ import contextlib
 import selectors
 import socket
 import threading
-from pathlib import Path
 
 from sqlalchemy import make_url
 
@@ -97,13 +96,3 @@ def before_postgres(url: str) -> tuple[TcpProxy, str]:
     proxy = TcpProxy(target)
     through = parts.difference_update_query(["host"]).set(host="127.0.0.1", port=proxy.port)
     return proxy, through.render_as_string(hide_password=False)
-
-
-def queued(port: int) -> int:
-    """Return how many established connections to a local port wait to be accepted."""
-    # State 0A is LISTEN; the fifth column holds the length of its accept queue (rx_queue).
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        fields = line.split()
-        if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:
-            return int(fields[4].partition(":")[2], 16)
-    return 0

@@ -1,6 +1,5 @@
 """Two releases side by side on one database and one Redis, under load (`make upgrade-test`).
 
-front       one address in front of the gateways, as a load balancer is
 release     a release's commands and processes, as its documents describe them
 traffic     honest clients of every kind of request, and a record of each
 customers   accounts with keys, sessions, orders and mails from before the upgrade

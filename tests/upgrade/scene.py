@@ -10,11 +10,11 @@ from sandbox.btcpay import SimulatedBTCPay
 from sandbox.checkout import Code
 from sandbox.stripe import SimulatedStripe
 from tests.support.browser import KEY, Browser
+from tests.support.front import Front
 from tests.support.kinds import KINDS
 from tests.support.process_stack import ProcessStack, running
 from tests.upgrade import customers
 from tests.upgrade.customers import LINK, Customer
-from tests.upgrade.front import Front
 from tests.upgrade.release import Release
 
 # Above the request rates of the load.
@@ -96,7 +96,7 @@ def start_old(scene: Scene) -> None:
     scene.old.migrate()
     scene.old.gateway.start()
     scene.old.start_background()
-    scene.front.route_to(scene.old.gateway.port)
+    scene.front.route_to(scene.old.gateway)
 
 
 def populate(scene: Scene) -> None:

@@ -77,7 +77,7 @@ def _leave_mail_to_send(scene: Scene) -> None:
 def _run_both(scene: Scene) -> None:
     scene.new.gateway.start()
     scene.new.start_background()
-    scene.front.route_to(scene.old.gateway.port, scene.new.gateway.port)
+    scene.front.route_to(scene.old.gateway, scene.new.gateway)
     # Every webhook arrives twice from now on, at either release.
     scene.stripe.set_rule("duplicate", copies=2)
     scene.btcpay.set_rule("duplicate", copies=2)
@@ -110,7 +110,7 @@ def _end_old(scene: Scene, traffic: Traffic) -> float:
     ]
     wait_until(lambda: all(made.started_at for made in long), 10, "long streams")
     traffic.go_on(1, 1)
-    scene.front.route_to(scene.new.gateway.port)
+    scene.front.route_to(scene.new.gateway)
     drained = scene.old.drain()
     scene.old.stop_background()
     return drained
