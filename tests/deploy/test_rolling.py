@@ -140,12 +140,12 @@ def test_without_its_listener_a_gateway_ends_and_can_start_again(tmp_path: Path)
         [gateway] = [unit for unit in systemd.processes if "gateway" in unit]
         first = systemd.processes[gateway]
         systemd.processes[LISTENER].kill()
-        wait_until(lambda: not systemd.is_running(gateway), 20, "its end")
+        wait_until(lambda: not systemd.is_running(gateway), 60, "its end")
         assert first.returncode == 0
         assert "the listener has ended" in systemd.log(gateway)
         for unit in (LISTENER, gateway):
             systemd.start(unit)
-        wait_until(lambda: _answers(port), 30, "/health")
+        wait_until(lambda: _answers(port), 60, "/health")
         # Celery's units work too: beat schedules a sweep, the worker runs it, and both end.
         stack.wait_for_sweeps()
         for unit in BACKGROUND:
