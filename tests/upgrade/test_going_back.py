@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.exhaustive, pytest.mark.git, pytest.mark.network]
 def test_an_old_release_runs_on_the_newest_schema(
     tmp_path: Path, code_before: Code, fresh_database: str, redis_url: str
 ) -> None:
-    """What deploy.sh passes to the old release's Python needs nothing that this does not have."""
+    """The module that deploy.sh passes to the old release's Python needs nothing newer."""
     newest = ScriptDirectory(str(PROJECT / "migrations")).get_current_head()
     gateway = Gateway(tmp_path, code=code_before, DATABASE_URL=fresh_database, REDIS_URL=redis_url)
     if ScriptDirectory(str(code_before.folder / "migrations")).get_current_head() == newest:
