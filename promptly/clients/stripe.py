@@ -103,14 +103,14 @@ class StripeAPI:
     def payment_intent(self, intent_id: str) -> Json:
         return _called(lambda: self._v1.payment_intents.retrieve(intent_id).to_dict())
 
-    def events(self, types: list[str], since: int, most: int) -> list[Json]:
-        """Return up to `most` events of these types since `since` (Unix seconds), newest first.
+    def events(self, types: list[str], since: int, until: int, most: int) -> list[Json]:
+        """Return up to `most` events of these types from `since` to `until` (Unix seconds).
 
-        Stripe accepts 20 types at most and keeps events for 30 days.
+        Newest first. Stripe accepts 20 types at most and keeps events for 30 days.
         """
         return self._listed(
             lambda: self._v1.events.list(
-                {"types": types, "created": {"gte": since}, "limit": PAGE}
+                {"types": types, "created": {"gte": since, "lte": until}, "limit": PAGE}
             ),
             most,
         )
@@ -123,6 +123,9 @@ class StripeAPI:
 
     def dispute(self, dispute_id: str) -> Json:
         return _called(lambda: self._v1.disputes.retrieve(dispute_id).to_dict())
+
+    def early_fraud_warning(self, warning_id: str) -> Json:
+        return _called(lambda: self._v1.radar.early_fraud_warnings.retrieve(warning_id).to_dict())
 
     def refunds_of(self, payment_intent: str) -> list[Json]:
         """Return all refunds of a payment."""

@@ -13,6 +13,7 @@ from promptly.models.balances import Balance, LedgerEntry
 from promptly.models.base import Base
 from promptly.models.outbox import OutboxMail
 from promptly.models.payments import (
+    Installation,
     Order,
     PaymentCase,
     PaymentReversal,
@@ -36,6 +37,7 @@ __all__ = [
     "EndedPanelSession",
     "Hold",
     "ImportedAccount",
+    "Installation",
     "LedgerEntry",
     "Order",
     "OutboxMail",

@@ -84,6 +84,14 @@ class SimulatedBTCPay(SimulatedProvider):
 
     # Actions of the operator in BTCPay's own pages, and the passing of time.
 
+    def refund(self, invoice_id: str, variant: str = "RateThen") -> str:
+        """Refund an invoice there; returns the pull payment's id."""
+        return str(self.act("refund", invoice_id=invoice_id, variant=variant)["id"])
+
+    def archive(self, pull_payment_id: str) -> None:
+        """Withdraw a refund; a claim that is not paid out yet is cancelled."""
+        self.act("archive", pull_payment_id=pull_payment_id)
+
     def mark(self, invoice_id: str, status: str) -> Object:
         """Mark an invoice as Settled or Invalid; the server refuses that in some states."""
         return self._invoice("mark", invoice_id=invoice_id, status=status)

@@ -52,6 +52,7 @@ def refund(store: Store, invoice_id: str, asked: dict[str, Any]) -> PullPayment:
         "destination": None,
     }
     store.pull_payments[found["id"]] = found
+    store.emit("InvoiceRefund", invoice, pullPaymentId=found["id"])
     return found
 
 

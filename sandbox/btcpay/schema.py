@@ -206,4 +206,5 @@ EVENTS = {
     "InvoiceInvalid": _event(manuallyMarked=BOOLEAN),
     "InvoiceExpiredPaidPartial": _event(),
     "InvoicePaidAfterExpiration": _event(),
+    "InvoiceRefund": _event(pullPaymentId=TEXT),
 }

@@ -18,6 +18,7 @@ NAMES = {
     "refund": ("refund", "refund"),
     "dispute": ("dispute", "dispute"),
     "event": ("event", "id"),
+    "radar.early_fraud_warning": ("early fraud warning", "early_fraud_warning"),
 }
 
 

@@ -122,6 +122,8 @@ class Api:
         self._add_lookups("charge", "/v1/charges", calls.LIST_CHARGES)
         self._add_lookups("payment_intent", "/v1/payment_intents", None)
         self._add_lookups("dispute", "/v1/disputes", calls.LIST_DISPUTES)
+        warnings = "/v1/radar/early_fraud_warnings"
+        self._add_lookups("radar.early_fraud_warning", warnings, calls.LIST_FRAUD_WARNINGS)
 
     def _add(self, method: str, path: str, fields: Fields, call: Call) -> None:
         def serve(request: Request) -> Answer:

@@ -120,6 +120,8 @@ LIST_REFUNDS = _list(created=_created, charge=text(), payment_intent=text())
 
 LIST_DISPUTES = _list(created=_created, charge=text(), payment_intent=text())
 
+LIST_FRAUD_WARNINGS = _list(created=_created, charge=text(), payment_intent=text())
+
 LIST_CHARGES = _list(created=_created, payment_intent=text())
 
 ONLY_EXPAND = Fields({"expand": expand})

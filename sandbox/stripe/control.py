@@ -43,6 +43,7 @@ def add_control(routes: Routes, account: Account, sender: Sender) -> None:
     act("dispute", lambda values: account.shown(reversals.open_dispute(account, **values)))
     act("dispute/update", lambda values: account.shown(reversals.update_dispute(account, **values)))
     act("dispute/close", lambda values: account.shown(reversals.close_dispute(account, **values)))
+    act("fraud-warning", lambda values: account.shown(reversals.warn_of_fraud(account, **values)))
     act("truth", lambda _: reversals.truth(account))
     act("object", lambda values: account.shown(account.objects[values["id"]]))
     act("objects", lambda values: [account.shown(item) for item in account.every(values["kind"])])

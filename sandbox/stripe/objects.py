@@ -211,3 +211,17 @@ def dispute(of: Object, amount: int, status: str, now: int) -> Object:
         "reason": "fraudulent",
         "status": status,
     }
+
+
+def early_fraud_warning(of: Object, now: int) -> Object:
+    """Return an issuer's warning about a charge."""
+    return {
+        "id": new_id("issfr_1"),
+        "object": "radar.early_fraud_warning",
+        "actionable": not of["refunded"] and not of["disputed"],
+        "charge": of["id"],
+        "created": now,
+        "fraud_type": "unauthorized_use_of_card",
+        "livemode": of["livemode"],
+        "payment_intent": of["payment_intent"],
+    }

@@ -94,6 +94,10 @@ class SimulatedStripe(SimulatedProvider):
         """Close a dispute as won, lost, warning_closed or prevented."""
         return self._object("dispute/close", dispute_id=dispute_id, status=status)
 
+    def warn_of_fraud(self, charge_id: str) -> Object:
+        """Let the card's issuer warn of fraud, which may precede a dispute."""
+        return self._object("fraud-warning", charge_id=charge_id)
+
     # Actions of the operator in Stripe's dashboard, and of Stripe itself.
 
     def expire(self, session_id: str) -> Object:
