@@ -10,7 +10,7 @@ from promptly.cli.operators import operator
 from promptly.cli.output import json_option, reports_errors, show_object, yes_option
 from promptly.errors import InvalidRequest
 from promptly.models import Order
-from promptly.services.payments import case_decisions, cases, orders, refunds, reversals
+from promptly.services.payments import case_decisions, cases, funds, orders, refunds
 from promptly.settings import current_settings
 from promptly.transactions import transaction
 
@@ -121,7 +121,7 @@ def _carried_out(refund_id: int) -> dict[str, Any]:
     outcome = refunds.execute_refund(refund_id, current_settings())
     if outcome is None:
         # A webhook of this order is being processed: reconciliation requests the refund later.
-        return {"refund": refund_id, "refund_state": reversals.REQUESTED, "refund_error": "busy"}
+        return {"refund": refund_id, "refund_state": funds.REQUESTED, "refund_error": "busy"}
     return {
         "refund": outcome.refund_id,
         "refund_state": outcome.state,

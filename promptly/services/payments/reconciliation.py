@@ -37,6 +37,7 @@ from promptly.services.payments import (
     webhook_handler,
     webhook_inbox,
 )
+from promptly.services.payments.funds import REQUESTED
 from promptly.services.payments.providers import registry
 from promptly.services.payments.providers.base import Provider
 from promptly.services.payments.snapshot import ProviderSnapshot
@@ -320,7 +321,7 @@ def _finish_refunds(settings: Settings, current: _Run, report: Report) -> None:
         if provider in silent:
             continue
         outcome = refunds.execute_refund(row_id, settings)
-        if outcome is not None and outcome.state == reversals.REQUESTED:
+        if outcome is not None and outcome.state == REQUESTED:
             # Still no answer: its others can wait for the next run.
             silent.add(provider)
         else:

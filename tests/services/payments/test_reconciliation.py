@@ -137,10 +137,11 @@ def test_a_provider_that_is_away_does_not_hold_up_the_other(
 
 
 def test_a_run_looks_back_beyond_an_incomplete_one(deaf: Shop) -> None:
-    """A run looks back to the last complete run, not merely to the last run."""
+    """Without marks, from before there were any, it looks back to the last complete run."""
     user_id = deaf.account()
     page = deaf.buy(user_id)
     deaf.reconcile()
+    deaf.rows("DELETE FROM sweep_states")
     deaf.rows("UPDATE payment_reconciliations SET started_at = now() - interval '3 days'")
     # Since the complete run: a refund two days ago, and an incomplete run an hour ago.
     deaf.stripe.refund(deaf.stripe.charge_of(page))

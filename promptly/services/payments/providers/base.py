@@ -35,9 +35,12 @@ class OrderFacts:
     @classmethod
     def of(cls, order: Order) -> "OrderFacts":
         """Copy the facts of a row."""
-        read = {"instance_id": installation.instance_id(), "refund_ids": reversals.followed(order)}
-        names = cls.__dataclass_fields__.keys() - read.keys()
-        return cls(**{name: getattr(order, name) for name in names}, **read)
+        names = cls.__dataclass_fields__.keys() - {"instance_id", "refund_ids"}
+        return cls(
+            instance_id=installation.instance_id(),
+            refund_ids=reversals.followed(order),
+            **{name: getattr(order, name) for name in names},
+        )
 
 
 @dataclass(frozen=True)
