@@ -73,7 +73,11 @@ def test_the_session_sent_to_stripe(shop: Shop) -> None:
     assert (order["state"], order["checkout_url"], session["url"]) == ("open", url, url)
     assert (session["amount_total"], session["currency"]) == (600, "usd")
     assert session["client_reference_id"] == order["number"]
-    assert session["metadata"] == {"promptly_order": order["number"]}
+    [known] = shop.rows("SELECT instance_id FROM installations")
+    assert session["metadata"] == {
+        "promptly_order": order["number"],
+        "promptly_instance": known["instance_id"],
+    }
     assert session["expires_at"] == int(order["expires_at"].timestamp())
     base = shop.settings.base_url
     back = f"{base}/checkout/{order['number']}"

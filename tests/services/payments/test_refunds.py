@@ -117,7 +117,7 @@ def test_what_cannot_be_refunded(shop: Shop) -> None:
     unpaid = shop.account()
     shop.order(unpaid)
     with pytest.raises(InvalidRequest, match="Nothing was received"):
-        refund(shop, shop.orders(unpaid)[0]["number"])
+        shop.refund(shop.orders(unpaid)[0]["number"])
 
 
 def test_a_refund_by_hand_is_only_recorded(shop: Shop) -> None:
