@@ -52,6 +52,7 @@ task_routes = {
 }
 imports = (
     "promptly.tasks.accounts",
+    "promptly.tasks.ledger",
     "promptly.tasks.mail",
     "promptly.tasks.metering",
     "promptly.tasks.notices",
@@ -85,6 +86,12 @@ beat_schedule = {
         "task": "promptly.tasks.accounts.purge_sessions",
         "schedule": 3600.0,
         "options": {"expires": 3500},
+    },
+    # Runs once a night; asked often, so that no restart of beat skips a night.
+    "ledger-verify": {
+        "task": "promptly.tasks.ledger.verify",
+        "schedule": 600.0,
+        "options": {"expires": 590},
     },
     "mail-sweep": {
         "task": "promptly.tasks.mail.sweep",

@@ -11,6 +11,7 @@ from promptly.models.accounts import (
 from promptly.models.audit import AuditEntry
 from promptly.models.balances import Balance, LedgerEntry
 from promptly.models.base import Base
+from promptly.models.operations import LedgerVerification, ModelServerOutage, OperatorAlert
 from promptly.models.outbox import OutboxMail
 from promptly.models.payments import (
     Installation,
@@ -39,6 +40,9 @@ __all__ = [
     "ImportedAccount",
     "Installation",
     "LedgerEntry",
+    "LedgerVerification",
+    "ModelServerOutage",
+    "OperatorAlert",
     "Order",
     "OutboxMail",
     "PaymentCase",

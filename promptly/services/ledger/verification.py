@@ -1,10 +1,17 @@
 """Verification of the books: recompute every balance and every order from its entries."""
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
-from sqlalchemy import text
+from sqlalchemy import delete, func, select, text
 
 from promptly.extensions import db
+from promptly.models import LedgerVerification
+
+# The nightly verification is due from this hour on (UTC), when few requests run.
+HOUR = 3
+# Number of results that are kept.
+KEPT = 1000
 
 
 @dataclass(frozen=True)
@@ -91,3 +98,28 @@ def verify() -> list[Difference]:
 def count_accounts() -> int:
     """Return the number of balances that `verify` checks."""
     return db.session.scalar(text("SELECT count(*) FROM balances")) or 0
+
+
+def is_due(now: datetime) -> bool:
+    """Whether no verification has been recorded since the last time it became HOUR o'clock."""
+    due_at = now.replace(hour=HOUR, minute=0, second=0, microsecond=0)
+    if due_at > now:
+        due_at -= timedelta(days=1)
+    last = newest()
+    return last is None or last.started_at < due_at
+
+
+def record(differences: int) -> None:
+    """Record a verification that this transaction has run, and forget old results."""
+    row = LedgerVerification(
+        started_at=func.now(), finished_at=func.clock_timestamp(), differences=differences
+    )
+    db.session.add(row)
+    db.session.flush()
+    db.session.execute(delete(LedgerVerification).where(LedgerVerification.id <= row.id - KEPT))
+
+
+def newest() -> LedgerVerification | None:
+    """Return the result of the last recorded verification."""
+    query = select(LedgerVerification).order_by(LedgerVerification.id.desc())
+    return db.session.scalar(query.limit(1))

@@ -1,0 +1,52 @@
+"""Records of running the installation: verifications, alerts to the operator, outages."""
+
+from datetime import datetime
+
+from sqlalchemy import DateTime, Index, Integer, Text, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from promptly.models.base import Base, BigId, Created, Moment
+
+
+class LedgerVerification(Base):
+    """The result of one verification of all balances; `differences` counts differing figures."""
+
+    __tablename__ = "ledger_verifications"
+
+    id: Mapped[BigId]
+    started_at: Mapped[Moment]
+    finished_at: Mapped[Moment]
+    differences: Mapped[int] = mapped_column(Integer)
+
+
+class OperatorAlert(Base):
+    """Something that was mailed to the operator; it counts as reported until `ended_at`."""
+
+    __tablename__ = "operator_alerts"
+
+    id: Mapped[BigId]
+    topic: Mapped[str] = mapped_column(Text)
+    subject: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[Created]
+    ended_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+
+    __table_args__ = (
+        Index(
+            "uq_operator_alerts_topic_subject",
+            "topic",
+            "subject",
+            unique=True,
+            postgresql_where=text("ended_at IS NULL"),
+        ),
+        Index("ix_operator_alerts_created_at", "topic", "created_at"),
+    )
+
+
+class ModelServerOutage(Base):
+    """A model server that did not answer its last probe, at `seen_at`; gone when it answers."""
+
+    __tablename__ = "model_server_outages"
+
+    server: Mapped[str] = mapped_column(Text, primary_key=True)
+    since: Mapped[Moment]
+    seen_at: Mapped[Moment]
