@@ -3,14 +3,14 @@
 Orders from before have no figures: they are read from the provider before a refund. The release
 before ignores the new columns; without both figures the constraint holds, so its rows pass.
 
-Revision: 0013, after 0010.
+Revision: 0013, after 0011.
 """
 
 import sqlalchemy as sa
 from alembic import op
 
 revision = "0013"
-down_revision = "0010"
+down_revision = "0011"
 branch_labels = None
 depends_on = None
 
