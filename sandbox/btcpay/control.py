@@ -36,6 +36,7 @@ def add_control(routes: Routes, store: Store, sender: Sender, api: Api) -> None:
 
     act("webhook", lambda values: _set_webhook(store, values))
     act("permissions", lambda values: _set_permissions(store, values["permissions"]))
+    act("settings", lambda values: _set_settings(store, **values))
     act("pay", lambda values: api.shown(invoices.pay(store, **values)))
     act("confirm", lambda values: api.shown(invoices.confirm(store, **values)))
     act("replace", lambda values: api.shown(invoices.replace(store, **values)))
@@ -64,6 +65,12 @@ def _set_webhook(store: Store, values: Values) -> None:
 
 def _set_permissions(store: Store, permissions: list[str]) -> None:
     store.permissions = permissions
+
+
+def _set_settings(
+    store: Store, methods: list[str], default_method: str | None, version: str
+) -> None:
+    store.methods, store.default_method, store.version = methods, default_method, version
 
 
 def _refund(store: Store, invoice_id: str, variant: str) -> Any:

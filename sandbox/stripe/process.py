@@ -66,6 +66,25 @@ class SimulatedStripe(SimulatedProvider):
             complete.append(given)
         self.act("endpoints", endpoints=complete)
 
+    def set_dashboard(
+        self,
+        *,
+        default_tax_percent: int = 0,
+        has_terms: bool = True,
+        permissions: Sequence[str] | None = None,
+    ) -> None:
+        """Change the account's settings; what is not given gets its default.
+
+        A tax by default is added to the price of sessions that do not say `automatic_tax`. Without
+        terms Stripe asks for no consent to them. `permissions` are a restricted key's.
+        """
+        self.act(
+            "dashboard",
+            default_tax_percent=default_tax_percent,
+            has_terms=has_terms,
+            permissions=None if permissions is None else list(permissions),
+        )
+
     # Actions of the customer.
 
     def pay(self, session_id: str, *, delayed: bool = False, email: str = "") -> Object:

@@ -80,6 +80,8 @@ class Shop:
             provider.clear_faults()
             provider.wait_until_quiet()
             provider.reset()
+        # An account that adds taxes to every price, unless a session says otherwise.
+        self.stripe.set_dashboard(default_tax_percent=20)
         endpoint = f"{self.site_url}/stripe/webhook"
         self.stripe.set_endpoints([{"url": endpoint}] if self.site_url else [])
         self.btcpay.set_webhook(f"{self.site_url}/btcpay/webhook" if self.site_url else "")
