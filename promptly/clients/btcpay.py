@@ -1,7 +1,8 @@
 """BTCPay Server's Greenfield API: the few calls that promptly makes, with time limits.
 
 Responses are plain dicts as in BTCPay's API reference. Every call raises ProviderUnavailable,
-ProviderRefused or ProviderNotFound. Paths are below the store, except those of pull payments.
+ProviderRefused or ProviderNotFound. Paths are below the store, except those of pull payments, the
+server and the key.
 """
 
 import hashlib
@@ -43,6 +44,14 @@ class BTCPayAPI:
     def check(self) -> None:
         """Check address and key with a request that always succeeds."""
         self._list(f"{self._store}/invoices", {"take": "1"})
+
+    def server_info(self) -> Json:
+        """Return the server's description, with its version; every key may read it."""
+        return self._object("GET", "/server/info")
+
+    def current_key(self) -> Json:
+        """Return our key's description: its permissions, but also the key itself."""
+        return self._object("GET", "/api-keys/current")
 
     def create_invoice(self, invoice: Json) -> Json:
         return self._object("POST", f"{self._store}/invoices", json=invoice)

@@ -89,12 +89,12 @@ class Provider(Protocol):
     # returns the page that exists.
     repeats_safely: bool
 
-    def check(self) -> None:
-        """Make a harmless call, to check that the provider accepts our credentials."""
+    def check(self) -> list[str]:
+        """Check our credentials by calls without an effect; return what they lack, as advice."""
         ...
 
-    def create(self, order: OrderFacts, return_url: str) -> Checkout:
-        """Create a page for an order."""
+    def create(self, order: OrderFacts, return_url: str, email: str | None) -> Checkout:
+        """Create a page for an order; if it asks for an address, `email` is filled in."""
         ...
 
     def find(self, order: OrderFacts) -> ProviderSnapshot | None:

@@ -14,7 +14,7 @@ from promptly.clients.provider_errors import (
     ProviderUnavailable,
 )
 from promptly.models.states import CaseKind
-from promptly.services.payments.providers import btcpay_money
+from promptly.services.payments.providers import btcpay_money, btcpay_refund, btcpay_server
 from promptly.services.payments.providers.base import OrderFacts, RefundFacts, RefundMade, Subject
 from promptly.services.payments.snapshot import Checkout, ProviderSnapshot, Reversal
 from promptly.services.payments.webhook_events import ReceivedEvent
@@ -47,16 +47,24 @@ class BTCPayProvider:
 
     def __init__(self, settings: Settings, timeout_seconds: float) -> None:
         self._api = BTCPayAPI(settings, timeout_seconds)
+        self._store_id = settings.btcpay_store_id
 
     def close(self) -> None:
         self._api.close()
 
-    def check(self) -> None:
-        """List one invoice."""
+    def check(self) -> list[str]:
+        """List one invoice, and read the server's version and the key's permissions."""
         self._api.check()
+        return [
+            *btcpay_server.advice_on_version(self._api.server_info()),
+            *btcpay_server.advice_on_key(self._api.current_key(), self._store_id),
+        ]
 
-    def create(self, order: OrderFacts, return_url: str) -> Checkout:
-        """Create an invoice for an order; every call creates another one."""
+    def create(self, order: OrderFacts, return_url: str, email: str | None) -> Checkout:
+        """Create an invoice for an order; every call creates another one.
+
+        BTCPay's page asks for no address, so it gets none.
+        """
         invoice = self._api.create_invoice(invoice_params(order, return_url))
         return Checkout(
             checkout_id=invoice["id"],
@@ -130,10 +138,12 @@ class BTCPayProvider:
         """Create a pull payment, unless an unanswered attempt has created it already."""
         if order.checkout_id is None:
             raise ProviderRefused("this order has no invoice")
-        name = f"Refund {order.number} {refund.id}"
-        made = self._pull_payment(name) if refund.response_pending else None
+        made = None
+        if refund.response_pending:
+            made = self._pull_payment(btcpay_refund.pull_payment_name(order, refund))
         if made is None:
-            params = refund_params(order, refund) | {"name": name}
+            methods = self._methods(order.checkout_id) or []
+            params = btcpay_refund.refund_params(order, refund, methods, self._version())
             made = self._api.refund_invoice(order.checkout_id, params)
         reversal = Reversal(
             kind="refund",
@@ -145,6 +155,12 @@ class BTCPayProvider:
             link=made.get("viewLink"),
         )
         return RefundMade(reversal)
+
+    def _version(self) -> tuple[int, ...] | None:
+        try:
+            return btcpay_server.version_of(self._api.server_info())
+        except ProviderRefused:
+            return None
 
     def _pull_payment(self, name: str) -> dict[str, Any] | None:
         return next((item for item in self._api.pull_payments() if item.get("name") == name), None)
@@ -177,18 +193,6 @@ def invoice_params(order: OrderFacts, return_url: str) -> dict[str, Any]:
             "redirectURL": return_url,
             "redirectAutomatically": True,
         },
-    }
-
-
-def refund_params(order: OrderFacts, refund: RefundFacts) -> dict[str, Any]:
-    """Return a refund's parameters: an amount in the invoice's currency, at the day's rate.
-
-    BTCPay's own variants count unconfirmed payments too, and refunds that were made already.
-    """
-    return {
-        "refundVariant": "Custom",
-        "customAmount": money.decimal_text(refund.amount_minor, order.paid_in),
-        "customCurrency": order.paid_in,
     }
 
 

@@ -6,20 +6,21 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from stripe.params import RefundCreateParams
-from stripe.params.checkout import SessionCreateParams
 
 from promptly.clients.provider_errors import ProviderRefused
 from promptly.clients.stripe import StripeAPI
 from promptly.services.payments.providers.base import OrderFacts, RefundFacts, RefundMade, Subject
+from promptly.services.payments.providers.stripe_session import (
+    INSTANCE_KEY,
+    ORDER_KEY,
+    session_params,
+)
 from promptly.services.payments.snapshot import Checkout, ProviderSnapshot, Reversal
 from promptly.services.payments.webhook_events import STRIPE_TYPES, ReceivedEvent, stripe_event_of
 from promptly.settings import Settings
 
-# The keys of our metadata. Unlike `client_reference_id`, which a payment link takes from its URL,
-# metadata can only be set with our API key.
-ORDER_KEY = "promptly_order"
+# In the metadata of our refunds: the row.
 REFUND_KEY = "promptly_refund"
-INSTANCE_KEY = "promptly_instance"
 
 FAILED_INTENT = frozenset({"requires_payment_method", "canceled"})
 FAILED_REFUND = frozenset({"failed", "canceled"})
@@ -44,14 +45,20 @@ class StripeProvider:
     def close(self) -> None:
         self._api.close()
 
-    def check(self) -> None:
-        """List one session."""
+    def check(self) -> list[str]:
+        """List one session; for a restricted key, try every permission that it needs."""
         self._api.check()
+        if not self._settings.stripe_secret_key.reveal().startswith("rk_"):
+            return []
+        return [
+            f"STRIPE_SECRET_KEY lacks a permission: {name}. Grant it in Stripe's dashboard, "
+            "Developers, API keys"
+            for name in self._api.missing_permissions()
+        ]
 
-    def create(self, order: OrderFacts, return_url: str) -> Checkout:
+    def create(self, order: OrderFacts, return_url: str, email: str | None) -> Checkout:
         """Create the session of an order; repeating an attempt returns the same session."""
-        params = session_params(order, return_url)
-        session = self._api.create_session(params, f"{order.number}-{order.attempt}")
+        session = self._created(order, return_url, email)
         url = session.get("url")
         if not isinstance(url, str):
             # The session of this idempotency key was open at first and has ended since.
@@ -62,6 +69,19 @@ class StripeProvider:
             livemode=session["livemode"],
             expires_at=datetime.fromtimestamp(session["expires_at"], UTC),
         )
+
+    def _created(self, order: OrderFacts, return_url: str, email: str | None) -> dict[str, Any]:
+        key = f"{order.number}-{order.attempt}"
+        params = session_params(order, return_url, email, self._settings)
+        try:
+            return self._api.create_session(params, key)
+        except ProviderRefused as problem:
+            if problem.code != "email_invalid":
+                raise
+        # Stripe accepts fewer addresses than we do. It keeps no answer to invalid parameters, so
+        # the idempotency key is unused.
+        params = session_params(order, return_url, None, self._settings)
+        return self._api.create_session(params, key)
 
     def find(self, order: OrderFacts) -> ProviderSnapshot | None:
         """Return the order's session among those created around the time of the order."""
@@ -160,33 +180,6 @@ class StripeProvider:
         currency = str(session.get("currency"))
         disputes = tuple(dispute_of(item, currency) for item in self._api.disputes_of(payment))
         return snapshot_of(session, refunds + disputes)
-
-
-def session_params(order: OrderFacts, return_url: str) -> SessionCreateParams:
-    """Return the parameters of an order's session: one item at the order's fixed price."""
-    metadata = {ORDER_KEY: order.number, INSTANCE_KEY: order.instance_id}
-    return {
-        "mode": "payment",
-        "line_items": [
-            {
-                "quantity": 1,
-                "price_data": {
-                    "currency": order.currency.lower(),
-                    "unit_amount": order.amount_minor,
-                    "product_data": {"name": f"{order.pack}: {order.tokens:,} tokens"},
-                },
-            }
-        ],
-        "client_reference_id": order.number,
-        "metadata": metadata,
-        # A charge has metadata of its own; through it, refunds and disputes name the order.
-        "payment_intent_data": {"metadata": metadata, "description": f"promptly {order.number}"},
-        # A price in the customer's own currency would no longer be the order's.
-        "adaptive_pricing": {"enabled": False},
-        "expires_at": int(order.expires_at.timestamp()),
-        "success_url": f"{return_url}?session_id={{CHECKOUT_SESSION_ID}}",
-        "cancel_url": f"{return_url}?canceled=1",
-    }
 
 
 def order_number(session: dict[str, Any]) -> str | None:
