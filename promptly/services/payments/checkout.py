@@ -30,7 +30,6 @@ logger = logging.getLogger(__name__)
 # A second click within this time leads to the same page.
 SAME_PURCHASE = timedelta(minutes=5)
 
-
 # How long a click waits for the page that another click of the account is creating.
 OTHER_CLICK_SECONDS = 3.0
 LOOK_AGAIN_SECONDS = 0.1
