@@ -1,4 +1,4 @@
-"""The money of an order, received and given back: the bound of refunds, and the tokens that follow."""
+"""The money of an order, received and given back, and the tokens that follow it."""
 
 import pytest
 from hypothesis import given
