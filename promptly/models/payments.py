@@ -64,7 +64,7 @@ class Order(Base):
     # Credited tokens taken back, and those that could not be taken because they were spent or held.
     tokens_taken: Mapped[Tokens]
     tokens_owed: Mapped[Tokens]
-    # What came and what went back, in minor units of `paid_in`. None: not read from the provider
+    # Amounts received and given back, in minor units of `paid_in`. None: not read from the provider
     # yet; `payments.funds` has the rules.
     received_minor: Mapped[int | None] = mapped_column(BigInteger)
     returned_minor: Mapped[int | None] = mapped_column(BigInteger)

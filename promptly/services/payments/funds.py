@@ -1,4 +1,4 @@
-"""What came for an order and what went back: the bound of every refund, of a case or an order.
+"""The money of an order, received and given back: the bound of every refund, of a case or an order.
 
 All amounts are in minor units of the currency that was paid. `received_minor` is what the provider
 reports as confirmed; without it (an order from before it was recorded) the price stands in for it,

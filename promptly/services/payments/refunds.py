@@ -130,8 +130,12 @@ def request_refund(
     if not by_hand:
         _require_received(order)
     quoted = quote(order, lock=True)
-    if order.credited_at is None and not quoted.most_minor:
-        raise InvalidRequest("Nothing was received for this order that could be refunded.")
+    if not quoted.most_minor:
+        raise InvalidRequest(
+            "Nothing can be refunded: nothing was received for this order, or all of it was given "
+            "back.",
+            param="amount",
+        )
     amount = quoted.unspent_minor if amount_minor is None else amount_minor
     if amount == 0:
         raise InvalidRequest("Nothing of this order is unspent: name an amount.", param="amount")

@@ -247,7 +247,7 @@ def test_an_uncredited_order_that_was_refunded_by_hand(shop: Shop, dismissed: bo
         100,
         100,
     )
-    with pytest.raises(InvalidRequest, match="Nothing was received"):
+    with pytest.raises(InvalidRequest, match="nothing was received"):
         shop.refund(number, 1, by_hand=True)
     assert shop.paid_tokens(user_id) == 0
 

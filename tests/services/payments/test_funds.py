@@ -1,4 +1,4 @@
-"""What came and what went back: the bound of refunds, and the tokens that follow it."""
+"""The money of an order, received and given back, and the tokens that follow it."""
 
 import pytest
 from hypothesis import given

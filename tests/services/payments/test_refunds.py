@@ -116,7 +116,7 @@ def test_what_cannot_be_refunded(shop: Shop) -> None:
         refund(shop, order["number"], 1)
     unpaid = shop.account()
     shop.order(unpaid)
-    with pytest.raises(InvalidRequest, match="Nothing was received"):
+    with pytest.raises(InvalidRequest, match="nothing was received"):
         shop.refund(shop.orders(unpaid)[0]["number"])
 
 
