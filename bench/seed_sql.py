@@ -127,7 +127,7 @@ purchases AS (
 INSERT INTO orders (
     number, user_id, pack, tokens, amount_minor, currency, provider, livemode, state, checkout_id,
     payment_id, provider_status, credited_at, expires_at, called_at, checked_at, created_at,
-    updated_at
+    updated_at, received_minor, returned_minor
 )
 SELECT 'P-' || left(letters, 4) || '-' || substr(letters, 5, 4) || '-' || right(letters, 4),
        id, name, tokens, amount_minor, 'USD', provider, noise NOT LIKE '000%',
@@ -135,7 +135,8 @@ SELECT 'P-' || left(letters, 4) || '-' || substr(letters, 5, 4) || '-' || right(
             WHEN id % 24 = 0 THEN 'failed' ELSE 'expired' END,
        'cs_seed_' || noise, CASE WHEN k > 0 THEN 'pi_seed_' || noise END,
        CASE WHEN k > 0 THEN 'complete/paid' ELSE 'expired/unpaid' END,
-       CASE WHEN k > 0 THEN moment END, moment + interval '2 hours', moment, moment, moment, moment
+       CASE WHEN k > 0 THEN moment END, moment + interval '2 hours', moment, moment, moment, moment,
+       CASE WHEN k > 0 THEN amount_minor ELSE 0 END, 0
 FROM (
     SELECT *, upper(translate(substr(md5(noise || id), 1, 12), '01', '23')) AS letters,
            CASE WHEN id % 10 < 7 THEN 'stripe' ELSE 'btcpay' END AS provider
@@ -153,7 +154,7 @@ WITH chosen AS (
 reversed AS (
     UPDATE orders o
     SET state = 'refunded', tokens_taken = tokens, reversed_minor = amount_minor,
-        refunded_minor = amount_minor, reversal_count = 1
+        refunded_minor = amount_minor, reversal_count = 1, returned_minor = amount_minor
     FROM chosen WHERE o.id = chosen.id
     RETURNING o.id, o.number, o.provider, o.amount_minor, o.user_id, o.tokens, o.credited_at
 ),

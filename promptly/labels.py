@@ -124,12 +124,17 @@ CASES: Mapping[CaseKind, str] = {
     CaseKind.ACCOUNT_DELETED: "account deleted",
     CaseKind.UNKNOWN_ORDER: "unknown purchase",
     CaseKind.INVALID: "payment reversed after credit",
+    CaseKind.FRAUD_WARNING: "fraud warning",
 }
 
 # Button label and effect of each decision about a case.
 CHOICES: Mapping[str, tuple[str, str]] = {
     "credit": ("Credit", "The pack's tokens are credited as if it had been paid in full."),
-    "refund": ("Refund", "The provider is asked to return the money."),
+    "refund": (
+        "Refund",
+        "The provider is asked to return what was received and not returned yet; of an overpayment,"
+        " the surplus.",
+    ),
     "dismiss": ("Dismiss", "The case is closed. No tokens or money are moved."),
     "take_back": ("Take back", "The unspent part of the credited tokens is taken back."),
 }

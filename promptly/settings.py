@@ -178,6 +178,11 @@ class Settings:
     # Packs on sale and the two payment providers; a partly configured provider is off
     packs: tuple[Pack, ...] = setting(parse_packs, PACKS)
     packs_currency: str = setting(parse_currency, "USD")
+    # Of card payments: whether Stripe computes the tax that the price includes, whether it makes
+    # invoices, and the terms that customers have to accept.
+    checkout_tax: str = setting(choice("off", "inclusive"), "off")
+    checkout_invoices: bool = setting(boolean, "off")
+    terms_url: str = setting(optional_url, "")
     stripe_secret_key: Secret = setting(secret, "")
     stripe_webhook_secret: tuple[Secret, ...] = setting(secret_list, "")
     stripe_api_base: str = setting(optional_url, "")
@@ -232,7 +237,7 @@ class Settings:
     @property
     def stripe_is_live(self) -> bool:
         """Whether the Stripe key, secret or restricted, is a live key and charges real money."""
-        return self.stripe_secret_key.reveal().startswith(("sk_live_", "rk_live_"))
+        return self.stripe_secret_key.reveal().startswith(("sk_live_", "rk_live_", "sk_org_live_"))
 
     @property
     def takes_stripe(self) -> bool:

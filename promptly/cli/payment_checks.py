@@ -31,7 +31,7 @@ def findings(settings: Settings) -> Iterator[Found]:
     yield from _stripe(settings)
     yield from _site(settings)
     for name in offered:
-        yield _accepts_us(name, settings)
+        yield from _accepts_us(name, settings)
     yield from _waiting()
 
 
@@ -51,8 +51,11 @@ def _incomplete(settings: Settings) -> Iterator[Found]:
 def _stripe(settings: Settings) -> Iterator[Found]:
     if not settings.takes_stripe:
         return
-    if not settings.stripe_secret_key.reveal().startswith(("sk_", "rk_")):
+    key = settings.stripe_secret_key.reveal()
+    if not key.startswith(("sk_", "rk_")):
         yield "error", "STRIPE_SECRET_KEY is not a secret key: those begin with sk_ or rk_"
+    elif key.startswith("sk_org_"):
+        yield "error", "STRIPE_SECRET_KEY is an organization's key: use one of the account itself"
     if not all(item.reveal().startswith("whsec_") for item in settings.stripe_webhook_secret):
         yield "error", "STRIPE_WEBHOOK_SECRET is not a signing secret: those begin with whsec_"
     public = urlsplit(settings.base_url).hostname not in LOCAL
@@ -86,13 +89,16 @@ def _site(settings: Settings) -> Iterator[Found]:
         yield "error", "BASE_URL is not https: Stripe redirects customers back to https only"
 
 
-def _accepts_us(name: str, settings: Settings) -> Found:
+def _accepts_us(name: str, settings: Settings) -> Iterator[Found]:
     try:
         with registry.connect(name, settings, ANSWER_WITHIN_SECONDS) as provider:
-            provider.check()
+            advice = provider.check()
     except ProviderProblem as problem:
-        return "error", f"{problem.reason}; check the variables {name.upper()}_…"
-    return "ok", f"{labels.PROVIDERS[name]} accepts our key"
+        yield "error", f"{problem.reason}; check the variables {name.upper()}_…"
+        return
+    yield "ok", f"{labels.PROVIDERS[name]} accepts our key"
+    for item in advice:
+        yield "error", item
 
 
 def _waiting() -> Iterator[Found]:

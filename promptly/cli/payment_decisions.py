@@ -10,7 +10,7 @@ from promptly.cli.operators import operator
 from promptly.cli.output import json_option, reports_errors, show_object, yes_option
 from promptly.errors import InvalidRequest
 from promptly.models import Order
-from promptly.services.payments import case_decisions, cases, orders, refunds, reversals
+from promptly.services.payments import case_decisions, cases, funds, orders, refunds
 from promptly.settings import current_settings
 from promptly.transactions import transaction
 
@@ -31,6 +31,7 @@ def resolve(case_id: int, choice: str, note: str | None, yes: bool, as_json: boo
     """Resolve a case, once; `attention` lists the choices."""
     if not yes:
         click.confirm(f"Resolve case {case_id} with '{choice}'?", abort=True, err=True)
+    case_decisions.prepare(case_id, choice, current_settings())
     with transaction() as session:
         seen = cases.find(case_id)
         order = None if seen.order_id is None else session.get(Order, seen.order_id)
@@ -70,17 +71,21 @@ def resolve(case_id: int, choice: str, note: str | None, yes: bool, as_json: boo
 def refund(
     number: str, amount: str | None, full: bool, by_hand: bool, yes: bool, as_json: bool
 ) -> None:
-    """Refund an order and take back the tokens refunded, as far as they are unspent."""
+    """Refund an order and take back the tokens refunded, as far as they are unspent.
+
+    Of an order that was not credited, all that was received by default.
+    """
     if amount is not None and full:
         raise click.UsageError("Give --amount or --full, not both.")
+    refunds.read_received(number, current_settings())
     with transaction():
         order = orders.find(number)
         quote = refunds.quote(order)
-        amount_minor = _amount(amount, order.currency)
+        amount_minor = _amount(amount, order.paid_in)
         if full:
             amount_minor = quote.most_minor
         shown = money.shown(
-            quote.unspent_minor if amount_minor is None else amount_minor, order.currency
+            quote.unspent_minor if amount_minor is None else amount_minor, order.paid_in
         )
     if not yes:
         click.confirm(f"Refund {shown} of order {number}?", abort=True, err=True)
@@ -116,7 +121,7 @@ def _carried_out(refund_id: int) -> dict[str, Any]:
     outcome = refunds.execute_refund(refund_id, current_settings())
     if outcome is None:
         # A webhook of this order is being processed: reconciliation requests the refund later.
-        return {"refund": refund_id, "refund_state": reversals.REQUESTED, "refund_error": "busy"}
+        return {"refund": refund_id, "refund_state": funds.REQUESTED, "refund_error": "busy"}
     return {
         "refund": outcome.refund_id,
         "refund_state": outcome.state,

@@ -107,9 +107,15 @@ def show(number: str, as_json: bool) -> None:
             "created_at": order.created_at,
             "credited_at": order.credited_at,
             "credited_by_operator": order.approved,
-            "refunded": money.shown(order.refunded_minor, order.currency),
-            "refundable": money.shown(quote.most_minor, order.currency),
-            "unspent": money.shown(quote.unspent_minor, order.currency),
+            "received": (
+                None
+                if order.received_minor is None
+                else money.shown(order.received_minor, order.paid_in)
+            ),
+            "given_back": money.shown(quote.returned_minor, order.paid_in),
+            "refunded": money.shown(order.refunded_minor, order.paid_in),
+            "refundable": money.shown(quote.most_minor, order.paid_in),
+            "unspent": money.shown(quote.unspent_minor, order.paid_in),
             "tokens_taken": order.tokens_taken,
             "tokens_owed": order.tokens_owed,
             "last_error": order.last_error,
@@ -139,7 +145,7 @@ def list_cases(limit: int, as_json: bool) -> None:
         rows = [
             (
                 case.id, case.created_at, case.kind, number, case.provider, case.detail,
-                ", ".join(cases.CHOICES[case.kind]),
+                ", ".join(cases.choices(case.kind)),
             )
             for case, number in cases.open_cases(limit)
         ]  # fmt: skip
@@ -176,7 +182,7 @@ def _reversal(row: PaymentReversal, order: Order) -> dict[str, Any]:
         "kind": row.kind,
         "state": row.state,
         "counts": row.active and row.counts,
-        "amount": money.shown(row.amount_minor, order.currency),
+        "amount": money.shown(row.amount_minor, order.paid_in),
         "provider_id": row.provider_id,
         "link": row.link,
         "actor": row.actor,

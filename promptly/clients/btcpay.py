@@ -1,7 +1,8 @@
 """BTCPay Server's Greenfield API: the few calls that promptly makes, with time limits.
 
 Responses are plain dicts as in BTCPay's API reference. Every call raises ProviderUnavailable,
-ProviderRefused or ProviderNotFound. All paths are below the store: older servers have no others.
+ProviderRefused or ProviderNotFound. Paths are below the store, except those of pull payments, the
+server and the key.
 """
 
 import hashlib
@@ -29,7 +30,8 @@ class BTCPayAPI:
 
     def __init__(self, settings: Settings, timeout_seconds: float) -> None:
         store = quote(settings.btcpay_store_id, safe="")
-        self._base = f"{settings.btcpay_url}/api/v1/stores/{store}"
+        self._url = f"{settings.btcpay_url}/api/v1"
+        self._store = f"/stores/{store}"
         self._session = requests.Session()
         # Ignore the environment's proxies and .netrc: the latter would replace our key.
         self._session.trust_env = False
@@ -41,24 +43,39 @@ class BTCPayAPI:
 
     def check(self) -> None:
         """Check address and key with a request that always succeeds."""
-        self._list("/invoices", {"take": "1"})
+        self._list(f"{self._store}/invoices", {"take": "1"})
+
+    def server_info(self) -> Json:
+        """Return the server's description, with its version; every key may read it."""
+        return self._object("GET", "/server/info")
+
+    def current_key(self) -> Json:
+        """Return our key's description: its permissions, but also the key itself."""
+        return self._object("GET", "/api-keys/current")
 
     def create_invoice(self, invoice: Json) -> Json:
-        return self._object("POST", "/invoices", json=invoice)
+        return self._object("POST", f"{self._store}/invoices", json=invoice)
 
     def invoice(self, invoice_id: str) -> Json:
-        return self._object("GET", f"/invoices/{quote(invoice_id, safe='')}")
+        return self._object("GET", self._invoice(invoice_id))
+
+    def payment_methods(self, invoice_id: str) -> list[Json]:
+        """Return an invoice's payment methods with the payments made by each."""
+        return self._list(f"{self._invoice(invoice_id)}/payment-methods", {})
 
     def invoices_of(self, order_number: str) -> list[Json]:
         """Return the invoices of one of our orders, newest first."""
-        return self._list("/invoices", {"orderId": order_number})
+        return self._list(f"{self._store}/invoices", {"orderId": order_number})
 
-    def invoices_since(self, since: int, most: int) -> list[Json]:
-        """Return up to `most` invoices created since `since` (Unix seconds), newest first."""
+    def invoices_between(self, since: int, until: int, most: int) -> list[Json]:
+        """Return up to `most` invoices created from `since` to before `until` (Unix seconds).
+
+        Newest first.
+        """
         found: list[Json] = []
+        window = {"startDate": str(since), "endDate": str(until - 1), "take": str(PAGE)}
         while len(found) < most:
-            window = {"startDate": str(since), "skip": str(len(found)), "take": str(PAGE)}
-            page = self._list("/invoices", window)
+            page = self._list(f"{self._store}/invoices", window | {"skip": str(len(found))})
             found += page
             if len(page) < PAGE:
                 break
@@ -66,12 +83,22 @@ class BTCPayAPI:
 
     def refund_invoice(self, invoice_id: str, refund: Json) -> Json:
         """Create a pull payment: a page where the customer enters the refund's destination."""
-        path = f"/invoices/{quote(invoice_id, safe='')}/refund"
-        return self._object("POST", path, json=refund)
+        return self._object("POST", f"{self._invoice(invoice_id)}/refund", json=refund)
 
     def pull_payments(self) -> list[Json]:
         """Return the store's pull payments that are not archived."""
-        return self._list("/pull-payments", {})
+        return self._list(f"{self._store}/pull-payments", {})
+
+    def pull_payment(self, pull_payment_id: str) -> Json:
+        """Return a pull payment, archived or not."""
+        return self._object("GET", f"/pull-payments/{quote(pull_payment_id, safe='')}")
+
+    def payouts(self, pull_payment_id: str) -> list[Json]:
+        """Return the claims of a pull payment that are not cancelled."""
+        return self._list(f"/pull-payments/{quote(pull_payment_id, safe='')}/payouts", {})
+
+    def _invoice(self, invoice_id: str) -> str:
+        return f"{self._store}/invoices/{quote(invoice_id, safe='')}"
 
     def _object(self, method: str, path: str, json: Json | None = None) -> Json:
         answer = self._call(method, path, json=json)
@@ -99,7 +126,7 @@ class BTCPayAPI:
         try:
             answer = self._session.request(
                 method,
-                self._base + path,
+                self._url + path,
                 json=json,
                 params=query,
                 timeout=(min(CONNECT_TIMEOUT_SECONDS, left), min(READ_TIMEOUT_SECONDS, left)),

@@ -6,8 +6,9 @@ ProviderRefused or ProviderNotFound.
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import stripe
 from stripe.params import RefundCreateParams
@@ -72,6 +73,25 @@ class StripeAPI:
         """Check the key with a request that always succeeds."""
         self._listed(lambda: self._v1.checkout.sessions.list({"limit": 1}), 1)
 
+    def missing_permissions(self) -> list[str]:
+        """Return what a restricted key may not do, by the names of Stripe's dashboard.
+
+        Stripe describes no key, so try each call: lists of one, and for the permissions to write
+        calls without a required parameter, which it refuses either way.
+        """
+        v1 = self._v1
+        # The SDK's types do not allow a call without parameters.
+        no_session, no_refund = cast(SessionCreateParams, {}), cast(RefundCreateParams, {})
+        attempts: dict[str, Callable[[], Any]] = {
+            "Checkout Sessions: Write": lambda: v1.checkout.sessions.create(no_session),
+            "Refunds: Write": lambda: v1.refunds.create(no_refund),
+            "Charges: Read": lambda: v1.charges.list({"limit": 1}),
+            "Disputes: Read": lambda: v1.disputes.list({"limit": 1}),
+            "PaymentIntents: Read": lambda: v1.payment_intents.list({"limit": 1}),
+            "Events: Read": lambda: v1.events.list({"limit": 1}),
+        }
+        return [name for name, call in attempts.items() if _called(partial(_is_forbidden, call))]
+
     def create_session(self, params: SessionCreateParams, idempotency_key: str) -> Json:
         """Create a checkout session, or return the one created with this key before."""
         return _called(
@@ -103,14 +123,14 @@ class StripeAPI:
     def payment_intent(self, intent_id: str) -> Json:
         return _called(lambda: self._v1.payment_intents.retrieve(intent_id).to_dict())
 
-    def events(self, types: list[str], since: int, most: int) -> list[Json]:
-        """Return up to `most` events of these types since `since` (Unix seconds), newest first.
+    def events(self, types: list[str], since: int, until: int, most: int) -> list[Json]:
+        """Return up to `most` events of these types from `since` to `until` (Unix seconds).
 
-        Stripe accepts 20 types at most and keeps events for 30 days.
+        Newest first. Stripe accepts 20 types at most and keeps events for 30 days.
         """
         return self._listed(
             lambda: self._v1.events.list(
-                {"types": types, "created": {"gte": since}, "limit": PAGE}
+                {"types": types, "created": {"gte": since, "lte": until}, "limit": PAGE}
             ),
             most,
         )
@@ -123,6 +143,9 @@ class StripeAPI:
 
     def dispute(self, dispute_id: str) -> Json:
         return _called(lambda: self._v1.disputes.retrieve(dispute_id).to_dict())
+
+    def early_fraud_warning(self, warning_id: str) -> Json:
+        return _called(lambda: self._v1.radar.early_fraud_warnings.retrieve(warning_id).to_dict())
 
     def refunds_of(self, payment_intent: str) -> list[Json]:
         """Return all refunds of a payment."""
@@ -164,6 +187,17 @@ def signature_is_good(body: bytes, header: str | None, secrets: tuple[Secret, ..
             # ValueError: the body is not text, or the timestamp is not a number.
             continue
         return True
+    return False
+
+
+def _is_forbidden(call: Callable[[], Any]) -> bool:
+    try:
+        call()
+    except stripe.PermissionError:
+        return True
+    except stripe.InvalidRequestError:
+        # Stripe checks the permission before the parameters.
+        return False
     return False
 
 

@@ -14,6 +14,7 @@ from promptly.models.base import Base
 from promptly.models.operations import LedgerVerification, ModelServerOutage, OperatorAlert
 from promptly.models.outbox import OutboxMail
 from promptly.models.payments import (
+    Installation,
     Order,
     PaymentCase,
     PaymentReversal,
@@ -37,6 +38,7 @@ __all__ = [
     "EndedPanelSession",
     "Hold",
     "ImportedAccount",
+    "Installation",
     "LedgerEntry",
     "LedgerVerification",
     "ModelServerOutage",

@@ -1,4 +1,4 @@
-"""Orders, their reversals and cases, webhook events, and reconciliation runs.
+"""Orders, their reversals and cases, webhook events, reconciliation runs, and the installation.
 
 `lots`, the paid credits and how much of each is unspent, is a view (docs/operating/payments.md).
 """
@@ -14,6 +14,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    SmallInteger,
     Text,
     text,
 )
@@ -63,7 +64,13 @@ class Order(Base):
     # Credited tokens taken back, and those that could not be taken because they were spent or held.
     tokens_taken: Mapped[Tokens]
     tokens_owed: Mapped[Tokens]
-    # Refunds and open or lost disputes, at most the amount; and the refunds the customer knows of.
+    # Amounts received and given back, in minor units of `paid_in`. None: not read from the provider
+    # yet; `payments.funds` has the rules.
+    received_minor: Mapped[int | None] = mapped_column(BigInteger)
+    returned_minor: Mapped[int | None] = mapped_column(BigInteger)
+    # The currency that was paid, if it is not the order's.
+    received_currency: Mapped[str | None] = mapped_column(Text)
+    # The part of the price that was reversed; and the refunds the customer knows of.
     reversed_minor: Mapped[int] = mapped_column(BigInteger, server_default="0")
     refunded_minor: Mapped[int] = mapped_column(BigInteger, server_default="0")
     # How often tokens were taken or given back; part of the ledger entries' references.
@@ -81,6 +88,11 @@ class Order(Base):
         """Whether the order can still be paid in the ordinary way."""
         return self.state in UNSETTLED_STATES
 
+    @property
+    def paid_in(self) -> str:
+        """The currency of the money that came and went back."""
+        return self.received_currency or self.currency
+
     __table_args__ = (
         CheckConstraint(one_of("state", OrderState), name="state"),
         CheckConstraint(one_of("provider", PROVIDERS), name="provider"),
@@ -94,6 +106,10 @@ class Order(Base):
         ),
         CheckConstraint(
             "reversed_minor >= 0 AND reversed_minor <= amount_minor", name="reverses_at_most_all"
+        ),
+        CheckConstraint(
+            "received_minor >= 0 AND returned_minor >= 0 AND returned_minor <= received_minor",
+            name="returns_at_most_received",
         ),
         Index("ix_orders_user_id", "user_id", "id"),
         Index("ix_orders_state", "state", "id"),
@@ -136,6 +152,8 @@ class PaymentReversal(Base):
 
     id: Mapped[BigId]
     order_id: Mapped[int] = mapped_column(ForeignKey("orders.id"))
+    # The case that this refund decides; it reopens if the refund does not succeed.
+    case_id: Mapped[int | None] = mapped_column(ForeignKey("payment_cases.id"))
     kind: Mapped[str] = mapped_column(Text)
     provider: Mapped[str] = mapped_column(Text)
     provider_id: Mapped[str | None] = mapped_column(Text)
@@ -169,6 +187,11 @@ class PaymentReversal(Base):
             "id",
             postgresql_where=text("state = 'requested'"),
         ),
+        Index(
+            "ix_payment_reversals_offered",
+            "order_id",
+            postgresql_where=text("state IN ('offered', 'claimed')"),
+        ),
     )
 
 
@@ -178,7 +201,7 @@ class PaymentCase(Base):
     __tablename__ = "payment_cases"
 
     id: Mapped[BigId]
-    # None: money came for an order that is not in this database.
+    # None: money came for an order that is not in this database, or was not when it came.
     order_id: Mapped[int | None] = mapped_column(ForeignKey("orders.id"))
     provider: Mapped[str] = mapped_column(Text)
     # The checkout in question, not necessarily the order's own.
@@ -253,3 +276,18 @@ class Reconciliation(Base):
     report: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'::jsonb"))
 
     __table_args__ = (Index("ix_payment_reconciliations_started_at", "started_at"),)
+
+
+class Installation(Base):
+    """This installation's id at the providers; the table has one row.
+
+    Two installations may share a provider's account: each page carries the id of its creator.
+    """
+
+    __tablename__ = "installations"
+
+    id: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    instance_id: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[Created]
+
+    __table_args__ = (CheckConstraint("id = 1", name="only_one"),)

@@ -88,6 +88,7 @@ class CaseKind(StrEnum):
     ACCOUNT_DELETED = "account_deleted"
     UNKNOWN_ORDER = "unknown_order"
     INVALID = "invalid"
+    FRAUD_WARNING = "fraud_warning"
 
 
 class State(TypeDecorator[str]):

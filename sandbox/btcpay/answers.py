@@ -86,12 +86,30 @@ def pull_payment(found: dict[str, Any], base_url: str) -> dict[str, Any]:
         "description": found["description"],
         "currency": found["currency"],
         "amount": found["amount"],
-        "BOLT11Expiration": 30,
+        "BOLT11Expiration": "30",
         "autoApproveClaims": found["auto"],
         "archived": found["archived"],
         "startsAt": found["created"],
         "expiresAt": None,
         "viewLink": f"{base_url}/pull-payments/{found['id']}",
+    }
+
+
+def server(version: str, methods: list[str]) -> dict[str, Any]:
+    return {
+        "version": version,
+        "supportedPaymentMethods": methods,
+        "fullySynched": True,
+        "syncStatus": [],
+    }
+
+
+def key(api_key: str, permissions: list[str], store_id: str) -> dict[str, Any]:
+    """Return the description of an API key, whose permissions are for one store."""
+    return {
+        "apiKey": api_key,
+        "label": "promptly",
+        "permissions": [f"{permission}:{store_id}" for permission in permissions],
     }
 
 

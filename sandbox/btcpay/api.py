@@ -20,6 +20,9 @@ from sandbox.provider.http import Answer, Request, Routes, json_answer
 INVOICES = "/api/v1/stores/{store}/invoices"
 PULL_PAYMENTS = "/api/v1/pull-payments"
 
+# Of calls that every key may make.
+ANY = "any"
+
 Call = Callable[[Request], Any]
 
 
@@ -39,6 +42,8 @@ class Api:
         of_store = "/api/v1/stores/{store}/pull-payments"
         self._add("GET", of_store, VIEW_PULL_PAYMENTS, self._pull_payments)
         self._add("DELETE", f"{of_store}/{{id}}", ARCHIVE_PULL_PAYMENTS, self._archive)
+        self._add("GET", "/api/v1/server/info", ANY, self._server)
+        self._add("GET", "/api/v1/api-keys/current", ANY, self._key)
         # Knowing a pull payment's id is enough to view it.
         self._add("GET", f"{PULL_PAYMENTS}/{{id}}", "", self._pull_payment)
         self._add("GET", f"{PULL_PAYMENTS}/{{id}}/payouts", "", self._payouts)
@@ -71,6 +76,8 @@ class Api:
             raise ApiError(
                 401, "unauthenticated", "Authentication is required for accessing this endpoint"
             )
+        if permission == ANY:
+            return
         # The key is for one store; the answer does not even reveal whether others exist.
         if request.values["store"] != self.store.id or not self.store.may(permission):
             raise ApiError(
@@ -99,6 +106,7 @@ class Api:
         return self.shown(self.store.invoice(request.values["invoice"]))
 
     def _payment_methods(self, request: Request) -> Any:
+        requests.flags(request.query, "onlyAccountedPayments", "includeSensitive")
         return answers.payment_methods(self.store.invoice(request.values["invoice"]))
 
     def _mark(self, request: Request) -> Any:
@@ -106,7 +114,7 @@ class Api:
         return self.shown(invoices.mark(self.store, request.values["invoice"], status))
 
     def _refund(self, request: Request) -> Any:
-        asked = requests.body(request.body, requests.REFUND)
+        asked = requests.refund(request.body, self.store.version)
         made = refunds.refund(self.store, request.values["invoice"], asked)
         return answers.pull_payment(made, self.store.base_url)
 
@@ -115,7 +123,7 @@ class Api:
         return answers.pull_payment(found, self.store.base_url)
 
     def _pull_payments(self, request: Request) -> Any:
-        archived_too = ("includeArchived", "true") in request.query
+        archived_too = requests.flags(request.query, "includeArchived")
         return [
             answers.pull_payment(item, self.store.base_url)
             for item in self.store.pull_payments.values()
@@ -123,7 +131,15 @@ class Api:
         ]
 
     def _payouts(self, request: Request) -> Any:
-        return answers.payouts(self.store.pull_payment(request.values["id"]))
+        cancelled_too = requests.flags(request.query, "includeCancelled")
+        found = answers.payouts(self.store.pull_payment(request.values["id"]))
+        return [item for item in found if cancelled_too or item["state"] != "Cancelled"]
+
+    def _server(self, request: Request) -> Any:
+        return answers.server(self.store.version, self.store.methods)
+
+    def _key(self, request: Request) -> Any:
+        return answers.key(self.store.api_key, self.store.permissions, self.store.id)
 
     def _archive(self, request: Request) -> Any:
         refunds.archive(self.store, request.values["id"])

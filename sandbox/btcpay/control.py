@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sandbox.btcpay import forgeries, invoices, refunds
+from sandbox.btcpay import forgeries, invoices, refunds, requests
 from sandbox.btcpay.api import Api
 from sandbox.btcpay.errors import ApiError, Invalid
 from sandbox.btcpay.store import Store
@@ -36,12 +36,15 @@ def add_control(routes: Routes, store: Store, sender: Sender, api: Api) -> None:
 
     act("webhook", lambda values: _set_webhook(store, values))
     act("permissions", lambda values: _set_permissions(store, values["permissions"]))
+    act("settings", lambda values: _set_settings(store, **values))
     act("pay", lambda values: api.shown(invoices.pay(store, **values)))
     act("confirm", lambda values: api.shown(invoices.confirm(store, **values)))
     act("replace", lambda values: api.shown(invoices.replace(store, **values)))
     act("mark", lambda values: api.shown(invoices.mark(store, **values)))
     act("claim", lambda values: refunds.claim(store, **values))
     act("pay-out", lambda values: refunds.pay_out(store, **values))
+    act("refund", lambda values: _refund(store, **values))
+    act("archive", lambda values: refunds.archive(store, **values))
     act("truth", lambda _: refunds.truth(store))
     act("invoice", lambda values: api.shown(store.invoice(values["id"])))
     act("alter", lambda values: _alter(store, api, values["id"], values["fields"]))
@@ -62,6 +65,18 @@ def _set_webhook(store: Store, values: Values) -> None:
 
 def _set_permissions(store: Store, permissions: list[str]) -> None:
     store.permissions = permissions
+
+
+def _set_settings(
+    store: Store, methods: list[str], default_method: str | None, version: str
+) -> None:
+    store.methods, store.default_method, store.version = methods, default_method, version
+
+
+def _refund(store: Store, invoice_id: str, variant: str) -> Any:
+    """Refund an invoice in the server's own pages."""
+    asked: Values = dict.fromkeys(requests.REFUND) | {"refundVariant": variant}
+    return refunds.refund(store, invoice_id, asked)
 
 
 def _alter(store: Store, api: Api, invoice_id: str, fields: Values) -> Any:

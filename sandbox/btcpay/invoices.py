@@ -9,17 +9,13 @@ from typing import Any
 from sandbox.btcpay import accounting, answers
 from sandbox.btcpay.accounting import SATOSHI, Invoice
 from sandbox.btcpay.errors import Invalid
-from sandbox.btcpay.store import Store, new_id
+from sandbox.btcpay.store import LIGHTNING, ON_CHAIN, Store, new_id
 from sandbox.provider.control import Refused
 
-ON_CHAIN, LIGHTNING = "BTC-CHAIN", "BTC-LN"
-METHODS = (ON_CHAIN, LIGHTNING)
-
-# The store's defaults for options that an invoice does not set.
+# The store's defaults for options that an invoice does not set, besides its payment methods.
 DEFAULTS: dict[str, Any] = {
     "speedPolicy": "MediumSpeed",
-    "paymentMethods": list(METHODS),
-    "defaultPaymentMethod": ON_CHAIN,
+    "defaultPaymentMethod": None,
     "lazyPaymentMethods": None,
     "expirationMinutes": 15,
     "monitoringMinutes": 1440,
@@ -33,7 +29,7 @@ DEFAULTS: dict[str, Any] = {
 def create(store: Store, asked: dict[str, Any]) -> Invoice:
     """Create an invoice from a validated request."""
     given = {name: value for name, value in asked["checkout"].items() if value is not None}
-    checkout = DEFAULTS | given
+    checkout = DEFAULTS | {"paymentMethods": list(store.methods)} | given
     now = store.now()
     expires = now + int(checkout["expirationMinutes"] * 60)
     currency = asked["currency"] or "USD"
@@ -59,27 +55,28 @@ def create(store: Store, asked: dict[str, Any]) -> Invoice:
 
 
 def pay(store: Store, invoice_id: str, *, share: str = "1", method: str = LIGHTNING) -> Invoice:
-    """Pay a share of the invoice's amount, like "0.5"; Lightning is confirmed at once.
+    """Pay a share of the invoice's amount, like "0.5"; Lightning, also by LNURL, settles at once.
 
     Raises Refused where the server would not see the payment, or for an unknown method.
     """
     invoice = store.invoice(invoice_id)
     if method not in invoice["checkout"]["paymentMethods"]:
         raise Refused(f"method must be one of {', '.join(invoice['checkout']['paymentMethods'])}")
-    if method == LIGHTNING and invoice["status"] != "New":
+    lightning = method != ON_CHAIN
+    if lightning and invoice["status"] != "New":
         raise Refused(f"the invoice is {invoice['status']}: Lightning takes no payment")
     if store.now() >= invoice["monitored"]:
         raise Refused("the invoice is no longer monitored")
     total = accounting.account(invoice).total
     value = ((Decimal("0.00002") if total is None else total) * Decimal(share)).quantize(SATOSHI)
-    at_once = method == LIGHTNING or invoice["checkout"]["speedPolicy"] == "HighSpeed"
+    at_once = lightning or invoice["checkout"]["speedPolicy"] == "HighSpeed"
     payment = {
         "id": f"{new_id(40)}-0",
         "method": method,
         "value": str(value),
         "received": store.now(),
         "status": "Processing",
-        "destination": invoice["bolt11"] if method == LIGHTNING else invoice["address"],
+        "destination": invoice["bolt11"] if lightning else invoice["address"],
     }
     invoice["payments"].append(payment)
     _tell(store, "InvoiceReceivedPayment", invoice, payment)

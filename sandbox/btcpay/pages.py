@@ -5,8 +5,7 @@ from collections.abc import Callable
 from sandbox.btcpay import accounting, invoices, refunds
 from sandbox.btcpay.accounting import Invoice
 from sandbox.btcpay.errors import ApiError
-from sandbox.btcpay.invoices import LIGHTNING, ON_CHAIN
-from sandbox.btcpay.store import Store
+from sandbox.btcpay.store import LIGHTNING, ON_CHAIN, Store
 from sandbox.provider import pages
 from sandbox.provider.control import Refused
 from sandbox.provider.http import Answer, Request, Routes, form, see_other
@@ -108,6 +107,7 @@ def _redirect(invoice: Invoice) -> str:
 def _claim_page(store: Store, pull_payment_id: str) -> Answer:
     found = store.pull_payment(pull_payment_id)
     rows = [("Refund", found["name"]), ("Amount", f"{found['amount']} {found['currency']}")]
+    rows.append(("Paid out by", " or ".join(found["methods"])))
     if found["archived"]:
         rows.append(("Status", "withdrawn"))
     elif found["claimed"] is not None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from sandbox.btcpay.store import METHODS, VERSION
 from sandbox.btcpay.webhooks import TYPES
 from sandbox.provider.process import SimulatedProvider
 
@@ -61,6 +62,20 @@ class SimulatedBTCPay(SimulatedProvider):
         """Change the permissions of the API key."""
         self.act("permissions", permissions=list(permissions))
 
+    def set_settings(
+        self,
+        *,
+        methods: Sequence[str] = METHODS,
+        default_method: str | None = None,
+        version: str = VERSION,
+    ) -> None:
+        """Change the store's payment methods and the server's version.
+
+        What is not given gets its default; a store need not have a default method.
+        """
+        values = {"default_method": default_method, "version": version}
+        self.act("settings", methods=list(methods), **values)
+
     # Actions of the customer and of the miners.
 
     def pay(self, invoice_id: str, *, share: str = "1", method: str = "BTC-LN") -> Object:
@@ -75,7 +90,8 @@ class SimulatedBTCPay(SimulatedProvider):
         """Let the customer take back unconfirmed payments (replace-by-fee)."""
         return self._invoice("replace", invoice_id=invoice_id)
 
-    def claim(self, pull_payment_id: str, destination: str = "bcrt1qcustomer") -> None:
+    def claim(self, pull_payment_id: str, destination: str = "") -> None:
+        """Claim a refund, by default as the customer would by its first payout method."""
         self.act("claim", pull_payment_id=pull_payment_id, destination=destination)
 
     def pay_out(self, pull_payment_id: str) -> None:
@@ -83,6 +99,14 @@ class SimulatedBTCPay(SimulatedProvider):
         self.act("pay-out", pull_payment_id=pull_payment_id)
 
     # Actions of the operator in BTCPay's own pages, and the passing of time.
+
+    def refund(self, invoice_id: str, variant: str = "RateThen") -> str:
+        """Refund an invoice there; returns the pull payment's id."""
+        return str(self.act("refund", invoice_id=invoice_id, variant=variant)["id"])
+
+    def archive(self, pull_payment_id: str) -> None:
+        """Withdraw a refund; a claim that is not paid out yet is cancelled."""
+        self.act("archive", pull_payment_id=pull_payment_id)
 
     def mark(self, invoice_id: str, status: str) -> Object:
         """Mark an invoice as Settled or Invalid; the server refuses that in some states."""

@@ -6,11 +6,20 @@ from typing import Any
 from sandbox.btcpay import accounting
 from sandbox.btcpay.accounting import CENT, SATOSHI, Invoice
 from sandbox.btcpay.errors import ApiError, Invalid
-from sandbox.btcpay.invoices import METHODS
-from sandbox.btcpay.store import CREATE_PULL_PAYMENTS, Store, new_id
+from sandbox.btcpay.store import (
+    CREATE_PULL_PAYMENTS,
+    LIGHTNING,
+    LNURL,
+    ON_CHAIN,
+    Store,
+    new_id,
+)
 from sandbox.provider.control import Refused
 
 PullPayment = dict[str, Any]
+
+# Where the customer wants the money, by payout method.
+DESTINATIONS = {ON_CHAIN: "bcrt1qcustomer", LIGHTNING: "lnbcrt1customer"}
 
 LATE = ("PaidLate", "PaidOver", "PaidPartial")
 
@@ -24,17 +33,14 @@ def refund(store: Store, invoice_id: str, asked: dict[str, Any]) -> PullPayment:
     status, additional = invoice["status"], invoice["additional"]
     if status not in ("Settled", "Invalid") and not (status == "Expired" and additional in LATE):
         raise ApiError(400, "non-refundable", "Cannot refund this invoice")
-    method = asked["payoutMethodId"] or invoice["checkout"]["defaultPaymentMethod"]
-    if method not in METHODS or method not in invoice["checkout"]["paymentMethods"]:
-        message = "Please select one of the invoice's own payment methods"
-        raise Invalid([("payoutMethodId", message)])
+    methods = _methods(store, invoice, asked["payoutMethods"])
     amount, currency = _amount(invoice, asked)
     subtracted = Decimal(asked["subtractPercentage"] or 0)
     if not 0 <= subtracted <= 100:
         raise Invalid([("subtractPercentage", "Percentage must be between 0 and 100")])
     digits = SATOSHI if currency == "BTC" else CENT
     amount = (amount * (100 - subtracted) / 100).quantize(digits)
-    found = {
+    found: PullPayment = {
         "id": new_id(27),
         "invoice": invoice_id,
         "name": asked["name"] or f"Refund {invoice_id}",
@@ -42,7 +48,8 @@ def refund(store: Store, invoice_id: str, asked: dict[str, Any]) -> PullPayment:
         "currency": currency,
         "amount": accounting.text(amount),
         "bitcoin": _bitcoin(invoice, amount, currency),
-        "method": method,
+        "methods": methods,
+        "method": None,
         # A claim in bitcoin needs no further approval if the key has that permission.
         "auto": currency == "BTC" and store.may(CREATE_PULL_PAYMENTS),
         "archived": False,
@@ -52,18 +59,25 @@ def refund(store: Store, invoice_id: str, asked: dict[str, Any]) -> PullPayment:
         "destination": None,
     }
     store.pull_payments[found["id"]] = found
+    store.emit("InvoiceRefund", invoice, pullPaymentId=found["id"])
     return found
 
 
-def claim(store: Store, pull_payment_id: str, destination: str) -> PullPayment:
-    """Claim all of a pull payment as the customer.
+def claim(store: Store, pull_payment_id: str, destination: str = "") -> PullPayment:
+    """Claim all of a pull payment as the customer; without a destination, by its first method.
 
-    Raises Refused if it is archived or already claimed.
+    Raises Refused if it is archived or already claimed, or cannot be paid out to the destination.
     """
     found = store.pull_payment(pull_payment_id)
     if found["archived"] or found["claimed"] is not None:
         raise Refused("this pull payment is archived or was claimed")
+    destination = destination or DESTINATIONS[found["methods"][0]]
+    lightning = destination.lower().startswith("ln") or "@" in destination
+    method = LIGHTNING if lightning else ON_CHAIN
+    if method not in found["methods"]:
+        raise Refused(f"it is paid out by {' or '.join(found['methods'])} only")
     found |= {
+        "method": method,
         "claimed": "AwaitingPayment" if found["auto"] else "AwaitingApproval",
         "claimed_at": store.now(),
         "destination": destination,
@@ -120,6 +134,25 @@ def truth(store: Store) -> list[dict[str, Any]]:
                 "held": accounting.minor(settled - refunded),
             }
         )
+    return found
+
+
+def _methods(store: Store, invoice: Invoice, asked: list[str] | None) -> list[str]:
+    """Return the payout methods of a refund. Raises Invalid for others than the invoice's.
+
+    Without any, it is the invoice's default payment method, even one that cannot be paid out.
+    """
+    own = invoice["checkout"]["paymentMethods"]
+    default = invoice["checkout"]["defaultPaymentMethod"] or store.default_method
+    if default is None:
+        default = next((name for name in (ON_CHAIN, LNURL) if name in own), own[0])
+    found = asked or [default]
+    payable = {LIGHTNING if name == LNURL else name for name in own}
+    if not set(found) <= payable:
+        message = (
+            "Please select one of the payment methods which were available for the original invoice"
+        )
+        raise Invalid([("payoutMethods", message)])
     return found
 
 

@@ -8,13 +8,14 @@ import orjson
 
 from sandbox.btcpay.accounting import RATES
 from sandbox.btcpay.errors import ApiError, Invalid
-from sandbox.btcpay.invoices import METHODS
+from sandbox.btcpay.store import METHODS
 
 Check = Callable[[Any], bool]
 
 DECIMAL = re.compile(r"\d+(\.\d+)?")
 
 SHORTEST_MINUTES = 0.5
+LONGEST_NAME = 50  # of a pull payment
 
 
 def _is_text(value: Any) -> bool:
@@ -74,14 +75,20 @@ CHECKOUT: Mapping[str, Check] = {
 MARK: Mapping[str, Check] = {"status": _is_one_of("Settled", "Invalid")}
 
 REFUND: Mapping[str, Check] = {
-    "name": _is_text,
+    "name": lambda value: _is_text(value) and len(value) <= LONGEST_NAME,
     "description": _is_text,
-    "payoutMethodId": _is_text,
+    "payoutMethods": lambda value: isinstance(value, list) and all(map(_is_text, value)),
     "refundVariant": _is_one_of("RateThen", "CurrentRate", "OverpaidAmount", "Fiat", "Custom"),
     "subtractPercentage": _is_decimal,
     "customAmount": _is_decimal,
     "customCurrency": _is_text,
 }
+
+# Servers before 2.4.1 have one payout method in place of the list.
+OLDER_REFUND = {"payoutMethodId": _is_text} | {
+    name: check for name, check in REFUND.items() if name != "payoutMethods"
+}
+LISTS_METHODS = (2, 4, 1)
 
 STATUSES = ("New", "Processing", "Expired", "Invalid", "Settled")
 
@@ -108,6 +115,27 @@ def invoice(data: bytes) -> dict[str, Any]:
     found["checkout"] = _checked(found["checkout"] or {}, CHECKOUT, "checkout.")
     found["metadata"] = found["metadata"] or {}
     return found
+
+
+def refund(data: bytes, version: str) -> dict[str, Any]:
+    """Return a request for a refund, with `payoutMethods` also where the server knows only one."""
+    if tuple(int(part) for part in version.split(".")) >= LISTS_METHODS:
+        return body(data, REFUND)
+    found = body(data, OLDER_REFUND)
+    method = found.pop("payoutMethodId")
+    return found | {"payoutMethods": None if method is None else [method]}
+
+
+def flags(query: list[tuple[str, str]], *names: str) -> set[str]:
+    """Return the flags of a query that are set. Raises Invalid for wrong or unknown ones."""
+    problems = [
+        (name, "Unknown parameter" if name not in names else f"'{value}' is not valid")
+        for name, value in query
+        if name not in names or value not in ("true", "false")
+    ]
+    if problems:
+        raise Invalid(problems)
+    return {name for name, value in query if value == "true"}
 
 
 def filters(query: list[tuple[str, str]]) -> dict[str, Any]:

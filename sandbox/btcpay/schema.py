@@ -114,7 +114,7 @@ PULL_PAYMENT = _object(
     description=ANY_TEXT,
     currency=TEXT,
     amount=AMOUNT,
-    BOLT11Expiration={"type": ["string", "number"]},
+    BOLT11Expiration=TEXT,
     autoApproveClaims=BOOLEAN,
     archived=BOOLEAN,
     startsAt=TIME,
@@ -138,6 +138,15 @@ PAYOUT = _object(
     metadata=FREE,
 )
 
+SERVER = _object(
+    version=TEXT,
+    supportedPaymentMethods=_list(METHOD),
+    fullySynched=BOOLEAN,
+    syncStatus=_list(FREE),
+)
+
+KEY = _object(apiKey=TEXT, label=TEXT, permissions=_list(TEXT))
+
 PROBLEM = {
     "type": "object",
     "properties": {"code": TEXT, "message": TEXT, "missingPermission": TEXT},
@@ -159,6 +168,8 @@ ANSWERS = {
     r"POST /api/v1/stores/[^/]+/invoices/[^/]+/refund": PULL_PAYMENT,
     r"GET /api/v1/stores/[^/]+/pull-payments": _list(PULL_PAYMENT),
     r"DELETE /api/v1/stores/[^/]+/pull-payments/[^/]+": EMPTY,
+    r"GET /api/v1/server/info": SERVER,
+    r"GET /api/v1/api-keys/current": KEY,
     r"GET /api/v1/pull-payments/[^/]+": PULL_PAYMENT,
     r"GET /api/v1/pull-payments/[^/]+/payouts": _list(PAYOUT),
 }
@@ -206,4 +217,5 @@ EVENTS = {
     "InvoiceInvalid": _event(manuallyMarked=BOOLEAN),
     "InvoiceExpiredPaidPartial": _event(),
     "InvoicePaidAfterExpiration": _event(),
+    "InvoiceRefund": _event(pullPaymentId=TEXT),
 }

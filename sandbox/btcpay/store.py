@@ -12,6 +12,13 @@ from sandbox.provider.simulated import Simulated
 
 BASE58 = "".join(letter for letter in string.digits + string.ascii_letters if letter not in "0OIl")
 
+ON_CHAIN, LIGHTNING, LNURL = "BTC-CHAIN", "BTC-LN", "BTC-LNURL"
+# A Lightning node that is connected to a store brings both of the latter.
+METHODS = (ON_CHAIN, LIGHTNING, LNURL)
+
+# The version whose description the stand-in follows.
+VERSION = "2.4.1"
+
 CREATE_INVOICE = "btcpay.store.cancreateinvoice"
 VIEW_INVOICES = "btcpay.store.canviewinvoices"
 MODIFY_INVOICES = "btcpay.store.canmodifyinvoices"
@@ -23,7 +30,8 @@ ARCHIVE_PULL_PAYMENTS = "btcpay.store.canarchivepullpayments"
 # Further permissions that a permission includes.
 INCLUDED = {
     MODIFY_INVOICES: (VIEW_INVOICES, CREATE_INVOICE),
-    CREATE_PULL_PAYMENTS: (REFUND,),
+    CREATE_PULL_PAYMENTS: (REFUND, VIEW_PULL_PAYMENTS),
+    REFUND: (VIEW_PULL_PAYMENTS,),
 }
 
 # Exactly those that docs/operating/payments.md asks operators to grant.
@@ -39,6 +47,10 @@ class Store(Simulated):
         self.api_key = api_key
         self.permissions: list[str] = list(PERMISSIONS)
         self.webhook: Webhook | None = None
+        # Settings of the store and its server, which do not outlive the process.
+        self.methods: list[str] = list(METHODS)
+        self.default_method: str | None = None
+        self.version = VERSION
         self.invoices: dict[str, Invoice] = {}
         self.pull_payments: dict[str, dict[str, Any]] = {}
 
@@ -80,6 +92,7 @@ class Store(Simulated):
         self.invoices = state.get("invoices", {})
         self.pull_payments = state.get("pull_payments", {})
         self.advanced_seconds = state.get("seconds", 0)
+        self.methods, self.default_method, self.version = list(METHODS), None, VERSION
 
 
 def new_id(length: int = 22) -> str:

@@ -21,6 +21,7 @@ TYPES = (
     "InvoiceInvalid",
     "InvoiceExpiredPaidPartial",
     "InvoicePaidAfterExpiration",
+    "InvoiceRefund",
 )
 
 # These, 5xx and missing answers are retried; any other refusal is final.

@@ -18,6 +18,7 @@ NAMES = {
     "refund": ("refund", "refund"),
     "dispute": ("dispute", "dispute"),
     "event": ("event", "id"),
+    "radar.early_fraud_warning": ("early fraud warning", "early_fraud_warning"),
 }
 
 
@@ -32,6 +33,11 @@ class Account(Simulated):
         # Session data that the API does not show, such as payment_intent_data.
         self.hidden: dict[str, Object] = {}
         self.endpoints: list[Endpoint] = []
+        # Settings of the dashboard: tax added by default, in percent; whether a page of terms is
+        # known; what a restricted key may do, None for a secret key. They do not outlive it.
+        self.default_tax_percent = 0
+        self.has_terms = True
+        self.permissions: list[str] | None = None
         # The API call being processed, recorded in the events it causes.
         self.call = threading.local()
 
@@ -102,3 +108,4 @@ class Account(Simulated):
         self.objects = state.get("objects", {})
         self.hidden = state.get("hidden", {})
         self.advanced_seconds = state.get("seconds", 0)
+        self.default_tax_percent, self.has_terms, self.permissions = 0, True, None

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 from sandbox.provider.control import Refused
 from sandbox.provider.faults import Fault, Faults
 from sandbox.provider.http import Answer, Request, Routes, json_answer
-from sandbox.stripe import calls, checkout, lists, reversals
+from sandbox.stripe import calls, checkout, lists, permissions, reversals
 from sandbox.stripe.account import Account
 from sandbox.stripe.errors import ApiError
 from sandbox.stripe.idempotency import REPLAYED, Idempotency
@@ -97,6 +97,13 @@ class Api:
             raise ApiError("You did not provide an API key.", status=401)
         if key != self.account.secret_key:
             raise ApiError(f"Invalid API Key provided: {key[:8]}****{key[-4:]}", status=401)
+        needed = permissions.needed(request.method, request.path)
+        if not permissions.may(self.account.permissions, needed):
+            raise ApiError(
+                f"The provided key '{key[:8]}****{key[-4:]}' does not have the required "
+                f"permissions. Having '{needed}' would allow this request to continue.",
+                status=403,
+            )
         version = request.headers.get("stripe-version", API_VERSION)
         if not VERSION.fullmatch(version):
             raise ApiError(f"Invalid Stripe API version: {version}")
@@ -120,8 +127,10 @@ class Api:
         self._add_lookups("refund", refunds, calls.LIST_REFUNDS)
         self._add_lookups("event", "/v1/events", calls.LIST_EVENTS)
         self._add_lookups("charge", "/v1/charges", calls.LIST_CHARGES)
-        self._add_lookups("payment_intent", "/v1/payment_intents", None)
+        self._add_lookups("payment_intent", "/v1/payment_intents", calls.LIST_PAYMENT_INTENTS)
         self._add_lookups("dispute", "/v1/disputes", calls.LIST_DISPUTES)
+        warnings = "/v1/radar/early_fraud_warnings"
+        self._add_lookups("radar.early_fraud_warning", warnings, calls.LIST_FRAUD_WARNINGS)
 
     def _add(self, method: str, path: str, fields: Fields, call: Call) -> None:
         def serve(request: Request) -> Answer:
@@ -130,16 +139,14 @@ class Api:
 
         self._routes.add(method, path, serve)
 
-    def _add_lookups(self, kind: str, path: str, filters: Fields | None) -> None:
-        """Add the retrieval of one object, and the list of all where that is simulated."""
+    def _add_lookups(self, kind: str, path: str, filters: Fields) -> None:
+        """Add the retrieval of one object, and the list of all."""
 
         def list_all(request: Request) -> Answer:
-            assert filters is not None
             params = _parameters(request, filters)
             return json_answer(lists.page(self.account, kind, path, params))
 
-        if filters is not None:
-            self._routes.add("GET", path, list_all)
+        self._routes.add("GET", path, list_all)
         self._add(
             "GET",
             f"{path}/{{id}}",

@@ -73,6 +73,24 @@ PAYMENT_INTENT_DATA = Fields(
     }
 )
 
+INVOICE_CREATION = Fields(
+    {
+        "enabled": boolean,
+        "invoice_data": Fields(
+            {"description": text(), "footer": text(), "metadata": metadata},
+        ),
+    },
+    required=["enabled"],
+)
+
+MESSAGE = Fields({"message": text(1200)}, required=["message"])
+
+CUSTOM_TEXT = Fields(
+    dict.fromkeys(
+        ("after_submit", "shipping_address", "submit", "terms_of_service_acceptance"), MESSAGE
+    )
+)
+
 CREATE_SESSION = Fields(
     {
         "mode": choice("payment"),
@@ -90,6 +108,13 @@ CREATE_SESSION = Fields(
         "locale": text(10),
         "adaptive_pricing": Fields({"enabled": boolean}),
         "allow_promotion_codes": boolean,
+        "automatic_tax": Fields({"enabled": boolean}, required=["enabled"]),
+        "consent_collection": Fields({"terms_of_service": choice("none", "required")}),
+        "custom_text": CUSTOM_TEXT,
+        "invoice_creation": INVOICE_CREATION,
+        "tax_id_collection": Fields(
+            {"enabled": boolean, "required": choice("if_supported", "never")}, required=["enabled"]
+        ),
         "billing_address_collection": choice("auto", "required"),
         "expand": expand,
     },
@@ -120,6 +145,10 @@ LIST_REFUNDS = _list(created=_created, charge=text(), payment_intent=text())
 
 LIST_DISPUTES = _list(created=_created, charge=text(), payment_intent=text())
 
+LIST_FRAUD_WARNINGS = _list(created=_created, charge=text(), payment_intent=text())
+
 LIST_CHARGES = _list(created=_created, payment_intent=text())
+
+LIST_PAYMENT_INTENTS = _list(created=_created)
 
 ONLY_EXPAND = Fields({"expand": expand})

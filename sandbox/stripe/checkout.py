@@ -10,6 +10,9 @@ from sandbox.stripe.objects import MINIMUM, Object
 
 SHORTEST_SECONDS, LONGEST_SECONDS = 30 * 60, 24 * 3600
 
+# Of an account that adds none by default, where a session asks for it.
+TAX_PERCENT = 20
+
 CARD, DEBIT = "card", "sepa_debit"
 
 
@@ -30,12 +33,57 @@ def create(account: Account, params: dict[str, Any]) -> Object:
         raise ApiError(
             "expires_at must be between 30 minutes and 24 hours from now.", param="expires_at"
         )
+    _check_terms(account, params)
     made = account.add(objects.session(params, amount, currency, now, account.livemode))
+    _add_tax(account, made, params)
     account.hidden[made["id"]] = {
         "payment_intent_data": params.get("payment_intent_data", {}),
         "names": [item["price_data"]["product_data"]["name"] for item in params["line_items"]],
     }
     return made
+
+
+def _check_terms(account: Account, params: dict[str, Any]) -> None:
+    consent = params.get("consent_collection", {}).get("terms_of_service")
+    if consent == "required" and not account.has_terms:
+        raise ApiError(
+            "You cannot collect consent to your terms of service unless a URL is set in the Stripe "
+            "Dashboard.",
+            param="consent_collection[terms_of_service]",
+        )
+    texts = params.get("custom_text", {})
+    if "terms_of_service_acceptance" in texts and consent != "required":
+        raise ApiError(
+            "This text is shown only with consent_collection[terms_of_service]=required.",
+            param="custom_text[terms_of_service_acceptance]",
+        )
+
+
+def _add_tax(account: Account, session: Object, params: dict[str, Any]) -> None:
+    """Compute the tax of a session that asks for it, or that says nothing if it is the default.
+
+    It is contained in an inclusive price, and added to any other.
+    """
+    percent = account.default_tax_percent
+    given = params.get("automatic_tax")
+    if not (percent > 0 if given is None else given["enabled"]):
+        return
+    percent = percent or TAX_PERCENT
+    session["automatic_tax"] = {
+        "enabled": True,
+        "liability": {"type": "self"},
+        "provider": "stripe",
+        "status": "complete",
+    }
+    price, tax, added = session["amount_subtotal"], 0, 0
+    for item in params["line_items"]:
+        amount = item["price_data"]["unit_amount"] * item["quantity"]
+        if item["price_data"].get("tax_behavior") == "inclusive":
+            tax += amount * percent // (100 + percent)
+        else:
+            added += amount * percent // 100
+    session["total_details"]["amount_tax"] = tax + added
+    session["amount_total"] = price + added
 
 
 def _total(items: list[dict[str, Any]]) -> tuple[int, str]:

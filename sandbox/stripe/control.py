@@ -34,6 +34,7 @@ def add_control(routes: Routes, account: Account, sender: Sender) -> None:
         return sender.send(url, signed.headers, signed.body)
 
     act("endpoints", lambda values: _set_endpoints(account, values["endpoints"]))
+    act("dashboard", lambda values: _set_dashboard(account, **values))
     act("pay", lambda values: account.shown(checkout.pay(account, **values)))
     act("settle", lambda values: account.shown(checkout.settle(account, **values)))
     act("expire", lambda values: account.shown(checkout.expire(account, **values)))
@@ -43,6 +44,7 @@ def add_control(routes: Routes, account: Account, sender: Sender) -> None:
     act("dispute", lambda values: account.shown(reversals.open_dispute(account, **values)))
     act("dispute/update", lambda values: account.shown(reversals.update_dispute(account, **values)))
     act("dispute/close", lambda values: account.shown(reversals.close_dispute(account, **values)))
+    act("fraud-warning", lambda values: account.shown(reversals.warn_of_fraud(account, **values)))
     act("truth", lambda _: reversals.truth(account))
     act("object", lambda values: account.shown(account.objects[values["id"]]))
     act("objects", lambda values: [account.shown(item) for item in account.every(values["kind"])])
@@ -59,6 +61,14 @@ def _forgery(values: Values) -> Values:
 
 def _set_endpoints(account: Account, endpoints: list[Values]) -> None:
     account.endpoints = [Endpoint(**values) for values in endpoints]
+
+
+def _set_dashboard(
+    account: Account, default_tax_percent: int, has_terms: bool, permissions: list[str] | None
+) -> None:
+    account.default_tax_percent = default_tax_percent
+    account.has_terms = has_terms
+    account.permissions = permissions
 
 
 def _alter(account: Account, object_id: str, fields: Values) -> Object:

@@ -8,7 +8,7 @@ ALPHABET = string.ascii_letters + string.digits
 # Length of an id after its prefix.
 LENGTHS = {
     "pi_3": 23, "ch_3": 23, "re_3": 23, "py_3": 23, "dp_1": 23, "evt_1": 23, "req_": 14,
-    "pm_1": 23, "txn_3": 23, "li_1": 23, "price_1": 23, "prod_": 14,
+    "pm_1": 23, "txn_3": 23, "li_1": 23, "price_1": 23, "prod_": 14, "issfr_1": 23,
 }  # fmt: skip
 
 

@@ -69,6 +69,9 @@ def session(params: Object, amount: int, currency: str, now: int, livemode: bool
         "amount_total": amount,
         "automatic_tax": {"enabled": False, "liability": None, "provider": None, "status": None},
         "cancel_url": params.get("cancel_url"),
+        "consent_collection": params.get("consent_collection"),
+        "invoice_creation": params.get("invoice_creation"),
+        "tax_id_collection": params.get("tax_id_collection"),
         "client_reference_id": params.get("client_reference_id"),
         "created": now,
         "currency": currency,
@@ -210,4 +213,18 @@ def dispute(of: Object, amount: int, status: str, now: int) -> Object:
         "payment_method_details": {"type": "card", "card": {"brand": "visa"}},
         "reason": "fraudulent",
         "status": status,
+    }
+
+
+def early_fraud_warning(of: Object, now: int) -> Object:
+    """Return an issuer's warning about a charge."""
+    return {
+        "id": new_id("issfr_1"),
+        "object": "radar.early_fraud_warning",
+        "actionable": not of["refunded"] and not of["disputed"],
+        "charge": of["id"],
+        "created": now,
+        "fraud_type": "unauthorized_use_of_card",
+        "livemode": of["livemode"],
+        "payment_intent": of["payment_intent"],
     }

@@ -66,6 +66,25 @@ class SimulatedStripe(SimulatedProvider):
             complete.append(given)
         self.act("endpoints", endpoints=complete)
 
+    def set_dashboard(
+        self,
+        *,
+        default_tax_percent: int = 0,
+        has_terms: bool = True,
+        permissions: Sequence[str] | None = None,
+    ) -> None:
+        """Change the account's settings; what is not given gets its default.
+
+        A tax by default is added to the price of sessions that do not say `automatic_tax`. Without
+        terms Stripe asks for no consent to them. `permissions` are a restricted key's.
+        """
+        self.act(
+            "dashboard",
+            default_tax_percent=default_tax_percent,
+            has_terms=has_terms,
+            permissions=None if permissions is None else list(permissions),
+        )
+
     # Actions of the customer.
 
     def pay(self, session_id: str, *, delayed: bool = False, email: str = "") -> Object:
@@ -93,6 +112,10 @@ class SimulatedStripe(SimulatedProvider):
     def close_dispute(self, dispute_id: str, status: str) -> Object:
         """Close a dispute as won, lost, warning_closed or prevented."""
         return self._object("dispute/close", dispute_id=dispute_id, status=status)
+
+    def warn_of_fraud(self, charge_id: str) -> Object:
+        """Let the card's issuer warn of fraud, which may precede a dispute."""
+        return self._object("fraud-warning", charge_id=charge_id)
 
     # Actions of the operator in Stripe's dashboard, and of Stripe itself.
 

@@ -136,6 +136,14 @@ def close_dispute(account: Account, dispute_id: str, *, status: str) -> Object:
     return found
 
 
+def warn_of_fraud(account: Account, charge_id: str) -> Object:
+    """Let the card's issuer report a charge as probably fraudulent; no money moves."""
+    charge = account.get("charge", charge_id)
+    made = account.add(objects.early_fraud_warning(charge, account.now()))
+    account.emit("radar.early_fraud_warning.created", made)
+    return made
+
+
 def truth(account: Account) -> list[dict[str, Any]]:
     """Return the money that the account holds for each session, oldest session first.
 

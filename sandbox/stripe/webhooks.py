@@ -33,6 +33,7 @@ PATHS = {
     "charge": "/v1/charges",
     "refund": "/v1/refunds",
     "dispute": "/v1/disputes",
+    "radar.early_fraud_warning": "/v1/radar/early_fraud_warnings",
 }
 
 _importing = threading.Lock()

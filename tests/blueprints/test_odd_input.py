@@ -32,7 +32,7 @@ ARGUMENTS = (
 )  # fmt: skip
 FIELDS = (
     *ARGUMENTS, "amount_minor", "days", "delta", "email", "low_balance_tokens", "method", "name",
-    "next", "note", "pack", "reference", "reversed_minor", "tokens",
+    "next", "note", "pack", "reference", "returned_minor", "tokens",
 )  # fmt: skip
 HEADERS = (
     "Accept", "Accept-Encoding", "Authorization", "BTCPay-Sig", "Content-Encoding", "Content-Type",

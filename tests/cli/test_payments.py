@@ -72,9 +72,13 @@ def test_a_refund_asks_first_and_names_what_is_wrong(shop: Shop) -> None:
     flask(shop.app, "payments", "refund", "P-none", "--yes", code=1)
     flask(shop.app, "payments", "show", "P-none", code=1)
     # Stripe's refusal is reported and sets the exit code.
-    shop.stripe.open_dispute(shop.stripe.charge_of(shop.orders()[0]["checkout_id"]))
+    shop.stripe.set_fault("POST /v1/refunds", status=400)
     done = answer(shop.app, "payments", "refund", number, "--full", "--yes", code=1)
-    assert done["refund_state"] == "failed" and "charged back" in done["refund_error"]
+    assert done["refund_state"] == "failed" and done["refund_error"]
+    # A dispute that no webhook has reported is found before anything is refunded.
+    shop.stripe.open_dispute(shop.stripe.charge_of(shop.orders()[0]["checkout_id"]))
+    refused = flask(shop.app, "payments", "refund", number, "--full", "--yes", code=1)
+    assert "all of it was given back" in refused.stderr
 
 
 def test_a_refund_by_hand(shop: Shop) -> None:
@@ -100,6 +104,9 @@ def test_a_case_is_listed_and_resolved(shop: Shop) -> None:
     arguments = ("payments", "resolve", str(case["case"]), "--choice")
     flask(shop.app, *arguments, "credit", code=1)  # needs a confirmation
     flask(shop.app, *arguments, "take_back", "--yes", code=1)
+    unconfirmed = flask(shop.app, *arguments, "refund", "--yes", code=1)
+    assert "no confirmed payment" in unconfirmed.stderr
+    shop.btcpay.confirm(page)
     done = answer(shop.app, *arguments, "refund", "--note", "as asked by mail", "--yes")
     assert done["resolution"] == "refund" and done["link"].startswith(shop.btcpay.url)
     assert "already" in flask(shop.app, *arguments, "credit", "--yes", code=1).stderr

@@ -30,6 +30,7 @@ def test_only_transactions_commit(project: Path) -> None:
 OPEN_TRANSACTIONS = {
     "promptly/services/account_deletion.py": "waits for running requests to end",
     "promptly/services/usage/account_statements.py": "streams an export for minutes",
+    "promptly/services/payments/case_decisions.py": "calls a provider",
     "promptly/services/payments/checkout.py": "calls a provider",
     "promptly/services/payments/reconciliation.py": "calls a provider",
     "promptly/services/payments/refunds.py": "calls a provider",

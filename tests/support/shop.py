@@ -13,13 +13,16 @@ from promptly.secret import Secret
 from promptly.services.ledger import verification
 from promptly.services.ledger.verification import Difference
 from promptly.services.payments import (
+    case_decisions,
     checkout,
     circuit_breaker,
     lots,
     orders,
     reconciliation,
+    refunds,
     webhook_handler,
 )
+from promptly.services.payments.refunds import RefundResult
 from promptly.settings import Settings
 from promptly.transactions import transaction
 from sandbox.btcpay import SimulatedBTCPay
@@ -77,6 +80,8 @@ class Shop:
             provider.clear_faults()
             provider.wait_until_quiet()
             provider.reset()
+        # An account that adds taxes to every price, unless a session says otherwise.
+        self.stripe.set_dashboard(default_tax_percent=20)
         endpoint = f"{self.site_url}/stripe/webhook"
         self.stripe.set_endpoints([{"url": endpoint}] if self.site_url else [])
         self.btcpay.set_webhook(f"{self.site_url}/btcpay/webhook" if self.site_url else "")
@@ -132,6 +137,29 @@ class Shop:
             assert row is not None
             return {**row.report, "complete": row.complete}
 
+    def refund(self, number: str, amount_minor: int | None = None, **values: Any) -> RefundResult:
+        """Refund an order as the panel and the command do; `by_hand` only records it."""
+        with self.app.app_context():
+            refunds.read_received(number, self.settings)
+            with transaction():
+                row_id = refunds.request_refund(
+                    number, amount_minor=amount_minor, actor="cli:test", **values
+                ).id
+            done = refunds.execute_refund(row_id, self.settings)
+            assert done is not None
+            return done
+
+    def decide(self, choice: str, case_id: int | None = None, note: str = "because") -> Json:
+        """Decide a case, by default the newest, execute its refund if any, and return the case."""
+        chosen = int(self.cases()[-1]["id"]) if case_id is None else case_id
+        with self.app.app_context():
+            case_decisions.prepare(chosen, choice, self.settings)
+            with transaction():
+                _, refund_id = case_decisions.resolve(chosen, choice, actor="cli:ada", note=note)
+            if refund_id is not None:
+                refunds.execute_refund(refund_id, self.settings)
+        return next(case for case in self.cases() if case["id"] == chosen)
+
     def orders(self, user_id: int | None = None) -> list[Json]:
         """Return all orders, or an account's, oldest first."""
         where = "" if user_id is None else " WHERE user_id = :user_id"
@@ -175,6 +203,12 @@ class Shop:
         """Return the states of an account's purchases, newest first."""
         with self.app.app_context(), transaction():
             return [order.state for order in orders.history(user_id).rows]
+
+    def read(self, page: str) -> Json:
+        """Ask the provider about a page's order now, and return the order."""
+        with self.app.app_context():
+            refunds.read_received(self.order_of(page)["number"], self.settings)
+        return self.order_of(page)
 
     def differences(self) -> list[Difference]:
         """Return the differences that `flask ledger verify` would report."""

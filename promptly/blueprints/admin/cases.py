@@ -47,7 +47,7 @@ def one(case_id: int) -> str:
         facts=_facts(case, order, user),
         explained=[
             (choice, *labels.CHOICES[choice])
-            for choice in (() if case.resolution else cases.CHOICES[case.kind])
+            for choice in (() if case.resolution else cases.choices(case.kind))
         ],
         notice=flash_messages.notice(subject=str(case_id)),
     )
@@ -56,6 +56,7 @@ def one(case_id: int) -> str:
 def resolve(case_id: int) -> AnyResponse:
     """Record and apply the decision; if it is a refund, request it from the provider."""
     choice = request.form.get("choice", "")
+    case_decisions.prepare(case_id, choice, current_settings())
     with transaction():
         case = cases.find(case_id)
         order = None if case.order_id is None else db.session.get(Order, case.order_id)
@@ -84,7 +85,7 @@ def resolve(case_id: int) -> AnyResponse:
 def _question(case: PaymentCase, order: Order | None, user: User | None, choice: str) -> str:
     if case.resolution is not None:
         raise InvalidRequest("This case has already been decided.")
-    if choice not in cases.CHOICES[case.kind]:
+    if choice not in cases.choices(case.kind):
         raise InvalidRequest("This choice is not available for this case.", param="choice")
     label, effect = labels.CHOICES[choice]
     return confirmation.ask(

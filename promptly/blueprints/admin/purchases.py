@@ -76,8 +76,8 @@ def one(number: str) -> str:
         "admin/purchase.html",
         **row_of(order, None if user is None else user.email),
         order=order,
-        refundable=money.shown(quote.most_minor, order.currency) if quote.most_minor else None,
-        unspent=money.decimal_text(quote.unspent_minor, order.currency),
+        refundable=money.shown(quote.most_minor, order.paid_in) if quote.most_minor else None,
+        unspent=money.decimal_text(quote.unspent_minor, order.paid_in),
         provider_asks=order.provider in registry.offered(settings),
         cases=[case_of(case) for case in cases.cases_of(order.id)],
         reversals=[_reversal(row, order) for row in reversals.of_order(order.id)],
@@ -128,7 +128,7 @@ def row_of(order: Order, email: str | None) -> dict[str, Any]:
 
 def case_of(case: PaymentCase) -> dict[str, Any]:
     """Return the fields shown of a case, with its choices while it is open."""
-    choices = () if case.resolution else cases.CHOICES[case.kind]
+    choices = () if case.resolution else cases.choices(case.kind)
     return {
         "case": case,
         "label": labels.plain(labels.CASES, case.kind),
@@ -142,7 +142,7 @@ def _reversal(row: PaymentReversal, order: Order) -> dict[str, Any]:
         "row": row,
         "label": labels.plain(labels.REVERSALS, row.kind),
         "state": row.state.replace("_", " "),
-        "amount": money.shown(row.amount_minor, order.currency),
+        "amount": money.shown(row.amount_minor, order.paid_in),
         "counts": row.active and row.counts,
     }
 

@@ -10,7 +10,6 @@ from promptly.errors import InvalidRequest
 from promptly.extensions import db
 from promptly.models import Order, User
 from promptly.services.payments import orders, refunds
-from promptly.services.payments.snapshot import tokens_reversed
 from promptly.settings import current_settings
 from promptly.transactions import transaction
 
@@ -18,10 +17,11 @@ from promptly.transactions import transaction
 def question(number: str) -> str:
     """Confirm a refund: the amount returned, and the tokens taken back."""
     order = orders.find(number)
-    amount = _entered_amount(order)
+    quote = refunds.quote(order)
+    amount = _entered_amount(order, quote.most_minor)
     by_hand = "by_hand" in request.args
     user = None if order.user_id is None else db.session.get(User, order.user_id)
-    shown = money.shown(amount, order.currency)
+    shown = money.shown(amount, order.paid_in)
     return confirmation.ask(
         Confirmation(
             title=f"Refund {shown}?",
@@ -29,7 +29,7 @@ def question(number: str) -> str:
                 ("Purchase", f"{order.number}, {order.pack}"),
                 ("Account", "deleted" if user is None else user.email),
                 ("Price", money.shown(order.amount_minor, order.currency)),
-                ("Refunded so far", money.shown(order.refunded_minor, order.currency)),
+                ("Refunded so far", money.shown(order.refunded_minor, order.paid_in)),
             ],
             effects=[
                 f"{shown} is only recorded as refunded: you have returned the money yourself."
@@ -43,7 +43,7 @@ def question(number: str) -> str:
             user_id=order.user_id,
             fields={
                 "amount_minor": str(amount),
-                "reversed_minor": str(order.reversed_minor),
+                "returned_minor": str(quote.returned_minor),
                 **({"by_hand": "1"} if by_hand else {}),
             },
         )
@@ -52,10 +52,11 @@ def question(number: str) -> str:
 
 def refund(number: str) -> AnyResponse:
     """Record the refund, take back the tokens, and request it from the provider."""
+    refunds.read_received(number, current_settings())
     with transaction():
         order = orders.lock(orders.find(number).id)
         confirmation.require_account(order.user_id)
-        if request.form.get("reversed_minor") != str(order.reversed_minor):
+        if request.form.get("returned_minor") != str(refunds.quote(order).returned_minor):
             # The form was sent twice, or the purchase changed after the confirmation page.
             raise InvalidRequest("This purchase has changed since this page was loaded. Reload it.")
         before = {"state": order.state, "reversed_minor": order.reversed_minor}
@@ -75,14 +76,13 @@ def refund(number: str) -> AnyResponse:
     return redirect(url_for("admin.purchase", number=number, act=act), 303)
 
 
-def _entered_amount(order: Order) -> int:
-    quote = refunds.quote(order)
+def _entered_amount(order: Order, most_minor: int) -> int:
     try:
-        amount = money.parse_decimal(request.args.get("amount", "").strip(), order.currency)
+        amount = money.parse_decimal(request.args.get("amount", "").strip(), order.paid_in)
     except ValueError as problem:
         raise InvalidRequest(f"The amount is {problem}.", param="amount") from None
-    if not 0 < amount <= quote.most_minor:
-        most = money.shown(quote.most_minor, order.currency)
+    if not 0 < amount <= most_minor:
+        most = money.shown(most_minor, order.paid_in)
         raise InvalidRequest(f"Enter an amount above zero, at most {most}.", param="amount")
     return amount
 
@@ -95,11 +95,11 @@ def _amount_minor() -> int:
 
 
 def _taken(order: Order, amount_minor: int) -> str:
-    reversed_minor = min(order.reversed_minor + amount_minor, order.amount_minor)
-    wanted = tokens_reversed(order.tokens, order.amount_minor, reversed_minor)
-    more = max(wanted - order.tokens_taken, 0)
     if order.user_id is None:
         return "The account has been deleted, so no tokens are taken back."
+    if order.credited_at is None:
+        return "It was never credited, so no tokens are taken back."
+    more = refunds.tokens_reversed_by(order, amount_minor)
     return (
         f"Of its {order.tokens:,} tokens, {more:,} more are taken back. Any of them already spent"
         " or held by a running request are recorded as owed."

@@ -8,8 +8,12 @@
     reconciliation             do all of it, whether or not a webhook arrived
     inherited_pages            payments on pages of the gateway that was imported
     refunds, case_decisions    what an operator requests and decides
+    funds                      what came for an order and went back: the bound of every refund
+    slices                     read a provider's long list in slices, oldest first
+    installation               the id by which installations leave each other's pages alone
     providers/                 the protocol of a provider, the registry, Stripe and BTCPay
 
-`checkout`, `webhook_handler`, `sync`, `reconciliation` and `refunds.execute_refund` open their own
-transactions, because none may be open during a call to a provider; call them outside of any.
+`checkout`, `webhook_handler`, `sync`, `reconciliation`, `refunds.read_received`,
+`refunds.execute_refund` and `case_decisions.prepare` open their own transactions, because none may
+be open during a call to a provider; call them outside of any.
 """

@@ -5,10 +5,13 @@ applying the same snapshot twice, or only the last of many, leads to the same re
 """
 
 from promptly import money
-from promptly.models import Order
+from promptly.models import Order, PaymentCase
 from promptly.models.states import CaseKind
-from promptly.services.payments import cases, credit, orders, reversals
+from promptly.services.payments import cases, credit, funds, orders, reversals
 from promptly.services.payments.snapshot import ProviderSnapshot, Reversal
+
+# Mismatches of an order's own page, in real money: it came, and a refund can give it back.
+_OWN_MONEY = frozenset({CaseKind.AMOUNT, CaseKind.CURRENCY})
 
 
 def apply(order: Order, snapshot: ProviderSnapshot) -> None:
@@ -16,27 +19,28 @@ def apply(order: Order, snapshot: ProviderSnapshot) -> None:
     problem = mismatch(order, snapshot)
     if problem is None or problem[0] != CaseKind.SECOND_CHECKOUT:
         order.provider_status = snapshot.provider_status
+    if problem is None or problem[0] in _OWN_MONEY:
+        _receive(order, snapshot)
     if problem is not None:
+        if problem[0] in _OWN_MONEY:
+            reversals.record(order, snapshot.reversals)
         if snapshot.has_money:
             _park(order, snapshot, *problem)
+        if problem[0] in _OWN_MONEY:
+            reversals.settle(order, actor=order.provider)
         return
     _adopt(order, snapshot)
     if order.credited_at is None:
         if snapshot.status == "paid" and order.user_id is not None:
             credit.credit(order, actor=order.provider)
         elif snapshot.status == "paid":
-            _park(
-                order,
-                snapshot,
-                CaseKind.ACCOUNT_DELETED,
-                "The account was deleted before the money came.",
-            )
+            _park(order, snapshot, *_ownerless(order))
         else:
             _follow(order, snapshot)
     reversals.record(order, _reversals(order, snapshot))
     reversals.settle(order, actor=order.provider)
     if snapshot.status == "paid" and snapshot.discrepancy == CaseKind.PAID_OVER:
-        _raise(order, snapshot, CaseKind.PAID_OVER, f"{_paid(snapshot)} came for {_price(order)}.")
+        _note_surplus(order, snapshot)
 
 
 def mismatch(order: Order, snapshot: ProviderSnapshot) -> tuple[CaseKind, str] | None:
@@ -71,6 +75,21 @@ def _adopt(order: Order, snapshot: ProviderSnapshot) -> None:
     order.payment_id = snapshot.payment_id or order.payment_id
 
 
+def _receive(order: Order, snapshot: ProviderSnapshot) -> None:
+    if snapshot.received_minor is not None:
+        funds.receive(order, snapshot.received_minor, snapshot.currency)
+
+
+def _ownerless(order: Order) -> tuple[CaseKind, str]:
+    """Return the kind and detail of the case of money that came for an order without an account."""
+    if order.pack == orders.UNKNOWN_PACK:
+        return (
+            CaseKind.UNKNOWN_ORDER,
+            "Money came on a page that is not of an order in these books.",
+        )
+    return CaseKind.ACCOUNT_DELETED, "The account was deleted before the money came."
+
+
 def _follow(order: Order, snapshot: ProviderSnapshot) -> None:
     """Let an order that is not credited follow its page's status."""
     if snapshot.discrepancy is not None:
@@ -95,29 +114,55 @@ def _follow(order: Order, snapshot: ProviderSnapshot) -> None:
 
 def _park(order: Order, snapshot: ProviderSnapshot, kind: CaseKind, detail: str) -> bool:
     """Leave the order to the operator; return False if they have decided this case already."""
-    case_id, decided = _raise(order, snapshot, kind, detail)
-    if decided:
-        return False
+    case = _raise(order, snapshot, kind, detail)
+    if case.resolution is not None:
+        if not _is_undecided_again(order, snapshot, case):
+            return False
+        cases.reopen(case, because="more money came since")
+        case.paid_minor = _paid_minor(order, snapshot)
     if kind != CaseKind.SECOND_CHECKOUT:
         _adopt(order, snapshot)
-        cases.supersede(order, because=f"more is known: {kind}", keep=case_id)
+        cases.supersede(order, because=f"more is known: {kind}", keep=case.id)
         if order.credited_at is None:
             orders.move(order, "attention")
     return True
 
 
-def _raise(
-    order: Order, snapshot: ProviderSnapshot, kind: CaseKind, detail: str
-) -> tuple[int, bool]:
-    case = cases.raise_case(
+def _note_surplus(order: Order, snapshot: ProviderSnapshot) -> None:
+    """Raise a case of money beyond the price, as far as it is confirmed and not given back."""
+    surplus = reversals.funds_of(order).surplus_left_minor
+    if order.received_minor is not None and not surplus:
+        return
+    came = f"{_paid(snapshot)} came for {_price(order)}."
+    case = _raise(order, snapshot, CaseKind.PAID_OVER, came)
+    if case.resolution == cases.REFUND and surplus:
+        cases.reopen(case, because="more money came since")
+
+
+def _is_undecided_again(order: Order, snapshot: ProviderSnapshot, case: PaymentCase) -> bool:
+    """Whether more came since a case was refunded or dismissed."""
+    if order.credited_at is not None or snapshot.currency != order.currency:
+        return False
+    if case.resolution == cases.REFUND and order.received_minor is not None:
+        return reversals.funds_of(order).left_minor > 0
+    if case.resolution in {cases.DISMISS, cases.SUPERSEDED}:
+        return (snapshot.paid_minor or 0) > (case.paid_minor or 0)
+    return False
+
+
+def _raise(order: Order, snapshot: ProviderSnapshot, kind: CaseKind, detail: str) -> PaymentCase:
+    return cases.raise_case(
         kind,
         provider=order.provider,
         checkout_id=snapshot.checkout_id,
         order_id=order.id,
         detail=detail,
-        paid_minor=snapshot.paid_minor if snapshot.currency == order.currency else None,
+        paid_minor=_paid_minor(order, snapshot),
     )
-    return case.id, case.resolution is not None
+
+
+def _paid_minor(order: Order, snapshot: ProviderSnapshot) -> int | None:
+    return snapshot.paid_minor if snapshot.currency == order.currency else None
 
 
 def _reversals(order: Order, snapshot: ProviderSnapshot) -> tuple[Reversal, ...]:

@@ -1,13 +1,65 @@
-"""Carry out an operator's decision of a case, in the transaction that records it."""
+"""Carry out an operator's decision of a case, in the transaction that records it.
 
-from promptly.errors import InvalidRequest
+`prepare` asks the provider first, in transactions of its own: a refund needs its newest report.
+"""
+
+from promptly.clients.provider_errors import ProviderProblem, ProviderRefused
+from promptly.errors import InvalidRequest, PaymentUnavailable
 from promptly.extensions import db
 from promptly.models import Order, PaymentCase
 from promptly.services.payments import cases, credit, orders, refunds, reversals
-from promptly.services.payments.snapshot import Reversal
+from promptly.services.payments.providers import registry
+from promptly.services.payments.snapshot import ProviderSnapshot, Reversal
+from promptly.settings import Settings
+from promptly.transactions import transaction
 
 # State of an order whose case was dismissed without a credit; `failed` for other kinds.
 _DISMISSED = {"paid_partial": "expired", "paid_late": "expired"}
+
+
+def prepare(case_id: int, choice: str, settings: Settings) -> None:
+    """Read what was received before a refund; put a page of no order on record as one.
+
+    Call it outside of any transaction, before `resolve`. Raises NotFound, InvalidRequest and
+    PaymentUnavailable.
+    """
+    if choice != cases.REFUND:
+        return
+    with transaction():
+        case = cases.find(case_id)
+        order = None if case.order_id is None else db.session.get_one(Order, case.order_id)
+        number = None if order is None else order.number
+        name, page, decided = case.provider, case.checkout_id, case.resolution is not None
+    if decided:
+        return
+    if number is None:
+        _put_on_record(case_id, _fetch(name, page, settings))
+    else:
+        refunds.read_received(number, settings)
+
+
+def _fetch(name: str, page: str, settings: Settings) -> ProviderSnapshot:
+    if name not in registry.offered(settings):
+        raise InvalidRequest("The provider of this payment is no longer configured.")
+    try:
+        with registry.connect(name, settings, registry.OPERATOR_WAITS_SECONDS) as provider:
+            return provider.fetch(page)
+    except ProviderRefused as problem:
+        raise InvalidRequest("The provider does not know this page any more.") from problem
+    except ProviderProblem as problem:
+        raise PaymentUnavailable(
+            "The provider does not answer. Nothing was refunded: try again later."
+        ) from problem
+
+
+def _put_on_record(case_id: int, snapshot: ProviderSnapshot) -> None:
+    with transaction():
+        case = cases.lock(case_id)
+        if case.order_id is None:
+            known = orders.id_of(snapshot.provider, checkout_id=snapshot.checkout_id)
+            if known is None:
+                known = orders.put_on_record(snapshot).id
+            case.order_id = known
 
 
 def resolve(
@@ -15,8 +67,8 @@ def resolve(
 ) -> tuple[PaymentCase, int | None]:
     """Decide a case; for a refund, also return its row's id, for `refunds.execute_refund`.
 
-    Raises NotFound, and InvalidRequest if the case does not offer this choice, has been decided
-    already, or the choice cannot be carried out any more.
+    Call `prepare` before. Raises NotFound, and InvalidRequest if the case does not offer this
+    choice, has been decided already, or the choice cannot be carried out any more.
     """
     order_id = cases.find(case_id).order_id
     # Lock the order before its cases, as everywhere.
@@ -26,7 +78,9 @@ def resolve(
     if order is not None and choice == cases.CREDIT:
         _credit(order, actor)
     elif order is not None and choice == cases.REFUND:
-        refund_id = _refund(order, case, actor)
+        refund_id = refunds.request_for_case(order, case, actor)
+    elif choice == cases.REFUND:
+        raise InvalidRequest("This payment is not on record yet.")
     elif order is not None and choice == cases.TAKE_BACK:
         _take_back(order, case, actor)
     elif order is not None and order.state == "attention":
@@ -41,17 +95,6 @@ def _credit(order: Order, actor: str) -> None:
         raise InvalidRequest(f"This order {why}.")
     # Reversals from before the credit count from now on.
     reversals.settle(order, actor=actor)
-
-
-def _refund(order: Order, case: PaymentCase, actor: str) -> int:
-    surplus = case.kind == "paid_over"
-    amount = (case.paid_minor or 0) - (order.amount_minor if surplus else 0)
-    if amount <= 0:
-        raise InvalidRequest(
-            "The amount to refund is unknown, or below the currency's smallest unit. Refund it at "
-            "the provider and dismiss this case."
-        )
-    return refunds.request_uncredited(order, amount, actor, surplus=surplus)
 
 
 def _take_back(order: Order, case: PaymentCase, actor: str) -> None:

@@ -6,11 +6,14 @@ order.
 """
 
 import logging
+import time
+from dataclasses import dataclass
 from datetime import timedelta
 
 from promptly.clients.provider_errors import ProviderProblem, ProviderRefused, ProviderUnavailable
 from promptly.errors import InvalidRequest, NotFound, PaymentRefused, PaymentUnavailable
-from promptly.models import Order
+from promptly.extensions import db
+from promptly.models import Order, User
 from promptly.models.payments import PROVIDERS
 from promptly.packs import Pack
 from promptly.services.accounts import accounts
@@ -27,6 +30,27 @@ logger = logging.getLogger(__name__)
 # A second click within this time leads to the same page.
 SAME_PURCHASE = timedelta(minutes=5)
 
+# How long a click waits for the page that another click of the account is creating.
+OTHER_CLICK_SECONDS = 3.0
+LOOK_AGAIN_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """An order whose page is to be created, with the holder of its lease."""
+
+    facts: OrderFacts
+    holder: str
+    email: str
+    # Whether an earlier attempt may have created the page.
+    was_unanswered: bool
+
+    @classmethod
+    def of(cls, lease: Leased) -> "_Taken":
+        order = lease.order
+        email = db.session.get_one(User, order.user_id).email
+        return cls(OrderFacts.of(order), lease.holder, email, order.response_pending)
+
 
 def start(user_id: int, pack_name: str, provider_name: str, settings: Settings) -> str:
     """Return the URL of the page where this account pays for this pack.
@@ -40,19 +64,17 @@ def start(user_id: int, pack_name: str, provider_name: str, settings: Settings) 
         raise InvalidRequest("There is no such way to pay.", param="method")
     if provider_name not in registry.offered(settings):
         raise PaymentUnavailable("This way to pay is not available here.")
-    with transaction():
-        taken = _take(_begin(user_id, pack, provider_name, settings))
-        if isinstance(taken, str):
-            return taken
-        order, holder = taken.order, taken.holder
-        facts, was_unanswered = OrderFacts.of(order), order.response_pending
-        orders.mark_requested(order)
+    taken = _wait_for(user_id, pack, provider_name, settings)
+    if isinstance(taken, str):
+        return taken
+    facts, holder = taken.facts, taken.holder
     timeout_seconds = registry.CUSTOMER_WAITS_SECONDS
     with registry.connect(provider_name, settings, timeout_seconds) as provider:
         try:
-            if was_unanswered and not provider.repeats_safely:
+            if taken.was_unanswered and not provider.repeats_safely:
                 return _adopted(facts, holder, _find_again(provider, facts))
-            checkout = provider.create(facts, return_url(facts.number, settings))
+            url = return_url(facts.number, settings)
+            checkout = provider.create(facts, url, taken.email)
         except ProviderProblem as problem:
             _failed(facts, holder, problem)
             raise _error_of(problem) from problem
@@ -85,21 +107,39 @@ def _begin(user_id: int, pack: Pack, provider: str, settings: Settings) -> Order
     return orders.create(user_id, pack, currency, provider, livemode=livemode)
 
 
-def _take(order: Order) -> str | Leased:
-    """Return the page of this purchase if it exists, else the lease to create it."""
+def _wait_for(user_id: int, pack: Pack, provider: str, settings: Settings) -> "str | _Taken":
+    """Return the page of this purchase, or the task of creating it.
+
+    While another click creates it, wait: it leads to that page. Raises PaymentUnavailable if that
+    takes longer than a few seconds.
+    """
+    deadline = time.monotonic() + OTHER_CLICK_SECONDS
+    while True:
+        with transaction():
+            taken = _take(_begin(user_id, pack, provider, settings))
+        if taken is not None:
+            return taken
+        if time.monotonic() >= deadline:
+            raise PaymentUnavailable()
+        time.sleep(LOOK_AGAIN_SECONDS)
+
+
+def _take(order: Order) -> "str | _Taken | None":
+    """Return the page of this purchase if it exists, or lease the order; None if it is leased."""
     if url := _open_page(order):
         return url
     lease = orders.lease(order.id)
     if lease is None:
-        # Another click of the same customer is waiting for the provider.
-        raise PaymentUnavailable()
+        return None
     # Check the leased row: another click may have been answered since `order` was read.
     if url := _open_page(lease.order):
         orders.release(lease.order)
         return url
     if lease.order.state != "created":
         raise PaymentUnavailable()
-    return lease
+    taken = _Taken.of(lease)
+    orders.mark_requested(lease.order)
+    return taken
 
 
 def _open_page(order: Order) -> str | None:

@@ -69,7 +69,7 @@ class Purchase:
             credited=order.credited_at is not None,
             tokens_taken=order.tokens_taken,
             tokens_owed=order.tokens_owed,
-            refunded=money.shown(refunded, order.currency) if refunded else None,
+            refunded=money.shown(refunded, order.paid_in) if refunded else None,
             expires_at=_shown(order.expires_at),
             checkout_url=order.checkout_url if order.state == "open" else None,
         )

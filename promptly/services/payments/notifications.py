@@ -37,7 +37,7 @@ def notify_owner(order: Order, before: OrderView) -> None:
         return
     balance = balances.read(user.id)
     payload: dict[str, Any] = credit.described(order) | {
-        "refunded": money.shown(order.refunded_minor, order.currency),
+        "refunded": money.shown(order.refunded_minor, order.paid_in),
         "credited": order.credited_at is not None,
         "taken_tokens": order.tokens_taken,
         "balance_tokens": balance["paid_tokens"] + balance["trial_tokens"],

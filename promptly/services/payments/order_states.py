@@ -29,9 +29,11 @@ TRANSITIONS: Mapping[str, frozenset[str]] = {
     "processing": _FROM_UNSETTLED,
     # Money that was never credited can be refunded too.
     "attention": frozenset({"paid", "refunded", *_WITHOUT_MONEY}),
-    "expired": frozenset({"open", "processing", "attention", "paid", "failed"}),
-    "failed": frozenset({"open", "processing", "attention", "paid", "expired"}),
+    "expired": frozenset({"open", "processing", "attention", "paid", "refunded", "failed"}),
+    "failed": frozenset({"open", "processing", "attention", "paid", "refunded", "expired"}),
     **{state: frozenset(CREDITED) for state in CREDITED},
+    # Of money that was refunded without a credit more may come, or the refund may fail.
+    "refunded": frozenset({*CREDITED, "attention"}),
 }
 
 

@@ -1,21 +1,23 @@
 """Reconciliation: compare our orders with the providers' lists, both ways, and fix differences.
 
 Each run checks
-- every unsettled order: ask its provider;
+- every unsettled order, and those with a Bitcoin refund on its way: ask their provider;
 - the provider's pages that may have been paid: does the order exist, and does it agree?
 - Stripe's own list of events: which never arrived?
 - events that wait, and refunds without an answer;
 - owed tokens that a running request held at the time.
 
-One run at a time, limited in time and number; the next one continues. Opens transactions of its
-own.
+One run at a time, limited in time and number, with a share of the time for each provider. Nothing
+is dropped: the next run continues where this one stopped, the least recently checked first. Opens
+transactions of its own.
 """
 
 import logging
 import time
-from dataclasses import asdict, dataclass, field
-from datetime import datetime, timedelta
-from typing import Any
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
 
 from sqlalchemy import func, select, text
 
@@ -26,27 +28,38 @@ from promptly.models import Reconciliation
 from promptly.services.payments import (
     cases,
     inherited_pages,
+    installation,
     orders,
     refunds,
     reversals,
+    slices,
     sync,
     webhook_handler,
     webhook_inbox,
 )
+from promptly.services.payments.funds import REQUESTED
 from promptly.services.payments.providers import registry
 from promptly.services.payments.providers.base import Provider
 from promptly.services.payments.snapshot import ProviderSnapshot
 from promptly.services.payments.sync import Synced
+from promptly.services.payments.webhook_events import (
+    STRIPE_SUBSCRIBED,
+    STRIPE_TYPES,
+    ReceivedEvent,
+)
 from promptly.settings import Settings
 from promptly.transactions import transaction
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 # Below the time limit of a task.
 BUDGET_SECONDS = 150.0
 LEASE = timedelta(minutes=5)
 MOST_ORDERS = 300
-MOST_LISTED = 2000
+MOST_FOLLOWED = 30
+MOST_LISTED = 5000
 MOST_EVENTS = 500
 MOST_CHANGES_REPORTED = 100
 
@@ -56,6 +69,9 @@ OVERLAP = timedelta(hours=1)
 # How far Stripe's list of events reaches back.
 LONGEST_BACK = timedelta(days=30)
 
+# Events that operators need not subscribe to: that they did not arrive is nothing to report.
+NEVER_MISSED = STRIPE_TYPES.keys() - STRIPE_SUBSCRIBED
+
 
 @dataclass
 class Report:
@@ -63,8 +79,11 @@ class Report:
 
     orders_checked: int = 0
     orders_refused: int = 0
+    orders_left: int = 0
     pages_listed: int = 0
     pages_unknown: int = 0
+    pages_foreign: int = 0
+    refunds_followed: int = 0
     events_listed: int = 0
     events_missed: int = 0
     events_handled: int = 0
@@ -92,6 +111,10 @@ class _Run:
     def left(self) -> float:
         return self.deadline - time.monotonic()
 
+    def share(self, of: int) -> "_Run":
+        """Return this run with a part of the time that is left: one of `of`."""
+        return replace(self, deadline=time.monotonic() + self.left / of)
+
 
 def run(settings: Settings, *, actor: str) -> Reconciliation | None:
     """Compare and fix; return None if another run is active."""
@@ -99,10 +122,12 @@ def run(settings: Settings, *, actor: str) -> Reconciliation | None:
     if current is None:
         return None
     report = Report()
-    for name in registry.offered(settings):
+    offered = registry.offered(settings)
+    for number, name in enumerate(offered):
+        share = current.share(len(offered) - number)
         try:
-            with registry.connect(name, settings, max(current.left, 1.0)) as provider:
-                _compare(provider, current, report)
+            with registry.connect(name, settings, max(share.left, 1.0)) as provider:
+                _compare(provider, share, report)
         except ProviderProblem as problem:
             report.problems.append(f"{name}: {problem.reason}")
     _handle_events(settings, current, report)
@@ -170,20 +195,71 @@ def _finish(current: _Run, report: Report) -> Reconciliation:
 
 def _compare(provider: Provider, current: _Run, report: Report) -> None:
     with transaction():
-        waiting = orders.unsettled(provider.name, MOST_ORDERS, before=utcnow())
-    for order_id in waiting:
+        waiting = orders.unsettled(provider.name, MOST_ORDERS + 1, before=utcnow())
+        followed = reversals.offered(provider.name, MOST_FOLLOWED)
+    for place, order_id in enumerate(waiting):
+        if place == MOST_ORDERS or current.left <= 0:
+            # Least recently checked first: they are the first of the next run.
+            report.orders_left += len(waiting) - place
+            break
         _sync(order_id, provider, report)
-    back = min(current.since, utcnow() - LISTED_BACK[provider.name])
-    listed = provider.listed(back, MOST_LISTED)
-    report.pages_listed += len(listed)
-    if len(listed) >= MOST_LISTED:
-        report.problems.append(f"{provider.name}: more than {MOST_LISTED} pages")
-    for snapshot in listed:
-        _compare_page(snapshot, provider, report)
-    events = provider.events(current.since, MOST_LISTED)
-    report.events_listed += len(events)
+    for order_id in followed:
+        if current.left > 0:
+            _sync(order_id, provider, report)
+            report.refunds_followed += 1
+
+    def compare_pages(listed: list[ProviderSnapshot]) -> bool:
+        for snapshot in listed:
+            if current.left <= 0:
+                return False
+            report.pages_listed += 1
+            _compare_page(snapshot, provider, report)
+        return True
+
+    def record_events(listed: list[ReceivedEvent]) -> bool:
+        report.events_listed += len(listed)
+        with transaction():
+            for event in listed:
+                new = webhook_inbox.record(event)
+                report.events_missed += new and event.type not in NEVER_MISSED
+        return True
+
+    back = utcnow() - LISTED_BACK[provider.name]
+    _read(f"{provider.name} pages", provider.listed, compare_pages, back, current, report)
+    _read(f"{provider.name} events", provider.events, record_events, utcnow(), current, report)
+
+
+def _read(
+    what: str,
+    fetch: slices.Fetch[T],
+    handle: Callable[[list[T]], bool],
+    back: datetime,
+    current: _Run,
+    report: Report,
+) -> None:
+    """Read a list of the provider from where the last run stopped; `handle` may stop it again."""
+    name = f"payments {what}"
     with transaction():
-        report.events_missed += sum(webhook_inbox.record(event) for event in events)
+        since = slices.start(name, current.since, back, int(OVERLAP.total_seconds()))
+    now = utcnow()
+    since = max(since, int((now - LONGEST_BACK).timestamp()))
+    # The provider's clock may be ahead of ours.
+    until, read = int(now.timestamp()) + 60, 0
+    for end, items in slices.slices(fetch, since, until):
+        if not handle(items):
+            report.problems.append(f"{what}: time ran out, the rest next time")
+            return
+        read += len(items)
+        with transaction():
+            slices.advance(name, end)
+        if end < until and (read >= MOST_LISTED or current.left <= 0):
+            moment = datetime.fromtimestamp(end, UTC)
+            report.problems.append(
+                f"{what}: read until {moment:%Y-%m-%d %H:%M}, the rest next time"
+            )
+            return
+    with transaction():
+        slices.finish(name, int(now.timestamp()))
 
 
 def _sync(
@@ -203,6 +279,11 @@ def _sync(
 
 
 def _compare_page(snapshot: ProviderSnapshot, provider: Provider, report: Report) -> None:
+    with transaction():
+        foreign = installation.is_foreign(snapshot)
+    if foreign:
+        report.pages_foreign += 1
+        return
     if snapshot.order_number is None:
         with transaction():
             report.pages_unknown += inherited_pages.note(snapshot)
@@ -214,9 +295,7 @@ def _compare_page(snapshot: ProviderSnapshot, provider: Provider, report: Report
             if snapshot.has_money:
                 cases.raise_unknown(snapshot)
             return
-        agrees = orders.agrees(
-            order_id, snapshot.checkout_id, snapshot.provider_status, has_money=snapshot.has_money
-        )
+        agrees = orders.agrees(order_id, snapshot)
     if not agrees:
         _sync(order_id, provider, report, snapshot.checkout_id)
 
@@ -235,14 +314,18 @@ def _handle_events(settings: Settings, current: _Run, report: Report) -> None:
 def _finish_refunds(settings: Settings, current: _Run, report: Report) -> None:
     with transaction():
         waiting = refunds.waiting()
-    for row_id in waiting:
+    silent = set()
+    for row_id, provider in waiting:
         if current.left <= 0:
             return
+        if provider in silent:
+            continue
         outcome = refunds.execute_refund(row_id, settings)
-        if outcome is not None and outcome.state == reversals.REQUESTED:
-            # Still no answer: the others can wait for the next run.
-            return
-        report.refunds_finished += outcome is not None
+        if outcome is not None and outcome.state == REQUESTED:
+            # Still no answer: its others can wait for the next run.
+            silent.add(provider)
+        else:
+            report.refunds_finished += outcome is not None
 
 
 def _collect(report: Report) -> None:

@@ -2,6 +2,8 @@
 
 The tokens go first, so that they cannot be spent during the call. A refusal gives them back.
 Without an answer the refund stays `requested`, and reconciliation repeats the same request.
+
+No refund, of a case or an order, exceeds what was received less what was given back (`funds`).
 """
 
 import logging
@@ -11,14 +13,14 @@ from typing import Any
 from sqlalchemy import func, select
 
 from promptly.clients.provider_errors import ProviderProblem, ProviderRefused
-from promptly.errors import InvalidRequest
+from promptly.errors import InvalidRequest, PaymentUnavailable
 from promptly.extensions import db
-from promptly.models import Order, PaymentReversal
-from promptly.services.payments import lots, orders, reversals, webhook_inbox
+from promptly.models import Order, PaymentCase, PaymentReversal
+from promptly.models.states import CaseKind
+from promptly.services.payments import cases, lots, orders, reversals, sync, webhook_inbox
+from promptly.services.payments.funds import REQUESTED, Funds
 from promptly.services.payments.providers import registry
 from promptly.services.payments.providers.base import OrderFacts, RefundFacts, RefundMade
-from promptly.services.payments.reversals import REQUESTED
-from promptly.services.payments.snapshot import amount_of
 from promptly.settings import Settings
 from promptly.transactions import transaction
 
@@ -30,10 +32,14 @@ BATCH = 100
 
 @dataclass(frozen=True)
 class Quote:
-    """Refundable amounts of an order in minor units: the maximum, and that of unspent tokens."""
+    """Refundable amounts of an order in minor units: the maximum, and that of unspent tokens.
+
+    Of an order that was not credited, both are what was received and not given back.
+    """
 
     most_minor: int
     unspent_minor: int
+    returned_minor: int
 
 
 @dataclass(frozen=True)
@@ -58,31 +64,78 @@ class RefundResult:
 
 
 def quote(order: Order, *, lock: bool = False) -> Quote:
-    """Return what can be refunded of an order now; with `lock`, exact until the commit."""
+    """Return what can be refunded of an order now; with `lock`, exact until the commit.
+
+    Of an order whose received amount was never read, it is an estimate by the price.
+    """
+    funds = reversals.funds_of(order)
+    most = funds.left_minor
     if order.credited_at is None:
-        return Quote(0, 0)
-    most = order.amount_minor - order.reversed_minor
+        if funds.received_minor is None:
+            most = 0
+        return Quote(most, most, funds.returned_minor)
     if order.user_id is None:
-        return Quote(most, 0)
+        return Quote(most, 0, funds.returned_minor)
     left = lots.remaining(order.user_id, order.number, lock=lock)
-    unspent = amount_of(left.free_tokens, order.tokens, order.amount_minor)
-    return Quote(most, min(most, unspent))
+    unspent = funds.price_of(left.free_tokens, order.tokens)
+    return Quote(most, min(most, unspent), funds.returned_minor)
+
+
+def tokens_reversed_by(order: Order, amount_minor: int) -> int:
+    """Return how many more tokens a refund of this amount would reverse."""
+    rows = reversals.of_order(order.id)
+    refund = PaymentReversal(kind="refund", amount_minor=amount_minor, counts=True, active=True)
+    wanted = Funds.of(order, [*rows, refund]).share_reversed(order.tokens)
+    return max(wanted - order.tokens_taken, 0)
+
+
+def read_received(number: str, settings: Settings) -> None:
+    """Ask an order's provider what was received and given back, before a refund of it.
+
+    Opens transactions of its own. Raises NotFound, and PaymentUnavailable if the provider does not
+    answer and was never asked before. Without a provider that knows the payment nothing changes.
+    """
+    with transaction():
+        order = orders.find(number)
+        order_id, name, known = order.id, order.provider, order.received_minor is not None
+    if name not in registry.offered(settings):
+        return
+    try:
+        with registry.connect(name, settings, registry.OPERATOR_WAITS_SECONDS) as provider:
+            sync.sync(order_id, provider)
+    except ProviderRefused:
+        # The reason is stored with the order.
+        return
+    except ProviderProblem as problem:
+        if not known:
+            raise PaymentUnavailable(
+                "The provider does not answer, so how much was received is not known. "
+                "Nothing was refunded: try again later."
+            ) from problem
 
 
 def request_refund(
     number: str, *, amount_minor: int | None, actor: str, by_hand: bool = False
 ) -> PaymentReversal:
-    """Store a refund of a credited order and take its tokens; `execute_refund` does the rest.
+    """Store a refund of an order and take its tokens; `execute_refund` does the rest.
 
-    Without an amount it refunds the unspent tokens. `by_hand`: the operator has already refunded
-    it where we cannot see it. Raises NotFound, and InvalidRequest (param `amount`).
+    Without an amount it refunds the unspent tokens, or all that was received for an order that was
+    not credited. `by_hand`: the operator has already refunded it where we cannot see it. A refund
+    of all that is left also decides an open case about this money. Call `read_received` before.
+    Raises NotFound, and InvalidRequest (param `amount`).
     """
     order = orders.lock(orders.find(number).id)
-    if order.credited_at is None:
-        raise InvalidRequest("This order was not credited: there is nothing to refund.")
     if any(row.state == REQUESTED for row in reversals.of_order(order.id)):
         raise InvalidRequest("A refund of this order is on its way already.")
+    if not by_hand:
+        _require_received(order)
     quoted = quote(order, lock=True)
+    if not quoted.most_minor:
+        raise InvalidRequest(
+            "Nothing can be refunded: nothing was received for this order, or all of it was given "
+            "back.",
+            param="amount",
+        )
     amount = quoted.unspent_minor if amount_minor is None else amount_minor
     if amount == 0:
         raise InvalidRequest("Nothing of this order is unspent: name an amount.", param="amount")
@@ -90,7 +143,11 @@ def request_refund(
         raise InvalidRequest(
             f"Between 1 and {quoted.most_minor} minor units can be refunded.", param="amount"
         )
-    row = _add(order, amount, actor, state=BY_HAND if by_hand else REQUESTED)
+    case = cases.refundable(order) if amount == quoted.most_minor else None
+    if case is not None:
+        cases.decide(case.id, cases.REFUND, actor=actor, note="by a refund of all of it")
+    state = BY_HAND if by_hand else REQUESTED
+    row = _add(order, amount, actor, state=state, case=case)
     reversals.settle(order, actor=actor)
     return row
 
@@ -100,16 +157,30 @@ def audited(order: Order, row: PaymentReversal) -> dict[str, Any]:
     return {
         "state": order.state,
         "amount_minor": row.amount_minor,
-        "currency": order.currency,
+        "currency": order.paid_in,
         "by_hand": row.state == BY_HAND,
         "tokens_taken": order.tokens_taken,
         "tokens_owed": order.tokens_owed,
     }
 
 
-def request_uncredited(order: Order, amount_minor: int, actor: str, *, surplus: bool) -> int:
-    """Store a refund of money that bought no tokens; return the row's id."""
-    return _add(order, amount_minor, actor, state=REQUESTED, counts=not surplus).id
+def request_for_case(order: Order, case: PaymentCase, actor: str) -> int:
+    """Store the refund that decides a case, of all that is left or the surplus; return its id.
+
+    The order is locked. Raises InvalidRequest if nothing can be refunded.
+    """
+    _require_received(order)
+    surplus = case.kind == CaseKind.PAID_OVER
+    funds = reversals.funds_of(order)
+    amount = funds.surplus_left_minor if surplus else funds.left_minor
+    if not amount:
+        raise InvalidRequest(
+            "Nothing can be refunded: no confirmed payment of this order is left that was not "
+            "given back already."
+        )
+    row = _add(order, amount, actor, state=REQUESTED, counts=not surplus, case=case)
+    reversals.settle(order, actor=actor)
+    return row.id
 
 
 def execute_refund(row_id: int, settings: Settings) -> RefundResult | None:
@@ -150,19 +221,19 @@ def execute_refund(row_id: int, settings: Settings) -> RefundResult | None:
         return RefundResult.of(db.session.get_one(PaymentReversal, row_id, populate_existing=True))
 
 
-def waiting() -> list[int]:
-    """Return a batch of refunds without an answer from their provider, oldest first."""
-    query = select(PaymentReversal.id).where(PaymentReversal.state == REQUESTED)
-    return list(db.session.scalars(query.order_by(PaymentReversal.id).limit(BATCH)))
+def waiting() -> list[tuple[int, str]]:
+    """Return a batch of refunds without an answer, each with its provider, oldest first."""
+    query = select(PaymentReversal.id, PaymentReversal.provider)
+    query = query.where(PaymentReversal.state == REQUESTED)
+    rows = db.session.execute(query.order_by(PaymentReversal.id).limit(BATCH))
+    return [(row.id, row.provider) for row in rows]
 
 
 def _record(order: Order, row_id: int, made: RefundMade | ProviderProblem) -> None:
     row = db.session.get_one(PaymentReversal, row_id, populate_existing=True)
     if isinstance(made, RefundMade):
         reversals.record(order, [made.reversal])
-        row.link, row.response_pending = made.link, False
-        if order.credited_at is None and row.counts:
-            orders.move(order, "refunded")
+        row.response_pending = False
     elif row.state == REQUESTED:
         # Otherwise a webhook has reported in the meantime that it was made after all.
         row.last_error = made.reason
@@ -173,11 +244,28 @@ def _record(order: Order, row_id: int, made: RefundMade | ProviderProblem) -> No
     reversals.settle(order, actor=row.actor)
 
 
+def _require_received(order: Order) -> None:
+    if order.received_minor is None:
+        raise InvalidRequest(
+            "How much was received for this order has not been read from its provider yet. If the "
+            "provider is not configured any more, record a refund made elsewhere instead."
+        )
+
+
 def _add(
-    order: Order, amount_minor: int, actor: str, *, state: str, counts: bool = True
+    order: Order,
+    amount_minor: int,
+    actor: str,
+    *,
+    state: str,
+    counts: bool = True,
+    case: PaymentCase | None = None,
 ) -> PaymentReversal:
+    """Store a refund. The constraint of the order refuses one that exceeds what was received."""
+    returned = reversals.funds_of(order).returned_minor
     row = PaymentReversal(
         order_id=order.id,
+        case_id=None if case is None else case.id,
         kind="refund",
         provider=order.provider,
         amount_minor=amount_minor,
@@ -187,5 +275,6 @@ def _add(
         actor=actor,
     )
     db.session.add(row)
+    order.returned_minor = returned + amount_minor
     db.session.flush()
     return row

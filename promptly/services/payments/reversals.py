@@ -1,11 +1,13 @@
 """Refunds, disputes and invalidations, and the tokens taken and given back with them.
 
-The reversed part of an order's price (refunds and open or lost disputes together, the price at
-most) determines how many of its tokens are reversed: in proportion, rounded down, all of them for
-the whole price. Those that are unspent in the order's lot and not held by a running request are
-taken; the rest is owed: noted for the operator and never taken from another lot. When less is
-reversed again, because a dispute was won or a refund failed, the debt is cancelled first, then
-taken tokens are given back. So the result does not depend on the order of the reports.
+The reversed part of what was paid (refunds and open or lost disputes together, all of it at most)
+determines how many of the order's tokens are reversed: in proportion, rounded down, all of them for
+all of it. Those that are unspent in the order's lot and not held by a running request are taken;
+the rest is owed: noted for the operator and never taken from another lot. When less is reversed
+again, because a dispute was won or a refund failed, the debt is cancelled first, then taken tokens
+are given back. So the result does not depend on the order of the reports.
+
+A refund that decided a case and did not succeed reopens it.
 """
 
 from collections.abc import Iterable
@@ -16,12 +18,14 @@ from sqlalchemy.sql import func
 from promptly.extensions import db
 from promptly.models import Order, PaymentReversal
 from promptly.services.ledger import ledger
-from promptly.services.payments import lots, notifications, orders
+from promptly.services.payments import cases, funds, lots, notifications, orders
+from promptly.services.payments.funds import REQUESTED, Funds
 from promptly.services.payments.notifications import OrderView
-from promptly.services.payments.snapshot import Reversal, tokens_reversed
+from promptly.services.payments.snapshot import Reversal
 
-REQUESTED = "requested"
 LOST = "lost"
+# A Bitcoin refund that the customer has not claimed yet, or that is not paid out yet.
+OFFERED = ("offered", "claimed")
 
 
 def record(order: Order, reversals: Iterable[Reversal]) -> None:
@@ -40,9 +44,10 @@ def record(order: Order, reversals: Iterable[Reversal]) -> None:
             )
             db.session.add(row)
         row.provider_id = reversal.provider_id
-        row.amount_minor = reversal.amount_minor or order.amount_minor
+        row.amount_minor = reversal.amount_minor or Funds.of(order, ()).came_minor or 1
         row.state = reversal.state
         row.active = reversal.active
+        row.link = reversal.link or row.link
         row.last_error = None
         row.updated_at = func.now()
     db.session.flush()
@@ -53,21 +58,23 @@ def settle(order: Order, *, actor: str) -> None:
 
     The caller must have locked the order.
     """
-    rows = [row for row in of_order(order.id) if row.active and row.counts]
-    refunds = [row for row in rows if row.kind == "refund"]
+    rows = of_order(order.id)
+    before = OrderView.of(order)
     # A refund of ours that the provider has not accepted yet already takes the tokens, so that they
     # cannot be spent; the customer is notified when it is certain.
-    certain = sum(row.amount_minor for row in refunds if row.state != REQUESTED)
-    before = OrderView.of(order)
-    order.refunded_minor = certain
-    order.reversed_minor = min(order.amount_minor, sum(row.amount_minor for row in rows))
+    certain = [row for row in rows if _is_refund(row) and row.counts and row.state != REQUESTED]
+    order.refunded_minor = funds.total(certain)
+    money = funds.store(order, rows)
     if order.credited_at is not None:
         if order.user_id is not None:
-            _move_tokens(order, order.user_id, actor)
-        state = _state(order, rows, sum(row.amount_minor for row in refunds))
+            _move_tokens(order, order.user_id, money, actor)
+        state = _state(rows, money)
         if state != order.state:
             orders.move(order, state)
+    elif certain and (money.received_minor is None or _all_refunded(order, certain)):
+        orders.move(order, "refunded")
     db.session.flush()
+    _follow_cases(order, rows)
     notifications.notify_owner(order, before)
 
 
@@ -77,9 +84,65 @@ def of_order(order_id: int) -> list[PaymentReversal]:
     return list(db.session.scalars(query.order_by(PaymentReversal.id)))
 
 
-def _move_tokens(order: Order, user_id: int, actor: str) -> None:
+def funds_of(order: Order) -> Funds:
+    """Return what came for an order and what went back."""
+    return Funds.of(order, of_order(order.id))
+
+
+def offered(provider: str, limit: int) -> list[int]:
+    """Return a provider's orders with refunds to follow, least recently checked first."""
+    query = (
+        select(Order.id)
+        .where(
+            Order.provider == provider,
+            Order.id.in_(
+                select(PaymentReversal.order_id).where(
+                    PaymentReversal.state.in_(OFFERED), PaymentReversal.active
+                )
+            ),
+        )
+        .order_by(Order.checked_at, Order.id)
+        .limit(limit)
+    )
+    return list(db.session.scalars(query))
+
+
+def followed(order: Order) -> tuple[str, ...]:
+    """Return the provider's ids of an order's Bitcoin refunds that are still on their way."""
+    return tuple(
+        row.provider_id
+        for row in of_order(order.id)
+        if row.active and row.state in OFFERED and row.provider_id is not None
+    )
+
+
+def _is_refund(row: PaymentReversal) -> bool:
+    return row.active and row.kind == "refund"
+
+
+def _all_refunded(order: Order, rows: list[PaymentReversal]) -> bool:
+    """Whether refunds that are certain gave back all that was received."""
+    refunds = [row for row in rows if _is_refund(row) and row.state != REQUESTED]
+    return bool(order.received_minor) and not Funds.of(order, refunds).left_minor
+
+
+def _follow_cases(order: Order, rows: list[PaymentReversal]) -> None:
+    """Reopen cases whose refunds did not succeed; close the others once all the money is gone."""
+    alive = {row.case_id for row in rows if row.active}
+    reopened = False
+    for row in rows:
+        if row.case_id is not None and row.case_id not in alive:
+            why = row.last_error or f"the refund is {row.state}"
+            reopened |= cases.reopen_refused(row.case_id, why)
+    if reopened and order.credited_at is None:
+        orders.move(order, "attention")
+    if not reopened and _all_refunded(order, rows):
+        cases.supersede_refunded(order)
+
+
+def _move_tokens(order: Order, user_id: int, money: Funds, actor: str) -> None:
     """Take or give back tokens, and store how many are owed."""
-    wanted = tokens_reversed(order.tokens, order.amount_minor, order.reversed_minor)
+    wanted = money.share_reversed(order.tokens)
     difference = wanted - order.tokens_taken
     if difference > 0:
         left = lots.remaining(user_id, order.number, lock=True)
@@ -102,14 +165,14 @@ def _move_tokens(order: Order, user_id: int, actor: str) -> None:
     db.session.flush()
 
 
-def _state(order: Order, rows: list[PaymentReversal], refunded: int) -> str:
-    disputes = [row for row in rows if row.kind == "dispute"]
-    if any(row.kind == "invalidation" for row in rows):
+def _state(rows: list[PaymentReversal], money: Funds) -> str:
+    disputes = [row for row in rows if row.active and row.kind == "dispute"]
+    if money.invalidated:
         return "invalid"
     if any(row.state != LOST for row in disputes):
         return "disputed"
     if disputes:
         return "charged_back"
-    if refunded >= order.amount_minor:
-        return "refunded"
-    return "partly_refunded" if refunded else "paid"
+    if not money.reversed_minor and not money.is_reversed:
+        return "paid"
+    return "refunded" if money.is_reversed else "partly_refunded"

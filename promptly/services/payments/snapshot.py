@@ -21,7 +21,8 @@ class Reversal:
     """A refund, a dispute or an invalidation; it counts while `active`.
 
     `own_id` is the id of our row that requested this refund, if there is one. An amount in another
-    currency than the order's is None, and counts as the whole order.
+    currency than the payment's is None, and counts as all that was paid. `link` is the page where
+    the customer claims a Bitcoin refund.
     """
 
     kind: str
@@ -30,6 +31,7 @@ class Reversal:
     state: str
     active: bool
     own_id: int | None = None
+    link: str | None = None
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,9 @@ class ProviderSnapshot:
     `status` is open, processing, paid, expired or failed; `provider_status` is the provider's own
     term. `discrepancy` is set if an operator has to look at it: paid_late, paid_partial,
     paid_over, unconfirmed. `order_number` comes from our own metadata; None for a checkout that is
-    not ours. `paid_minor` is the amount received, if the provider reports it.
+    not ours. `instance_id` is the installation that created it; None for pages from before pages
+    carried it. `paid_minor` is the amount seen and `received_minor` the confirmed part of it, in
+    the page's currency, if known; lists of pages report only the former.
     """
 
     provider: str
@@ -53,20 +57,12 @@ class ProviderSnapshot:
     url: str | None = None
     payment_id: str | None = None
     paid_minor: int | None = None
+    received_minor: int | None = None
     discrepancy: CaseKind | None = None
     reversals: tuple[Reversal, ...] = ()
+    instance_id: str | None = None
 
     @property
     def has_money(self) -> bool:
         """Whether the customer has sent money."""
         return self.status == "paid" or self.discrepancy is not None
-
-
-def tokens_reversed(tokens: int, amount_minor: int, reversed_minor: int) -> int:
-    """Return the tokens for the reversed part of a price: rounded down, all for the whole price."""
-    return tokens * min(reversed_minor, amount_minor) // amount_minor
-
-
-def amount_of(tokens: int, of_tokens: int, amount_minor: int) -> int:
-    """Return the part of a price for `tokens`, rounded down: never more than they cost."""
-    return amount_minor * min(tokens, of_tokens) // of_tokens

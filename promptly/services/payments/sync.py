@@ -5,6 +5,7 @@ provider; call them outside of any.
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from promptly.clients.provider_errors import ProviderProblem
@@ -29,10 +30,16 @@ class Synced:
     after: str
 
 
-def sync(order_id: int, provider: Provider, checkout_id: str | None = None) -> Synced | None:
+def sync(
+    order_id: int,
+    provider: Provider,
+    checkout_id: str | None = None,
+    refund_ids: Sequence[str] = (),
+) -> Synced | None:
     """Apply its provider's current snapshot to an order; return None if it is leased already.
 
-    `checkout_id` names the page if the order may not know it yet. Raises ProviderProblem.
+    `checkout_id` names the page if the order may not know it yet, `refund_ids` refunds that it may
+    not know. Raises ProviderProblem.
     """
     with transaction():
         lease = orders.lease(order_id)
@@ -40,7 +47,7 @@ def sync(order_id: int, provider: Provider, checkout_id: str | None = None) -> S
             return None
         facts = OrderFacts.of(lease.order)
     try:
-        snapshot = _fetch(provider, facts, checkout_id)
+        snapshot = _fetch(provider, facts, checkout_id, refund_ids)
     except ProviderProblem as problem:
         with transaction():
             held = orders.locked_by(order_id, lease.holder)
@@ -61,10 +68,12 @@ def sync(order_id: int, provider: Provider, checkout_id: str | None = None) -> S
 
 
 def _fetch(
-    provider: Provider, order: OrderFacts, checkout_id: str | None
+    provider: Provider, order: OrderFacts, checkout_id: str | None, refund_ids: Sequence[str]
 ) -> ProviderSnapshot | None:
     known = checkout_id or order.checkout_id
-    return provider.find(order) if known is None else provider.fetch(known)
+    if known is None:
+        return provider.find(order)
+    return provider.fetch(known, tuple({*order.refund_ids, *refund_ids}))
 
 
 def _apply(order: Order, snapshot: ProviderSnapshot | None) -> str | None:

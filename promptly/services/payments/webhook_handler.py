@@ -10,12 +10,14 @@ from promptly.services.payments import (
     cases,
     circuit_breaker,
     inherited_pages,
+    installation,
     orders,
+    reversals,
     sync,
     webhook_inbox,
 )
 from promptly.services.payments.providers import registry
-from promptly.services.payments.providers.base import Provider
+from promptly.services.payments.providers.base import Provider, Subject
 from promptly.services.payments.webhook_events import ReceivedEvent
 from promptly.services.payments.webhook_inbox import EventLease
 from promptly.settings import Settings
@@ -68,19 +70,29 @@ def handle(settings: Settings, row_id: int | None = None) -> bool:
 
 
 def _handle(lease: EventLease, provider: Provider) -> None:
-    checkout_id = _checkout_of(lease.event, provider)
+    subject = _subject_of(lease.event, provider)
+    checkout_id = _checkout_of(lease.event, subject, provider)
     order_id = _order_of(checkout_id, provider)
     with transaction():
         webhook_inbox.assign(lease, order_id)
     try:
-        synced = sync.sync(order_id, provider, checkout_id)
+        synced = sync.sync(order_id, provider, checkout_id, subject.refund_ids)
     except ProviderNotFound as problem:
         raise _Unused("parked", f"the provider has no such page: {checkout_id}") from problem
     with transaction():
-        if synced is not None:
-            webhook_inbox.finish(lease, "handled")
-        else:
+        if synced is None:
             _wait_for_order(lease, order_id)
+            return
+        if subject.fraud_warning is not None:
+            _warn(order_id, subject.fraud_warning)
+        webhook_inbox.finish(lease, "handled")
+
+
+def _warn(order_id: int, about: str) -> None:
+    """Raise a case of a fraud warning while there is money that could be given back."""
+    order = orders.lock(order_id)
+    if reversals.funds_of(order).left_minor:
+        cases.raise_fraud_warning(order, about=about)
 
 
 def _wait_for_order(lease: EventLease, order_id: int) -> None:
@@ -95,15 +107,21 @@ def _wait_for_order(lease: EventLease, order_id: int) -> None:
         webhook_inbox.postpone(lease, webhook_inbox.FIRST_DELAY_SECONDS)
 
 
-def _checkout_of(event: ReceivedEvent, provider: Provider) -> str:
+def _subject_of(event: ReceivedEvent, provider: Provider) -> Subject:
     try:
-        subject = provider.subject_of(event)
-        if subject.checkout_id is not None:
-            return subject.checkout_id
-        if subject.payment_id is None:
-            raise _Unused("ignored", "it is not about the payment of a checkout")
-        with transaction():
-            known = orders.checkout_of_payment(provider.name, subject.payment_id)
+        return provider.subject_of(event)
+    except ProviderNotFound as problem:
+        raise _Unused("parked", f"the provider has no such object: {event.object_id}") from problem
+
+
+def _checkout_of(event: ReceivedEvent, subject: Subject, provider: Provider) -> str:
+    if subject.checkout_id is not None:
+        return subject.checkout_id
+    if subject.payment_id is None:
+        raise _Unused("ignored", "it is not about the payment of a checkout")
+    with transaction():
+        known = orders.checkout_of_payment(provider.name, subject.payment_id)
+    try:
         found = known or provider.checkout_of(subject.payment_id)
     except ProviderNotFound as problem:
         raise _Unused("parked", f"the provider has no such object: {event.object_id}") from problem
@@ -121,6 +139,10 @@ def _order_of(checkout_id: str, provider: Provider) -> int:
         snapshot = provider.fetch(checkout_id)
     except ProviderNotFound as problem:
         raise _Unused("parked", f"the provider has no such page: {checkout_id}") from problem
+    with transaction():
+        foreign = installation.is_foreign(snapshot)
+    if foreign:
+        raise _Unused("ignored", "another installation created the page")
     if snapshot.order_number is None:
         with transaction():
             noted = inherited_pages.note(snapshot)

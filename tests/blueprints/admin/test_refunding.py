@@ -79,7 +79,7 @@ def test_amounts_that_cannot_be(shop: Shop, shop_pages: Panel, amount: str) -> N
 @pytest.mark.parametrize(
     "change",
     [{"user_id": "1000"}, {"user_id": ""}, {"amount_minor": "201"}, {"amount_minor": "x"},
-     {"csrf_token": "x"}, {"reversed_minor": "7"}],
+     {"csrf_token": "x"}, {"returned_minor": "7"}],
 )  # fmt: skip
 def test_forms_that_do_not_fit(shop: Shop, shop_pages: Panel, change: dict[str, str]) -> None:
     _, number = bought(shop)

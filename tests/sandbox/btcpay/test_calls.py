@@ -63,10 +63,18 @@ def test_wrong_fields_are_named(api: Greenfield, asked: dict[str, Any], path: st
 
 
 @pytest.mark.parametrize(
-    "query", ["?status=Paid", "?take=few", "?colour=red", "?startDate=2&endDate=1"]
+    "query",
+    [
+        "?status=Paid",
+        "?take=few",
+        "?colour=red",
+        "?startDate=2&endDate=1",
+        "/{id}/payment-methods?onlyAccountedPayments=1",
+    ],
 )
-def test_wrong_filters_are_named(api: Greenfield, query: str) -> None:
-    assert api.call("GET", api.invoices + query).status_code == 422
+def test_wrong_filters_are_named(api: Greenfield, new_invoice: NewInvoice, query: str) -> None:
+    url = api.invoices + query.format(id=new_invoice()["id"])
+    assert api.call("GET", url).status_code == 422
 
 
 def test_bodies_that_are_not_objects(api: Greenfield) -> None:
@@ -133,7 +141,11 @@ def test_refunds_that_are_refused_or_withdrawn(
         ({"refundVariant": "OverpaidAmount"}, "refundVariant"),
         ({"refundVariant": "Custom", "customAmount": "0"}, "customAmount"),
         ({"refundVariant": "Fiat", "customAmount": "1"}, "customAmount"),
-        ({"refundVariant": "Fiat", "payoutMethodId": "DOGE"}, "payoutMethodId"),
+        ({"refundVariant": "Fiat", "payoutMethods": ["DOGE"]}, "payoutMethods"),
+        ({"refundVariant": "Fiat", "payoutMethods": ["BTC-LNURL"]}, "payoutMethods"),
+        ({"refundVariant": "Fiat", "payoutMethods": "BTC-LN"}, "payoutMethods"),
+        ({"refundVariant": "Fiat", "payoutMethodId": "BTC-LN"}, "payoutMethodId"),
+        ({"refundVariant": "Fiat", "name": "n" * 51}, "name"),
     ]:
         answer = api.call("POST", refund, json=asked)
         assert (answer.status_code, answer.json()[0]["path"]) == (422, path)
@@ -149,6 +161,40 @@ def test_refunds_that_are_refused_or_withdrawn(
     assert api.call("GET", f"{store}/pull-payments").json() == []
     with pytest.raises(SandboxError, match="archived"):
         btcpay.claim(made["id"])
+
+
+def test_the_default_payout_method_is_the_invoices_default_payment_method(
+    btcpay: SimulatedBTCPay, api: Greenfield, new_invoice: NewInvoice
+) -> None:
+    """Even LNURL, which the server itself cannot pay out: then it refuses every such refund."""
+    btcpay.set_settings(methods=["BTC-LN", "BTC-LNURL"])
+    lightning = btcpay.pay(new_invoice()["id"], method="BTC-LNURL")
+    refund = f"{api.invoices}/{lightning['id']}/refund"
+    asked = {"refundVariant": "Fiat"}
+    assert api.call("POST", refund, json=asked).json()[0]["path"] == "payoutMethods"
+    made = api.call("POST", refund, json={**asked, "payoutMethods": ["BTC-LN"]}).json()
+    with pytest.raises(SandboxError, match="BTC-LN only"):
+        btcpay.claim(made["id"], "bcrt1qada")
+    btcpay.claim(made["id"], "lnbcrt1ada")
+    [payout] = requests.get(f"{api.pull_payments}/{made['id']}/payouts", timeout=10).json()
+    assert payout["payoutMethodId"] == "BTC-LN"
+    btcpay.set_settings(default_method="BTC-CHAIN", version="2.3.0")
+    both = btcpay.pay(new_invoice()["id"])
+    made = api.ok("POST", f"/{both['id']}/refund", json={**asked, "payoutMethodId": "BTC-LN"})
+    btcpay.claim(made["id"])
+    made = api.ok("POST", f"/{both['id']}/refund", json=asked)
+    btcpay.claim(made["id"], "bcrt1qada")
+    listed = {**asked, "payoutMethods": ["BTC-LN"]}
+    assert api.call("POST", f"{api.invoices}/{both['id']}/refund", json=listed).status_code == 422
+
+
+def test_version_and_permissions(btcpay: SimulatedBTCPay, api: Greenfield) -> None:
+    base = api.pull_payments.removesuffix("/pull-payments")
+    btcpay.set_permissions([CREATE_INVOICE])
+    assert api.call("GET", f"{base}/server/info").json()["version"] == "2.4.1"
+    key = api.call("GET", f"{base}/api-keys/current").json()
+    assert key["permissions"] == [f"{CREATE_INVOICE}:{btcpay.store_id}"]
+    assert requests.get(f"{base}/server/info", timeout=10).status_code == 401
 
 
 def test_the_surplus_can_be_refunded(

@@ -17,7 +17,7 @@ from tests.support.shop import Shop, Site, configuration
 
 TABLES = (
     "payment_reversals, payment_cases, webhook_events, orders, payment_reconciliations, outbox,"
-    "imported_accounts, sweep_states"
+    "imported_accounts, sweep_states, installations"
 )
 
 

@@ -21,7 +21,8 @@ def snapshot(order: Order, status: str = "paid", **values: Any) -> ProviderSnaps
         payment_id=f"pi_{order.id}" if order.provider == "stripe" else None,
         paid_minor=order.amount_minor if status == "paid" else None,
     )
-    return replace(complete, **values)
+    made = replace(complete, **values)
+    return made if "received_minor" in values else replace(made, received_minor=made.paid_minor)
 
 
 def refund(amount_minor: int, state: str = "succeeded", name: str = "re_1") -> Reversal:

@@ -5,62 +5,19 @@ from functools import partial
 import pytest
 
 from promptly.errors import InvalidRequest, NotFound, PromptlyError
-from promptly.services.payments import case_decisions, cases, refunds
+from promptly.services.payments import case_decisions, cases
 from promptly.transactions import transaction
+from tests.services.payments.odd_invoices import deliver, odd_invoice
 from tests.support.races import together
-from tests.support.shop import Json, Shop
+from tests.support.shop import Shop
 
 TOKENS, PRICE = 25_000_000, 200
-
-
-def odd_invoice(shop: Shop, kind: str) -> tuple[int, str]:
-    """Return an account and its invoice, for which a case of this kind is open."""
-    user_id = shop.account()
-    page = shop.order(user_id, method="btcpay")
-    if kind == "paid_over":
-        shop.btcpay.pay(page, share="1.5")
-    elif kind == "paid_partial":
-        shop.btcpay.pay(page, share="0.5")
-        expire(shop, page)
-    elif kind == "paid_late":
-        expire(shop, page)
-        shop.btcpay.pay(page, method="BTC-CHAIN")
-    elif kind == "unconfirmed":
-        shop.btcpay.pay(page, method="BTC-CHAIN")
-        shop.btcpay.alter(page, monitored=1)
-        shop.btcpay.advance(0)
-    deliver(shop)
-    assert [case["kind"] for case in shop.cases()] == [kind]
-    return user_id, page
-
-
-def expire(shop: Shop, page: str) -> None:
-    shop.btcpay.alter(page, expires=1)
-    shop.btcpay.advance(0)
-
-
-def deliver(shop: Shop) -> None:
-    shop.stripe.wait_until_quiet()
-    shop.btcpay.wait_until_quiet()
-    shop.work()
-
-
-def resolve(shop: Shop, choice: str, case_id: int | None = None, note: str = "because") -> Json:
-    """Decide a case, by default the newest, execute its refund if any, and return the case."""
-    if case_id is None:
-        case_id = int(shop.cases()[-1]["id"])
-    with shop.app.app_context():
-        with transaction():
-            _, refund_id = case_decisions.resolve(case_id, choice, actor="cli:ada", note=note)
-        if refund_id is not None:
-            refunds.execute_refund(refund_id, shop.settings)
-    return next(case for case in shop.cases() if case["id"] == case_id)
 
 
 @pytest.mark.parametrize("kind", ["paid_partial", "paid_late", "unconfirmed"])
 def test_credited_all_the_same(shop: Shop, kind: str) -> None:
     user_id, page = odd_invoice(shop, kind)
-    case = resolve(shop, "credit")
+    case = shop.decide("credit")
     assert (case["resolution"], case["resolved_by"], case["note"]) == (
         "credit",
         "cli:ada",
@@ -82,8 +39,12 @@ def test_credited_all_the_same(shop: Shop, kind: str) -> None:
 @pytest.mark.parametrize(("kind", "paid"), [("paid_partial", 100), ("paid_late", PRICE)])
 def test_given_back(shop: Shop, kind: str, paid: int) -> None:
     user_id, page = odd_invoice(shop, kind)
+    if kind == "paid_late":
+        with pytest.raises(InvalidRequest, match="no confirmed payment"):
+            shop.decide("refund")
+        shop.btcpay.confirm(page)
     assert shop.cases()[0]["paid_minor"] == paid
-    assert resolve(shop, "refund")["resolution"] == "refund"
+    assert shop.decide("refund")["resolution"] == "refund"
     assert (shop.history(user_id), shop.paid_tokens(user_id)) == (["refunded"], 0)
     assert shop.btcpay.truth_of(page)["promised"] == paid
     [row] = shop.rows("SELECT * FROM payment_reversals")
@@ -99,7 +60,7 @@ def test_given_back(shop: Shop, kind: str, paid: int) -> None:
 )
 def test_dismissed(shop: Shop, kind: str, state: str) -> None:
     user_id, page = odd_invoice(shop, kind)
-    resolve(shop, "dismiss")
+    shop.decide("dismiss")
     assert (shop.history(user_id), shop.paid_tokens(user_id)) == ([state], 0)
     shop.reconcile()
     assert (shop.history(user_id), len(shop.cases())) == ([state], 1)
@@ -112,7 +73,7 @@ def test_dismissed(shop: Shop, kind: str, state: str) -> None:
 def test_a_surplus_is_given_back_and_the_pack_kept(shop: Shop) -> None:
     user_id, page = odd_invoice(shop, "paid_over")
     assert (shop.history(user_id), shop.paid_tokens(user_id)) == (["paid"], TOKENS)
-    resolve(shop, "refund")
+    shop.decide("refund")
     assert shop.btcpay.truth_of(page)["promised"] == 100
     shop.reconcile()
     assert (shop.history(user_id), shop.paid_tokens(user_id)) == (["paid"], TOKENS)
@@ -121,13 +82,13 @@ def test_a_surplus_is_given_back_and_the_pack_kept(shop: Shop) -> None:
 
 def test_what_was_credited_and_turns_invalid_is_asked_again(shop: Shop) -> None:
     user_id, page = odd_invoice(shop, "paid_late")
-    resolve(shop, "credit")
+    shop.decide("credit")
     shop.spend(user_id, 1000)
     shop.btcpay.mark(page, "Invalid")
     deliver(shop)
     assert shop.paid_tokens(user_id) == TOKENS - 1000
     assert [case["kind"] for case in shop.cases()] == ["paid_late", "invalid"]
-    resolve(shop, "take_back")
+    shop.decide("take_back")
     order = shop.order_of(page)
     assert (order["state"], order["tokens_taken"], order["tokens_owed"]) == (
         "invalid",
@@ -146,12 +107,17 @@ def test_another_amount_at_stripe(shop: Shop) -> None:
     shop.stripe.pay(page)
     deliver(shop)
     assert (shop.cases()[0]["kind"], shop.cases()[0]["paid_minor"]) == ("amount", 150)
-    resolve(shop, "credit")
+    shop.decide("credit")
     assert (shop.history(user_id), shop.paid_tokens(user_id)) == (["paid"], TOKENS)
     # From now on the order behaves like any other.
     shop.stripe.refund(shop.stripe.charge_of(page), 100)
     deliver(shop)
-    assert (shop.history(user_id), shop.paid_tokens(user_id)) == (["partly_refunded"], TOKENS // 2)
+    # Half of the tokens would cost half of what was paid, not of the price.
+    taken = TOKENS * 100 // 150
+    assert (shop.history(user_id), shop.paid_tokens(user_id)) == (
+        ["partly_refunded"],
+        TOKENS - taken,
+    )
 
 
 def test_money_for_a_deleted_account_is_given_back(shop: Shop) -> None:
@@ -163,8 +129,8 @@ def test_money_for_a_deleted_account_is_given_back(shop: Shop) -> None:
     deliver(shop)
     assert shop.cases()[0]["kind"] == "account_deleted"
     with pytest.raises(InvalidRequest, match="refund, dismiss"):
-        resolve(shop, "credit")
-    resolve(shop, "refund")
+        shop.decide("credit")
+    shop.decide("refund")
     assert shop.stripe.truth_of(page)["refunded"] == PRICE
     assert shop.order_of(page)["state"] == "refunded"
     deliver(shop)
@@ -192,26 +158,27 @@ def test_a_case_is_decided_once(shop: Shop) -> None:
     assert (case["resolution"], case["resolved_by"]) == (won, f"cli:{won}")
     assert shop.paid_tokens(user_id) == (TOKENS if won == "credit" else 0)
     with pytest.raises(InvalidRequest, match="decided already"):
-        resolve(shop, "dismiss", case_id)
+        shop.decide("dismiss", case_id)
 
 
 def test_unavailable_choices_and_unknown_cases(shop: Shop) -> None:
     odd_invoice(shop, "paid_over")
     with pytest.raises(InvalidRequest) as problem:
-        resolve(shop, "credit")
+        shop.decide("credit")
     assert problem.value.param == "choice"
     with pytest.raises(NotFound):
-        resolve(shop, "dismiss", 10**9)
+        shop.decide("dismiss", 10**9)
     assert shop.cases()[0]["resolution"] is None
     with shop.app.app_context(), transaction():
         assert cases.count_open() == 1
 
 
 def test_a_credit_that_has_become_impossible_leaves_the_case_open(shop: Shop) -> None:
-    user_id, _ = odd_invoice(shop, "paid_late")
+    user_id, page = odd_invoice(shop, "paid_late")
+    shop.btcpay.confirm(page)
     shop.rows("DELETE FROM balances WHERE user_id = :u", u=user_id)
     shop.rows("DELETE FROM users WHERE id = :u", u=user_id)
     with pytest.raises(InvalidRequest, match="no account"):
-        resolve(shop, "credit")
+        shop.decide("credit")
     assert shop.cases()[0]["resolution"] is None
-    resolve(shop, "refund")
+    shop.decide("refund")

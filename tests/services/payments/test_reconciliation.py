@@ -7,7 +7,14 @@ import pytest
 
 from promptly.errors import NotFound
 from promptly.models import Order, Reconciliation
-from promptly.services.payments import credit, orders, reconciliation, webhook_handler
+from promptly.services.payments import (
+    credit,
+    orders,
+    reconciliation,
+    refunds,
+    slices,
+    webhook_handler,
+)
 from promptly.transactions import transaction
 from tests.support import factories
 from tests.support.races import together
@@ -137,10 +144,11 @@ def test_a_provider_that_is_away_does_not_hold_up_the_other(
 
 
 def test_a_run_looks_back_beyond_an_incomplete_one(deaf: Shop) -> None:
-    """A run looks back to the last complete run, not merely to the last run."""
+    """Without marks, from before there were any, it looks back to the last complete run."""
     user_id = deaf.account()
     page = deaf.buy(user_id)
     deaf.reconcile()
+    deaf.rows("DELETE FROM sweep_states")
     deaf.rows("UPDATE payment_reconciliations SET started_at = now() - interval '3 days'")
     # Since the complete run: a refund two days ago, and an incomplete run an hour ago.
     deaf.stripe.refund(deaf.stripe.charge_of(page))
@@ -153,6 +161,66 @@ def test_a_run_looks_back_beyond_an_incomplete_one(deaf: Shop) -> None:
     )
     deaf.reconcile()
     assert deaf.history(user_id) == ["refunded"]
+
+
+def test_a_long_list_is_continued_where_the_last_run_stopped(
+    deaf: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconciliation, "MOST_LISTED", 3)
+    monkeypatch.setattr(slices, "MOST_IN_SLICE", 3)
+    pages = []
+    for hours in range(8, 0, -1):
+        pages.append(deaf.order(deaf.account()))
+        created = deaf.stripe.object(pages[-1])["created"] - hours * 3600
+        deaf.stripe.pay(pages[-1])
+        deaf.stripe.alter(pages[-1], created=created)
+    # Nothing but the list of pages finds them: the events are too old.
+    deaf.rows("UPDATE orders SET state = 'expired'")
+    for event in deaf.stripe.events():
+        deaf.stripe.alter(event["id"], created=event["created"] - 40 * 86400)
+    report = deaf.reconcile()
+    assert any(text.startswith("stripe pages: read until 20") for text in report["problems"])
+    states = [deaf.order_of(page)["state"] for page in pages]
+    assert states == sorted(states, reverse=True), "the oldest first"
+    assert states[0] == "paid" and states[-1] == "expired"
+    runs = 1
+    while not deaf.reconcile()["complete"]:
+        runs += 1
+        assert runs < 10
+    assert {deaf.order_of(page)["state"] for page in pages} == {"paid"}
+    monkeypatch.undo()
+    assert deaf.reconcile()["pages_listed"] == len(pages), "each run looks back a day"
+
+
+def test_each_provider_keeps_its_own_mark(deaf: Shop) -> None:
+    deaf.btcpay.set_fault("GET /api/v1/stores/*", status=503)
+    assert not deaf.reconcile()["complete"]
+    marks = [row["name"] for row in deaf.rows("SELECT name FROM sweep_states ORDER BY name")]
+    assert marks == ["payments stripe events", "payments stripe pages"]
+
+
+def test_events_that_need_no_subscription_are_not_missed(deaf: Shop) -> None:
+    page = deaf.buy(deaf.account())
+    deaf.reconcile()
+    deaf.stripe.refund(deaf.stripe.charge_of(page), 50)
+    # charge.refunded belongs to the manual's list, refund.created does not.
+    assert deaf.reconcile()["events_missed"] == 1
+    assert {"refund.created", "charge.refunded"} <= {event["type"] for event in deaf.events()}
+
+
+def test_a_silent_provider_does_not_hold_up_the_refunds_of_the_other(deaf: Shop) -> None:
+    numbers = []
+    for method in ("stripe", "btcpay"):
+        page = deaf.buy(deaf.account(), method=method)
+        deaf.reconcile()
+        numbers.append(deaf.order_of(page)["number"])
+    deaf.stripe.set_fault("POST /v1/refunds", status=429)
+    with deaf.app.app_context(), transaction():
+        for number in numbers:
+            refunds.request_refund(number, amount_minor=None, actor="test")
+    assert deaf.reconcile()["refunds_finished"] == 1
+    states = deaf.rows("SELECT state FROM payment_reversals ORDER BY id")
+    assert [row["state"] for row in states] == ["requested", "offered"]
 
 
 def test_two_do_not_run_at_once(deaf: Shop) -> None:

@@ -1,10 +1,12 @@
 """The protocol of a payment provider, with its arguments and results."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from promptly.models import Order, PaymentReversal
+from promptly.services.payments import installation, reversals
 from promptly.services.payments.snapshot import Checkout, ProviderSnapshot, Reversal
 from promptly.services.payments.webhook_events import ReceivedEvent
 
@@ -24,45 +26,59 @@ class OrderFacts:
     expires_at: datetime
     checkout_id: str | None
     payment_id: str | None
+    paid_in: str
+    # This installation's id, which the page will carry.
+    instance_id: str
+    # Bitcoin refunds whose course at the provider is to be followed.
+    refund_ids: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, order: Order) -> "OrderFacts":
         """Copy the facts of a row."""
-        return cls(**{name: getattr(order, name) for name in cls.__dataclass_fields__})
+        names = cls.__dataclass_fields__.keys() - {"instance_id", "refund_ids"}
+        return cls(
+            instance_id=installation.instance_id(),
+            refund_ids=reversals.followed(order),
+            **{name: getattr(order, name) for name in names},
+        )
 
 
 @dataclass(frozen=True)
 class RefundFacts:
-    """A copy of a refund for a provider; a surplus is everything paid beyond the price.
+    """A copy of a refund for a provider, in the currency that was paid.
 
     `response_pending`: an earlier attempt was not answered and may have made the refund.
     """
 
     id: int
     amount_minor: int
-    is_surplus: bool
     response_pending: bool
 
     @classmethod
     def of(cls, row: PaymentReversal) -> "RefundFacts":
         """Copy the facts of a row."""
-        return cls(row.id, row.amount_minor, not row.counts, row.response_pending)
+        return cls(row.id, row.amount_minor, row.response_pending)
 
 
 @dataclass(frozen=True)
 class RefundMade:
-    """A refund that the provider has accepted; `link` is for the customer, if they must act."""
+    """A refund that the provider has accepted."""
 
     reversal: Reversal
-    link: str | None = None
 
 
 @dataclass(frozen=True)
 class Subject:
-    """The subject of an event: a checkout, a payment, or neither."""
+    """The subject of an event: a checkout, a payment, or neither.
+
+    `refund_ids` are refunds of the checkout that nobody may know here; `fraud_warning` is what the
+    card's issuer warns of.
+    """
 
     checkout_id: str | None = None
     payment_id: str | None = None
+    refund_ids: tuple[str, ...] = ()
+    fraud_warning: str | None = None
 
 
 class Provider(Protocol):
@@ -73,20 +89,23 @@ class Provider(Protocol):
     # returns the page that exists.
     repeats_safely: bool
 
-    def check(self) -> None:
-        """Make a harmless call, to check that the provider accepts our credentials."""
+    def check(self) -> list[str]:
+        """Check our credentials by calls without an effect; return what they lack, as advice."""
         ...
 
-    def create(self, order: OrderFacts, return_url: str) -> Checkout:
-        """Create a page for an order."""
+    def create(self, order: OrderFacts, return_url: str, email: str | None) -> Checkout:
+        """Create a page for an order; if it asks for an address, `email` is filled in."""
         ...
 
     def find(self, order: OrderFacts) -> ProviderSnapshot | None:
         """Return the page created for an order whose answer was lost, if it exists."""
         ...
 
-    def fetch(self, checkout_id: str) -> ProviderSnapshot:
-        """Return a page with its payment and reversals."""
+    def fetch(self, checkout_id: str, refund_ids: Sequence[str] = ()) -> ProviderSnapshot:
+        """Return a page with its payment and reversals.
+
+        BTCPay does not list an invoice's refunds: `refund_ids` names those to include.
+        """
         ...
 
     def subject_of(self, event: ReceivedEvent) -> Subject:
@@ -101,12 +120,15 @@ class Provider(Protocol):
         """Refund money. Repeating the same refund never makes a second one."""
         ...
 
-    def listed(self, since: datetime, most: int) -> list[ProviderSnapshot]:
-        """Return the pages since a moment that may have been paid, without their reversals."""
+    def listed(self, since: int, until: int, most: int) -> list[ProviderSnapshot]:
+        """Return pages that may have been paid, without their reversals, newest first.
+
+        Created from `since` to before `until` (Unix seconds); up to `most`.
+        """
         ...
 
-    def events(self, since: datetime, most: int) -> list[ReceivedEvent]:
-        """Return the provider's own list of events since a moment, if it keeps one."""
+    def events(self, since: int, until: int, most: int) -> list[ReceivedEvent]:
+        """Return the provider's own list of events in that time, newest first, if it keeps one."""
         ...
 
     def close(self) -> None: ...

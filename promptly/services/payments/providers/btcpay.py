@@ -1,12 +1,20 @@
 """Orders as BTCPay invoices, and invoices as snapshots."""
 
+import re
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from promptly import money
 from promptly.clients.btcpay import BTCPayAPI
-from promptly.clients.provider_errors import ProviderRefused, ProviderUnavailable
+from promptly.clients.provider_errors import (
+    ProviderNotFound,
+    ProviderRefused,
+    ProviderUnavailable,
+)
 from promptly.models.states import CaseKind
+from promptly.services.payments.providers import btcpay_money, btcpay_refund, btcpay_server
 from promptly.services.payments.providers.base import OrderFacts, RefundFacts, RefundMade, Subject
 from promptly.services.payments.snapshot import Checkout, ProviderSnapshot, Reversal
 from promptly.services.payments.webhook_events import ReceivedEvent
@@ -16,6 +24,11 @@ from promptly.settings import Settings
 EXPIRES_MINUTES = 30
 # How long a late payment is still noticed.
 WATCHED_MINUTES = 24 * 60
+# Of our metadata; the order's number is in BTCPay's own `orderId`.
+INSTANCE_KEY = "promptlyInstance"
+
+# The name of our pull payments: "Refund", the order's number, our row.
+_REFUND_NAME = re.compile(r"Refund P-\S+ ([0-9]{1,18})")
 
 _DISCREPANCIES = {
     "PaidPartial": CaseKind.PAID_PARTIAL,
@@ -34,16 +47,24 @@ class BTCPayProvider:
 
     def __init__(self, settings: Settings, timeout_seconds: float) -> None:
         self._api = BTCPayAPI(settings, timeout_seconds)
+        self._store_id = settings.btcpay_store_id
 
     def close(self) -> None:
         self._api.close()
 
-    def check(self) -> None:
-        """List one invoice."""
+    def check(self) -> list[str]:
+        """List one invoice, and read the server's version and the key's permissions."""
         self._api.check()
+        return [
+            *btcpay_server.advice_on_version(self._api.server_info()),
+            *btcpay_server.advice_on_key(self._api.current_key(), self._store_id),
+        ]
 
-    def create(self, order: OrderFacts, return_url: str) -> Checkout:
-        """Create an invoice for an order; every call creates another one."""
+    def create(self, order: OrderFacts, return_url: str, email: str | None) -> Checkout:
+        """Create an invoice for an order; every call creates another one.
+
+        BTCPay's page asks for no address, so it gets none.
+        """
         invoice = self._api.create_invoice(invoice_params(order, return_url))
         return Checkout(
             checkout_id=invoice["id"],
@@ -56,16 +77,58 @@ class BTCPayProvider:
         """Return the invoice of the order's last attempt."""
         for invoice in self._api.invoices_of(order.number):
             if (invoice.get("metadata") or {}).get("attempt") == order.attempt:
-                return snapshot_of(invoice)
+                return self._whole(invoice, ())
         return None
 
-    def fetch(self, checkout_id: str) -> ProviderSnapshot:
-        """Return the invoice; its refunds are not in it, but in our database."""
-        return snapshot_of(self._api.invoice(checkout_id))
+    def fetch(self, checkout_id: str, refund_ids: Sequence[str] = ()) -> ProviderSnapshot:
+        """Return the invoice with its confirmed payments, and the refunds named."""
+        return self._whole(self._api.invoice(checkout_id), refund_ids)
+
+    def _whole(self, invoice: dict[str, Any], refund_ids: Sequence[str]) -> ProviderSnapshot:
+        snapshot = snapshot_of(invoice)
+        seen = snapshot.paid_minor != 0
+        methods = self._methods(invoice["id"]) if seen or refund_ids else []
+        reversals = (self._refund(refund_id, snapshot, methods) for refund_id in refund_ids)
+        return replace(
+            snapshot,
+            received_minor=btcpay_money.confirmed_minor(methods, snapshot.currency) if seen else 0,
+            reversals=tuple(found for found in reversals if found is not None),
+        )
+
+    def _methods(self, invoice_id: str) -> list[dict[str, Any]] | None:
+        try:
+            return self._api.payment_methods(invoice_id)
+        except ProviderRefused:
+            # An older server may not have this call; then no refund is made, but all else goes on.
+            return None
+
+    def _refund(
+        self, refund_id: str, snapshot: ProviderSnapshot, methods: list[dict[str, Any]] | None
+    ) -> Reversal | None:
+        """Return a pull payment as it is now, or None if BTCPay does not know it."""
+        try:
+            pull_payment = self._api.pull_payment(refund_id)
+            payouts = self._api.payouts(refund_id)
+        except ProviderNotFound:
+            return None
+        state, part = btcpay_money.course(pull_payment, payouts)
+        own = _REFUND_NAME.fullmatch(str(pull_payment.get("name")))
+        return Reversal(
+            kind="refund",
+            provider_id=refund_id,
+            amount_minor=btcpay_money.minor(
+                part, str(pull_payment.get("currency")), snapshot.currency, methods
+            ),
+            state=state,
+            active=state != btcpay_money.ARCHIVED,
+            own_id=int(own[1]) if own is not None else None,
+            link=pull_payment.get("viewLink"),
+        )
 
     def subject_of(self, event: ReceivedEvent) -> Subject:
-        """Return the invoice: BTCPay's events are about nothing else."""
-        return Subject(checkout_id=event.object_id)
+        """Return the invoice, and the pull payment if the event is about a refund."""
+        invoice_id, _, refund_id = (event.object_id or "").partition("/")
+        return Subject(checkout_id=invoice_id, refund_ids=(refund_id,) if refund_id else ())
 
     def checkout_of(self, payment_id: str) -> str | None:
         """Return None: BTCPay's events name invoices, never payments."""
@@ -75,10 +138,12 @@ class BTCPayProvider:
         """Create a pull payment, unless an unanswered attempt has created it already."""
         if order.checkout_id is None:
             raise ProviderRefused("this order has no invoice")
-        name = f"Refund {order.number} {refund.id}"
-        made = self._pull_payment(name) if refund.response_pending else None
+        made = None
+        if refund.response_pending:
+            made = self._pull_payment(btcpay_refund.pull_payment_name(order, refund))
         if made is None:
-            params = refund_params(order, refund) | {"name": name}
+            methods = self._methods(order.checkout_id) or []
+            params = btcpay_refund.refund_params(order, refund, methods, self._version())
             made = self._api.refund_invoice(order.checkout_id, params)
         reversal = Reversal(
             kind="refund",
@@ -87,18 +152,25 @@ class BTCPayProvider:
             state="offered",
             active=True,
             own_id=refund.id,
+            link=made.get("viewLink"),
         )
-        return RefundMade(reversal, link=made.get("viewLink"))
+        return RefundMade(reversal)
+
+    def _version(self) -> tuple[int, ...] | None:
+        try:
+            return btcpay_server.version_of(self._api.server_info())
+        except ProviderRefused:
+            return None
 
     def _pull_payment(self, name: str) -> dict[str, Any] | None:
         return next((item for item in self._api.pull_payments() if item.get("name") == name), None)
 
-    def listed(self, since: datetime, most: int) -> list[ProviderSnapshot]:
-        """Return the store's invoices since a moment."""
-        invoices = self._api.invoices_since(int(since.timestamp()), most)
+    def listed(self, since: int, until: int, most: int) -> list[ProviderSnapshot]:
+        """Return the store's invoices of a time."""
+        invoices = self._api.invoices_between(since, until, most)
         return [snapshot_of(invoice) for invoice in invoices]
 
-    def events(self, since: datetime, most: int) -> list[ReceivedEvent]:
+    def events(self, since: int, until: int, most: int) -> list[ReceivedEvent]:
         """Return nothing: BTCPay keeps no list of events."""
         return []
 
@@ -113,6 +185,7 @@ def invoice_params(order: OrderFacts, return_url: str) -> dict[str, Any]:
             "orderId": order.number,
             "itemDesc": f"{order.pack}: {order.tokens:,} tokens",
             "attempt": order.attempt,
+            INSTANCE_KEY: order.instance_id,
         },
         "checkout": {
             "expirationMinutes": EXPIRES_MINUTES,
@@ -123,22 +196,12 @@ def invoice_params(order: OrderFacts, return_url: str) -> dict[str, Any]:
     }
 
 
-def refund_params(order: OrderFacts, refund: RefundFacts) -> dict[str, Any]:
-    """Return a refund's parameters: order's currency at the day's rate; a surplus as it came."""
-    if refund.is_surplus:
-        return {"refundVariant": "OverpaidAmount"}
-    return {
-        "refundVariant": "Custom",
-        "customAmount": money.decimal_text(refund.amount_minor, order.currency),
-        "customCurrency": order.currency,
-    }
-
-
 def snapshot_of(invoice: dict[str, Any]) -> ProviderSnapshot:
     """Convert an invoice to a snapshot."""
     currency = str(invoice.get("currency") or "").upper()
     status, discrepancy = _status(invoice)
-    number = (invoice.get("metadata") or {}).get("orderId")
+    metadata = invoice.get("metadata") or {}
+    number, instance = metadata.get("orderId"), metadata.get(INSTANCE_KEY)
     return ProviderSnapshot(
         provider="btcpay",
         checkout_id=invoice["id"],
@@ -152,7 +215,7 @@ def snapshot_of(invoice: dict[str, Any]) -> ProviderSnapshot:
         url=invoice.get("checkoutLink"),
         paid_minor=_minor(invoice.get("paidAmount"), currency, rounded=True),
         discrepancy=discrepancy,
-        reversals=(),
+        instance_id=instance if isinstance(instance, str) else None,
     )
 
 

@@ -1,22 +1,25 @@
 """Orders as Stripe Checkout sessions, and sessions as snapshots."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from stripe.params import RefundCreateParams
-from stripe.params.checkout import SessionCreateParams
 
 from promptly.clients.provider_errors import ProviderRefused
 from promptly.clients.stripe import StripeAPI
 from promptly.services.payments.providers.base import OrderFacts, RefundFacts, RefundMade, Subject
+from promptly.services.payments.providers.stripe_session import (
+    INSTANCE_KEY,
+    ORDER_KEY,
+    session_params,
+)
 from promptly.services.payments.snapshot import Checkout, ProviderSnapshot, Reversal
 from promptly.services.payments.webhook_events import STRIPE_TYPES, ReceivedEvent, stripe_event_of
 from promptly.settings import Settings
 
-# The keys of our metadata. Unlike `client_reference_id`, which a payment link takes from its URL,
-# metadata can only be set with our API key.
-ORDER_KEY = "promptly_order"
+# In the metadata of our refunds: the row.
 REFUND_KEY = "promptly_refund"
 
 FAILED_INTENT = frozenset({"requires_payment_method", "canceled"})
@@ -42,14 +45,20 @@ class StripeProvider:
     def close(self) -> None:
         self._api.close()
 
-    def check(self) -> None:
-        """List one session."""
+    def check(self) -> list[str]:
+        """List one session; for a restricted key, try every permission that it needs."""
         self._api.check()
+        if not self._settings.stripe_secret_key.reveal().startswith("rk_"):
+            return []
+        return [
+            f"STRIPE_SECRET_KEY lacks a permission: {name}. Grant it in Stripe's dashboard, "
+            "Developers, API keys"
+            for name in self._api.missing_permissions()
+        ]
 
-    def create(self, order: OrderFacts, return_url: str) -> Checkout:
+    def create(self, order: OrderFacts, return_url: str, email: str | None) -> Checkout:
         """Create the session of an order; repeating an attempt returns the same session."""
-        params = session_params(order, return_url)
-        session = self._api.create_session(params, f"{order.number}-{order.attempt}")
+        session = self._created(order, return_url, email)
         url = session.get("url")
         if not isinstance(url, str):
             # The session of this idempotency key was open at first and has ended since.
@@ -61,6 +70,19 @@ class StripeProvider:
             expires_at=datetime.fromtimestamp(session["expires_at"], UTC),
         )
 
+    def _created(self, order: OrderFacts, return_url: str, email: str | None) -> dict[str, Any]:
+        key = f"{order.number}-{order.attempt}"
+        params = session_params(order, return_url, email, self._settings)
+        try:
+            return self._api.create_session(params, key)
+        except ProviderRefused as problem:
+            if problem.code != "email_invalid":
+                raise
+        # Stripe accepts fewer addresses than we do. It keeps no answer to invalid parameters, so
+        # the idempotency key is unused.
+        params = session_params(order, return_url, None, self._settings)
+        return self._api.create_session(params, key)
+
     def find(self, order: OrderFacts) -> ProviderSnapshot | None:
         """Return the order's session among those created around the time of the order."""
         since = int((order.created_at - timedelta(minutes=1)).timestamp())
@@ -70,22 +92,32 @@ class StripeProvider:
                 return self._whole(session)
         return None
 
-    def fetch(self, checkout_id: str) -> ProviderSnapshot:
-        """Return the session with the refunds and disputes of its payment."""
+    def fetch(self, checkout_id: str, refund_ids: Sequence[str] = ()) -> ProviderSnapshot:
+        """Return the session with all refunds and disputes of its payment."""
         return self._whole(self._api.session(checkout_id))
 
     def subject_of(self, event: ReceivedEvent) -> Subject:
-        """Return the session itself, or the payment of a charge, a refund or a dispute."""
+        """Return the session, or the payment that a charge, refund, dispute or warning is of."""
         object_id = event.object_id or ""
         kind = STRIPE_TYPES[event.type]
         if kind == "session":
             return Subject(checkout_id=object_id)
+        if kind == "early_fraud_warning":
+            return self._warned_of(self._api.early_fraud_warning(object_id))
         fetch = {
             "charge": self._api.charge,
             "refund": self._api.refund,
             "dispute": self._api.dispute,
         }[kind]
         return Subject(payment_id=_id(fetch(object_id).get("payment_intent")))
+
+    def _warned_of(self, warning: dict[str, Any]) -> Subject:
+        payment = _id(warning.get("payment_intent"))
+        charge = _id(warning.get("charge"))
+        if payment is None and charge is not None:
+            payment = _id(self._api.charge(charge).get("payment_intent"))
+        about = str(warning.get("fraud_type") or "unknown").replace("_", " ")
+        return Subject(payment_id=payment, fraud_warning=about)
 
     def checkout_of(self, payment_id: str) -> str | None:
         """Return the session that a payment was made in, or None."""
@@ -112,20 +144,23 @@ class StripeProvider:
         params: RefundCreateParams = {
             "payment_intent": payment,
             "amount": refund.amount_minor,
-            "metadata": {ORDER_KEY: order.number, REFUND_KEY: str(refund.id)},
+            "metadata": {
+                ORDER_KEY: order.number,
+                INSTANCE_KEY: order.instance_id,
+                REFUND_KEY: str(refund.id),
+            },
         }
         made = self._api.create_refund(params, f"{order.number}-refund-{refund.id}")
         return RefundMade(refund_of(made))
 
-    def listed(self, since: datetime, most: int) -> list[ProviderSnapshot]:
-        """Return the completed sessions since a moment."""
-        until = int(datetime.now(UTC).timestamp()) + 60
-        sessions = self._api.sessions(int(since.timestamp()), until, most, complete=True)
+    def listed(self, since: int, until: int, most: int) -> list[ProviderSnapshot]:
+        """Return the completed sessions of a time."""
+        sessions = self._api.sessions(since, until - 1, most, complete=True)
         return [snapshot_of(session) for session in sessions]
 
-    def events(self, since: datetime, most: int) -> list[ReceivedEvent]:
+    def events(self, since: int, until: int, most: int) -> list[ReceivedEvent]:
         """Return Stripe's list of the events that we handle."""
-        listed = self._api.events(sorted(STRIPE_TYPES), int(since.timestamp()), most)
+        listed = self._api.events(sorted(STRIPE_TYPES), since, until - 1, most)
         return [stripe_event_of(item, self._settings) for item in listed]
 
     def _whole(self, session: dict[str, Any]) -> ProviderSnapshot:
@@ -147,43 +182,16 @@ class StripeProvider:
         return snapshot_of(session, refunds + disputes)
 
 
-def session_params(order: OrderFacts, return_url: str) -> SessionCreateParams:
-    """Return the parameters of an order's session: one item at the order's fixed price."""
-    metadata = {ORDER_KEY: order.number}
-    return {
-        "mode": "payment",
-        "line_items": [
-            {
-                "quantity": 1,
-                "price_data": {
-                    "currency": order.currency.lower(),
-                    "unit_amount": order.amount_minor,
-                    "product_data": {"name": f"{order.pack}: {order.tokens:,} tokens"},
-                },
-            }
-        ],
-        "client_reference_id": order.number,
-        "metadata": metadata,
-        # A charge has metadata of its own; through it, refunds and disputes name the order.
-        "payment_intent_data": {"metadata": metadata, "description": f"promptly {order.number}"},
-        # A price in the customer's own currency would no longer be the order's.
-        "adaptive_pricing": {"enabled": False},
-        "expires_at": int(order.expires_at.timestamp()),
-        "success_url": f"{return_url}?session_id={{CHECKOUT_SESSION_ID}}",
-        "cancel_url": f"{return_url}?canceled=1",
-    }
-
-
 def order_number(session: dict[str, Any]) -> str | None:
     """Return the number of the order that a session was created for, if it is ours."""
-    number = (session.get("metadata") or {}).get(ORDER_KEY)
-    return number if isinstance(number, str) else None
+    return _text(session, ORDER_KEY)
 
 
 def snapshot_of(session: dict[str, Any], reversals: tuple[Reversal, ...] = ()) -> ProviderSnapshot:
     """Convert a session to a snapshot."""
     status = session_status(session)
     amount = session.get("amount_total")
+    received = amount if session.get("payment_status") == "paid" else 0
     return ProviderSnapshot(
         provider="stripe",
         checkout_id=session["id"],
@@ -195,15 +203,20 @@ def snapshot_of(session: dict[str, Any], reversals: tuple[Reversal, ...] = ()) -
         currency=str(session.get("currency") or "").upper(),
         url=session.get("url"),
         payment_id=_id(session.get("payment_intent")),
-        paid_minor=amount if status == "paid" else None,
+        paid_minor=received if status == "paid" else None,
+        received_minor=received,
         reversals=reversals,
+        instance_id=_text(session, INSTANCE_KEY),
     )
 
 
 def session_status(session: dict[str, Any]) -> str:
-    """Return the status of a session as far as the session itself shows it."""
+    """Return the status of a session as far as the session itself shows it.
+
+    One that a discount makes free is complete without a payment: its total is not the order's.
+    """
     paid, status = session.get("payment_status"), session.get("status")
-    if paid == "paid":
+    if paid == "paid" or (paid, status) == ("no_payment_required", "complete"):
         return "paid"
     if status == "expired":
         return "expired"
@@ -235,6 +248,11 @@ def dispute_of(dispute: dict[str, Any], currency: str) -> Reversal:
         state=state,
         active=state not in HARMLESS_DISPUTE and not state.startswith("warning_"),
     )
+
+
+def _text(session: dict[str, Any], key: str) -> str | None:
+    found = (session.get("metadata") or {}).get(key)
+    return found if isinstance(found, str) else None
 
 
 def _id(value: Any) -> str | None:
