@@ -3,7 +3,7 @@
 Pages and tasks use SQLAlchemy's session, which takes its connection from one of three pools:
 pages must not use up those of payment webhooks and of /v1. The hot path runs each whole step as
 one statement in autocommit, through `fetch_one`: no surrounding transaction, nothing compiled per
-call. Nothing relies on a session (ADR 30): behind a pooler in transaction mode each transaction may
+call. Nothing relies on a session (ADR 29): behind a pooler in transaction mode each transaction may
 get another one, and a session's settings are the role's.
 """
 

@@ -1,4 +1,4 @@
-"""Recognises a database that a newer release has migrated, so that one can go back (ADR 31).
+"""Recognises a database that a newer release has migrated, so that one can go back (ADR 30).
 
 Revisions are ascending numbers, and a migration leaves what earlier releases use. So a release runs
 on a newer schema that still has its tables and columns.

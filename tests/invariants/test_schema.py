@@ -30,7 +30,7 @@ def test_models_and_schema_agree(app: Flask, project: object) -> None:
 
 
 def test_revisions_are_ascending_numbers(project: Path) -> None:
-    """By its number a release recognises the revision of a newer one (ADR 31)."""
+    """By its number a release recognises the revision of a newer one (ADR 30)."""
     found = list(ScriptDirectory(str(project / "migrations")).walk_revisions())
     assert [(script.revision, script.down_revision) for script in reversed(found)] == [
         (f"{number:04}", f"{number - 1:04}" if number > 1 else None)

@@ -1,4 +1,4 @@
-"""No statement leaves anything in a session, which a pooler hands on to others (ADR 30)."""
+"""No statement leaves anything in a session, which a pooler hands on to others (ADR 29)."""
 
 import ast
 import re

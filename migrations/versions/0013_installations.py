@@ -1,15 +1,15 @@
 """the installation's id at the payment providers
 
-Also validates the constraints of 0013, which reads the tables without locking out writers.
+Also validates the constraints of 0012, which reads the tables without locking out writers.
 
-Revision: 0014, after 0013.
+Revision: 0013, after 0012.
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0014"
-down_revision = "0013"
+revision = "0013"
+down_revision = "0012"
 branch_labels = None
 depends_on = None
 

@@ -3,13 +3,13 @@
 Orders from before have no figures: they are read from the provider before a refund. The release
 before ignores the new columns; without both figures the constraint holds, so its rows pass.
 
-Revision: 0013, after 0011.
+Revision: 0012, after 0011.
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0013"
+revision = "0012"
 down_revision = "0011"
 branch_labels = None
 depends_on = None
@@ -19,7 +19,7 @@ def upgrade() -> None:
     op.add_column("orders", sa.Column("received_minor", sa.BigInteger()))
     op.add_column("orders", sa.Column("returned_minor", sa.BigInteger()))
     op.add_column("orders", sa.Column("received_currency", sa.Text()))
-    # Unvalidated, so that no table is read under the lock; 0014 validates it.
+    # Unvalidated, so that no table is read under the lock; 0013 validates it.
     op.execute(
         "ALTER TABLE orders ADD CONSTRAINT ck_orders_returns_at_most_received CHECK"
         " (received_minor >= 0 AND returned_minor >= 0 AND returned_minor <= received_minor)"
