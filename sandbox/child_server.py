@@ -10,7 +10,7 @@ from typing import ClassVar, Self
 from sandbox import process
 from sandbox.process import Child, SandboxError
 
-START_TIMEOUT_SECONDS = 15.0
+START_TIMEOUT_SECONDS = 60.0
 LOOPBACK = "127.0.0.1"
 
 
