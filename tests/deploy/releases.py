@@ -1,5 +1,6 @@
 """Releases below another root, deployed by the shipped script from the shipped systemd units."""
 
+import fcntl
 import os
 import subprocess
 
@@ -10,18 +11,22 @@ from tests.support.units import Systemd
 
 def deploy(systemd: Systemd, version: str, *, code: int = 0) -> str:
     """Deploy an installed release; return the output of the script, which exits with `code`."""
-    done = subprocess.run(
-        [PROJECT / "deploy" / "deploy.sh", "systemd", version],
-        env={
-            "PATH": f"{systemd.programs}:{os.environ['PATH']}",
-            "DEPLOY_ROOT": str(systemd.root),
-            "DEPLOY_WAIT_SECONDS": "60",
-        },
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
+    script = PROJECT / "deploy" / "deploy.sh"
+    with script.open() as held:
+        # Of one checkout only one deploy may run, and tests in other processes deploy from it too.
+        fcntl.flock(held, fcntl.LOCK_EX)
+        done = subprocess.run(
+            [script, "systemd", version],
+            env={
+                "PATH": f"{systemd.programs}:{os.environ['PATH']}",
+                "DEPLOY_ROOT": str(systemd.root),
+                "DEPLOY_WAIT_SECONDS": "60",
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
     logs = [tail(path) for path in (systemd.root / "log").glob("*")]
     assert done.returncode == code, "\n".join([done.stdout, *logs])
     return done.stdout

@@ -78,8 +78,7 @@ def test_nothing_stays_in_a_session(tmp_path: Path) -> None:
         for path in ("/dashboard", "/dashboard/usage.csv", "/v1/balance"):
             answer = customer.session.get(fleet.url + path, headers=account.headers, timeout=30)
             assert answer.status_code == 200
-        migrations = str(first.code.folder / "migrations")
-        first.flask("db", "upgrade", "--directory", migrations)
+        first.flask("db", "upgrade")
         first.flask("ledger", "verify")
         first.flask("usage", "roll-up")
         first.flask("payments", "reconcile")
