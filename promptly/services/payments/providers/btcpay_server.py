@@ -1,4 +1,4 @@
-"""What a BTCPay Server and our key for it must be able to do, as advice to the operator."""
+"""Requirements of a BTCPay Server and of our key for it, as advice to the operator."""
 
 import re
 from collections.abc import Iterable
