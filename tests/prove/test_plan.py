@@ -29,4 +29,4 @@ def test_it_needs_no_development_package() -> None:
     )
     loaded = set(done.stdout.split())
     assert {"psutil", "psycopg2", "sandbox"} <= loaded
-    assert loaded & {"pytest", "_pytest", "hypothesis", "openai", "anthropic", "numpy"} == set()
+    assert loaded & {"pytest", "_pytest", "hypothesis", "openai", "anthropic"} == set()
