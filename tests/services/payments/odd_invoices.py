@@ -2,6 +2,8 @@
 
 from tests.support.shop import Shop
 
+LONG_AGO = 1_700_000_000
+
 
 def odd_invoice(shop: Shop, kind: str) -> tuple[int, str]:
     """Return an account and its invoice, for which a case of this kind is open."""
@@ -17,7 +19,7 @@ def odd_invoice(shop: Shop, kind: str) -> tuple[int, str]:
         shop.btcpay.pay(page, method="BTC-CHAIN")
     elif kind == "unconfirmed":
         shop.btcpay.pay(page, method="BTC-CHAIN")
-        shop.btcpay.alter(page, monitored=1)
+        shop.btcpay.alter(page, monitored=LONG_AGO)
         shop.btcpay.advance(0)
     deliver(shop)
     assert [case["kind"] for case in shop.cases()] == [kind]
@@ -25,7 +27,7 @@ def odd_invoice(shop: Shop, kind: str) -> tuple[int, str]:
 
 
 def expire(shop: Shop, page: str) -> None:
-    shop.btcpay.alter(page, expires=1)
+    shop.btcpay.alter(page, expires=LONG_AGO)
     shop.btcpay.advance(0)
 
 

@@ -13,7 +13,7 @@ import jsonschema
 
 from promptly.services.payments import checkout
 from sandbox.btcpay import schema
-from tests.services.payments.odd_invoices import deliver, expire
+from tests.services.payments.odd_invoices import LONG_AGO, deliver, expire
 from tests.support.shop import Json, Shop
 from tests.support.stripe_parameters import faults_of
 
@@ -124,7 +124,7 @@ def by_bitcoin(shop: Shop) -> None:
     shop.btcpay.pay(late, method=CHAIN)
     shop.btcpay.confirm(late)
     shop.btcpay.pay(unconfirmed, method=CHAIN)
-    shop.btcpay.alter(unconfirmed, monitored=1)
+    shop.btcpay.alter(unconfirmed, monitored=LONG_AGO)
     shop.btcpay.advance(0)
     deliver(shop)
     for case in shop.cases():
