@@ -117,7 +117,8 @@ def payouts(found: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the claims of a pull payment: here all of it at once, or none."""
     if found["claimed"] is None:
         return []
-    bitcoin = found["bitcoin"] if found["claimed"] == "Completed" else None
+    is_paid = found["claimed"] == "Completed"
+    proof = {"paymentProof": {"proofType": "Manual"}} if is_paid else {}
     return [
         {
             "id": f"payout-{found['id']}",
@@ -128,10 +129,10 @@ def payouts(found: dict[str, Any]) -> list[dict[str, Any]]:
             "originalCurrency": found["currency"],
             "originalAmount": found["amount"],
             "payoutCurrency": "BTC",
-            "payoutAmount": bitcoin,
+            "payoutAmount": found["bitcoin"] if is_paid else None,
             "payoutMethodId": found["method"],
             "state": found["claimed"],
-            "paymentProof": None,
             "metadata": {},
+            **proof,
         }
     ]

@@ -134,9 +134,11 @@ PAYOUT = _object(
     payoutAmount=_or_null(AMOUNT),
     payoutMethodId=METHOD,
     state=_one_of("AwaitingApproval", "AwaitingPayment", "InProgress", "Completed", "Cancelled"),
-    paymentProof=_or_null(FREE),
+    paymentProof=_object(proofType=TEXT),
     metadata=FREE,
 )
+# Only of what was paid out.
+PAYOUT["required"].remove("paymentProof")
 
 SERVER = _object(
     version=TEXT,

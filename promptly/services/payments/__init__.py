@@ -5,7 +5,7 @@
     webhook_handler            find out which order an event is about
     sync                       fetch the provider's snapshot of an order and apply it, under a lease
     apply                      turn a snapshot into states, credits, reversals and cases
-    reconciliation             do all of it, whether or not a webhook arrived
+    reconciliation             do all of it, whether or not a webhook arrived, and report it
     inherited_pages            payments on pages of the gateway that was imported
     refunds, case_decisions    what an operator requests and decides
     funds                      what came for an order and went back: the bound of every refund

@@ -15,7 +15,7 @@ transactions of its own.
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -40,8 +40,8 @@ from promptly.services.payments import (
 from promptly.services.payments.funds import REQUESTED
 from promptly.services.payments.providers import registry
 from promptly.services.payments.providers.base import Provider
+from promptly.services.payments.reconciliation_report import Report
 from promptly.services.payments.snapshot import ProviderSnapshot
-from promptly.services.payments.sync import Synced
 from promptly.services.payments.webhook_events import (
     STRIPE_SUBSCRIBED,
     STRIPE_TYPES,
@@ -61,7 +61,6 @@ MOST_ORDERS = 300
 MOST_FOLLOWED = 30
 MOST_LISTED = 5000
 MOST_EVENTS = 500
-MOST_CHANGES_REPORTED = 100
 
 # A checkout at Stripe lasts a day at most; a Bitcoin invoice may be marked by hand days later.
 LISTED_BACK = {"stripe": timedelta(hours=25), "btcpay": timedelta(days=7)}
@@ -71,34 +70,6 @@ LONGEST_BACK = timedelta(days=30)
 
 # Events that operators need not subscribe to: that they did not arrive is nothing to report.
 NEVER_MISSED = STRIPE_TYPES.keys() - STRIPE_SUBSCRIBED
-
-
-@dataclass
-class Report:
-    """Counts of what a run checked, found and fixed."""
-
-    orders_checked: int = 0
-    orders_refused: int = 0
-    orders_left: int = 0
-    pages_listed: int = 0
-    pages_unknown: int = 0
-    pages_foreign: int = 0
-    refunds_followed: int = 0
-    events_listed: int = 0
-    events_missed: int = 0
-    events_handled: int = 0
-    refunds_finished: int = 0
-    orders_collected: int = 0
-    changed: list[dict[str, str]] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-
-    def note(self, synced: Synced | None) -> None:
-        """Count a compared order and record its change of state, if any."""
-        self.orders_checked += 1
-        if synced is None or synced.before == synced.after:
-            return
-        if len(self.changed) < MOST_CHANGES_REPORTED:
-            self.changed.append(asdict(synced))
 
 
 @dataclass(frozen=True)
