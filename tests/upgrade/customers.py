@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import requests
 
 from sandbox.mail import MailCatcher
+from sandbox.process import wait_until
 from tests.support.browser import TIMEOUT_SECONDS
 from tests.upgrade.release import Release
 
@@ -39,12 +40,21 @@ def ask_for_account(url: str, email: str) -> None:
 
 
 def mailed(mail: MailCatcher, email: str, pattern: re.Pattern[str], seconds: float = 60) -> str:
-    """Wait for a mail to an address, and return what of it matches."""
-    part = mail.wait_for(email, seconds).get_body(("plain",))
-    assert part is not None
-    found = pattern.search(part.get_content())
-    assert found is not None, part.get_content()
-    return found.group()
+    """Wait for a mail to an address that matches, and return the match.
+
+    Other mails may come first: which ones a release sends differs.
+    """
+    found: list[str] = []
+
+    def has_come() -> bool:
+        for message in mail.messages(email):
+            part = message.get_body(("plain",))
+            assert part is not None
+            found.extend(match.group() for match in pattern.finditer(part.get_content()))
+        return bool(found)
+
+    wait_until(has_come, seconds, f"mail to {email} with {pattern.pattern}")
+    return found[-1]
 
 
 def balance(url: str, key: str) -> int:
