@@ -1,4 +1,4 @@
-"""GET /metrics, for Prometheus, from the addresses of ADMIN_ALLOWED_CIDRS only.
+"""GET /metrics, for Prometheus: from the addresses of ADMIN_ALLOWED_CIDRS, or with METRICS_KEY.
 
 Whichever worker answers: requests are counted over all workers of its gateway, queue and slots are
 those of all gateways, money's health is PostgreSQL's. A dependency that is away leaves its figures
@@ -18,15 +18,18 @@ from promptly.blueprints.admin import access
 from promptly.gateway import Gateway, current_gateway
 from promptly.runtime import presence, request_metrics
 from promptly.runtime.celery_app import celery
+from promptly.runtime.metrics_key import has_key
 from promptly.runtime.redis_client import HotPathRedis, RedisUnavailable
 from promptly.services.money_health import MoneyHealth
+from promptly.settings import current_settings
 
 logger = logging.getLogger(__name__)
 
 
 def metrics() -> Response:
     """Return all metrics in the format that the client accepts."""
-    access.allowed_address()
+    if not has_key(request.environ, current_settings().metrics_key):
+        access.allowed_address()
     encode, content_type = choose_encoder(request.headers.get("Accept", ""))
     return Response(encode(_Scrape()), content_type=content_type)
 
