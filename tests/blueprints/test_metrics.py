@@ -169,6 +169,16 @@ def test_an_empty_installation(client: FlaskClient) -> None:
     assert "promptly_ledger_differences" not in found
 
 
+@pytest.mark.parametrize(("setting", "exported"), [(5 * 10**10, [5e10]), (0, [])])
+def test_the_threshold_of_the_database(
+    app_factory: AppFactory, setting: int, exported: list[float]
+) -> None:
+    found = scrape(app_factory(database_size_warn_bytes=setting).test_client())
+    assert [
+        found[key] for key in found if key[0] == "promptly_database_size_warn_bytes"
+    ] == exported
+
+
 def test_figures_are_kept(app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
     assert plain(scrape(client))["promptly_holds_open"] == 0
     with app.app_context(), transaction():

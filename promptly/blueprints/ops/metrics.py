@@ -21,7 +21,7 @@ from promptly.runtime.celery_app import celery
 from promptly.runtime.metrics_key import has_key
 from promptly.runtime.redis_client import HotPathRedis, RedisUnavailable
 from promptly.services.money_health import MoneyHealth
-from promptly.settings import current_settings
+from promptly.settings import Settings, current_settings
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +42,15 @@ class _Scrape:
         yield from _upstreams(gateway)
         yield from _in_redis(gateway, current_app.extensions["hot_path_redis"])
         yield from health.collect()
+        yield from _thresholds(current_settings())
+
+
+def _thresholds(settings: Settings) -> Iterator[Metric]:
+    """Return the settings that alerts compare other figures with."""
+    if settings.database_size_warn_bytes:
+        text = "Size of the database from which there is an alert; missing if there is none."
+        size = settings.database_size_warn_bytes
+        yield GaugeMetricFamily("promptly_database_size_warn_bytes", text, size)
 
 
 def _upstreams(gateway: Gateway) -> Iterator[Metric]:
