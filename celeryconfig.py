@@ -218,7 +218,9 @@ def measure_tasks(sender: Any, **_: object) -> None:
 
     def listen(**_: object) -> None:
         try:
-            task_metrics.listen(conf.metrics_host, conf.metrics_port, conf.metrics_allowed)
+            task_metrics.listen(
+                conf.metrics_host, conf.metrics_port, conf.metrics_allowed, conf.metrics_key
+            )
         except OSError as problem:
             logging.getLogger(__name__).error(
                 "cannot listen on WORKER_METRICS_PORT: %s", problem.strerror

@@ -110,6 +110,7 @@ class Settings:
     cors_origins: tuple[str, ...] = setting(origin_list, "*", empty_means_default=False)
     admin_allowed_cidrs: tuple[Network, ...] = setting(network_list, ADMIN_CIDRS)
     log_level: str = setting(choice("debug", "info", "warning", "error"), "info")
+    metrics_key: Secret = setting(optional_long_secret, "")
     # Of the Celery worker's metrics; port 0: off.
     worker_metrics_bind: str = setting(text, "127.0.0.1")
     worker_metrics_port: int = setting(integer(0, 65535), "0")

@@ -189,9 +189,12 @@ def secrets(settings: Settings) -> Iterator[Finding]:
     """Check that the secrets are strong and distinct."""
     if settings.gateway_secret_key == settings.key_pepper:
         yield Finding("Secrets", "error", "GATEWAY_SECRET_KEY and KEY_PEPPER must differ")
+    if settings.metrics_key in {settings.gateway_secret_key, settings.key_pepper}:
+        yield Finding("Secrets", "error", "METRICS_KEY must differ from the other secrets")
     guarded = {
         "GATEWAY_SECRET_KEY": settings.gateway_secret_key,
         "KEY_PEPPER": settings.key_pepper,
+        "METRICS_KEY": settings.metrics_key,
         "ADMIN_KEY": settings.admin_key,
         **{f"ADMIN_KEYS: the key of {item.name}": item.key for item in settings.admin_keys},
     }
@@ -219,7 +222,7 @@ def administration(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             "Administration", "warning", f"ADMIN_ALLOWED_CIDRS contains {open_to_all[0]}: {message}"
         )
-    others = {settings.gateway_secret_key, settings.key_pepper}
+    others = {settings.gateway_secret_key, settings.key_pepper, settings.metrics_key}
     if others.intersection(settings.keys_of_operators.values()):
         yield Finding("Administration", "error", "admin keys must differ from the other secrets")
 

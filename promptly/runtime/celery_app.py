@@ -34,6 +34,7 @@ def bind_celery(app: Flask, settings: Settings) -> None:
         metrics_host=settings.worker_metrics_bind,
         metrics_port=settings.worker_metrics_port,
         metrics_allowed=settings.admin_allowed_cidrs,
+        metrics_key=settings.metrics_key,
     )
     setattr(celery, "Task", ContextTask)  # noqa: B010  (the stubs declare it read-only)
     celery.set_default()

@@ -17,7 +17,9 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from prometheus_client.exposition import choose_encoder
 
+from promptly.runtime.metrics_key import has_key
 from promptly.runtime.shared_metrics import Families, cells
+from promptly.secret import Secret
 from promptly.setting_parsers import Network
 
 logger = logging.getLogger(__name__)
@@ -110,20 +112,20 @@ class _Handler(WSGIRequestHandler):
         return str(self.client_address[0])
 
 
-def listen(host: str, port: int, allowed: Sequence[Network]) -> WSGIServer:
+def listen(host: str, port: int, allowed: Sequence[Network], key: Secret) -> WSGIServer:
     """Answer GET /metrics in threads of this process; raises OSError.
 
-    Port 0 takes any free one.
+    Clients need an allowed address or the key. Port 0 takes any free one.
     """
     server = (_IPv6Server if ":" in host else _Server)((host, port), _Handler)
-    server.set_app(_application(allowed))
+    server.set_app(_application(allowed, key))
     threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
     return server
 
 
-def _application(allowed: Sequence[Network]) -> Callable[..., list[bytes]]:
+def _application(allowed: Sequence[Network], key: Secret) -> Callable[..., list[bytes]]:
     def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-        if not _is_allowed(environ.get("REMOTE_ADDR", ""), allowed):
+        if not has_key(environ, key) and not _is_allowed(environ.get("REMOTE_ADDR", ""), allowed):
             start_response("403 Forbidden", [("Content-Type", "text/plain")])
             return [b"Not allowed.\n"]
         if environ["PATH_INFO"] != "/metrics" or environ["REQUEST_METHOD"] != "GET":

@@ -12,6 +12,7 @@ from promptly.clock import utcnow
 from promptly.models import DailyTotal, LedgerVerification, PaymentCase, WebhookEvent
 from promptly.models.states import MailState
 from promptly.runtime import presence
+from promptly.secret import Secret
 from promptly.services import money_health
 from promptly.transactions import transaction
 from tests.conftest import AppFactory
@@ -61,6 +62,40 @@ def test_behind_a_proxy(app_factory: AppFactory) -> None:
     for address, status in (("100.64.0.9", 200), ("203.0.113.9", 403)):
         answer = client.get("/metrics", headers={"X-Forwarded-For": address})
         assert answer.status_code == status
+
+
+KEY = "a key that lets Prometheus read metrics"
+
+
+@pytest.mark.parametrize(
+    ("authorization", "status"),
+    [
+        (f"Bearer {KEY}", 200),
+        (f"bearer {KEY} ", 200),
+        ("", 403),
+        ("Bearer ", 403),
+        (f"Bearer {KEY}x", 403),
+        (f"Bearer {KEY[:-1]}", 403),
+        (f"Basic {KEY}", 403),
+        (KEY, 403),
+        ("Bearer \u00fc", 403),
+    ],
+)
+def test_a_key_opens_them_to_every_address(
+    app_factory: AppFactory, authorization: str, status: int
+) -> None:
+    """In front of which any number of proxies may be, or none although some are configured."""
+    client = app_factory(trusted_proxy_hops=1, metrics_key=Secret(KEY)).test_client()
+    environ = {"REMOTE_ADDR": "203.0.113.9", "HTTP_AUTHORIZATION": authorization}
+    assert client.get("/metrics", environ_base=environ).status_code == status
+    environ["HTTP_X_FORWARDED_FOR"] = "198.51.100.7, 203.0.113.9"
+    assert client.get("/metrics", environ_base=environ).status_code == status
+
+
+def test_no_key_is_set(client: FlaskClient) -> None:
+    for key in ("", " ", KEY):
+        environ = {"REMOTE_ADDR": "203.0.113.9", "HTTP_AUTHORIZATION": f"Bearer {key}"}
+        assert client.get("/metrics", environ_base=environ).status_code == 403
 
 
 def test_a_foreign_host_name(client: FlaskClient) -> None:
@@ -132,6 +167,16 @@ def test_an_empty_installation(client: FlaskClient) -> None:
     assert found["promptly_holds_oldest_age_seconds"] == 0
     # Nothing was verified yet.
     assert "promptly_ledger_differences" not in found
+
+
+@pytest.mark.parametrize(("setting", "exported"), [(5 * 10**10, [5e10]), (0, [])])
+def test_the_threshold_of_the_database(
+    app_factory: AppFactory, setting: int, exported: list[float]
+) -> None:
+    found = scrape(app_factory(database_size_warn_bytes=setting).test_client())
+    assert [
+        found[key] for key in found if key[0] == "promptly_database_size_warn_bytes"
+    ] == exported
 
 
 def test_figures_are_kept(app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:

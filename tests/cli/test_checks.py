@@ -48,6 +48,16 @@ def test_the_key_itself(key: str, words: str) -> None:
     assert not key or key not in found
 
 
+def test_the_key_for_metrics() -> None:
+    def levels(key: str) -> list[str]:
+        settings = make_settings(admin_key=KEY, metrics_key=Secret(key))
+        return [finding.level for finding in checks.secrets(settings)]
+
+    assert levels("") == levels("a-key-for-prometheus-0123456789-xy") == []
+    # Easy to guess, or one that opens more.
+    assert levels("a" * 40) == levels(make_settings().key_pepper.reveal()) == ["error"]
+
+
 @pytest.mark.parametrize(("is_there", "level"), [(True, "ok"), (False, "warning")])
 def test_the_parser_of_requests(
     is_there: bool, level: str, monkeypatch: pytest.MonkeyPatch

@@ -20,7 +20,7 @@ def deploy(systemd: Systemd, version: str, *, code: int = 0) -> str:
             env={
                 "PATH": f"{systemd.programs}:{os.environ['PATH']}",
                 "DEPLOY_ROOT": str(systemd.root),
-                "DEPLOY_WAIT_SECONDS": "60",
+                "DEPLOY_WAIT_SECONDS": "120",
             },
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

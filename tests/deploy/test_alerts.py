@@ -42,6 +42,22 @@ def test_prometheus_accepts_the_configuration_and_its_rules() -> None:
 
 
 @pytest.mark.promtool
+def test_prometheus_accepts_the_documented_jobs(tmp_path: Path) -> None:
+    text = (PROJECT / "docs/operating/kubernetes.md").read_text()
+    [jobs] = [part for part in re.findall(r"```yaml\n(.*?)```", text, re.S) if "job_name" in part]
+    key = tmp_path / "key"
+    key.touch()
+    jobs, keys = re.subn(r"credentials_file: [\w/-]+", f"credentials_file: {key}", jobs)
+    assert keys == 1
+    # Debian builds promtool without it.
+    jobs = re.sub(r"kubernetes_sd_configs: .*", "static_configs: [{targets: [web:8503]}]", jobs)
+    path = tmp_path / "prometheus.yml"
+    path.write_text(jobs)
+    done = promtool("check", "config", path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.promtool
 def test_the_alerts_fire_and_clear() -> None:
     done = promtool("test", "rules", *RULE_TESTS)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -44,6 +44,7 @@ def migrations(folder: Path, **files: str) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_an_older_release_is_deployed_on_the_newer_schema(
     tmp_path: Path, fresh_database: str, redis_url: str
 ) -> None:

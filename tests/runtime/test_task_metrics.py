@@ -4,6 +4,7 @@ import ipaddress
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -14,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from promptly.runtime import task_metrics
 from promptly.runtime.celery_app import broker_url
+from promptly.secret import Secret
 from sandbox import process
 from sandbox.ports import free_port
 from tests.support.books import wait_for
@@ -23,9 +25,27 @@ SWEEP = "promptly.tasks.metering.recover_holds"
 RECONCILE = "promptly.tasks.payments.reconcile"
 
 
-def get(port: int, path: str = "/metrics", method: str = "GET") -> tuple[int, str]:
-    answer = urllib3.request(method, f"http://127.0.0.1:{port}{path}", retries=False, timeout=10.0)
+KEY = Secret("a key that lets Prometheus read metrics")
+
+
+def get(
+    port: int, path: str = "/metrics", method: str = "GET", key: Secret | None = None
+) -> tuple[int, str]:
+    headers = {} if key is None else {"Authorization": f"Bearer {key.reveal()}"}
+    url = f"http://127.0.0.1:{port}{path}"
+    answer = urllib3.request(method, url, headers=headers, retries=False, timeout=10.0)
     return answer.status, answer.data.decode()
+
+
+@contextmanager
+def listening(network: str) -> Iterator[int]:
+    """The port of a server that admits this network."""
+    server = task_metrics.listen("127.0.0.1", 0, [ipaddress.ip_network(network)], KEY)
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 @pytest.mark.parametrize(
@@ -38,12 +58,15 @@ def get(port: int, path: str = "/metrics", method: str = "GET") -> tuple[int, st
     ],
 )
 def test_the_port(network: str, path: str, method: str, status: int) -> None:
-    server = task_metrics.listen("127.0.0.1", 0, [ipaddress.ip_network(network)])
-    try:
-        assert get(server.server_port, path, method)[0] == status
-    finally:
-        server.shutdown()
-        server.server_close()
+    with listening(network) as port:
+        assert get(port, path, method)[0] == status
+
+
+def test_the_key_opens_the_port_to_every_address() -> None:
+    with listening("100.64.0.0/10") as port:
+        assert get(port, key=Secret("another key"))[0] == 403
+        assert get(port, key=KEY)[0] == 200
+        assert get(port, "/", key=KEY)[0] == 404
 
 
 def test_outcomes() -> None:

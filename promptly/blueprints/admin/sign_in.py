@@ -1,6 +1,7 @@
 """Signing in to the panel, by a link with the key or a form, and signing out."""
 
 import re
+from urllib.parse import parse_qs
 
 from flask import Response, g, make_response, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
@@ -11,14 +12,17 @@ from promptly.errors import Forbidden
 from promptly.services import panel_sessions
 from promptly.transactions import transaction
 
-_PAGE = re.compile(r"/admin(/[A-Za-z0-9_-]+)*", re.ASCII)
+# A path of the panel, perhaps with a query as `urlencode` writes it.
+_PAGE = re.compile(r"/admin(/[A-Za-z0-9_-]+)*(\?[A-Za-z0-9_.~%+=&-]*)?", re.ASCII)
+LONGEST_PAGE = 500
 
 
 def page(*, error: str | None = None, wanted: str | None = None) -> Response:
     """Return the sign-in form, with status 403, in place of the requested page."""
-    response = make_response(
-        render_template("admin/sign_in.html", error=error, wanted=wanted or request.path), 403
-    )
+    wanted = wanted or f"{request.path}{query_without_key()}"
+    if not is_page(wanted):
+        wanted = request.path
+    response = make_response(render_template("admin/sign_in.html", error=error, wanted=wanted), 403)
     if is_navigation() and request.headers.get("Sec-Fetch-Site") == "cross-site":
         # On a link from another site, browsers withhold the SameSite=Strict cookie; a refresh of
         # this page sends it.
@@ -48,9 +52,14 @@ def open_session() -> AnyResponse:
     return _open(wanted, name)
 
 
-def is_page(path: str) -> bool:
-    """Return whether this is a path of the panel: a redirect must not lead to another host."""
-    return _PAGE.fullmatch(path) is not None
+def is_page(target: str) -> bool:
+    """Return whether this is a page of the panel, to which a redirect after sign-in may lead.
+
+    It may be on no other host, and have no key, which would stay in the browser's history.
+    """
+    if len(target) > LONGEST_PAGE or _PAGE.fullmatch(target) is None:
+        return False
+    return "key" not in parse_qs(target.partition("?")[2], keep_blank_values=True)
 
 
 def end_session() -> AnyResponse:

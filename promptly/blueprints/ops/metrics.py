@@ -1,4 +1,4 @@
-"""GET /metrics, for Prometheus, from the addresses of ADMIN_ALLOWED_CIDRS only.
+"""GET /metrics, for Prometheus: from the addresses of ADMIN_ALLOWED_CIDRS, or with METRICS_KEY.
 
 Whichever worker answers: requests are counted over all workers of its gateway, queue and slots are
 those of all gateways, money's health is PostgreSQL's. A dependency that is away leaves its figures
@@ -18,15 +18,18 @@ from promptly.blueprints.admin import access
 from promptly.gateway import Gateway, current_gateway
 from promptly.runtime import presence, request_metrics
 from promptly.runtime.celery_app import celery
+from promptly.runtime.metrics_key import has_key
 from promptly.runtime.redis_client import HotPathRedis, RedisUnavailable
 from promptly.services.money_health import MoneyHealth
+from promptly.settings import Settings, current_settings
 
 logger = logging.getLogger(__name__)
 
 
 def metrics() -> Response:
     """Return all metrics in the format that the client accepts."""
-    access.allowed_address()
+    if not has_key(request.environ, current_settings().metrics_key):
+        access.allowed_address()
     encode, content_type = choose_encoder(request.headers.get("Accept", ""))
     return Response(encode(_Scrape()), content_type=content_type)
 
@@ -39,6 +42,15 @@ class _Scrape:
         yield from _upstreams(gateway)
         yield from _in_redis(gateway, current_app.extensions["hot_path_redis"])
         yield from health.collect()
+        yield from _thresholds(current_settings())
+
+
+def _thresholds(settings: Settings) -> Iterator[Metric]:
+    """Return the settings that alerts compare other figures with."""
+    if settings.database_size_warn_bytes:
+        text = "Size of the database from which there is an alert; missing if there is none."
+        size = settings.database_size_warn_bytes
+        yield GaugeMetricFamily("promptly_database_size_warn_bytes", text, size)
 
 
 def _upstreams(gateway: Gateway) -> Iterator[Metric]:

@@ -1,6 +1,7 @@
 """Sessions of the panel: sign-in, cookie attributes, renewal and end."""
 
 from dataclasses import replace
+from html import unescape
 from http.cookies import Morsel, SimpleCookie
 
 import pytest
@@ -89,10 +90,44 @@ def test_signing_in_by_the_form(admin_app: Flask, script: FlaskClient) -> None:
     assert found == [("session.open", "panel:admin"), ("session.refuse", "unknown")]
 
 
+def wanted(page: TestResponse) -> str:
+    """Return the page to which the sign-in form leads."""
+    return unescape(page.text.partition('name="next" value="')[2].partition('"')[0])
+
+
+def test_the_form_leads_to_the_page_of_the_link(script: FlaskClient) -> None:
+    """As operators open it from an email."""
+    link = "/admin/webhooks?state=parked&after=a%26b"
+    page = script.get(link)
+    assert wanted(page) == link
+    for key, answers in (("wrong", 403), (ADMIN_KEY, 303)):
+        page = script.post("/admin/session", data={"key": key, "next": wanted(page)})
+        assert page.status_code == answers
+    assert page.location == link
+    assert script.get(link).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("opened", "led_to"),
+    [
+        ("/admin/users?key=&q=x", "/admin/users?q=x"),
+        ("/admin/users?q=a%0d%0ab%22%3E", "/admin/users?q=a%0D%0Ab%22%3E"),
+        (f"/admin/users?q={'x' * 500}", "/admin/users"),
+    ],
+)
+def test_odd_queries(script: FlaskClient, opened: str, led_to: str) -> None:
+    found = wanted(script.get(opened))
+    assert found == led_to
+    assert sign_in.is_page(found)
+    assert script.post("/admin/session", data={"key": ADMIN_KEY, "next": found}).location == led_to
+
+
 @pytest.mark.parametrize(
     "target",
     ["https://evil.example", "//evil.example", "/admin//evil.example", "/admin/../docs", "",
-     "/dashboard", "/admin\\evil", "/admin/users\n", "javascript:alert(1)", "/admin@evil.example"],
+     "/dashboard", "/admin\\evil", "/admin/users\n", "javascript:alert(1)", "/admin@evil.example",
+     "/admin?key=x", "/admin?a=b&%6bey=x", "/admin?a=\r\nSet-Cookie: b", "/admin?a=é", "/admin?a#b",
+     "/admin?//evil.example", "/admin??", f"/admin?a={'x' * 500}"],
 )  # fmt: skip
 def test_signing_in_leads_nowhere_else(target: str) -> None:
     assert not sign_in.is_page(target)
