@@ -296,8 +296,11 @@ def test_two_operators_decide_a_surplus_at_once(shop: Shop) -> None:
     assert case["resolution"] == name
     tokens = {"credit_surplus": TOKENS * 3 // 2, "refund_all": 0}
     assert shop.paid_tokens(user_id) == tokens.get(name, TOKENS)
-    promised = {"refund": 100, "refund_all": 300}
-    assert shop.btcpay.truth_of(page)["promised"] == promised.get(name, 0)
+    amount = {"refund": 100, "refund_all": 300}.get(name, 0)
+    rows = shop.rows("SELECT amount_minor FROM payment_reversals")
+    assert [row["amount_minor"] for row in rows] == ([amount] if amount else [])
+    # Others may have asked the provider just then; in that case reconciliation makes the refund.
+    assert shop.btcpay.truth_of(page)["promised"] in {0, amount}
 
 
 def test_a_surplus_that_is_gone_is_not_credited(shop: Shop) -> None:
