@@ -127,20 +127,23 @@ CASES: Mapping[CaseKind, str] = {
     CaseKind.FRAUD_WARNING: "fraud warning",
 }
 
-# Button label and effect of each decision about a case.
-CHOICES: Mapping[str, tuple[str, str]] = {
-    "credit": ("Credit", "The pack's tokens are credited as if it had been paid in full."),
-    "refund": (
-        "Refund",
-        "The provider is asked to return what was received and not returned yet; of an overpayment,"
-        " the surplus.",
-    ),
-    "dismiss": ("Dismiss", "The case is closed. No tokens or money are moved."),
-    "take_back": ("Take back", "The unspent part of the credited tokens is taken back."),
+# Button of each decision about a case, with its amount.
+CHOICES: Mapping[str, str] = {
+    "credit": "Credit {tokens} tokens",
+    "credit_surplus": "Credit the surplus, {tokens} tokens",
+    "refund": "Refund {amount}",
+    "refund_all": "Refund all, {amount}",
+    "take_back": "Take back {tokens} tokens",
+    "dismiss": "Dismiss",
 }
+# The same of a case about a surplus, and of one that leaves money with the operator.
+REFUND_SURPLUS = "Refund the surplus, {amount}"
+DISMISS_AND_KEEP = "Dismiss and keep {amount}"
 
 RESOLUTIONS: Mapping[str, str] = {
     "credit": "credited",
+    "credit_surplus": "surplus credited",
+    "refund_all": "all refunded",
     "refund": "refunded",
     "dismiss": "dismissed",
     "take_back": "taken back",
@@ -151,6 +154,15 @@ REVERSALS: Mapping[str, str] = {
     "refund": "refund",
     "dispute": "dispute",
     "invalidation": "payment reversed",
+}
+
+# States of refunds that promptly names itself; the others are the provider's.
+REFUND_STATES: Mapping[str, str] = {
+    "requested": "no answer from the provider yet",
+    "offered": "offered, not claimed yet",
+    "claimed": "claimed: approve the payout in BTCPay",
+    "archived": "archived without a payout",
+    "by_hand": "recorded by hand",
 }
 
 PROVIDERS: Mapping[str, str] = {"stripe": "Stripe", "btcpay": "BTCPay"}

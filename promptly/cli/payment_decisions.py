@@ -9,8 +9,15 @@ from promptly import money
 from promptly.cli.operators import operator
 from promptly.cli.output import json_option, reports_errors, show_object, yes_option
 from promptly.errors import InvalidRequest
-from promptly.models import Order
-from promptly.services.payments import case_decisions, cases, funds, orders, refunds
+from promptly.services.payments import (
+    case_choices,
+    case_decisions,
+    cases,
+    funds,
+    orders,
+    refund_effects,
+    refunds,
+)
 from promptly.settings import current_settings
 from promptly.transactions import transaction
 
@@ -29,14 +36,14 @@ from promptly.transactions import transaction
 @reports_errors
 def resolve(case_id: int, choice: str, note: str | None, yes: bool, as_json: bool) -> None:
     """Resolve a case, once; `attention` lists the choices."""
-    if not yes:
-        click.confirm(f"Resolve case {case_id} with '{choice}'?", abort=True, err=True)
     case_decisions.prepare(case_id, choice, current_settings())
-    with transaction() as session:
-        seen = cases.find(case_id)
-        order = None if seen.order_id is None else session.get(Order, seen.order_id)
+    seen = None if yes else _confirmed(case_id, choice)
+    with transaction():
+        order = case_choices.order_of(cases.find(case_id))
         state = None if order is None else order.state
-        case, refund_id = case_decisions.resolve(case_id, choice, actor=operator().actor, note=note)
+        case, refund_id = case_decisions.resolve(
+            case_id, choice, actor=operator().actor, note=note, seen=seen
+        )
         operator().record(
             "payment.resolve",
             user_id=None if order is None else order.user_id,
@@ -57,6 +64,16 @@ def resolve(case_id: int, choice: str, note: str | None, yes: bool, as_json: boo
     if refund_id is not None:
         values |= _carried_out(refund_id)
     show_object(values, as_json)
+
+
+def _confirmed(case_id: int, choice: str) -> str:
+    """Show the choice with its amount and effects, and ask; return what was seen."""
+    with transaction():
+        chosen = case_choices.of_case(case_id).find(choice)
+    for effect in chosen.effects:
+        click.echo(effect, err=True)
+    click.confirm(f"Case {case_id}: {chosen.label}?", abort=True, err=True)
+    return chosen.seen
 
 
 @click.command("refund")
@@ -84,10 +101,13 @@ def refund(
         amount_minor = _amount(amount, order.paid_in)
         if full:
             amount_minor = quote.most_minor
-        shown = money.shown(
-            quote.unspent_minor if amount_minor is None else amount_minor, order.paid_in
-        )
+        if amount_minor is None:
+            amount_minor = quote.unspent_minor
+        shown = money.shown(amount_minor, order.paid_in)
+        effects = refund_effects.of(order, amount_minor, by_hand=by_hand)
     if not yes:
+        for effect in effects:
+            click.echo(effect, err=True)
         click.confirm(f"Refund {shown} of order {number}?", abort=True, err=True)
     with transaction():
         order = orders.lock(orders.find(number).id)

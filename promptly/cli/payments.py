@@ -16,18 +16,20 @@ from promptly.cli.output import (
     show_object,
     show_rows,
 )
+from promptly.cli.payment_cases import attention, refunds
 from promptly.cli.payment_decisions import refund, resolve
 from promptly.models import Order, PaymentReversal, User
 from promptly.models.payments import PROVIDERS
 from promptly.models.states import OrderState
 from promptly.services.paging import START, Cursor
-from promptly.services.payments import cases, orders, reconciliation, refunds, reversals
+from promptly.services.payments import cases, orders, reconciliation, reversals
+from promptly.services.payments import refunds as refunding
 from promptly.settings import current_settings
 from promptly.transactions import transaction
 
-group = AppGroup("payments", help="Purchases: list, show, attention, resolve, refund, reconcile.")
-group.add_command(resolve)
-group.add_command(refund)
+group = AppGroup("payments", help="Purchases, cases to decide, refunds, reconciliation.")
+for command in (attention, resolve, refund, refunds):
+    group.add_command(command)
 
 
 @group.command("list")
@@ -91,7 +93,7 @@ def show(number: str, as_json: bool) -> None:
     with transaction() as session:
         order = orders.find(number)
         user = None if order.user_id is None else session.get(User, order.user_id)
-        quote = refunds.quote(order)
+        quote = refunding.quote(order)
         values: dict[str, Any] = {
             "number": order.number,
             "email": None if user is None else user.email,
@@ -133,23 +135,6 @@ def show(number: str, as_json: bool) -> None:
     for row in [*found_reversals, *found_cases]:
         click.echo()
         show_object(row, as_json)
-
-
-@group.command("attention")
-@limit_option
-@json_option
-def list_cases(limit: int, as_json: bool) -> None:
-    """List cases that need your decision, oldest first, with the choices."""
-    columns = ("case", "created_at", "kind", "order", "provider", "detail", "choices")
-    with transaction():
-        rows = [
-            (
-                case.id, case.created_at, case.kind, number, case.provider, case.detail,
-                ", ".join(cases.choices(case.kind)),
-            )
-            for case, number in cases.open_cases(limit)
-        ]  # fmt: skip
-    show_rows(columns, rows, as_json)
 
 
 @group.command("reconcile")

@@ -38,6 +38,7 @@ class Order(Base):
     number: Mapped[str] = mapped_column(Text, unique=True)
     user_id: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
     pack: Mapped[str] = mapped_column(Text)
+    # The pack's, and those of a surplus that was credited.
     tokens: Mapped[int] = mapped_column(BigInteger)
     amount_minor: Mapped[int] = mapped_column(BigInteger)
     currency: Mapped[str] = mapped_column(Text)
@@ -68,6 +69,8 @@ class Order(Base):
     # yet; `payments.funds` has the rules.
     received_minor: Mapped[int | None] = mapped_column(BigInteger)
     returned_minor: Mapped[int | None] = mapped_column(BigInteger)
+    # The part of what was received beyond the price that was credited as tokens.
+    credited_surplus_minor: Mapped[int] = mapped_column(BigInteger, server_default="0")
     # The currency that was paid, if it is not the order's.
     received_currency: Mapped[str | None] = mapped_column(Text)
     # The part of the price that was reversed; and the refunds the customer knows of.

@@ -37,6 +37,8 @@ SELECT h.number AS promptly_holds_open,
            AS promptly_outbox_oldest_age_seconds,
        (SELECT count(*) FROM outbox WHERE state = 'failed') AS promptly_outbox_failed,
        (SELECT count(*) FROM payment_cases WHERE resolution IS NULL) AS promptly_cases_open,
+       (SELECT count(*) FROM payment_reversals WHERE state IN ('offered', 'claimed') AND active)
+           AS promptly_refunds_unpaid,
        pg_database_size(current_database()) AS promptly_database_size_bytes
 FROM (SELECT count(*) AS number, min(created_at) AS oldest_at FROM holds WHERE state = 'open') AS h,
      (SELECT count(*) AS number, min(created_at) AS oldest_at
@@ -64,6 +66,7 @@ TEXTS = {
     "promptly_outbox_oldest_age_seconds": "Age of the oldest of them; 0 if there is none.",
     "promptly_outbox_failed": "Emails that were given up.",
     "promptly_cases_open": "Payments that need an operator's decision.",
+    "promptly_refunds_unpaid": "Bitcoin refunds that are not claimed or not paid out yet.",
     "promptly_database_size_bytes": "Size of the database on disk.",
 }
 STATES: dict[str, tuple[str, Iterable[str]]] = {

@@ -11,7 +11,12 @@ from promptly.models import Reconciliation
 from promptly.services.ledger import verification
 from promptly.services.mail import outbox
 from promptly.services.metering.recovery import STALE_SECONDS
-from promptly.services.payments import cases, reconciliation, webhook_inbox
+from promptly.services.payments import (
+    cases,
+    reconciliation,
+    unfinished_refunds,
+    webhook_inbox,
+)
 from promptly.settings import Settings
 
 # An expired trial counts only as far as running requests still hold it.
@@ -35,9 +40,8 @@ SELECT (created_at AT TIME ZONE 'UTC')::date AS day, count(*) AS accounts
 FROM users WHERE created_at >= :since GROUP BY 1 ORDER BY 1
 """)
 
-_PAYMENTS = text("""
-SELECT (SELECT coalesce(sum(tokens_owed), 0) FROM orders WHERE tokens_owed > 0) AS owed_tokens,
-       (SELECT count(*) FROM payment_reversals WHERE state = 'requested') AS waiting_refunds
+_OWED_TOKENS = text("""
+SELECT coalesce(sum(tokens_owed), 0) FROM orders WHERE tokens_owed > 0
 """)
 
 _LATE_MAILS = text("""
@@ -59,7 +63,10 @@ class Waiting:
     parked_events: int
     failed_mails: int
     late_mails: int
+    # Refunds that the provider has not answered, and Bitcoin refunds to be claimed or paid out.
     waiting_refunds: int
+    offered_refunds: int
+    claimed_refunds: int
     owed_tokens: int
     stale_holds: int
 
@@ -88,14 +95,16 @@ def sign_ups(since: datetime) -> dict[date, int]:
 
 
 def waiting() -> Waiting:
-    payments = db.session.execute(_PAYMENTS).mappings().one()
+    refunds = unfinished_refunds.count_by_state()
     return Waiting(
         cases=cases.count_open(),
         parked_events=webhook_inbox.count("parked"),
         failed_mails=outbox.count("failed"),
         late_mails=db.session.scalar(_LATE_MAILS) or 0,
-        waiting_refunds=payments["waiting_refunds"],
-        owed_tokens=int(payments["owed_tokens"]),
+        waiting_refunds=refunds.get("requested", 0),
+        offered_refunds=refunds.get("offered", 0),
+        claimed_refunds=refunds.get("claimed", 0),
+        owed_tokens=int(db.session.scalar(_OWED_TOKENS) or 0),
         stale_holds=running()["stale_holds"],
     )
 

@@ -9,7 +9,13 @@ from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from promptly.clock import utcnow
-from promptly.models import DailyTotal, LedgerVerification, PaymentCase, WebhookEvent
+from promptly.models import (
+    DailyTotal,
+    LedgerVerification,
+    PaymentCase,
+    PaymentReversal,
+    WebhookEvent,
+)
 from promptly.models.states import MailState
 from promptly.runtime import presence
 from promptly.secret import Secret
@@ -127,6 +133,13 @@ def books(app: Flask) -> None:
                 order_id=order.id, provider="stripe", checkout_id="c", kind="amount", detail="d"
             )
         )
+        for state in ("offered", "claimed", "succeeded"):
+            session.add(
+                PaymentReversal(
+                    order_id=order.id, kind="refund", provider="btcpay", amount_minor=1,
+                    state=state, active=True, actor="cli:ada",
+                )
+            )  # fmt: skip
         for number, state in enumerate(("pending", "parked", "parked")):
             session.add(
                 WebhookEvent(provider="stripe", event_id=f"e{number}", type="t", state=state)
@@ -153,6 +166,7 @@ def test_money_health(client: FlaskClient) -> None:
     assert 420 <= found["promptly_outbox_oldest_age_seconds"] < 540
     assert found["promptly_outbox_failed"] == 1
     assert found["promptly_cases_open"] == 1
+    assert found["promptly_refunds_unpaid"] == 2
     assert found["promptly_database_size_bytes"] > 1_000_000
     states = {key: number for key, number in samples.items() if key[0] == "promptly_orders"}
     assert states.pop(("promptly_orders", ("open",))) == 1

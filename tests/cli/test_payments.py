@@ -100,15 +100,29 @@ def test_a_case_is_listed_and_resolved(shop: Shop) -> None:
     shop.btcpay.pay(page, method="BTC-CHAIN")
     answer(shop.app, "payments", "reconcile")
     [case] = answer(shop.app, "payments", "attention")
-    assert (case["kind"], case["choices"]) == ("paid_late", "credit, refund, dismiss")
+    choices = {item["choice"]: item for item in case["choices"]}
+    # Nothing is confirmed yet that a refund could give back.
+    assert (case["kind"], list(choices)) == ("paid_late", ["credit", "dismiss"])
+    assert choices["credit"]["tokens"] == TOKENS
+    assert choices["credit"]["label"] == "Credit 25,000,000 tokens"
     arguments = ("payments", "resolve", str(case["case"]), "--choice")
-    flask(shop.app, *arguments, "credit", code=1)  # needs a confirmation
+    asked = flask(shop.app, *arguments, "credit", code=1).stderr
+    assert "Credit 25,000,000 tokens?" in asked and "No money moves." in asked
     flask(shop.app, *arguments, "take_back", "--yes", code=1)
     unconfirmed = flask(shop.app, *arguments, "refund", "--yes", code=1)
     assert "no confirmed payment" in unconfirmed.stderr
     shop.btcpay.confirm(page)
+    asked = flask(shop.app, *arguments, "refund", code=1).stderr
+    assert "Refund $2.00?" in asked and "No tokens are taken: none were credited." in asked
+    listed = flask(shop.app, "payments", "attention").stdout
+    assert "Refund $2.00: BTCPay opens a page where the customer claims $2.00" in listed
     done = answer(shop.app, *arguments, "refund", "--note", "as asked by mail", "--yes")
     assert done["resolution"] == "refund" and done["link"].startswith(shop.btcpay.url)
+    [waiting] = answer(shop.app, "payments", "refunds")
+    assert (waiting["state"], waiting["link"], waiting["amount"], waiting["case"]) == (
+        "offered", done["link"], "$2.00", case["case"],
+    )  # fmt: skip
+    assert "not claimed yet" in flask(shop.app, "payments", "refunds").stdout
     assert "already" in flask(shop.app, *arguments, "credit", "--yes", code=1).stderr
     assert answer(shop.app, "payments", "attention") == []
     shown = answer(shop.app, "payments", "show", shop.orders()[0]["number"])

@@ -7,7 +7,7 @@ from flask import Flask
 from sqlalchemy import select, text
 
 from promptly.extensions import db
-from promptly.models import OutboxMail, PaymentCase
+from promptly.models import OutboxMail, PaymentCase, PaymentReversal
 from promptly.secret import Secret
 from promptly.services.mail import messages
 from promptly.services.usage import rollups, statistics
@@ -85,6 +85,13 @@ def test_a_day_adds_up_with_the_panel(app: Flask) -> None:
             order = factories.order(user.id, provider="btcpay", state="paid", amount_minor=200)
             order.credited_at, order.reversed_minor = created_at, 50
         session.add(PaymentCase(provider="stripe", checkout_id="x", kind="amount", detail="d"))
+        for state in ("offered", "claimed", "claimed"):
+            session.add(
+                PaymentReversal(
+                    order_id=order.id, kind="refund", provider="btcpay", amount_minor=1,
+                    state=state, active=True, actor="cli:ada",
+                )
+            )  # fmt: skip
     roll_up(app)
     [mail_text] = digests(app)
     lines = " ".join(mail_text.split())
@@ -95,6 +102,8 @@ def test_a_day_adds_up_with_the_panel(app: Flask) -> None:
         f" active accounts {figures[5]} new accounts {figures[6]} revenue {figures[7]}"
     )
     assert "1 payment needs a decision http://127.0.0.1:8503/admin/cases" in lines
+    assert "2 Bitcoin refunds to pay out http://127.0.0.1:8503/admin/cases#refunds" in lines
+    assert "1 unclaimed Bitcoin refund http://127.0.0.1:8503/admin/cases#refunds" in lines
     page = words(app.test_client().get("/admin", query_string={"key": ADMIN_KEY}).text)
     assert page.count(f"{start:%Y-%m-%d} 2 110 220 1 ") == 1, "the row of the daily figures"
     row = page.partition(f"{start:%Y-%m-%d} 2 110 220 1 ")[2].split()

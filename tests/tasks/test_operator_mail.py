@@ -151,6 +151,26 @@ def test_a_payment_that_needs_a_decision(shop: tuple[Shop, Operator]) -> None:
     assert operator.news() == []
 
 
+def test_a_bitcoin_refund_that_was_claimed(shop: tuple[Shop, Operator]) -> None:
+    store, operator = shop
+    page = store.order(store.account(), method="btcpay")
+    store.btcpay.pay(page)
+    store.reconcile()
+    number = store.order_of(page)["number"]
+    offer = str(store.refund(number).provider_id)
+    assert operator.news() == [], "the customer has to claim it"
+    store.btcpay.claim(offer)
+    store.reconcile()
+    [mail_text] = operator.news()
+    assert "A Bitcoin refund waits for you." in mail_text and f"{number}: $2.00" in mail_text
+    assert "Approve the payout in BTCPay." in mail_text
+    assert links(mail_text) == [f"/purchases/{number}", "/cases#refunds"]
+    assert "claimed: approve the payout" in operator.page(f"/purchases/{number}")
+    store.btcpay.pay_out(offer)
+    store.reconcile()
+    assert operator.news() == []
+
+
 def test_a_parked_webhook(shop: tuple[Shop, Operator]) -> None:
     store, operator = shop
     page = store.order(store.account())

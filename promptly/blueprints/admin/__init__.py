@@ -90,6 +90,7 @@ blueprint.add_url_rule("/purchases/<number>/refund", "refund", refunding.refund,
 blueprint.add_url_rule("/cases", "cases", cases.index)
 blueprint.add_url_rule(f"/cases/{CASE}", "case", cases.one)
 blueprint.add_url_rule(f"/cases/{CASE}", "resolve", cases.resolve, methods=["POST"])
+blueprint.add_url_rule(f"/cases/{CASE}/check", "check_case", cases.check, methods=["POST"])
 blueprint.add_url_rule("/reconciliations", "reconciliations", reconciliations.index)
 blueprint.add_url_rule("/reconciliations", "reconcile", reconciliations.begin, methods=["POST"])
 blueprint.add_url_rule("/webhooks", "webhooks", webhook_events.index)

@@ -66,6 +66,7 @@ _SENTENCES: Mapping[str, str] = {
         "Reconciliation requested. It starts within seconds and takes up to a few minutes;"
         " reload this page to see the result."
     ),
+    "payment.read": "The amounts below are the provider's newest.",
     "payment.resolve": "Case {subject} was decided.",
     "webhook.replay": "The event will be processed within seconds, if the workers are running.",
 }

@@ -6,11 +6,12 @@ from flask import redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from promptly import labels, money
-from promptly.blueprints.admin import actor, confirmation, flash_messages, pages
+from promptly.blueprints.admin import actor, confirmation, flash_messages, pages, refund_rows
+from promptly.blueprints.admin.cases import case_of
 from promptly.clients.provider_errors import ProviderProblem
 from promptly.errors import InvalidRequest
 from promptly.extensions import db
-from promptly.models import Order, PaymentCase, PaymentReversal, User
+from promptly.models import Order, User
 from promptly.models.payments import PROVIDERS
 from promptly.models.states import OrderState
 from promptly.services import paging
@@ -76,11 +77,14 @@ def one(number: str) -> str:
         "admin/purchase.html",
         **row_of(order, None if user is None else user.email),
         order=order,
-        refundable=money.shown(quote.most_minor, order.paid_in) if quote.most_minor else None,
+        received=_shown(order, order.received_minor),
+        returned=_shown(order, quote.returned_minor or None),
+        surplus=_shown(order, order.credited_surplus_minor or None),
+        refundable=_shown(order, quote.most_minor or None),
         unspent=money.decimal_text(quote.unspent_minor, order.paid_in),
         provider_asks=order.provider in registry.offered(settings),
         cases=[case_of(case) for case in cases.cases_of(order.id)],
-        reversals=[_reversal(row, order) for row in reversals.of_order(order.id)],
+        reversals=[refund_rows.row_of(row, order) for row in reversals.of_order(order.id)],
         events=webhook_inbox.page(MOST_SHOWN, order_id=order.id).rows,
         mails=_mails(order),
         words=labels,
@@ -126,25 +130,8 @@ def row_of(order: Order, email: str | None) -> dict[str, Any]:
     }
 
 
-def case_of(case: PaymentCase) -> dict[str, Any]:
-    """Return the fields shown of a case, with its choices while it is open."""
-    choices = () if case.resolution else cases.choices(case.kind)
-    return {
-        "case": case,
-        "label": labels.plain(labels.CASES, case.kind),
-        "choices": [(choice, labels.CHOICES[choice][0]) for choice in choices],
-        "resolution": case.resolution and labels.plain(labels.RESOLUTIONS, case.resolution),
-    }
-
-
-def _reversal(row: PaymentReversal, order: Order) -> dict[str, Any]:
-    return {
-        "row": row,
-        "label": labels.plain(labels.REVERSALS, row.kind),
-        "state": row.state.replace("_", " "),
-        "amount": money.shown(row.amount_minor, order.paid_in),
-        "counts": row.active and row.counts,
-    }
+def _shown(order: Order, amount_minor: int | None) -> str | None:
+    return None if amount_minor is None else money.shown(amount_minor, order.paid_in)
 
 
 def _mails(order: Order) -> list[Any]:

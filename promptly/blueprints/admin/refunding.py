@@ -9,7 +9,7 @@ from promptly.blueprints.admin.confirmation import Confirmation
 from promptly.errors import InvalidRequest
 from promptly.extensions import db
 from promptly.models import Order, User
-from promptly.services.payments import orders, refunds
+from promptly.services.payments import orders, refund_effects, refunds
 from promptly.settings import current_settings
 from promptly.transactions import transaction
 
@@ -29,21 +29,17 @@ def question(number: str) -> str:
                 ("Purchase", f"{order.number}, {order.pack}"),
                 ("Account", "deleted" if user is None else user.email),
                 ("Price", money.shown(order.amount_minor, order.currency)),
-                ("Refunded so far", money.shown(order.refunded_minor, order.paid_in)),
+                ("Received", _received(order)),
+                ("Given back", money.shown(quote.returned_minor, order.paid_in)),
             ],
-            effects=[
-                f"{shown} is only recorded as refunded: you have returned the money yourself."
-                if by_hand
-                else f"The provider is asked to refund {shown}. This cannot be undone here.",
-                _taken(order, amount),
-            ],
+            effects=list(refund_effects.of(order, amount, by_hand=by_hand)),
             action=url_for("admin.refund", number=number),
             button=f"Refund {shown}",
             back=url_for("admin.purchase", number=number),
             user_id=order.user_id,
             fields={
                 "amount_minor": str(amount),
-                "returned_minor": str(quote.returned_minor),
+                "seen": _seen(order),
                 **({"by_hand": "1"} if by_hand else {}),
             },
         )
@@ -56,9 +52,12 @@ def refund(number: str) -> AnyResponse:
     with transaction():
         order = orders.lock(orders.find(number).id)
         confirmation.require_account(order.user_id)
-        if request.form.get("returned_minor") != str(refunds.quote(order).returned_minor):
+        if request.form.get("seen") != _seen(order):
             # The form was sent twice, or the purchase changed after the confirmation page.
-            raise InvalidRequest("This purchase has changed since this page was loaded. Reload it.")
+            raise InvalidRequest(
+                "This purchase has changed since this page was loaded. Nothing was refunded: reload"
+                " it."
+            )
         before = {"state": order.state, "reversed_minor": order.reversed_minor}
         row = refunds.request_refund(
             number, amount_minor=_amount_minor(), actor=g.actor, by_hand="by_hand" in request.form
@@ -94,13 +93,13 @@ def _amount_minor() -> int:
     return int(entered)
 
 
-def _taken(order: Order, amount_minor: int) -> str:
-    if order.user_id is None:
-        return "The account has been deleted, so no tokens are taken back."
-    if order.credited_at is None:
-        return "It was never credited, so no tokens are taken back."
-    more = refunds.tokens_reversed_by(order, amount_minor)
-    return (
-        f"Of its {order.tokens:,} tokens, {more:,} more are taken back. Any of them already spent"
-        " or held by a running request are recorded as owed."
-    )
+def _received(order: Order) -> str:
+    if order.received_minor is None:
+        return "not read from the provider yet"
+    return money.shown(order.received_minor, order.paid_in)
+
+
+def _seen(order: Order) -> str:
+    """Return what the page showed of the money, to compare it when the form is sent."""
+    returned_minor = refunds.quote(order).returned_minor
+    return f"{order.received_minor} {returned_minor} {order.paid_in} {order.tokens}"

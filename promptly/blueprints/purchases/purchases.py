@@ -11,6 +11,7 @@ from promptly.extensions import limiter
 from promptly.models import ApiKey
 from promptly.services import paging
 from promptly.services.ledger import balances
+from promptly.services.operator_mail import alerts
 from promptly.services.payments import customer_view, orders
 from promptly.settings import current_settings
 from promptly.transactions import enqueue, transaction
@@ -38,6 +39,9 @@ def purchase(number: str) -> Response:
         if order.is_unsettled and (look == 0 or order.checked_at < utcnow() - CHECK_INTERVAL):
             enqueue("promptly.tasks.payments.check_order", order.id)
         view = customer_view.situation(order, canceled="canceled" in request.args)
+        # The page claims only what has happened: without OPERATOR_EMAIL nobody is notified.
+        in_doubt = order.state == "attention" or view["surplus"]
+        notified = in_doubt and alerts.knows_of(order.id)
         shown = customer_view.Purchase.of(order)
         balance = balances.read(key.user_id)
     waits = WAITS.get(view["about"], ())
@@ -51,6 +55,7 @@ def purchase(number: str) -> Response:
             refresh_seconds=waits[look] if look < len(waits) else None,
             refreshes=bool(waits),
             next_look=look + 1,
+            operator_notified=notified,
             **view,
         )
     )

@@ -61,6 +61,16 @@ WHERE topic = :topic AND ended_at < now() - make_interval(days => :days)
 """)
 
 
+# The topic of cases has their ids as subjects.
+_KNOWS_OF = text("""
+SELECT EXISTS (
+    SELECT FROM payment_cases c
+    JOIN operator_alerts a ON a.topic = 'case' AND a.subject = c.id::text AND a.ended_at IS NULL
+    WHERE c.order_id = :order_id AND c.resolution IS NULL
+)
+""")
+
+
 @dataclass(frozen=True)
 class News:
     """Subjects that started or ended since the last mail; of many only the first are named."""
@@ -80,6 +90,11 @@ def report(topic: Topic, settings: Settings) -> None:
     if ended.count and topic.describe_end is not None:
         _mail(topic.describe_end(ended.count, ended.subjects, settings), settings)
     db.session.execute(_PURGE, {"topic": topic.name, "days": RETENTION_DAYS})
+
+
+def knows_of(order_id: int) -> bool:
+    """Whether the operator has been mailed of an open case of an order."""
+    return bool(db.session.scalar(_KNOWS_OF, {"order_id": order_id}))
 
 
 def _change(topic: Topic, settings: Settings) -> tuple[News, News]:

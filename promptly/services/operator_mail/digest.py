@@ -36,13 +36,16 @@ ON CONFLICT (topic, subject) WHERE ended_at IS NULL DO NOTHING RETURNING id
 """)
 _FORGET = text("DELETE FROM operator_alerts WHERE topic = :topic AND subject < :day")
 
+_REFUNDS = "/cases#refunds"
 # Figure of `overview.Waiting`, words for one and for more, page of the panel.
 WAITING = (
     ("cases", "payment needs a decision", "payments need a decision", "/cases"),
     ("parked_events", "parked webhook event", "parked webhook events", "/webhooks?state=parked"),
     ("failed_mails", "failed email", "failed emails", "/outbox?state=failed"),
     ("late_mails", "late email", "late emails", "/outbox?state=pending"),
-    ("waiting_refunds", "unanswered refund", "unanswered refunds", "/reconciliations"),
+    ("claimed_refunds", "Bitcoin refund to pay out", "Bitcoin refunds to pay out", _REFUNDS),
+    ("offered_refunds", "unclaimed Bitcoin refund", "unclaimed Bitcoin refunds", _REFUNDS),
+    ("waiting_refunds", "unanswered refund", "unanswered refunds", _REFUNDS),
     ("owed_tokens", "token owed", "tokens owed", "/purchases?owed=1"),
     ("stale_holds", "hold of a dead process", "holds of dead processes", "/holds"),
 )

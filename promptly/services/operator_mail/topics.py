@@ -10,9 +10,16 @@ from typing import Any
 
 from sqlalchemy import select
 
-from promptly import labels
+from promptly import labels, money
 from promptly.extensions import db
-from promptly.models import LedgerVerification, Order, OutboxMail, PaymentCase, WebhookEvent
+from promptly.models import (
+    LedgerVerification,
+    Order,
+    OutboxMail,
+    PaymentCase,
+    PaymentReversal,
+    WebhookEvent,
+)
 from promptly.services.mail.messages import OPERATOR_KINDS
 from promptly.services.operator_mail import outages
 from promptly.services.overview import shown_size
@@ -68,6 +75,27 @@ def _cases(count: int, subjects: list[str], settings: Settings) -> dict[str, Any
     subject = _one_or_more(count, "A payment needs a decision", "{count} payments need a decision")
     advice = "Money came that does not fit its order. It waits until you decide what to do with it."
     return described(subject, advice, "/cases", items, count)
+
+
+def _payouts(count: int, subjects: list[str], settings: Settings) -> dict[str, Any]:
+    query = (
+        select(PaymentReversal, Order)
+        .join(Order, Order.id == PaymentReversal.order_id)
+        .where(PaymentReversal.id.in_(map(int, subjects)))
+        .order_by(PaymentReversal.id)
+    )
+    items = [
+        (
+            f"{order.number}: {money.shown(refund.amount_minor, order.paid_in)}",
+            f"/purchases/{order.number}",
+        )
+        for refund, order in db.session.execute(query)
+    ]
+    subject = _one_or_more(
+        count, "A Bitcoin refund waits for you", "{count} Bitcoin refunds wait for you"
+    )
+    advice = "The customer has claimed it. Approve the payout in BTCPay."
+    return described(subject, advice, "/cases#refunds", items, count)
 
 
 def _webhooks(count: int, subjects: list[str], settings: Settings) -> dict[str, Any]:
@@ -146,6 +174,7 @@ def _size(count: int, subjects: list[str], settings: Settings) -> dict[str, Any]
 
 _PARKED = "SELECT id::text AS subject FROM webhook_events WHERE state = 'parked'"
 _OPEN = "SELECT id::text AS subject FROM payment_cases WHERE resolution IS NULL"
+_CLAIMED = "SELECT id::text AS subject FROM payment_reversals WHERE state = 'claimed' AND active"
 # A failed mail to the operator must not cause another one.
 _FAILED = """
 SELECT id::text AS subject FROM outbox WHERE state = 'failed' AND kind <> ALL(:operator_kinds)
@@ -163,6 +192,7 @@ AND pg_database_size(current_database()) > CAST(:limit AS bigint) * {factor}
 
 TOPICS = (
     Topic("case", _OPEN, _OPEN, _cases),
+    Topic("payout", _CLAIMED, _CLAIMED, _payouts),
     Topic("webhook", _PARKED, _PARKED, _webhooks),
     Topic(
         "mail",

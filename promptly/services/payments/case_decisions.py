@@ -1,13 +1,24 @@
 """Carry out an operator's decision of a case, in the transaction that records it.
 
-`prepare` asks the provider first, in transactions of its own: a refund needs its newest report.
+`prepare` asks the provider first, in transactions of its own: to give money back, or to credit a
+surplus, needs its newest report. Operators decide about what they have seen: if the amounts changed
+since, nothing is done.
 """
 
+from promptly import money
 from promptly.clients.provider_errors import ProviderProblem, ProviderRefused
 from promptly.errors import InvalidRequest, PaymentUnavailable
 from promptly.extensions import db
 from promptly.models import Order, PaymentCase
-from promptly.services.payments import cases, credit, orders, refunds, reversals
+from promptly.models.states import CaseKind
+from promptly.services.payments import (
+    case_choices,
+    cases,
+    credit,
+    orders,
+    refunds,
+    reversals,
+)
 from promptly.services.payments.providers import registry
 from promptly.services.payments.snapshot import ProviderSnapshot, Reversal
 from promptly.settings import Settings
@@ -15,16 +26,22 @@ from promptly.transactions import transaction
 
 # State of an order whose case was dismissed without a credit; `failed` for other kinds.
 _DISMISSED = {"paid_partial": "expired", "paid_late": "expired"}
+# Choices whose amount has to be exact.
+_READS_FIRST = cases.REFUNDS | {cases.CREDIT_SURPLUS}
 
 
 def prepare(case_id: int, choice: str, settings: Settings) -> None:
-    """Read what was received before a refund; put a page of no order on record as one.
+    """Read what was received, if the choice depends on it; see `read`."""
+    if choice in _READS_FIRST:
+        read(case_id, settings)
+
+
+def read(case_id: int, settings: Settings) -> None:
+    """Read what was received for an open case; put a page of no order on record as one.
 
     Call it outside of any transaction, before `resolve`. Raises NotFound, InvalidRequest and
     PaymentUnavailable.
     """
-    if choice != cases.REFUND:
-        return
     with transaction():
         case = cases.find(case_id)
         order = None if case.order_id is None else db.session.get_one(Order, case.order_id)
@@ -63,23 +80,28 @@ def _put_on_record(case_id: int, snapshot: ProviderSnapshot) -> None:
 
 
 def resolve(
-    case_id: int, choice: str, *, actor: str, note: str | None = None
+    case_id: int, choice: str, *, actor: str, note: str | None = None, seen: str | None = None
 ) -> tuple[PaymentCase, int | None]:
     """Decide a case; for a refund, also return its row's id, for `refunds.execute_refund`.
 
-    Call `prepare` before. Raises NotFound, and InvalidRequest if the case does not offer this
-    choice, has been decided already, or the choice cannot be carried out any more.
+    Call `prepare` before. `seen` is that of the choice as it was shown. Raises NotFound, and
+    InvalidRequest if the case does not offer this choice, has been decided already, has changed
+    since it was seen, or the choice cannot be carried out any more.
     """
     order_id = cases.find(case_id).order_id
     # Lock the order before its cases, as everywhere.
     order = None if order_id is None else orders.lock(order_id)
     case = cases.decide(case_id, choice, actor=actor, note=note)
+    if seen is not None:
+        _require_unchanged(case, order, choice, seen)
     refund_id = None
     if order is not None and choice == cases.CREDIT:
-        _credit(order, actor)
-    elif order is not None and choice == cases.REFUND:
+        _credit(order, case, actor)
+    elif order is not None and choice == cases.CREDIT_SURPLUS:
+        _credit_surplus(order, actor)
+    elif order is not None and choice in cases.REFUNDS:
         refund_id = refunds.request_for_case(order, case, actor)
-    elif choice == cases.REFUND:
+    elif choice in cases.REFUNDS:
         raise InvalidRequest("This payment is not on record yet.")
     elif order is not None and choice == cases.TAKE_BACK:
         _take_back(order, case, actor)
@@ -89,11 +111,40 @@ def resolve(
     return case, refund_id
 
 
-def _credit(order: Order, actor: str) -> None:
+def _require_unchanged(case: PaymentCase, order: Order | None, choice: str, seen: str) -> None:
+    now = case_choices.of(case, order).find(choice)
+    if now.seen != seen:
+        raise InvalidRequest(
+            f"This case has changed since you saw it: now the choice is '{now.label}'. Nothing was"
+            " done: look at it again."
+        )
+
+
+def _credit(order: Order, case: PaymentCase, actor: str) -> None:
     if not credit.credit(order, actor=actor, approved=True):
         why = "has been credited already" if order.credited_at else "has no account any more"
         raise InvalidRequest(f"This order {why}.")
     # Reversals from before the credit count from now on.
+    reversals.settle(order, actor=actor)
+    if order.received_currency is None and reversals.funds_of(order).surplus_left_minor:
+        came = money.shown(order.received_minor or 0, order.currency)
+        cases.raise_case(
+            CaseKind.PAID_OVER,
+            provider=case.provider,
+            checkout_id=case.checkout_id,
+            order_id=order.id,
+            detail=f"{came} came for {money.shown(order.amount_minor, order.currency)}.",
+            paid_minor=order.received_minor,
+        )
+
+
+def _credit_surplus(order: Order, actor: str) -> None:
+    surplus_minor = reversals.funds_of(order).surplus_left_minor
+    can_credit = order.user_id is not None and order.credited_at is not None
+    if not can_credit or not credit.surplus_tokens(order, surplus_minor):
+        raise InvalidRequest("No surplus of this purchase is left that could be credited.")
+    credit.credit_surplus(order, surplus_minor, actor=actor)
+    # What was reversed already was a part of this money too.
     reversals.settle(order, actor=actor)
 
 

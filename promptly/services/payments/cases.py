@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import Update, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
+from promptly import labels
 from promptly.errors import InvalidRequest, NotFound
 from promptly.extensions import db
 from promptly.models import Order, PaymentCase
@@ -28,13 +29,16 @@ from promptly.services.paging import START, Cursor, Page, newest_first
 from promptly.services.payments.snapshot import ProviderSnapshot
 
 CREDIT, REFUND, DISMISS, TAKE_BACK = "credit", "refund", "dismiss", "take_back"
+# Of a surplus: `refund` is that of the surplus alone.
+CREDIT_SURPLUS, REFUND_ALL = "credit_surplus", "refund_all"
+REFUNDS = frozenset({REFUND, REFUND_ALL})
 SUPERSEDED = "superseded"
 
 CHOICES: Mapping[CaseKind, tuple[str, ...]] = {
     CaseKind.PAID_PARTIAL: (CREDIT, REFUND, DISMISS),
     CaseKind.PAID_LATE: (CREDIT, REFUND, DISMISS),
     CaseKind.UNCONFIRMED: (CREDIT, REFUND, DISMISS),
-    CaseKind.PAID_OVER: (REFUND, DISMISS),
+    CaseKind.PAID_OVER: (CREDIT_SURPLUS, REFUND, REFUND_ALL, DISMISS),
     CaseKind.AMOUNT: (CREDIT, REFUND, DISMISS),
     CaseKind.CURRENCY: (CREDIT, REFUND, DISMISS),
     CaseKind.LIVEMODE: (DISMISS,),
@@ -111,10 +115,15 @@ def reopen(case: PaymentCase, *, because: str) -> None:
     db.session.flush()
 
 
+def is_reopened(case: PaymentCase) -> bool:
+    """Whether an open case had been decided before."""
+    return case.resolution is None and _REOPENED in case.detail
+
+
 def reopen_refused(case_id: int, because: str) -> bool:
     """Open a case again if it was decided by a refund, which did not succeed; return whether."""
     case = find(case_id)
-    if case.resolution != REFUND:
+    if case.resolution not in REFUNDS:
         return False
     reopen(case, because=because.rstrip("."))
     return True
@@ -175,7 +184,7 @@ def _close(because: str) -> Update:
 
 
 def choices(kind: CaseKind) -> tuple[str, ...]:
-    """Return what can be decided about a case; a newer release may have raised it."""
+    """Return what may be decided about a case at all; a newer release may have raised it."""
     return CHOICES.get(kind, (DISMISS,))
 
 
@@ -213,7 +222,8 @@ def decide(case_id: int, choice: str, *, actor: str, note: str | None) -> Paymen
     decided = db.session.execute(statement).first() is not None
     db.session.refresh(case)
     if not decided:
-        raise InvalidRequest(f"This case has been decided already: {case.resolution}.")
+        done = labels.plain(labels.RESOLUTIONS, case.resolution or "")
+        raise InvalidRequest(f"This case has been decided already: {done} by {case.resolved_by}.")
     return case
 
 

@@ -1,4 +1,7 @@
-"""Credit an order's tokens: once, whatever is delivered, repeated or decided concurrently."""
+"""Credit an order's tokens: once, whatever is delivered, repeated or decided concurrently.
+
+A surplus is credited when an operator decides so, at the rate of the order's pack.
+"""
 
 from datetime import datetime
 
@@ -8,6 +11,7 @@ from promptly import money
 from promptly.extensions import db
 from promptly.models import Order, User
 from promptly.services.ledger import ledger
+from promptly.services.ledger.ledger import Change
 from promptly.services.mail import outbox
 from promptly.services.payments import cases, orders
 
@@ -28,13 +32,46 @@ def credit(order: Order, *, actor: str, approved: bool = False) -> bool:
     if change.applied_delta != order.tokens or not moved:
         raise RuntimeError(f"order {order.number} cannot be credited in state {order.state}")
     cases.supersede(order, because="the order was credited")
-    outbox.add(
-        "receipt",
-        user.email,
-        user_id=user.id,
-        payload=described(order) | {"balance_tokens": change.paid_tokens + change.trial_tokens},
-    )
+    _mail_receipt(order, user, change)
     return True
+
+
+def surplus_tokens(order: Order, amount_minor: int) -> int:
+    """Return what an amount buys at the rate of an order's pack, rounded down."""
+    return order.tokens * amount_minor // (order.amount_minor + order.credited_surplus_minor)
+
+
+def credit_surplus(order: Order, amount_minor: int, *, actor: str) -> int:
+    """Credit a part of what came beyond the price of a locked, credited order; return the tokens.
+
+    From then on they belong to the purchase and its lot: a refund or a dispute takes its share of
+    them. The entry's reference names the whole surplus credited, so no part is credited twice.
+    """
+    user = None if order.user_id is None else db.session.get_one(User, order.user_id)
+    tokens = surplus_tokens(order, amount_minor)
+    if user is None or order.credited_at is None or tokens <= 0:
+        raise RuntimeError(f"order {order.number}: its surplus cannot be credited")
+    order.tokens += tokens
+    order.credited_surplus_minor += amount_minor
+    change = ledger.adjust(
+        user.id,
+        tokens,
+        kind="purchase",
+        reference=f"{order.number}/surplus-{order.credited_surplus_minor}",
+        actor=actor,
+    )
+    if change.applied_delta != tokens:
+        raise RuntimeError(f"order {order.number}: the surplus has been credited already")
+    _mail_receipt(
+        order, user, change, price=money.shown(amount_minor, order.paid_in), tokens=tokens
+    )
+    return tokens
+
+
+def _mail_receipt(order: Order, user: User, change: Change, **of_surplus: str | int) -> None:
+    balance = {"balance_tokens": change.paid_tokens + change.trial_tokens}
+    payload = described(order) | balance | of_surplus
+    outbox.add("receipt", user.email, user_id=user.id, payload=payload)
 
 
 def described(order: Order) -> dict[str, str | int]:
@@ -43,7 +80,7 @@ def described(order: Order) -> dict[str, str | int]:
     return {
         "number": order.number,
         "pack": order.pack,
-        "price": money.shown(order.amount_minor, order.currency),
+        "price": money.shown(order.amount_minor + order.credited_surplus_minor, order.currency),
         "tokens": order.tokens,
         "provider": order.provider,
         "ordered_on": f"{moment:%Y-%m-%d}",

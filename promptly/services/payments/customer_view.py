@@ -62,7 +62,7 @@ class Purchase:
             created_at=_shown(order.created_at),
             pack=order.pack,
             tokens=order.tokens,
-            price=money.shown(order.amount_minor, order.currency),
+            price=money.shown(order.amount_minor + order.credited_surplus_minor, order.currency),
             method=order.provider,
             state=order.state,
             label=labels.plain(labels.ORDERS, order.state),

@@ -3,7 +3,8 @@
 All amounts are in minor units of the currency that was paid. `received_minor` is what the provider
 reports as confirmed; without it (an order from before it was recorded) the price stands in for it,
 but nothing is refunded before it has been read. What was paid for the tokens is what was received
-less a refunded surplus, so half of the tokens cost half of that, whatever the price was.
+less a refunded surplus, so half of the tokens cost half of that, whatever the price was. A surplus
+that was credited bought tokens like the rest.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,6 +25,7 @@ class Funds:
     surplus_refunded_minor: int
     disputed_minor: int
     invalidated: bool
+    credited_surplus_minor: int = 0
 
     @classmethod
     def of(cls, order: Order, reversals: Iterable[PaymentReversal]) -> "Funds":
@@ -37,6 +39,7 @@ class Funds:
             surplus_refunded_minor=total(row for row in refunds if not row.counts),
             disputed_minor=total(row for row in active if row.kind == "dispute"),
             invalidated=any(row.kind == "invalidation" for row in active),
+            credited_surplus_minor=order.credited_surplus_minor or 0,
         )
 
     @property
@@ -53,8 +56,9 @@ class Funds:
 
     @property
     def surplus_left_minor(self) -> int:
-        """The part beyond the price that can still be given back."""
-        return min(max(0, self.paid_for_tokens_minor - self.price_minor), self.left_minor)
+        """The part beyond the price that was not credited and can still be given back."""
+        bought = self.price_minor + self.credited_surplus_minor
+        return min(max(0, self.paid_for_tokens_minor - bought), self.left_minor)
 
     @property
     def returned_minor(self) -> int:

@@ -82,11 +82,13 @@ def quote(order: Order, *, lock: bool = False) -> Quote:
 
 
 def tokens_reversed_by(order: Order, amount_minor: int) -> int:
-    """Return how many more tokens a refund of this amount would reverse."""
+    """Return how many more tokens a refund of this amount would take, or record as owed."""
+    if order.credited_at is None or order.user_id is None:
+        return 0
     rows = reversals.of_order(order.id)
     refund = PaymentReversal(kind="refund", amount_minor=amount_minor, counts=True, active=True)
     wanted = Funds.of(order, [*rows, refund]).share_reversed(order.tokens)
-    return max(wanted - order.tokens_taken, 0)
+    return max(wanted - order.tokens_taken - order.tokens_owed, 0)
 
 
 def read_received(number: str, settings: Settings) -> None:
@@ -165,12 +167,12 @@ def audited(order: Order, row: PaymentReversal) -> dict[str, Any]:
 
 
 def request_for_case(order: Order, case: PaymentCase, actor: str) -> int:
-    """Store the refund that decides a case, of all that is left or the surplus; return its id.
+    """Store the refund that has decided a case, of all that is left or the surplus; return its id.
 
     The order is locked. Raises InvalidRequest if nothing can be refunded.
     """
     _require_received(order)
-    surplus = case.kind == CaseKind.PAID_OVER
+    surplus = case.kind == CaseKind.PAID_OVER and case.resolution == cases.REFUND
     funds = reversals.funds_of(order)
     amount = funds.surplus_left_minor if surplus else funds.left_minor
     if not amount:

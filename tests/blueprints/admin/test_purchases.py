@@ -108,8 +108,9 @@ def test_one_with_all_about_it(pages: Panel) -> None:
     page = pages.page(f"/admin/purchases/{number}")
     words = pages.words(f"/admin/purchases/{number}")
     for sentence in (
-        "ann@example.com", "1,000 tokens for $2.00", "by an operator's decision", "Refunded $0.50",
-        "250 tokens", "refund succeeded $0.50 cli:root", "dispute won no tokens taken back",
+        "ann@example.com", "1,000 tokens for $2.00", "by an operator's decision",
+        "Given back $0.50", "250 tokens", "refund succeeded $0.50 cli:root",
+        "dispute won no tokens taken back",
         "Case 1: paid twice . Twice. Needs a decision.", "charge.refunded pending",
         "receipt pending", "At most $1.50",
     ):  # fmt: skip

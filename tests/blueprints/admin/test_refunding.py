@@ -29,8 +29,9 @@ def test_a_refund_of_the_unspent_part(shop: Shop, shop_pages: Panel) -> None:
     )
     path = f"/admin/purchases/{number}/refund?amount=1.00"
     question = shop_pages.words(path)
-    for sentence in ("Refund $1.00?", number, "user", "The provider is asked to refund $1.00",
-                     "12,500,000 more are taken back"):  # fmt: skip
+    for sentence in ("Refund $1.00?", number, "user", "Received $2.00 Given back $0.00",
+                     "Stripe returns $1.00 to the customer.",
+                     "12,500,000 unspent tokens are taken back."):  # fmt: skip
         assert sentence in question, sentence
     words = shop_pages.confirm(path)
     assert "A refund of $1.00 was recorded" in words and "refund succeeded $1.00" in words
@@ -57,7 +58,7 @@ def test_a_button_pressed_twice_refunds_once(shop: Shop, shop_pages: Panel) -> N
 def test_a_refund_by_hand_is_only_written_down(shop: Shop, shop_pages: Panel) -> None:
     user_id, number = bought(shop)
     path = f"/admin/purchases/{number}/refund?amount=2&by_hand=1"
-    assert "only recorded as refunded" in shop_pages.words(path)
+    assert "$2.00 is only recorded: you have returned the money yourself." in shop_pages.words(path)
     assert "by hand" in shop_pages.confirm(path)
     assert shop.stripe.requests("POST /v1/refunds") == []
     assert shop.paid_tokens(user_id) == 0 and shop_pages.audited()[0][4]["by_hand"] is True
@@ -79,7 +80,7 @@ def test_amounts_that_cannot_be(shop: Shop, shop_pages: Panel, amount: str) -> N
 @pytest.mark.parametrize(
     "change",
     [{"user_id": "1000"}, {"user_id": ""}, {"amount_minor": "201"}, {"amount_minor": "x"},
-     {"csrf_token": "x"}, {"returned_minor": "7"}],
+     {"csrf_token": "x"}, {"seen": "7"}],
 )  # fmt: skip
 def test_forms_that_do_not_fit(shop: Shop, shop_pages: Panel, change: dict[str, str]) -> None:
     _, number = bought(shop)
@@ -100,5 +101,5 @@ def test_a_deleted_account_is_refunded_without_tokens(shop: Shop, shop_pages: Pa
     with shop.app.app_context(), transaction() as session:
         session.execute(text("DELETE FROM users WHERE id = :id"), {"id": user_id})
     path = f"/admin/purchases/{number}/refund?amount=2"
-    assert "no tokens are taken" in shop_pages.words(path)
+    assert "No tokens are taken: the account has been deleted." in shop_pages.words(path)
     assert "refund succeeded" in shop_pages.confirm(path)

@@ -1,6 +1,7 @@
 """The packs on the dashboard, the pages of a purchase, and access to them."""
 
 import re
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -15,6 +16,9 @@ from promptly.clock import utcnow
 from promptly.models.states import OrderState
 from promptly.packs import Pack
 from promptly.secret import Secret
+from promptly.services.mail import outbox
+from promptly.services.operator_mail import alerts
+from promptly.services.operator_mail.topics import TOPICS
 from promptly.services.payments import customer_view
 from promptly.transactions import transaction
 from tests.support import factories
@@ -197,6 +201,17 @@ def test_a_customer_who_left_the_providers_page(buyer: Buyer) -> None:
     assert "Payment received" in buyer.purchase(f"{paid}?canceled=1")
 
 
+def mail_operator(app: Flask) -> None:
+    """Queue the alert about open cases, as the periodic task does with OPERATOR_EMAIL set."""
+    settings = replace(app.extensions["settings"], operator_email="operator@example.com")
+    with app.app_context(), transaction() as session:
+        # So many are sent in an hour at most.
+        session.execute(text("UPDATE operator_alerts SET created_at = now() - interval '2 hours'"))
+        before = outbox.count("pending")
+        alerts.report(next(topic for topic in TOPICS if topic.name == "case"), settings)
+        assert outbox.count("pending") == before + 1
+
+
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
@@ -210,7 +225,11 @@ def test_odd_payments(buyer: Buyer, kind: str, said: str) -> None:
     number = buyer.order(state="attention", provider="btcpay")
     raise_case(buyer.app, number, kind)
     page = buyer.purchase(number)
-    assert said in page and "We are reviewing the payment" in page and "credited" in page
+    assert said in page and "credited" in page
+    assert "notified" not in page and "If you do not hear from us, contact us" in page
+    mail_operator(buyer.app)
+    page = buyer.purchase(number)
+    assert "We have been notified" in page and "If you have questions, contact us" in page
     dismissed = buyer.order(state="expired", provider="btcpay")
     raise_case(buyer.app, dismissed, kind, "dismiss")
     assert "Closed without credit" in buyer.purchase(dismissed)
@@ -221,7 +240,17 @@ def test_a_surplus(buyer: Buyer) -> None:
     assert "more than the price" not in buyer.purchase(number)
     raise_case(buyer.app, number, "paid_over")
     page = buyer.purchase(number)
-    assert "Payment received" in page and "more than the price" in page
+    assert "Payment received" in page and "You paid more than the price. We will" in page
+    mail_operator(buyer.app)
+    assert "more than the price. We have been notified and will" in buyer.purchase(number)
+
+
+def test_a_credited_surplus_belongs_to_the_purchase(buyer: Buyer) -> None:
+    number = buyer.order(
+        state="paid", credited_at=utcnow(), tokens=1500, credited_surplus_minor=100
+    )
+    page = buyer.purchase(number)
+    assert "standard, 1,500 tokens" in page and "Price $3.00" in page
 
 
 def test_the_history(buyer: Buyer) -> None:

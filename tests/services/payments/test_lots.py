@@ -40,9 +40,14 @@ class Naive:
         purse.taken += tokens
 
     def give_back(self, purse: Purse, tokens: int) -> None:
-        """Restore tokens as if never taken: replay all spending from the oldest purse on."""
+        """Restore tokens as if never taken."""
+        self.replay(purse, taken=-tokens)
+
+    def replay(self, purse: Purse, *, size: int = 0, taken: int = 0) -> None:
+        """Change a purse as if it had always been so: spend again from the oldest on."""
         spent = sum(each.size - each.taken - each.left for each in self.purses)
-        purse.taken -= tokens
+        purse.size += size
+        purse.taken += taken
         for each in self.purses:
             each.left = each.size - each.taken
         self.spend(spent)
@@ -66,7 +71,8 @@ def step(dice: random.Random, user_id: int, naive: Naive) -> None:
     tokens = dice.randint(1, 100)
     total = sum(purse.left for purse in naive.purses)
     bought = [purse for purse in naive.purses if purse.order is not None]
-    what = dice.choice(["buy", "adjust", "sql", "use", "use", "deduct", "take", "take", "restore"])
+    acts = ["buy", "adjust", "sql", "use", "use", "deduct", "take", "take", "restore", "surplus"]
+    what = dice.choice(acts)
     if what == "buy":
         order = factories.order(user_id, tokens=tokens)
         assert credit.credit(order, actor="stripe")
@@ -96,6 +102,11 @@ def step(dice: random.Random, user_id: int, naive: Naive) -> None:
         if tokens:
             move(purse.order, -tokens, "purchase_restored")
             naive.give_back(purse, tokens)
+    elif what == "surplus" and bought:
+        purse = dice.choice(bought)
+        assert purse.order is not None
+        if credit.surplus_tokens(purse.order, 50):
+            naive.replay(purse, size=credit.credit_surplus(purse.order, 50, actor="test"))
 
 
 def by_sql(user_id: int, tokens: int) -> None:
