@@ -1,6 +1,7 @@
 """Credit an order's tokens: once, whatever is delivered, repeated or decided concurrently."""
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import func
 
@@ -32,7 +33,7 @@ def credit(order: Order, *, actor: str, approved: bool = False) -> bool:
         "receipt",
         user.email,
         user_id=user.id,
-        payload=described(order) | {"balance_tokens": change.paid_tokens + change.trial_tokens},
+        payload=receipt_of(order) | {"balance_tokens": change.paid_tokens + change.trial_tokens},
     )
     return True
 
@@ -47,4 +48,21 @@ def described(order: Order) -> dict[str, str | int]:
         "tokens": order.tokens,
         "provider": order.provider,
         "ordered_on": f"{moment:%Y-%m-%d}",
+    }
+
+
+def receipt_of(order: Order) -> dict[str, Any]:
+    """Return a credited order's fields for its receipt.
+
+    `received` is None unless another amount came than the price, `tax` unless one was computed.
+    """
+    paid_at: datetime | None = order.credited_at
+    received, tax = order.received_minor, order.tax_minor
+    as_priced = received in {None, order.amount_minor} and order.paid_in == order.currency
+    return described(order) | {
+        "paid_on": f"{paid_at:%Y-%m-%d}",
+        "seller": order.seller,
+        "tax": None if tax is None else money.shown(tax, order.currency),
+        "received": None if as_priced else money.shown(received or 0, order.paid_in),
+        "test_mode": not order.livemode,
     }
