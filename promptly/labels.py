@@ -102,6 +102,7 @@ MAIL_KINDS: Mapping[str, str] = {
     "confirm_reissue": "new key confirmation",
     "confirm_deletion": "deletion confirmation",
     "receipt": "receipt",
+    "payment_notice": "incomplete payment",
     "refund_notice": "refund",
     "dispute_notice": "dispute",
     "low_balance": "low balance",

@@ -15,6 +15,25 @@ def text(value: str) -> str:
     return value.strip()
 
 
+LONGEST_LINE = 200
+MOST_LINES = 10
+
+
+def line(value: str) -> str:
+    value = value.strip()
+    if len(value) > LONGEST_LINE or not value.isprintable():
+        raise ValueError(f"must be one line of at most {LONGEST_LINE} characters")
+    return value
+
+
+def lines(value: str) -> tuple[str, ...]:
+    r"""Parse lines that are separated by line breaks or by the two characters `\n`."""
+    found = tuple(line(item) for item in value.replace("\\n", "\n").splitlines() if item.strip())
+    if len(found) > MOST_LINES:
+        raise ValueError(f"must have at most {MOST_LINES} lines")
+    return found
+
+
 def secret(value: str) -> Secret:
     return Secret(value.strip())
 

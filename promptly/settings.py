@@ -16,7 +16,14 @@ from dotenv import dotenv_values
 from flask import current_app
 
 from promptly.admin_keys import MAIN, AdminKey, parse_admin_keys
-from promptly.packs import Pack, parse_currency, parse_packs, too_cheap
+from promptly.packs import (
+    CustomAmounts,
+    Pack,
+    parse_currency,
+    parse_custom_amounts,
+    parse_packs,
+    sale_problems,
+)
 from promptly.secret import Secret
 from promptly.setting_parsers import (
     Network,
@@ -24,6 +31,8 @@ from promptly.setting_parsers import (
     choice,
     database_url,
     integer,
+    line,
+    lines,
     long_secret,
     long_secret_list,
     network_list,
@@ -179,6 +188,12 @@ class Settings:
     # Packs on sale and the two payment providers; a partly configured provider is off
     packs: tuple[Pack, ...] = setting(parse_packs, PACKS)
     packs_currency: str = setting(parse_currency, "USD")
+    # The amounts that customers may choose, if they may.
+    pack_custom: CustomAmounts | None = setting(parse_custom_amounts, "")
+    # On receipts.
+    seller_name: str = setting(line, "")
+    seller_address: tuple[str, ...] = setting(lines, "")
+    seller_tax_id: str = setting(line, "")
     # Of card payments: whether Stripe computes the tax that the price includes, whether it makes
     # invoices, and the terms that customers have to accept.
     checkout_tax: str = setting(choice("off", "inclusive"), "off")
@@ -251,6 +266,17 @@ class Settings:
         needed = (self.btcpay_url, self.btcpay_api_key, self.btcpay_store_id)
         return all(needed) and bool(self.btcpay_webhook_secret)
 
+    @property
+    def seller(self) -> dict[str, Any] | None:
+        """The seller as an order and its receipt name them, or None."""
+        if not self.seller_name:
+            return None
+        return {
+            "name": self.seller_name,
+            "address": list(self.seller_address),
+            "tax_id": self.seller_tax_id,
+        }
+
     @classmethod
     def from_mapping(cls, variables: Mapping[str, str]) -> "Settings":
         """Build from variables by name; raises SettingsError listing every problem at once."""
@@ -273,18 +299,26 @@ class Settings:
             values.setdefault("drain_seconds", drain_seconds)
         if values.get("admin_key") in [item.key for item in values.get("admin_keys", ())]:
             problems.append("ADMIN_KEYS repeats the key of ADMIN_KEY")
-        if values.get("stripe_secret_key"):
-            problems += cls._too_cheap_for_cards(values)
+        problems += cls._problems_of_sales(values)
         if problems:
             raise SettingsError(problems)
         return cls(**values)
 
     @staticmethod
-    def _too_cheap_for_cards(values: dict[str, Any]) -> list[str]:
+    def _problems_of_sales(values: dict[str, Any]) -> list[str]:
         # An invalid value is absent here and already reported; use the default in its place.
-        sold = values.get("packs", parse_packs(PACKS))
-        problem = too_cheap(sold, values.get("packs_currency", "USD"))
-        return [] if problem is None else [f"PACKS {problem}"]
+        problems = sale_problems(
+            values.get("packs", parse_packs(PACKS)),
+            values.get("pack_custom"),
+            values.get("packs_currency", "USD"),
+            by_card=bool(values.get("stripe_secret_key")),
+        )
+        nameless = ("seller_address", "seller_tax_id") if not values.get("seller_name") else ()
+        return problems + [
+            f"{name.upper()} is set, so SELLER_NAME must be, too"
+            for name in nameless
+            if values.get(name)
+        ]
 
 
 def from_environment(directory: Path | None = None) -> Settings:

@@ -1,6 +1,15 @@
 import pytest
 
-from promptly.packs import MOST_PACKS, Pack, parse_currency, parse_packs, too_cheap
+from promptly.packs import (
+    MOST_PACKS,
+    CustomAmounts,
+    Pack,
+    custom_pack,
+    parse_currency,
+    parse_custom_amounts,
+    parse_packs,
+    too_cheap,
+)
 from promptly.settings import SettingsError
 from tests.support.servers import make_settings
 from tests.test_settings import built
@@ -77,3 +86,61 @@ def test_a_provider_is_offered_only_when_it_is_whole() -> None:
         for missing in whole:
             rest = {name: value for name, value in whole.items() if name != missing}
             assert not getattr(built(**rest), takes), missing
+
+
+def test_amounts_that_customers_choose_are_read() -> None:
+    assert parse_custom_amounts(" 1_00 : 50000 ") == CustomAmounts(100, 50_000)
+    assert parse_custom_amounts("  ") is None
+    for wrong in ("100", "1.00:5.00", "100:200:300", "a:b", ":"):
+        with pytest.raises(ValueError, match="min:max"):
+            parse_custom_amounts(wrong)
+    for wrong in ("0:5", "-1:5", "200:100", "1:100000000"):
+        with pytest.raises(ValueError, match="min between 1 and max"):
+            parse_custom_amounts(wrong)
+
+
+def test_below_all_packs_the_smallest_ones_rate_applies() -> None:
+    packs = (Pack("large", 3_000, 1_000), Pack("small", 200, 100), Pack("twin", 201, 100))
+    bought = [custom_pack(amount, packs).tokens for amount in (1, 99, 100, 999, 1_000, 1_001)]
+    # Of packs at the same price, the one with more tokens counts. Never a token more than paid.
+    assert bought == [2, 198, 201, 2_007, 3_000, 3_003]
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"PACK_CUSTOM": "49:500", "STRIPE_SECRET_KEY": "sk_test_1"}, "less than $0.50"),
+        ({"PACK_CUSTOM": "100:500", "PACKS": ","}, "needs a pack"),
+        ({"PACK_CUSTOM": "100:500", "PACKS": "custom:10:100"}, "a pack named custom"),
+        ({"PACK_CUSTOM": "100:500", "PACKS": "a:1:200"}, "$1.00, which buys no token"),
+        ({"PACK_CUSTOM": "100:50000", "PACKS": f"a:{2**49}:100"}, "more than"),
+        ({"PACK_CUSTOM": "1:300", "PACKS": f"a:{2**49}:1,b:1:300"}, "more than"),
+    ],
+)
+def test_startup_refuses_amounts_that_cannot_be_sold(variables: dict[str, str], said: str) -> None:
+    with pytest.raises(SettingsError) as problem:
+        built(**variables)
+    [found] = problem.value.problems
+    assert found.startswith("PACK_CUSTOM ") and said in found
+    # Without card payments, no minimum price applies.
+    assert built(PACK_CUSTOM="49:500").pack_custom == CustomAmounts(49, 500)
+
+
+def test_the_seller_of_the_receipts() -> None:
+    settings = built(
+        SELLER_NAME="Token Works", SELLER_ADDRESS="1 Mill Lane\\nEly\n", SELLER_TAX_ID="GB1"
+    )
+    assert settings.seller == {
+        "name": "Token Works",
+        "address": ["1 Mill Lane", "Ely"],
+        "tax_id": "GB1",
+    }
+    assert built().seller is None
+    with pytest.raises(SettingsError) as problem:
+        built(SELLER_ADDRESS="1 Mill Lane", SELLER_TAX_ID="x" * 201)
+    assert [text.split()[0] for text in problem.value.problems] == [
+        "SELLER_TAX_ID",
+        "SELLER_ADDRESS",
+    ]
+    with pytest.raises(SettingsError, match="at most 10 lines"):
+        built(SELLER_NAME="a", SELLER_ADDRESS="\\n".join("abcdefghijk"))

@@ -44,6 +44,7 @@ from promptly.blueprints import (
     webhooks,
 )
 from promptly.errors import PromptlyError
+from promptly.services.payments.clicks import new_form_token
 from promptly.settings import Settings
 
 
@@ -53,6 +54,7 @@ def register(app: Flask) -> None:
     contact = settings.support_email or parseaddr(settings.smtp_from)[1]
     app.jinja_env.globals["contact_address"] = contact
     app.jinja_env.globals["support_email"] = settings.support_email
+    app.jinja_env.globals["new_form_token"] = new_form_token
     error_handlers.register(app)
     address_limit.register(app)
     app.before_request(begin)

@@ -42,6 +42,10 @@ class Order(Base):
     tokens: Mapped[int] = mapped_column(BigInteger)
     amount_minor: Mapped[int] = mapped_column(BigInteger)
     currency: Mapped[str] = mapped_column(Text)
+    # Of the page's form: sent twice, it leads to the same order.
+    form_token: Mapped[str | None] = mapped_column(Text)
+    # The seller's name, address and tax id when it was ordered, for its receipt.
+    seller: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     provider: Mapped[str] = mapped_column(Text)
     # False for Stripe's test mode, where no real money moves.
     livemode: Mapped[bool] = mapped_column(Boolean)
@@ -73,6 +77,11 @@ class Order(Base):
     credited_surplus_minor: Mapped[int] = mapped_column(BigInteger, server_default="0")
     # The currency that was paid, if it is not the order's.
     received_currency: Mapped[str | None] = mapped_column(Text)
+    # Bitcoin that the page has seen, confirmed or not, and that it still waits for.
+    seen_minor: Mapped[int | None] = mapped_column(BigInteger)
+    due_satoshis: Mapped[int | None] = mapped_column(BigInteger)
+    # The tax that the price contains, as the provider computed it; None: none was computed.
+    tax_minor: Mapped[int | None] = mapped_column(BigInteger)
     # The part of the price that was reversed; and the refunds the customer knows of.
     reversed_minor: Mapped[int] = mapped_column(BigInteger, server_default="0")
     refunded_minor: Mapped[int] = mapped_column(BigInteger, server_default="0")

@@ -3,6 +3,7 @@
 from typing import Any
 
 from promptly.blueprints.v1.models import loaded
+from promptly.services.payments import offers
 from promptly.settings import current_settings
 
 
@@ -14,4 +15,5 @@ def facts() -> dict[str, Any]:
         "base_url": settings.base_url,
         "models": loaded(),
         "packs": settings.packs,
+        "custom_offer": offers.custom_offer(settings),
     }

@@ -1,4 +1,4 @@
-"""Checkout and purchase pages of signed-in customers."""
+"""Checkout, purchase and receipt pages of signed-in customers."""
 
 from flask import (
     Blueprint,
@@ -14,18 +14,20 @@ from flask import (
 from werkzeug.wrappers import Response as AnyResponse
 
 from promptly.blueprints.page_headers import add_page_headers
-from promptly.blueprints.purchases import checkout, purchases
+from promptly.blueprints.purchases import checkout, purchases, receipt
 from promptly.blueprints.site import sessions
 from promptly.blueprints.site.origins import refuse_foreign_posts
 from promptly.extensions import csrf
 
-# Provider pages redirect here, perhaps in another browser than the one that started the checkout.
-PUBLIC = frozenset({"purchases.show"})
+# Provider pages and mails lead here, perhaps in another browser than the one that started the
+# checkout.
+PUBLIC = frozenset({"purchases.show", "purchases.receipt"})
 
 blueprint = Blueprint("purchases", __name__)
 blueprint.add_url_rule("/checkout", "checkout", checkout.start, methods=["POST"])
 blueprint.add_url_rule("/checkout/<number>", "show", purchases.purchase)
 blueprint.add_url_rule("/purchases", "history", purchases.history)
+blueprint.add_url_rule("/purchases/<number>/receipt", "receipt", receipt.receipt)
 
 
 @blueprint.before_request
@@ -37,7 +39,7 @@ def guard() -> AnyResponse | None:
             csrf.protect()
     signed_in = sessions.current()
     if signed_in is not None:
-        g.key = signed_in.key
+        g.key, g.session_id = signed_in.key, signed_in.session_id
         return None
     session.clear()
     if request.endpoint in PUBLIC:

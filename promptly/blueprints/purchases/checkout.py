@@ -4,12 +4,14 @@ from flask import g, make_response, redirect, render_template, request
 from werkzeug.wrappers import Response
 
 from promptly.blueprints.error_handlers import request_id
+from promptly.blueprints.site import dashboard
 from promptly.errors import InvalidRequest, PaymentRefused, PaymentUnavailable
 from promptly.extensions import limiter
 from promptly.models import ApiKey
 from promptly.services.payments import checkout as checkouts
-from promptly.services.payments import customer_view
-from promptly.settings import Settings, current_settings
+from promptly.services.payments import offers
+from promptly.services.payments.offers import Offer
+from promptly.settings import current_settings
 
 CHECKOUTS = "30 per hour"
 
@@ -25,24 +27,36 @@ def start() -> Response:
     """Redirect to the provider's checkout for the chosen pack, or explain why not."""
     settings = current_settings()
     key: ApiKey = g.key
-    pack, method = request.form.get("pack", ""), request.form.get("method", "")
+    form = request.form
+    pack, method, amount = (form.get(name, "") for name in ("pack", "method", "amount"))
+    token = form.get("token", "")
     try:
-        page = checkouts.start(key.user_id, pack, method, settings)
+        page = checkouts.start(
+            key.user_id,
+            pack,
+            method,
+            settings,
+            amount=amount,
+            form_token=token,
+            again=form.get("again") == "1",
+        )
+    except InvalidRequest as problem:
+        if problem.param != "amount":
+            raise
+        return dashboard.page(status=400, amount=amount, amount_error=problem.message)
     except (PaymentUnavailable, PaymentRefused) as problem:
-        return _not_now(problem, pack, method, settings)
+        offer = offers.offer_of(offers.chosen(pack, amount, settings), settings)
+        return _not_now(problem, offer, method, token)
     return redirect(page, 303)
 
 
 def _not_now(
-    problem: PaymentUnavailable | PaymentRefused, pack: str, method: str, settings: Settings
+    problem: PaymentUnavailable | PaymentRefused, offer: Offer, method: str, token: str
 ) -> Response:
     """Explain the problem, and offer to retry or to pay with another provider.
 
-    A retry continues the same purchase: the service reuses its order.
+    A retry continues the same purchase: the form's token leads to its order.
     """
-    offer = next((offer for offer in customer_view.offers(settings) if offer.name == pack), None)
-    if offer is None:
-        raise InvalidRequest("There is no such pack.", param="pack")
     again = method in offer.methods and isinstance(problem, PaymentUnavailable)
     response = make_response(
         render_template(
@@ -50,6 +64,7 @@ def _not_now(
             message=problem.message,
             offer=offer,
             again=method if again else None,
+            token=token,
             others=[name for name in offer.methods if name != method],
             request_id=request_id(),
         ),

@@ -6,13 +6,14 @@ from flask import g, make_response, render_template, request
 from werkzeug.wrappers import Response
 
 from promptly.blueprints.purchases.checkout import account
+from promptly.blueprints.site import dashboard
 from promptly.clock import utcnow
 from promptly.extensions import limiter
 from promptly.models import ApiKey
 from promptly.services import paging
 from promptly.services.ledger import balances
 from promptly.services.operator_mail import alerts
-from promptly.services.payments import customer_view, orders
+from promptly.services.payments import customer_view, offers, orders
 from promptly.settings import current_settings
 from promptly.transactions import enqueue, transaction
 
@@ -21,6 +22,8 @@ STATUS_VIEWS = "120 per minute"
 # Seconds before each automatic reload of a page that waits; after the last one it stops.
 WAITS = {
     "open": (2, 2, 2, 3, 3, 5, 5, 10, 10, 15, 15, 20, 30, 30, 60, 60),
+    "underpaid": (5,) * 12 + (15,) * 20,
+    "overdue": (2, 2, 3, 5, 10, 20, 30, 60),
     "processing": (3, 5, 10, 20) + (30,) * 20,
 }
 # The provider is queried on the first view, and then at most this often.
@@ -29,7 +32,10 @@ CHECK_INTERVAL = timedelta(seconds=8)
 
 @limiter.limit(STATUS_VIEWS, key_func=account)
 def purchase(number: str) -> Response:
-    """Show the status of a purchase; a pending one reloads itself for a limited time."""
+    """Show the status of a purchase; a pending one reloads itself for a limited time.
+
+    `?canceled`: the customer has left the provider's page. `?known`: a click to buy led here.
+    """
     key: ApiKey = g.key
     settings = current_settings()
     look = _look()
@@ -44,8 +50,8 @@ def purchase(number: str) -> Response:
         notified = in_doubt and alerts.knows_of(order.id)
         shown = customer_view.Purchase.of(order)
         balance = balances.read(key.user_id)
+        offer = offers.offer_again(order, settings)
     waits = WAITS.get(view["about"], ())
-    offer = next((item for item in customer_view.offers(settings) if item.name == shown.pack), None)
     return make_response(
         render_template(
             "purchase.html",
@@ -56,6 +62,8 @@ def purchase(number: str) -> Response:
             refreshes=bool(waits),
             next_look=look + 1,
             operator_notified=notified,
+            known="1" if "known" in request.args else None,
+            time_left=dashboard.remaining(shown.expires_at, utcnow()),
             **view,
         )
     )

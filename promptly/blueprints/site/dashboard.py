@@ -12,7 +12,7 @@ from promptly.models import ApiKey
 from promptly.services.accounts import accounts, key_activity, keys, sessions
 from promptly.services.ledger import balances
 from promptly.services.mail import alerts
-from promptly.services.payments import customer_view
+from promptly.services.payments import customer_view, offers
 from promptly.services.usage import receipts, rollups
 from promptly.settings import current_settings
 
@@ -35,7 +35,7 @@ def page(*, status: int = 200, **entered: str) -> Response:
     """Render the dashboard, with the input and errors of its forms.
 
     `entered`: `threshold` and `threshold_error`; `key_name`, `key_error`, `key_scope` and
-    `scope_error`.
+    `scope_error`; `amount` and `amount_error`.
     """
     key: ApiKey = g.key
     settings = current_settings()
@@ -52,7 +52,8 @@ def page(*, status: int = 200, **entered: str) -> Response:
         "email": user.email,
         "balance": balance,
         "trial_left": remaining(balance["trial_expires_at"], now),
-        "offers": customer_view.offers(settings),
+        "offers": offers.offers(settings),
+        "custom_offer": offers.custom_offer(settings),
         "purchases": bought.rows,
         "more_purchases": bought.next is not None,
         "periods": [(name, totals(days[-number:])) for name, number in PERIODS],

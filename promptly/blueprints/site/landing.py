@@ -4,6 +4,7 @@ from flask import Response, make_response, render_template
 
 from promptly.gateway import current_gateway
 from promptly.gateway.chat_request import ChatRequest
+from promptly.services.payments import offers
 from promptly.services.payments.providers import registry
 from promptly.settings import current_settings
 
@@ -26,6 +27,7 @@ def page(*, key_error: str | None = None, status: int = 200) -> Response:
             model=models[0] if models else "default",
             packs=settings.packs,
             currency=settings.packs_currency,
+            custom_offer=offers.custom_offer(settings),
             ways=[WAYS[name] for name in registry.offered(settings)],
             base_url=settings.base_url,
             trial_tokens=settings.trial_tokens,

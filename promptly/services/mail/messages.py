@@ -22,6 +22,7 @@ SUBJECTS = {
     "confirm_deletion": "Confirm the deletion of your promptly account",
     "receipt": "Receipt for your promptly purchase",
     "refund_notice": "Refund of your promptly purchase",
+    "payment_notice": "Your promptly payment is not complete yet",
     "dispute_notice": "Update on the payment for your promptly purchase",
     "low_balance": "Your promptly balance is low",
     "trial_ending": "Your promptly trial ends soon",
@@ -61,6 +62,7 @@ def compose(mail: OutboxMail, settings: Settings, raw_key: str | None) -> EmailM
         "trial_expiry_days": settings.trial_expiry_days,
         "reissued": bool(mail.payload.get("reissued")),
         "trial_deferred": bool(mail.payload.get("trial_deferred")),
+        "seller": mail.payload.get("seller") or settings.seller,
         "link_hours": LINK_HOURS,
         "link": signed_link(mail, settings) if mail.kind in LINKS else "",
     }

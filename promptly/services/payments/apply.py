@@ -7,7 +7,7 @@ applying the same snapshot twice, or only the last of many, leads to the same re
 from promptly import money
 from promptly.models import Order, PaymentCase
 from promptly.models.states import CaseKind
-from promptly.services.payments import cases, credit, funds, orders, reversals
+from promptly.services.payments import cases, credit, funds, orders, part_payments, reversals
 from promptly.services.payments.snapshot import ProviderSnapshot, Reversal
 
 # Mismatches of an order's own page, in real money: it came, and a refund can give it back.
@@ -30,6 +30,7 @@ def apply(order: Order, snapshot: ProviderSnapshot) -> None:
             reversals.settle(order, actor=order.provider)
         return
     _adopt(order, snapshot)
+    part_payments.record(order, snapshot)
     if order.credited_at is None:
         if snapshot.status == "paid" and order.user_id is not None:
             credit.credit(order, actor=order.provider)
@@ -73,6 +74,9 @@ def _adopt(order: Order, snapshot: ProviderSnapshot) -> None:
     order.checkout_id = snapshot.checkout_id
     order.checkout_url = order.checkout_url or snapshot.url
     order.payment_id = snapshot.payment_id or order.payment_id
+    order.expires_at = snapshot.expires_at or order.expires_at
+    if snapshot.tax_minor is not None:
+        order.tax_minor = snapshot.tax_minor
 
 
 def _receive(order: Order, snapshot: ProviderSnapshot) -> None:
@@ -123,8 +127,8 @@ def _park(order: Order, snapshot: ProviderSnapshot, kind: CaseKind, detail: str)
     if kind != CaseKind.SECOND_CHECKOUT:
         _adopt(order, snapshot)
         cases.supersede(order, because=f"more is known: {kind}", keep=case.id)
-        if order.credited_at is None:
-            orders.move(order, "attention")
+        if order.credited_at is None and orders.move(order, "attention"):
+            part_payments.announce_review(order, kind)
     return True
 
 

@@ -8,16 +8,16 @@ order.
 import logging
 import time
 from dataclasses import dataclass
-from datetime import timedelta
 
 from promptly.clients.provider_errors import ProviderProblem, ProviderRefused, ProviderUnavailable
 from promptly.errors import InvalidRequest, NotFound, PaymentRefused, PaymentUnavailable
 from promptly.extensions import db
 from promptly.models import Order, User
 from promptly.models.payments import PROVIDERS
-from promptly.packs import Pack
+from promptly.models.states import OrderState
 from promptly.services.accounts import accounts
-from promptly.services.payments import apply, orders, webhook_inbox
+from promptly.services.payments import apply, clicks, offers, orders, webhook_inbox
+from promptly.services.payments.clicks import Click
 from promptly.services.payments.orders import Leased
 from promptly.services.payments.providers import registry
 from promptly.services.payments.providers.base import OrderFacts, Provider
@@ -27,12 +27,11 @@ from promptly.transactions import transaction
 
 logger = logging.getLogger(__name__)
 
-# A second click within this time leads to the same page.
-SAME_PURCHASE = timedelta(minutes=5)
-
 # How long a click waits for the page that another click of the account is creating.
 OTHER_CLICK_SECONDS = 3.0
 LOOK_AGAIN_SECONDS = 0.1
+
+_WITHOUT_PAGE = frozenset({OrderState.CREATED, OrderState.EXPIRED, OrderState.FAILED})
 
 
 @dataclass(frozen=True)
@@ -42,36 +41,50 @@ class _Taken:
     facts: OrderFacts
     holder: str
     email: str
-    # Whether an earlier attempt may have created the page.
-    was_unanswered: bool
+    # An earlier attempt may have created the page, and the provider would create another.
+    only_find: bool
 
     @classmethod
     def of(cls, lease: Leased) -> "_Taken":
         order = lease.order
         email = db.session.get_one(User, order.user_id).email
-        return cls(OrderFacts.of(order), lease.holder, email, order.response_pending)
+        only_find = order.response_pending and order.provider not in registry.REPEAT_SAFELY
+        return cls(OrderFacts.of(order), lease.holder, email, only_find)
 
 
-def start(user_id: int, pack_name: str, provider_name: str, settings: Settings) -> str:
+def start(
+    user_id: int,
+    pack_name: str,
+    provider_name: str,
+    settings: Settings,
+    *,
+    amount: str = "",
+    form_token: str = "",
+    again: bool = False,
+) -> str:
     """Return the URL of the page where this account pays for this pack.
 
-    Opens transactions of its own. Raises InvalidRequest (param `pack`, `method`), NotFound if the
-    account is being deleted or gone, PaymentRefused, and PaymentUnavailable if the provider is not
-    configured or does not answer within ten seconds.
+    If it is paid, or being paid, that is the path of the purchase's own page. `amount` is that of a
+    pack whose amount the customer chooses. Opens transactions of its own. Raises InvalidRequest
+    (param `pack`, `amount`, `method`, `token`), NotFound if the account is being deleted or gone,
+    PaymentRefused, and PaymentUnavailable if the provider is not configured or does not answer
+    within ten seconds.
     """
-    pack = _pack(pack_name, settings)
+    pack = offers.chosen(pack_name, amount, settings)
     if provider_name not in PROVIDERS:
         raise InvalidRequest("There is no such way to pay.", param="method")
+    token = clicks.checked_token(form_token)
     if provider_name not in registry.offered(settings):
         raise PaymentUnavailable("This way to pay is not available here.")
-    taken = _wait_for(user_id, pack, provider_name, settings)
+    click = Click(user_id, pack, settings.packs_currency, provider_name, token, again)
+    taken = _wait_for(click, settings)
     if isinstance(taken, str):
         return taken
     facts, holder = taken.facts, taken.holder
     timeout_seconds = registry.CUSTOMER_WAITS_SECONDS
     with registry.connect(provider_name, settings, timeout_seconds) as provider:
         try:
-            if taken.was_unanswered and not provider.repeats_safely:
+            if taken.only_find:
                 return _adopted(facts, holder, _find_again(provider, facts))
             url = return_url(facts.number, settings)
             checkout = provider.create(facts, url, taken.email)
@@ -86,28 +99,20 @@ def return_url(number: str, settings: Settings) -> str:
     return f"{settings.base_url}/checkout/{number}"
 
 
-def _pack(name: str, settings: Settings) -> Pack:
-    for pack in settings.packs:
-        if pack.name == name:
-            return pack
-    raise InvalidRequest("There is no such pack.", param="pack")
-
-
-def _begin(user_id: int, pack: Pack, provider: str, settings: Settings) -> Order:
-    """Return the order of this purchase: a new one, or the one that was just started."""
+def _begin(click: Click, settings: Settings) -> Order:
+    """Return the order of this click: a new one, or the one that it continues."""
     # Clicks of one account run one after the other. A deletion closes the account under this lock.
-    accounts.lock(user_id)
-    if accounts.is_closed(user_id):
+    accounts.lock(click.user_id)
+    if accounts.is_closed(click.user_id):
         raise NotFound("There is no such account.")
-    currency = settings.packs_currency
-    known = orders.newest_unsettled(user_id, pack, currency, provider, within=SAME_PURCHASE)
+    known = clicks.known_order(click)
     if known is not None:
         return known
-    livemode = settings.stripe_is_live if provider == "stripe" else True
-    return orders.create(user_id, pack, currency, provider, livemode=livemode)
+    livemode = settings.stripe_is_live if click.provider == "stripe" else True
+    return orders.create(click, livemode=livemode, seller=settings.seller)
 
 
-def _wait_for(user_id: int, pack: Pack, provider: str, settings: Settings) -> "str | _Taken":
+def _wait_for(click: Click, settings: Settings) -> "str | _Taken":
     """Return the page of this purchase, or the task of creating it.
 
     While another click creates it, wait: it leads to that page. Raises PaymentUnavailable if that
@@ -116,7 +121,7 @@ def _wait_for(user_id: int, pack: Pack, provider: str, settings: Settings) -> "s
     deadline = time.monotonic() + OTHER_CLICK_SECONDS
     while True:
         with transaction():
-            taken = _take(_begin(user_id, pack, provider, settings))
+            taken = _take(_begin(click, settings))
         if taken is not None:
             return taken
         if time.monotonic() >= deadline:
@@ -126,24 +131,30 @@ def _wait_for(user_id: int, pack: Pack, provider: str, settings: Settings) -> "s
 
 def _take(order: Order) -> "str | _Taken | None":
     """Return the page of this purchase if it exists, or lease the order; None if it is leased."""
-    if url := _open_page(order):
-        return url
+    if page := _page_of(order):
+        return page
     lease = orders.lease(order.id)
     if lease is None:
         return None
     # Check the leased row: another click may have been answered since `order` was read.
-    if url := _open_page(lease.order):
+    if page := _page_of(lease.order):
         orders.release(lease.order)
-        return url
+        return page
     if lease.order.state != "created":
         raise PaymentUnavailable()
     taken = _Taken.of(lease)
-    orders.mark_requested(lease.order)
+    if not taken.only_find:
+        orders.mark_requested(lease.order)
     return taken
 
 
-def _open_page(order: Order) -> str | None:
-    return order.checkout_url if order.state == "open" else None
+def _page_of(order: Order) -> str | None:
+    """Return where a click on an existing purchase leads, or None if it has no page yet."""
+    if order.state == "open":
+        return order.checkout_url
+    if order.state in _WITHOUT_PAGE:
+        return None
+    return f"/checkout/{order.number}?known=1"
 
 
 def _find_again(provider: Provider, order: OrderFacts) -> ProviderSnapshot:
@@ -175,7 +186,7 @@ def _adopted(order: OrderFacts, holder: str, found: ProviderSnapshot) -> str:
             apply.apply(held, found)
             orders.release(held)
             webhook_inbox.wake(held.id)
-        url = None if held is None else _open_page(held)
+        url = None if held is None else _page_of(held)
     if url is None:
         raise PaymentUnavailable()
     return url

@@ -4,6 +4,7 @@ A surplus is credited when an operator decides so, at the rate of the order's pa
 """
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import func
 
@@ -70,7 +71,7 @@ def credit_surplus(order: Order, amount_minor: int, *, actor: str) -> int:
 
 def _mail_receipt(order: Order, user: User, change: Change, **of_surplus: str | int) -> None:
     balance = {"balance_tokens": change.paid_tokens + change.trial_tokens}
-    payload = described(order) | balance | of_surplus
+    payload = receipt_of(order) | balance | of_surplus
     outbox.add("receipt", user.email, user_id=user.id, payload=payload)
 
 
@@ -84,4 +85,22 @@ def described(order: Order) -> dict[str, str | int]:
         "tokens": order.tokens,
         "provider": order.provider,
         "ordered_on": f"{moment:%Y-%m-%d}",
+    }
+
+
+def receipt_of(order: Order) -> dict[str, Any]:
+    """Return a credited order's fields for its receipt.
+
+    `received` is None unless another amount came than the price, `tax` unless one was computed.
+    """
+    paid_at: datetime | None = order.credited_at
+    received, tax = order.received_minor, order.tax_minor
+    bought_for = order.amount_minor + order.credited_surplus_minor
+    as_priced = received in {None, bought_for} and order.paid_in == order.currency
+    return described(order) | {
+        "paid_on": f"{paid_at:%Y-%m-%d}",
+        "seller": order.seller,
+        "tax": None if tax is None else money.shown(tax, order.currency),
+        "received": None if as_priced else money.shown(received or 0, order.paid_in),
+        "test_mode": not order.livemode,
     }

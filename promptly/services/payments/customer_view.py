@@ -1,32 +1,24 @@
-"""Purchases as an account sees them: offers and ways to pay, its orders, and their state."""
+"""Purchases as an account sees them: its orders, and what is explained about their state."""
 
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from promptly import labels, money
+from promptly.clock import utcnow
 from promptly.models import Order
-from promptly.packs import Pack
+from promptly.models.states import OrderState
 from promptly.services.ledger.balances import iso
 from promptly.services.paging import Page
-from promptly.services.payments import cases, orders
-from promptly.services.payments.providers import registry
-from promptly.settings import Settings
+from promptly.services.payments import cases, orders, part_payments
+from promptly.services.payments.part_payments import PartPayment
 
+# The state of an order whose page is open, once a part has come.
+PARTLY_PAID = "partly paid"
 WAYS = {"stripe": "card", "btcpay": "Bitcoin"}
 
 # Cases that the customer's page explains; the others concern only the operator.
 _EXPLAINED = frozenset({"paid_partial", "paid_late", "unconfirmed"})
-
-
-@dataclass(frozen=True)
-class Offer:
-    """A pack and the providers where it can be paid."""
-
-    name: str
-    tokens: int
-    price: str
-    methods: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -45,6 +37,8 @@ class Purchase:
     tokens_taken: int
     tokens_owed: int
     refunded: str | None
+    arrived: str | None
+    part: PartPayment | None
     expires_at: str
     checkout_url: str | None
 
@@ -57,6 +51,8 @@ class Purchase:
     def of(cls, order: Order) -> "Purchase":
         """Build the view of a row."""
         refunded = order.refunded_minor
+        part = part_payments.of(order)
+        is_payable = order.state == OrderState.OPEN and order.expires_at > utcnow()
         return cls(
             number=order.number,
             created_at=_shown(order.created_at),
@@ -65,31 +61,16 @@ class Purchase:
             price=money.shown(order.amount_minor + order.credited_surplus_minor, order.currency),
             method=order.provider,
             state=order.state,
-            label=labels.plain(labels.ORDERS, order.state),
+            label=PARTLY_PAID if part else labels.plain(labels.ORDERS, order.state),
             credited=order.credited_at is not None,
             tokens_taken=order.tokens_taken,
             tokens_owed=order.tokens_owed,
             refunded=money.shown(refunded, order.paid_in) if refunded else None,
+            arrived=part_payments.arrived(order),
+            part=part,
             expires_at=_shown(order.expires_at),
-            checkout_url=order.checkout_url if order.state == "open" else None,
+            checkout_url=order.checkout_url if is_payable else None,
         )
-
-
-def offers(settings: Settings) -> list[Offer]:
-    """Return the packs, each with the configured providers that accept a price as small."""
-    currency = settings.packs_currency
-    return [
-        Offer(pack.name, pack.tokens, pack.price(currency), methods_for(pack, settings))
-        for pack in settings.packs
-    ]
-
-
-def methods_for(pack: Pack, settings: Settings) -> tuple[str, ...]:
-    """Return the providers where a pack can be paid."""
-    minimum = {"stripe": money.MINIMUM_CHARGE[settings.packs_currency]}
-    return tuple(
-        name for name in registry.offered(settings) if pack.amount_minor >= minimum.get(name, 0)
-    )
 
 
 def history(user_id: int, limit: int, before: str | None = None) -> Page[Purchase]:
@@ -104,6 +85,7 @@ def situation(order: Order, *, canceled: bool = False) -> dict[str, Any]:
     """Return what the owner's page explains about an order.
 
     `about` is the order's state, or canceled (the customer left the page, which is still open),
+    underpaid (a part came, and the page is still open), overdue (its time has just run out),
     paid_partial, paid_late, unconfirmed (an operator decides), dismissed (they have decided:
     nothing is credited). `surplus`: more than the price came, and that is not decided yet.
     """
@@ -115,9 +97,17 @@ def situation(order: Order, *, canceled: bool = False) -> dict[str, Any]:
     elif order.state in {"expired", "failed"}:
         if any(case.resolution == cases.DISMISS for case in found):
             about = "dismissed"
-    elif order.state == "open" and canceled:
-        about = "canceled"
+    elif order.state == "open":
+        about = _of_open_page(order, canceled=canceled)
     return {"about": about, "surplus": "paid_over" in waiting}
+
+
+def _of_open_page(order: Order, *, canceled: bool) -> str:
+    if order.expires_at <= utcnow():
+        return "overdue"
+    if part_payments.of(order) is not None:
+        return "underpaid"
+    return "canceled" if canceled else "open"
 
 
 def _shown(moment: datetime) -> str:

@@ -19,10 +19,10 @@ from promptly.extensions import db
 from promptly.models import Order, PaymentCase, User
 from promptly.models.payments import UNSETTLED_STATES
 from promptly.models.states import OrderState
-from promptly.packs import Pack
 from promptly.services.leases import Leases, new_holder
 from promptly.services.paging import PAGE_SIZE, START, Cursor, Page, newest_first
 from promptly.services.payments import order_states
+from promptly.services.payments.clicks import Click
 from promptly.services.payments.snapshot import ProviderSnapshot
 
 LEASE_SECONDS = 120
@@ -59,16 +59,18 @@ def new_number() -> str:
     return f"P-{letters[:4]}-{letters[4:8]}-{letters[8:]}"
 
 
-def create(user_id: int, pack: Pack, currency: str, provider: str, *, livemode: bool) -> Order:
+def create(click: Click, *, livemode: bool, seller: dict[str, Any] | None) -> Order:
     """Store a purchase at the current price."""
     order = Order(
         number=new_number(),
-        user_id=user_id,
-        pack=pack.name,
-        tokens=pack.tokens,
-        amount_minor=pack.amount_minor,
-        currency=currency,
-        provider=provider,
+        user_id=click.user_id,
+        pack=click.pack.name,
+        tokens=click.pack.tokens,
+        amount_minor=click.pack.amount_minor,
+        currency=click.currency,
+        form_token=click.form_token,
+        seller=seller,
+        provider=click.provider,
         livemode=livemode,
         expires_at=utcnow() + CHECKOUT_LASTS,
     )
@@ -105,23 +107,6 @@ def put_on_record(snapshot: ProviderSnapshot) -> Order:
     db.session.flush()
     db.session.refresh(order)
     return order
-
-
-def newest_unsettled(
-    user_id: int, pack: Pack, currency: str, provider: str, *, within: timedelta
-) -> Order | None:
-    """Return the account's newest order of this pack at this price that is still unpaid."""
-    query = select(Order).where(
-        Order.user_id == user_id,
-        Order.provider == provider,
-        Order.pack == pack.name,
-        Order.tokens == pack.tokens,
-        Order.amount_minor == pack.amount_minor,
-        Order.currency == currency,
-        Order.state.in_(("created", "open")),
-        Order.created_at > func.now() - within,
-    )
-    return db.session.scalar(query.order_by(Order.id.desc()).limit(1))
 
 
 def find(number: str) -> Order:

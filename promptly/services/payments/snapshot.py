@@ -43,7 +43,8 @@ class ProviderSnapshot:
     paid_over, unconfirmed. `order_number` comes from our own metadata; None for a checkout that is
     not ours. `instance_id` is the installation that created it; None for pages from before pages
     carried it. `paid_minor` is the amount seen and `received_minor` the confirmed part of it, in
-    the page's currency, if known; lists of pages report only the former.
+    the page's currency, if known; lists of pages report only the former. `due_satoshis` is left to
+    pay of an open page that was paid in part. `tax_minor` is the tax that the amount contains.
     """
 
     provider: str
@@ -55,9 +56,12 @@ class ProviderSnapshot:
     amount_minor: int | None
     currency: str
     url: str | None = None
+    expires_at: datetime | None = None
     payment_id: str | None = None
     paid_minor: int | None = None
     received_minor: int | None = None
+    due_satoshis: int | None = None
+    tax_minor: int | None = None
     discrepancy: CaseKind | None = None
     reversals: tuple[Reversal, ...] = ()
     instance_id: str | None = None

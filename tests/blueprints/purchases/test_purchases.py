@@ -19,7 +19,7 @@ from promptly.secret import Secret
 from promptly.services.mail import outbox
 from promptly.services.operator_mail import alerts
 from promptly.services.operator_mail.topics import TOPICS
-from promptly.services.payments import customer_view
+from promptly.services.payments import offers
 from promptly.transactions import transaction
 from tests.support import factories
 from tests.support.servers import make_settings
@@ -103,12 +103,12 @@ def test_the_dashboard_sells_packs(buyer: Buyer) -> None:
 
 def test_unconfigured_providers_and_small_amounts_are_not_offered() -> None:
     settings = make_settings(packs=(Pack("tiny", 10, 20), Pack("large", 100, 200)))
-    assert [offer.methods for offer in customer_view.offers(settings)] == [(), ()]
+    assert [offer.methods for offer in offers.offers(settings)] == [(), ()]
     settings = make_settings(packs=settings.packs, **CONFIGURED)
-    methods = {offer.name: offer.methods for offer in customer_view.offers(settings)}
+    methods = {offer.name: offer.methods for offer in offers.offers(settings)}
     assert methods == {"tiny": ("btcpay",), "large": ("stripe", "btcpay")}
     settings = make_settings(**{**CONFIGURED, "btcpay_api_key": Secret("")})
-    assert {offer.methods for offer in customer_view.offers(settings)} == {("stripe",)}
+    assert {offer.methods for offer in offers.offers(settings)} == {("stripe",)}
 
 
 def test_without_providers_nothing_can_be_bought(app: Flask) -> None:

@@ -19,6 +19,20 @@ PURCHASE = {
     "ordered_on": "2026-11-23",
     "balance_tokens": 25_100_000,
 }
+SELLER = {"name": "Token Works Ltd", "address": ["1 Mill Lane", "Ely"], "tax_id": "GB123456789"}
+PAID = PURCHASE | {
+    "paid_on": "2026-11-24",
+    "seller": SELLER,
+    "tax": "$0.33",
+    "received": "$2.40",
+    "test_mode": True,
+}
+PARTLY = PURCHASE | {
+    "arrived": "$1.00",
+    "due": "$1.00",
+    "due_bitcoin": "0.00001000 BTC",
+    "until": "2026-11-23 14:30 UTC",
+}
 REVERSED = PURCHASE | {
     "refunded": "$1.00",
     "credited": True,
@@ -67,7 +81,38 @@ CASES = [
     ("confirm_reissue", {}, ["/register/confirm?token="]),
     ("confirm_deletion", {}, ["/dashboard/delete/confirm?token=", "cannot be undone"]),
     ("receipt", PURCHASE, ["P-7K3M-9QX2-VB4D", "25,000,000", "$2.00, by card", "25,100,000"]),
-    ("receipt", PURCHASE | {"provider": "btcpay"}, ["$2.00, in Bitcoin"]),
+    # A mail that a release from before sellers and taxes has stored.
+    ("receipt", PURCHASE | {"provider": "btcpay"}, ["$2.00, in Bitcoin", "2026-11-23"]),
+    (
+        "receipt",
+        PAID,
+        [
+            "2026-11-24",
+            "Token Works Ltd",
+            "1 Mill Lane",
+            "GB123456789",
+            "$0.33, included",
+            "$2.40",
+            "ada@example.com",
+            "test mode",
+            "/purchases/P-7K3M-9QX2-VB4D/receipt",
+        ],
+    ),
+    (
+        "payment_notice",
+        PARTLY | {"event": "incomplete"},
+        ["$1.00 of $2.00", "0.00001000 BTC", "until 2026-11-23 14:30 UTC", "/checkout/P-7K3M"],
+    ),
+    (
+        "payment_notice",
+        PARTLY | {"event": "paid_partial", "due": None, "due_bitcoin": None},
+        ["$1.00 of $2.00 had arrived", "Nothing has been credited", "send nothing more"],
+    ),
+    (
+        "payment_notice",
+        PARTLY | {"event": "paid_late", "due": None, "due_bitcoin": None},
+        ["arrived after the time to pay", "/checkout/P-7K3M-9QX2-VB4D"],
+    ),
     ("refund_notice", REVERSED | {"event": "refunded"}, ["$1.00 of $2.00", "12,500,000"]),
     ("refund_notice", REVERSED | {"event": "refunded", "claim_url": CLAIM}, [CLAIM]),
     (

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Protocol
+from datetime import UTC, datetime
+from typing import Any, Protocol
 
 from promptly.models import Order, PaymentReversal
 from promptly.services.payments import installation, reversals
@@ -85,9 +85,6 @@ class Provider(Protocol):
     """A connection to a payment provider; every call may raise a ProviderProblem."""
 
     name: str
-    # Whether `create` may be repeated for an attempt that was not answered: the provider then
-    # returns the page that exists.
-    repeats_safely: bool
 
     def check(self) -> list[str]:
         """Check our credentials by calls without an effect; return what they lack, as advice."""
@@ -132,3 +129,8 @@ class Provider(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+def moment(seconds: Any) -> datetime | None:
+    """Return the time of a provider's Unix seconds, or None if it names none."""
+    return datetime.fromtimestamp(seconds, UTC) if isinstance(seconds, int) else None

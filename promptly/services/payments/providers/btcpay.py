@@ -15,7 +15,13 @@ from promptly.clients.provider_errors import (
 )
 from promptly.models.states import CaseKind
 from promptly.services.payments.providers import btcpay_money, btcpay_refund, btcpay_server
-from promptly.services.payments.providers.base import OrderFacts, RefundFacts, RefundMade, Subject
+from promptly.services.payments.providers.base import (
+    OrderFacts,
+    RefundFacts,
+    RefundMade,
+    Subject,
+    moment,
+)
 from promptly.services.payments.snapshot import Checkout, ProviderSnapshot, Reversal
 from promptly.services.payments.webhook_events import ReceivedEvent
 from promptly.settings import Settings
@@ -42,8 +48,6 @@ class BTCPayProvider:
     """A connection to BTCPay for one unit of work."""
 
     name = "btcpay"
-    # BTCPay has no idempotency keys.
-    repeats_safely = False
 
     def __init__(self, settings: Settings, timeout_seconds: float) -> None:
         self._api = BTCPayAPI(settings, timeout_seconds)
@@ -92,6 +96,7 @@ class BTCPayProvider:
         return replace(
             snapshot,
             received_minor=btcpay_money.confirmed_minor(methods, snapshot.currency) if seen else 0,
+            due_satoshis=btcpay_money.due_satoshis(methods) if snapshot.status == "open" else None,
             reversals=tuple(found for found in reversals if found is not None),
         )
 
@@ -213,6 +218,7 @@ def snapshot_of(invoice: dict[str, Any]) -> ProviderSnapshot:
         amount_minor=_minor(invoice.get("amount"), currency),
         currency=currency,
         url=invoice.get("checkoutLink"),
+        expires_at=moment(invoice.get("expirationTime")),
         paid_minor=_minor(invoice.get("paidAmount"), currency, rounded=True),
         discrepancy=discrepancy,
         instance_id=instance if isinstance(instance, str) else None,

@@ -11,6 +11,8 @@ from promptly import money
 
 Json = dict[str, Any]
 
+SATOSHIS = 10**8
+
 SUCCEEDED, CLAIMED, OFFERED, ARCHIVED = "succeeded", "claimed", "offered", "archived"
 
 _WAITING = frozenset({"AwaitingApproval", "AwaitingPayment", "InProgress"})
@@ -28,6 +30,20 @@ def confirmed_minor(methods: Sequence[Json] | None, currency: str) -> int | None
     except (KeyError, TypeError, InvalidOperation):
         return None
     return _in_minor(received, currency, ROUND_FLOOR)
+
+
+def due_satoshis(methods: Sequence[Json] | None) -> int | None:
+    """Return the Bitcoin that an invoice still waits for, or None if that is nothing or not known.
+
+    By the method that asks for most: on chain, BTCPay adds a fee for each further payment.
+    """
+    due = [
+        amount
+        for method in methods or ()
+        if method.get("currency") == "BTC" and (amount := _decimal(method.get("due"))) is not None
+    ]
+    most = max(due, default=Decimal(0))
+    return int((most * SATOSHIS).to_integral_value(ROUND_CEILING)) if most > 0 else None
 
 
 def course(pull_payment: Json, payouts: Sequence[Json]) -> tuple[str, Decimal | None]:

@@ -12,6 +12,10 @@ CUSTOMER_WAITS_SECONDS = 10.0
 BACKGROUND_SECONDS = 20.0
 OPERATOR_WAITS_SECONDS = 30.0
 
+# Providers that may be asked again for the page of an attempt that was not answered: they return
+# the page that exists. BTCPay has no idempotency keys.
+REPEAT_SAFELY = frozenset({"stripe"})
+
 
 def offered(settings: Settings) -> tuple[str, ...]:
     """Return the configured providers, in the order in which they are shown."""

@@ -9,7 +9,13 @@ from stripe.params import RefundCreateParams
 
 from promptly.clients.provider_errors import ProviderRefused
 from promptly.clients.stripe import StripeAPI
-from promptly.services.payments.providers.base import OrderFacts, RefundFacts, RefundMade, Subject
+from promptly.services.payments.providers.base import (
+    OrderFacts,
+    RefundFacts,
+    RefundMade,
+    Subject,
+    moment,
+)
 from promptly.services.payments.providers.stripe_session import (
     INSTANCE_KEY,
     ORDER_KEY,
@@ -36,7 +42,6 @@ class StripeProvider:
     """A connection to Stripe for one unit of work."""
 
     name = "stripe"
-    repeats_safely = True
 
     def __init__(self, settings: Settings, timeout_seconds: float) -> None:
         self._settings = settings
@@ -202,9 +207,11 @@ def snapshot_of(session: dict[str, Any], reversals: tuple[Reversal, ...] = ()) -
         amount_minor=amount,
         currency=str(session.get("currency") or "").upper(),
         url=session.get("url"),
+        expires_at=moment(session.get("expires_at")),
         payment_id=_id(session.get("payment_intent")),
         paid_minor=received if status == "paid" else None,
         received_minor=received,
+        tax_minor=_tax(session) if status == "paid" else None,
         reversals=reversals,
         instance_id=_text(session, INSTANCE_KEY),
     )
@@ -248,6 +255,13 @@ def dispute_of(dispute: dict[str, Any], currency: str) -> Reversal:
         state=state,
         active=state not in HARMLESS_DISPUTE and not state.startswith("warning_"),
     )
+
+
+def _tax(session: dict[str, Any]) -> int | None:
+    """Return the tax that Stripe has computed for a session, or None if it has not."""
+    tax = (session.get("total_details") or {}).get("amount_tax")
+    computed = (session.get("automatic_tax") or {}).get("status") == "complete"
+    return tax if computed and isinstance(tax, int) else None
 
 
 def _text(session: dict[str, Any], key: str) -> str | None:

@@ -1,0 +1,33 @@
+"""what a customer's pages and receipts say about an order
+
+The form that it was ordered with, Bitcoin seen so far and still due, the tax contained in the
+price, and the seller at the time. All are optional: the release before ignores them, and its
+orders have none.
+
+Revision: 0014, after 0013.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
+
+revision = "0014"
+down_revision = "0013"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column("orders", sa.Column("form_token", sa.Text()))
+    op.add_column("orders", sa.Column("seen_minor", sa.BigInteger()))
+    op.add_column("orders", sa.Column("due_satoshis", sa.BigInteger()))
+    op.add_column("orders", sa.Column("tax_minor", sa.BigInteger()))
+    op.add_column("orders", sa.Column("seller", postgresql.JSONB()))
+
+
+def downgrade() -> None:
+    op.drop_column("orders", "seller")
+    op.drop_column("orders", "tax_minor")
+    op.drop_column("orders", "due_satoshis")
+    op.drop_column("orders", "seen_minor")
+    op.drop_column("orders", "form_token")
