@@ -83,13 +83,14 @@ counted AS (
 )
 INSERT INTO usage_events (
     request_id, created_at, user_id, key_id, endpoint, model, outcome, prompt_tokens,
-    completion_tokens, charged_paid, charged_trial, uncharged_tokens, balance_tokens,
-    time_to_first_token_ms, duration_ms
+    cached_prompt_tokens, completion_tokens, charged_paid, charged_trial, uncharged_tokens,
+    balance_tokens, time_to_first_token_ms, duration_ms
 )
 SELECT (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint - duration_ms), 12, '0')
         || '7' || substr(md5(n::text), 1, 3) || '8' || substr(md5(n::text), 4, 15))::uuid,
        at, user_id, user_id, 'chat.completions', model, outcome, prompt_tokens,
-       completion_tokens, prompt_tokens + completion_tokens, 0, 0, 1000000,
+       prompt_tokens * (n % 5) / 5, completion_tokens, prompt_tokens + completion_tokens, 0, 0,
+       1000000,
        (50 + duration_ms * 0.1)::integer, duration_ms
 FROM counted
 """

@@ -27,7 +27,14 @@ group = AppGroup("usage", help="Usage: daily, recent, roll-up.")
 @reports_errors
 def daily(email: str | None, user_id: int | None, days: int, as_json: bool) -> None:
     """Show an account's usage per UTC day."""
-    columns = ("date", "requests", "prompt_tokens", "completion_tokens", "charged_tokens")
+    columns = (
+        "date",
+        "requests",
+        "prompt_tokens",
+        "cached_prompt_tokens",
+        "completion_tokens",
+        "charged_tokens",
+    )
     today = datetime.now(UTC).date()
     with transaction():
         user = chosen_account(email, user_id)
@@ -49,6 +56,7 @@ def recent(email: str | None, user_id: int | None, limit: int, as_json: bool) ->
         "model",
         "outcome",
         "prompt_tokens",
+        "cached_prompt_tokens",
         "completion_tokens",
         "charged_tokens",
         "uncharged_tokens",

@@ -142,6 +142,7 @@ class ChunkReader(Counts):
         if progress is not None:
             self._set_prompt_size(count_of(progress["total"], self.prompt_size or 0))
             self.prompt_tokens = max(self.prompt_tokens, count_of(progress["processed"]))
+            self._set_cached(progress.get("cache"))
             return b""
         usage = chunk.get("usage")
         self._read_counts(chunk)
@@ -198,18 +199,24 @@ class ChunkReader(Counts):
                 cached, processed, predicted = (timings.get(name, 0) for name in _TIMED)
             if self.first_token_at is None and predicted:
                 self.first_token_at = time.monotonic()
-            self.cached_tokens = cached
             size = cached + processed
             if self.prompt_size is None:
                 self._set_prompt_size(size)
             self.prompt_tokens = max(self.prompt_tokens, self.prompt_size or size)
+            self.cached_tokens = cached if cached < self.prompt_tokens else self.prompt_tokens
             self.completion_tokens = max(self.completion_tokens, predicted)
         usage = chunk.get("usage")
         if usage is not None:
             self.prompt_tokens = count_of(usage["prompt_tokens"], self.prompt_tokens)
             self.completion_tokens = count_of(usage["completion_tokens"], self.completion_tokens)
             self.prompt_size = self.prompt_tokens
+            details = usage.get("prompt_tokens_details")
+            self._set_cached(details.get("cached_tokens") if isinstance(details, dict) else None)
             chunk["usage"] = self.usage = self._corrected(usage)
+
+    def _set_cached(self, reported: object) -> None:
+        """Take in how much of the prompt was cached: at most all of it."""
+        self.cached_tokens = min(count_of(reported, self.cached_tokens), self.prompt_tokens)
 
     def _corrected(self, usage: dict[str, Any]) -> dict[str, Any]:
         """Return upstream's usage, corrected where it differs from our counts."""
@@ -222,10 +229,12 @@ class ChunkReader(Counts):
                 "total_tokens": prompt + completion,
             }
         details = usage.get("prompt_tokens_details")
-        if isinstance(details, dict):
-            sane = corrected(details, ("cached_tokens",))
-            if sane is not details:
-                usage = {**usage, "prompt_tokens_details": sane}
+        if not isinstance(details, dict):
+            details = {}
+        cached = details.get("cached_tokens")
+        if type(cached) is not int or cached != self.cached_tokens:
+            cached = self.cached_tokens
+            usage = {**usage, "prompt_tokens_details": {**details, "cached_tokens": cached}}
         return usage
 
     def chunk(self, delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
@@ -247,6 +256,7 @@ class ChunkReader(Counts):
                 "completion_tokens": self.completion_tokens,
                 "prompt_tokens": self.prompt_tokens,
                 "total_tokens": self.prompt_tokens + self.completion_tokens,
+                "prompt_tokens_details": {"cached_tokens": self.cached_tokens},
             }
             out += self._own({"choices": [], **self._base, "usage": self.usage})
         return out

@@ -136,11 +136,10 @@ class Embedding(MeteredRequest):
     def _read_what_was_sent(self, stream: LlamaStream) -> None:
         """Do nothing: a partial answer has no counts."""
 
-    def _counts(self, outcome: Outcome) -> tuple[int, int]:
+    def _counts(self, outcome: Outcome) -> metering.RunningCounts:
         # A client that got nothing pays nothing, unless it disconnected.
         charged = outcome in (Outcome.COMPLETED, Outcome.CLIENT_DISCONNECTED)
-        _, prompt_tokens, _ = self.in_flight.hold.total_counts()
-        return (prompt_tokens if charged else 0), 0
+        return self.in_flight.hold.total_counts(with_prompt=charged)
 
     def answer(self) -> bytes:
         """Build OpenAI's list of vectors, as JSON."""

@@ -14,7 +14,6 @@ def record(
     in_flight: InFlightRequest,
     *,
     error_code: str | None,
-    cached_tokens: int,
     answers: int,
 ) -> None:
     """Record a request, once, when it is about to be settled.
@@ -38,7 +37,7 @@ def record(
         token_seconds=token_seconds,
         tokens=(
             settlement.prompt_tokens,
-            min(cached_tokens, settlement.prompt_tokens),
+            settlement.cached_prompt_tokens,
             settlement.completion_tokens,
         ),
     )

@@ -96,16 +96,12 @@ class MeteredRequest(ABC):
         """After a stop, read the last counts that upstream had already sent."""
 
     @abstractmethod
-    def _counts(self, outcome: Outcome) -> tuple[int, int]:
-        """Return the prompt and completion tokens to charge."""
+    def _counts(self, outcome: Outcome) -> metering.RunningCounts:
+        """Return the counts to charge."""
 
     def _first_token_at(self) -> float | None:
         """Return when the client got its first token (monotonic seconds), if there was one."""
         return None
-
-    def _cached_tokens(self) -> int:
-        """Return how many prompt tokens upstream took from its cache."""
-        return 0
 
     # Common to all kinds of requests.
 
@@ -275,7 +271,7 @@ class MeteredRequest(ABC):
         self._body_share.give_back()
         in_flight = self.in_flight
         now = time.monotonic()
-        prompt_tokens, completion_tokens = self._counts(outcome)
+        counts = self._counts(outcome)
         first_token_at = self._first_token_at()
         settlement = metering.Settlement(
             request_id=in_flight.request_id,
@@ -284,8 +280,9 @@ class MeteredRequest(ABC):
             endpoint=self._endpoint,
             model=self.model,
             outcome=outcome,
-            prompt_tokens=prompt_tokens,
-            completion_tokens=completion_tokens,
+            prompt_tokens=counts.prompt_tokens,
+            cached_prompt_tokens=counts.cached_prompt_tokens,
+            completion_tokens=counts.completion_tokens,
             time_to_first_token_ms=None
             if first_token_at is None
             else round((first_token_at - in_flight.started_at) * 1000),
@@ -295,7 +292,6 @@ class MeteredRequest(ABC):
             settlement,
             in_flight,
             error_code=self._error_code,
-            cached_tokens=self._cached_tokens(),
             answers=self._subrequests,
         )
         in_flight.hold.settled = True
@@ -308,8 +304,9 @@ class MeteredRequest(ABC):
                 "key_id": self._caller.key_id,
                 "endpoint": self._endpoint,
                 "outcome": outcome,
-                "prompt_tokens": prompt_tokens,
-                "completion_tokens": completion_tokens,
+                "prompt_tokens": counts.prompt_tokens,
+                "cached_prompt_tokens": counts.cached_prompt_tokens,
+                "completion_tokens": counts.completion_tokens,
                 "charged_tokens": self.charge.charged_tokens if self.charge else None,
                 "time_to_first_token_ms": settlement.time_to_first_token_ms,
                 "duration_ms": settlement.duration_ms,

@@ -20,6 +20,7 @@ from promptly.gateway.prompt_counting import PromptCounter
 from promptly.gateway.running_hold import RunningHold
 from promptly.gateway.upstream_errors import BrokeOff, refusal
 from promptly.models.states import Outcome
+from promptly.services import metering
 from promptly.services.accounts.authentication import Caller
 
 # After a stop: bounds for reading the bytes that upstream had already sent.
@@ -79,7 +80,6 @@ class Relay(MeteredRequest):
         )
         self._buffer = sse.EventBuffer()
         self._first_token_seen_at: float | None = None
-        self._ended_cached_tokens = 0
 
     def _make_reader(self) -> ChunkReader:
         return ChunkReader(
@@ -128,8 +128,9 @@ class Relay(MeteredRequest):
 
     def _reserved(self, subrequest: int) -> int:
         """Return the hold's tokens that are not for this subrequest, which is about to start."""
-        _, prompt_tokens, completion_tokens = self._hold.total_counts()
-        return prompt_tokens + completion_tokens + sum(self._placed.prompt_tokens[subrequest + 1 :])
+        counts = self._hold.total_counts()
+        later = sum(self._placed.prompt_tokens[subrequest + 1 :])
+        return counts.prompt_tokens + counts.completion_tokens + later
 
     def _start_subrequest(self, subrequest: int) -> None:
         reserved = self._reserved(subrequest)
@@ -137,7 +138,6 @@ class Relay(MeteredRequest):
         self._dropped_digest = None
         self._prompt = self._request.prompts[subrequest]
         self._first_token_seen_at = self._first_token_at()
-        self._ended_cached_tokens = self._cached_tokens()
         self._buffer = sse.EventBuffer()
         self.reader = self._make_reader()
         self._hold.start_next(self.reader, reserved)
@@ -287,13 +287,10 @@ class Relay(MeteredRequest):
             # The stream is over; the counts so far stand.
             pass
 
-    def _counts(self, outcome: Outcome) -> tuple[int, int]:
-        reader = self.reader
-        _, prompt_tokens, completion_tokens = self._hold.total_counts()
-        if outcome != Outcome.CLIENT_DISCONNECTED and not reader.completion_tokens:
-            # The client stayed and got nothing for this prompt, so it pays nothing for it.
-            prompt_tokens = max(prompt_tokens - reader.prompt_tokens, 0)
-        return prompt_tokens, completion_tokens
+    def _counts(self, outcome: Outcome) -> metering.RunningCounts:
+        # A client that stayed and got nothing for this prompt pays nothing for it.
+        left = outcome == Outcome.CLIENT_DISCONNECTED
+        return self._hold.total_counts(with_prompt=left or self.reader.completion_tokens > 0)
 
     def _end(self, outcome: Outcome) -> None:
         super()._end(outcome)
@@ -301,6 +298,3 @@ class Relay(MeteredRequest):
 
     def _first_token_at(self) -> float | None:
         return self._first_token_seen_at or self.reader.first_token_at
-
-    def _cached_tokens(self) -> int:
-        return self._ended_cached_tokens + self.reader.cached_tokens

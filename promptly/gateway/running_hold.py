@@ -37,6 +37,7 @@ class RunningHold:
 
     __slots__ = (
         "_comment_seconds",
+        "_ended_cached_tokens",
         "_ended_completion_tokens",
         "_ended_prompt_tokens",
         "_quantum",
@@ -68,7 +69,7 @@ class RunningHold:
         self._quantum = settings.hold_quantum_tokens
         self._comment_seconds = settings.keepalive_comment_seconds
         self._request_adjustment = request_adjustment
-        self._ended_prompt_tokens = self._ended_completion_tokens = 0
+        self._ended_prompt_tokens = self._ended_cached_tokens = self._ended_completion_tokens = 0
         self.placed = placed
         self.counts = Counts()
         self.held_tokens = placed.held_tokens
@@ -92,15 +93,22 @@ class RunningHold:
     def request_id(self) -> uuid.UUID:
         return self.placed.request_id
 
-    def total_counts(self) -> tuple[uuid.UUID, int, int]:
-        """Return request id, prompt and completion tokens of all subrequests so far.
+    def total_counts(self, *, with_prompt: bool = True) -> metering.RunningCounts:
+        """Return the sums of all subrequests so far, the current one's prompt only `with_prompt`.
 
         Each at most what the database stores: a charge beyond that must not be lost.
         """
-        return (
+        counts = self.counts
+        prompt, cached = self._ended_prompt_tokens, self._ended_cached_tokens
+        if with_prompt:
+            prompt += counts.prompt_tokens
+            cached += counts.cached_tokens
+        prompt = min(prompt, MOST_TOKENS)
+        return metering.RunningCounts(
             self.request_id,
-            min(self._ended_prompt_tokens + self.counts.prompt_tokens, MOST_TOKENS),
-            min(self._ended_completion_tokens + self.counts.completion_tokens, MOST_TOKENS),
+            prompt,
+            min(cached, prompt),
+            min(self._ended_completion_tokens + counts.completion_tokens, MOST_TOKENS),
         )
 
     def start(self, counts: Counts) -> None:
@@ -110,6 +118,7 @@ class RunningHold:
     def start_next(self, counts: Counts, reserved_tokens: int) -> None:
         """Count the next subrequest with `counts`, of which nothing is known yet."""
         self._ended_prompt_tokens += self.counts.prompt_tokens
+        self._ended_cached_tokens += self.counts.cached_tokens
         self._ended_completion_tokens += self.counts.completion_tokens
         self.counts = counts
         self.reserved_tokens = reserved_tokens

@@ -31,6 +31,7 @@ class DailyTotal(Base):
     day: Mapped[date] = mapped_column(primary_key=True)
     requests: Mapped[Tokens]
     prompt_tokens: Mapped[Tokens]
+    cached_prompt_tokens: Mapped[Tokens]
     completion_tokens: Mapped[Tokens]
     charged_tokens: Mapped[Tokens]
     uncharged_tokens: Mapped[Tokens]

@@ -14,6 +14,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 from promptly.models.base import Base, Created, Moment, Tokens
 from promptly.models.states import HoldState, Outcome, State, one_of
 
+# Cached tokens are a part of the prompt. Rows from before they were recorded have 0.
+CACHED_IN_PROMPT = "cached_prompt_tokens >= 0 AND cached_prompt_tokens <= prompt_tokens"
+
 
 class Hold(Base):
     """Tokens set aside for one request; it leaves the state `open` once."""
@@ -28,6 +31,7 @@ class Hold(Base):
     held_trial: Mapped[Tokens]
     # Counts of the last checkpoint, which recovery charges if the process has died.
     prompt_tokens: Mapped[int] = mapped_column(Integer, server_default="0")
+    cached_prompt_tokens: Mapped[int] = mapped_column(Integer, server_default="0")
     completion_tokens: Mapped[int] = mapped_column(Integer, server_default="0")
     endpoint: Mapped[str] = mapped_column(Text)
     model: Mapped[str] = mapped_column(Text)
@@ -37,6 +41,7 @@ class Hold(Base):
     __table_args__ = (
         CheckConstraint(one_of("state", HoldState), name="state"),
         CheckConstraint("prompt_tokens >= 0 AND completion_tokens >= 0", name="not_negative"),
+        CheckConstraint(CACHED_IN_PROMPT, name="cached_in_prompt"),
         # Neither column changes at a checkpoint, so checkpoints stay off the index.
         Index("ix_holds_open", "user_id", postgresql_where=text("state = 'open'")),
         {"postgresql_with": {"fillfactor": "50"}},
@@ -61,6 +66,7 @@ class UsageEvent(Base):
     model: Mapped[str] = mapped_column(Text)
     outcome: Mapped[Outcome] = mapped_column(State(Outcome))
     prompt_tokens: Mapped[int] = mapped_column(Integer)
+    cached_prompt_tokens: Mapped[int] = mapped_column(Integer, server_default="0")
     completion_tokens: Mapped[int] = mapped_column(Integer)
     charged_paid: Mapped[int] = mapped_column(BigInteger)
     charged_trial: Mapped[int] = mapped_column(BigInteger)
@@ -75,6 +81,7 @@ class UsageEvent(Base):
             " AND charged_trial >= 0 AND uncharged_tokens >= 0",
             name="not_negative",
         ),
+        CheckConstraint(CACHED_IN_PROMPT, name="cached_in_prompt"),
         Index("ix_usage_events_user_id", "user_id", "created_at"),
         Index("ix_usage_events_created_at", "created_at", postgresql_using="brin"),
         {"postgresql_partition_by": "RANGE (created_at)"},
@@ -91,6 +98,7 @@ class UsageRollup(Base):
     model: Mapped[str] = mapped_column(Text, primary_key=True)
     requests: Mapped[Tokens]
     prompt_tokens: Mapped[Tokens]
+    cached_prompt_tokens: Mapped[Tokens]
     completion_tokens: Mapped[Tokens]
     charged_tokens: Mapped[Tokens]
 

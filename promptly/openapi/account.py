@@ -25,11 +25,12 @@ class Balance(Struct):
 
 
 class UsageDay(Struct):
-    """The totals of one day, in UTC."""
+    """The totals of one day, in UTC. Cached tokens are a part of the prompt's."""
 
     date: Day
     requests: Tokens
     prompt_tokens: Tokens
+    cached_prompt_tokens: Tokens
     completion_tokens: Tokens
     charged_tokens: Tokens
 
@@ -41,7 +42,11 @@ class UsageList(Struct, tag_field="object", tag="list"):
 
 
 class Receipt(Struct, tag_field="object", tag="receipt"):
-    """One settled request. `uncharged_tokens` are those that the balance did not cover."""
+    """One settled request.
+
+    `cached_prompt_tokens` are the part of the prompt that the model server had in its cache;
+    `uncharged_tokens` are those that the balance did not cover.
+    """
 
     request_id: Annotated[str, Meta(pattern="^req_[0-9a-f]{32}$")]
     created_at: Moment
@@ -49,6 +54,7 @@ class Receipt(Struct, tag_field="object", tag="receipt"):
     model: str
     outcome: Outcome
     prompt_tokens: Tokens
+    cached_prompt_tokens: Tokens
     completion_tokens: Tokens
     charged_tokens: Tokens
     uncharged_tokens: Tokens

@@ -16,7 +16,7 @@ LIES = {
 }
 
 _COUNTS = re.compile(
-    rb'"(cache_n|prompt_n|predicted_n|total|processed|cached_tokens|prompt_tokens'
+    rb'"(cache_n|prompt_n|predicted_n|total|cache|processed|cached_tokens|prompt_tokens'
     rb'|completion_tokens|total_tokens|input_tokens)":\d+'
 )
 

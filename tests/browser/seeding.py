@@ -128,6 +128,7 @@ class Seeder:
                     model=self.dice.choice((CHAT, CHAT, CHAT, SMALL)),
                     outcome="completed" if ago == 0 else outcome,
                     prompt_tokens=prompt,
+                    cached_prompt_tokens=int(prompt * self.dice.choice((0, 0.4, 0.97))),
                     completion_tokens=completion,
                     charged_paid=charged,
                 )

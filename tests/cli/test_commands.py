@@ -113,13 +113,14 @@ def test_verify_names_differences(app: Flask) -> None:
 def test_usage(app: Flask) -> None:
     with app.app_context(), transaction():
         user = factories.user("ada@example.com", paid_tokens=100)
-        factories.usage_event(user.id, charged_paid=15)
+        factories.usage_event(user.id, charged_paid=15, cached_prompt_tokens=6)
     today = datetime.now(UTC).date().isoformat()
     assert "rebuilt_from" in answer(app, "usage", "roll-up")
     (day,) = answer(app, "usage", "daily", "--email", "ada@example.com")
-    assert (day["date"], day["charged_tokens"]) == (today, 15)
+    assert (day["date"], day["charged_tokens"], day["cached_prompt_tokens"]) == (today, 15, 6)
     (request,) = answer(app, "usage", "recent", "--email", "ada@example.com")
     assert request["request_id"].startswith("req_")
+    assert request["cached_prompt_tokens"] == 6
 
 
 def test_trials_and_holds(app: Flask) -> None:

@@ -131,6 +131,7 @@ def test_a_limit_ends_the_stream_as_upstream_would(limit: int) -> None:
         "prompt_tokens": prompt,
         "completion_tokens": limit,
         "total_tokens": prompt + limit,
+        "prompt_tokens_details": {"cached_tokens": reader.cached_tokens},
     }
     assert reader.finish_reason == "length"
 
@@ -169,6 +170,53 @@ def test_progress_reports_the_prompt_before_the_first_token() -> None:
     assert (reader.prompt_size, reader.prompt_tokens) == (prompt, prompt)
     assert reader.completion_tokens == 0
     assert reader.first_token_at is None
+
+
+PROGRESS = {"prompt_progress": {"total": 90, "cache": 60, "processed": 70, "time_ms": 1}}
+TIMED = {
+    "choices": [{"finish_reason": None, "index": 0, "delta": {"content": "a"}}],
+    "timings": {"cache_n": 64, "prompt_n": 26, "predicted_n": 1},
+}
+USAGE = {"prompt_tokens": 90, "completion_tokens": 1, "total_tokens": 91}
+
+
+def read_one(reader: ChunkReader, chunk: dict[str, Any]) -> bytes:
+    return reader.read(sse.event(orjson.dumps(chunk)))
+
+
+def test_each_report_says_how_much_of_the_prompt_was_cached() -> None:
+    reader = ChunkReader(include_usage=True)
+    read_one(reader, PROGRESS)
+    assert reader.cached_tokens == 60
+    read_one(reader, TIMED)
+    assert reader.cached_tokens == 64
+    details = {"cached_tokens": 65}
+    [seen] = events(
+        read_one(reader, {"choices": [], "usage": {**USAGE, "prompt_tokens_details": details}})
+    )
+    assert reader.cached_tokens == seen["usage"]["prompt_tokens_details"]["cached_tokens"] == 65
+
+
+@pytest.mark.parametrize("details", [None, {}, {"cached_tokens": None}, {"cached_tokens": -1}])
+def test_usage_without_cached_tokens_gets_those_reported_before(details: Any) -> None:
+    reader = ChunkReader(include_usage=True)
+    read_one(reader, TIMED)
+    usage = {**USAGE, "prompt_tokens_details": details}
+    [seen] = events(read_one(reader, {"choices": [], "usage": usage}))
+    assert seen["usage"] == {**USAGE, "prompt_tokens_details": {"cached_tokens": 64}}
+    assert reader.cached_tokens == 64
+
+
+def test_cached_tokens_are_at_most_the_prompt() -> None:
+    reader = ChunkReader(include_usage=True)
+    read_one(reader, {"prompt_progress": {"total": 9, "cache": 60, "processed": 7}})
+    assert (reader.prompt_tokens, reader.cached_tokens) == (7, 7)
+    read_one(reader, {**TIMED, "timings": {"cache_n": 64, "prompt_n": 0, "predicted_n": 1}})
+    assert (reader.prompt_tokens, reader.cached_tokens) == (9, 9)
+    usage = {**USAGE, "prompt_tokens": 5, "prompt_tokens_details": {"cached_tokens": 80}}
+    [seen] = events(read_one(reader, {"choices": [], "usage": usage}))
+    assert seen["usage"]["prompt_tokens_details"] == {"cached_tokens": 5}
+    assert (reader.prompt_tokens, reader.cached_tokens) == (5, 5)
 
 
 def test_an_error_in_the_stream_is_kept_from_the_client() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from promptly.errors import ServiceUnavailable
 from promptly.gateway.chunks import ChunkReader
+from promptly.gateway.counts import MOST_TOKENS
 from promptly.gateway.hold_refresher import HoldRefresher
 from promptly.gateway.in_flight import InFlightRequest
 from promptly.gateway.running_hold import NEVER, RunningHold
@@ -125,16 +126,28 @@ def test_a_hold_never_grows_beyond_the_whole_cost(running: Request) -> None:
 def test_the_next_subrequest_starts_with_the_rest(running: Request) -> None:
     hold = running.hold
     running.reader.completion_tokens = 50
+    running.reader.cached_tokens = 80
     second = ChunkReader(include_usage=False, output_limit=hold.output_limit)
     hold.next_check_at = 7
     hold.start_next(second, 150)
-    assert hold.total_counts() == (hold.request_id, 100, 50)
+    assert hold.total_counts() == (hold.request_id, 100, 80, 50)
     assert (hold.next_check_at, hold.reserved_tokens, hold.counts) == (0, 150, second)
     second.prompt_size = second.prompt_tokens = 30
     second.completion_tokens = 5
-    assert hold.total_counts() == (hold.request_id, 130, 55)
+    second.cached_tokens = 20
+    assert hold.total_counts() == (hold.request_id, 130, 100, 55)
+    assert hold.total_counts(with_prompt=False) == (hold.request_id, 100, 80, 55)
     hold.update_limit()
     assert second.limit == 5_000 - 150 - 30
+
+
+def test_cached_tokens_are_at_most_the_prompt_that_the_database_stores(running: Request) -> None:
+    running.reader.prompt_tokens = running.reader.cached_tokens = MOST_TOKENS
+    second = ChunkReader(include_usage=False)
+    running.hold.start_next(second, 0)
+    second.prompt_tokens = second.cached_tokens = 7
+    counts = running.hold.total_counts()
+    assert (counts.prompt_tokens, counts.cached_prompt_tokens) == (MOST_TOKENS, MOST_TOKENS)
 
 
 @pytest.mark.parametrize(

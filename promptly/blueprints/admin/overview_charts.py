@@ -97,8 +97,11 @@ def usage_figures(days: list[date], totals: list[dict[str, Any]]) -> list[Figure
         return [int(by_day[day][name]) if day in by_day else 0 for day in days]
 
     requests = Series("first", "requests", values("requests"))
+    prompt, cached = values("prompt_tokens"), values("cached_prompt_tokens")
+    new = [whole - part for whole, part in zip(prompt, cached, strict=True)]
     tokens = [
-        Series("first", "prompt", values("prompt_tokens")),
+        Series("third", "cached prompt", cached),
+        Series("first", "new prompt", new),
         Series("second", "completion", values("completion_tokens")),
     ]
     active = Series("first", "active accounts", values("active_accounts"))

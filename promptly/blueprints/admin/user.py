@@ -18,7 +18,13 @@ from promptly.services.usage import rollups
 CHART_DAYS = 30
 RECENT = 10
 
-_FIGURES = ("requests", "prompt_tokens", "completion_tokens", "charged_tokens")
+_FIGURES = (
+    "requests",
+    "prompt_tokens",
+    "cached_prompt_tokens",
+    "completion_tokens",
+    "charged_tokens",
+)
 
 
 def user(user_id: int) -> str:

@@ -23,7 +23,13 @@ PERIODS = (("Today", 1), ("7 days", 7), ("30 days", CHART_DAYS))
 # Suggested in the form while the low-balance alert is off.
 SUGGESTED_TOKENS = 50_000
 
-_TOTALS = ("requests", "prompt_tokens", "completion_tokens", "charged_tokens")
+_TOTALS = (
+    "requests",
+    "prompt_tokens",
+    "cached_prompt_tokens",
+    "completion_tokens",
+    "charged_tokens",
+)
 
 
 def dashboard() -> Response:

@@ -11,6 +11,7 @@ sweep and of late settlements; `running` lists open holds for operators.
 from promptly.services.metering.holds import (
     Charge,
     Hold,
+    RunningCounts,
     Settlement,
     adjust_hold,
     checkpoint,
@@ -24,6 +25,7 @@ from promptly.services.metering.holds import (
 __all__ = [
     "Charge",
     "Hold",
+    "RunningCounts",
     "Settlement",
     "adjust_hold",
     "checkpoint",

@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from promptly.errors import InsufficientQuota, Limit, RateLimited, TokensReserved
 from promptly.models.states import Outcome
@@ -35,6 +35,15 @@ class Hold:
     terms: dict[str, Any]
 
 
+class RunningCounts(NamedTuple):
+    """The counts of a running request so far; its cached tokens are a part of the prompt's."""
+
+    request_id: uuid.UUID
+    prompt_tokens: int
+    cached_prompt_tokens: int
+    completion_tokens: int
+
+
 @dataclass(slots=True)
 class Settlement:
     """How a request ended: upstream's own counts, and the other fields of its usage event."""
@@ -46,6 +55,7 @@ class Settlement:
     model: str
     outcome: Outcome
     prompt_tokens: int
+    cached_prompt_tokens: int
     completion_tokens: int
     time_to_first_token_ms: int | None
     duration_ms: int
@@ -166,19 +176,18 @@ def adjust_hold(database: Database, request_id: uuid.UUID, target_tokens: int) -
     return None if row is None or row[0] is None else int(row[0])
 
 
-def checkpoint(
-    database: Database, counts: Sequence[tuple[uuid.UUID, int, int]]
-) -> dict[uuid.UUID, bool]:
-    """Store (request, prompt tokens, completion tokens) so far; return the requests still open.
+def checkpoint(database: Database, counts: Sequence[RunningCounts]) -> dict[uuid.UUID, bool]:
+    """Store the counts of requests so far; return the requests still open.
 
     A value of True means that the account is being deleted, so the request must end.
     """
     rows = database.fetch_all(
         sql.CHECKPOINT,
         {
-            "request_ids": [str(request_id) for request_id, _, _ in counts],
-            "prompt_tokens": [prompt for _, prompt, _ in counts],
-            "completion_tokens": [completion for _, _, completion in counts],
+            "request_ids": [str(item.request_id) for item in counts],
+            "prompt_tokens": [item.prompt_tokens for item in counts],
+            "cached_prompt_tokens": [item.cached_prompt_tokens for item in counts],
+            "completion_tokens": [item.completion_tokens for item in counts],
         },
     )
     return {uuid.UUID(str(row[0])): bool(row[1]) for row in rows}
@@ -206,6 +215,7 @@ def settle_many(database: Database, settlements: Sequence[Settlement]) -> list[C
             "models": [item.model for item in settlements],
             "outcomes": [item.outcome for item in settlements],
             "prompt_tokens": [item.prompt_tokens for item in settlements],
+            "cached_prompt_tokens": [item.cached_prompt_tokens for item in settlements],
             "completion_tokens": [item.completion_tokens for item in settlements],
             "time_to_first_token_ms": [item.time_to_first_token_ms for item in settlements],
             "duration_ms": [item.duration_ms for item in settlements],
@@ -224,6 +234,7 @@ def parameters_of(settlement: Settlement) -> dict[str, Any]:
         "model": settlement.model,
         "outcome": settlement.outcome,
         "prompt_tokens": settlement.prompt_tokens,
+        "cached_prompt_tokens": settlement.cached_prompt_tokens,
         "completion_tokens": settlement.completion_tokens,
         "time_to_first_token_ms": settlement.time_to_first_token_ms,
         "duration_ms": settlement.duration_ms,

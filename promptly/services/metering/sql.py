@@ -32,15 +32,16 @@ ADJUST_HOLD = "SELECT metering_adjust_hold(%(request_id)s, %(target)s)"
 
 SETTLE = """
 SELECT * FROM metering_settle(
-    %(request_id)s, %(model)s, %(outcome)s, %(prompt_tokens)s, %(completion_tokens)s,
-    %(time_to_first_token_ms)s, %(duration_ms)s
+    %(request_id)s, %(model)s, %(outcome)s, %(prompt_tokens)s, %(cached_prompt_tokens)s,
+    %(completion_tokens)s, %(time_to_first_token_ms)s, %(duration_ms)s
 )
 """
 
 SETTLE_MANY = """
 SELECT * FROM metering_settle_many(
     %(request_ids)s::uuid[], %(models)s, %(outcomes)s, %(prompt_tokens)s::int[],
-    %(completion_tokens)s::int[], %(time_to_first_token_ms)s::int[], %(duration_ms)s::int[]
+    %(cached_prompt_tokens)s::int[], %(completion_tokens)s::int[],
+    %(time_to_first_token_ms)s::int[], %(duration_ms)s::int[]
 )
 """
 
@@ -57,11 +58,13 @@ CHECKPOINT = """
 WITH quick AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
 UPDATE holds h
 SET prompt_tokens = n.prompt_tokens,
+    cached_prompt_tokens = n.cached_prompt_tokens,
     completion_tokens = n.completion_tokens,
     checkpoint_at = now()
 FROM quick, unnest(
-    %(request_ids)s::uuid[], %(prompt_tokens)s::int[], %(completion_tokens)s::int[]
-) AS n (request_id, prompt_tokens, completion_tokens)
+    %(request_ids)s::uuid[], %(prompt_tokens)s::int[], %(cached_prompt_tokens)s::int[],
+    %(completion_tokens)s::int[]
+) AS n (request_id, prompt_tokens, cached_prompt_tokens, completion_tokens)
 WHERE h.request_id = n.request_id AND h.state = 'open'
 RETURNING h.request_id, h.user_id IN (SELECT u.id FROM users u WHERE u.closed_at IS NOT NULL)
 """
@@ -121,6 +124,7 @@ FOR UPDATE
 UPDATE_EVENT = """
 UPDATE usage_events
 SET prompt_tokens = :prompt_tokens,
+    cached_prompt_tokens = :cached_prompt_tokens,
     completion_tokens = :completion_tokens,
     charged_trial = charged_trial + :charged_trial,
     charged_paid = charged_paid + :charged_paid,
@@ -136,14 +140,16 @@ RETURNING charged_trial + charged_paid, uncharged_tokens, balance_tokens
 
 INSERT_EVENT = """
 INSERT INTO usage_events (
-    request_id, user_id, key_id, endpoint, model, outcome, prompt_tokens, completion_tokens,
+    request_id, user_id, key_id, endpoint, model, outcome,
+    prompt_tokens, cached_prompt_tokens, completion_tokens,
     charged_trial, charged_paid, uncharged_tokens, balance_tokens,
     time_to_first_token_ms, duration_ms
 )
 VALUES (
     CAST(:request_id AS uuid), :user_id, :key_id, :endpoint, :model, :outcome,
-    :prompt_tokens, :completion_tokens, :charged_trial, :charged_paid, :uncharged_tokens,
-    :balance_tokens, :time_to_first_token_ms, :duration_ms
+    :prompt_tokens, :cached_prompt_tokens, :completion_tokens,
+    :charged_trial, :charged_paid, :uncharged_tokens, :balance_tokens,
+    :time_to_first_token_ms, :duration_ms
 )
 RETURNING charged_trial + charged_paid, uncharged_tokens, balance_tokens
 """

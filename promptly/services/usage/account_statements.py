@@ -59,8 +59,8 @@ WHERE b.user_id = :user_id
 
 _EVENTS = text("""
 SELECT created_at, request_id, charged_paid, charged_trial, endpoint, model, outcome,
-       prompt_tokens, completion_tokens, uncharged_tokens, time_to_first_token_ms, duration_ms,
-       key_id
+       prompt_tokens, cached_prompt_tokens, completion_tokens, uncharged_tokens,
+       time_to_first_token_ms, duration_ms, key_id
 FROM usage_events
 WHERE user_id = :user_id AND created_at >= :start AND created_at < :end
   AND created_at >= :after AND (created_at, request_id) > (:after, :after_id)
@@ -141,6 +141,7 @@ class Statement:
                     "model": row.model,
                     "outcome": row.outcome,
                     "prompt_tokens": row.prompt_tokens,
+                    "cached_prompt_tokens": row.cached_prompt_tokens,
                     "completion_tokens": row.completion_tokens,
                     "uncharged_tokens": row.uncharged_tokens,
                     "time_to_first_token_ms": row.time_to_first_token_ms,

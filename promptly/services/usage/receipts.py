@@ -26,6 +26,7 @@ class Receipt:
     colour: str
     sentence: str
     prompt_tokens: int
+    cached_prompt_tokens: int
     completion_tokens: int
     charged_tokens: int
     trial_tokens: int
@@ -58,6 +59,7 @@ class Receipt:
             colour=colour,
             sentence=sentence,
             prompt_tokens=event.prompt_tokens,
+            cached_prompt_tokens=event.cached_prompt_tokens,
             completion_tokens=event.completion_tokens,
             charged_tokens=event.charged_paid + event.charged_trial,
             trial_tokens=event.charged_trial,

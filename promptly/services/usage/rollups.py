@@ -38,17 +38,19 @@ SELECT coalesce(
 _DAILY = text(f"""
 WITH live AS ({WATERMARK}),
 days AS (
-    SELECT r.day, r.requests, r.prompt_tokens, r.completion_tokens, r.charged_tokens
+    SELECT r.day, r.requests, r.prompt_tokens, r.cached_prompt_tokens, r.completion_tokens,
+           r.charged_tokens
     FROM usage_rollups r, live
     WHERE r.user_id = :user_id AND r.day BETWEEN :start AND :end AND r.day < live.day
     UNION ALL
-    SELECT (e.created_at AT TIME ZONE 'UTC')::date, 1, e.prompt_tokens, e.completion_tokens,
-           e.charged_paid + e.charged_trial
+    SELECT (e.created_at AT TIME ZONE 'UTC')::date, 1, e.prompt_tokens, e.cached_prompt_tokens,
+           e.completion_tokens, e.charged_paid + e.charged_trial
     FROM usage_events e
     WHERE e.user_id = :user_id AND e.created_at >= :first_moment AND e.created_at < :last_moment
       AND e.created_at >= (SELECT day::timestamp AT TIME ZONE 'UTC' FROM live)
 )
-SELECT day, sum(requests), sum(prompt_tokens), sum(completion_tokens), sum(charged_tokens)
+SELECT day, sum(requests), sum(prompt_tokens), sum(cached_prompt_tokens),
+       sum(completion_tokens), sum(charged_tokens)
 FROM days GROUP BY day ORDER BY day
 """)  # noqa: S608
 
@@ -58,6 +60,7 @@ _ROLL_UP = text("""
 WITH fresh AS MATERIALIZED (
     SELECT user_id, (created_at AT TIME ZONE 'UTC')::date AS day, model, count(*) AS requests,
            greatest(sum(prompt_tokens), 0) AS prompt_tokens,
+           sum(cached_prompt_tokens) AS cached_prompt_tokens,
            greatest(sum(completion_tokens), 0) AS completion_tokens,
            greatest(sum(charged_paid + charged_trial), 0) AS charged_tokens
     FROM usage_events
@@ -77,18 +80,24 @@ gone AS (
 changed AS MATERIALIZED (
     SELECT f.*
     FROM fresh f LEFT JOIN known k USING (user_id, day, model)
-    WHERE (f.requests, f.prompt_tokens, f.completion_tokens, f.charged_tokens)
-       IS DISTINCT FROM (k.requests, k.prompt_tokens, k.completion_tokens, k.charged_tokens)
+    WHERE (f.requests, f.prompt_tokens, f.cached_prompt_tokens, f.completion_tokens,
+           f.charged_tokens)
+       IS DISTINCT FROM
+          (k.requests, k.prompt_tokens, k.cached_prompt_tokens, k.completion_tokens,
+           k.charged_tokens)
     ORDER BY user_id, day, model
 ),
 written AS (
     INSERT INTO usage_rollups
-        (user_id, day, model, requests, prompt_tokens, completion_tokens, charged_tokens)
-    SELECT user_id, day, model, requests, prompt_tokens, completion_tokens, charged_tokens
+        (user_id, day, model, requests, prompt_tokens, cached_prompt_tokens, completion_tokens,
+         charged_tokens)
+    SELECT user_id, day, model, requests, prompt_tokens, cached_prompt_tokens, completion_tokens,
+           charged_tokens
     FROM changed
     ON CONFLICT (user_id, day, model) DO UPDATE
     SET requests = excluded.requests,
         prompt_tokens = excluded.prompt_tokens,
+        cached_prompt_tokens = excluded.cached_prompt_tokens,
         completion_tokens = excluded.completion_tokens,
         charged_tokens = excluded.charged_tokens
     RETURNING user_id
@@ -135,8 +144,9 @@ def daily(user_id: int, start: date, end: date) -> list[dict[str, Any]]:
             "date": row[0].isoformat(),
             "requests": int(row[1]),
             "prompt_tokens": int(row[2]),
-            "completion_tokens": int(row[3]),
-            "charged_tokens": int(row[4]),
+            "cached_prompt_tokens": int(row[3]),
+            "completion_tokens": int(row[4]),
+            "charged_tokens": int(row[5]),
         }
         for row in rows
     ]
@@ -191,6 +201,7 @@ def described(event: UsageEvent) -> dict[str, Any]:
         "model": event.model,
         "outcome": event.outcome,
         "prompt_tokens": event.prompt_tokens,
+        "cached_prompt_tokens": event.cached_prompt_tokens,
         "completion_tokens": event.completion_tokens,
         "charged_tokens": event.charged_paid + event.charged_trial,
         "uncharged_tokens": event.uncharged_tokens,

@@ -25,7 +25,9 @@ _FIRST_EVENT = text("SELECT (min(created_at) AT TIME ZONE 'UTC')::date FROM usag
 _DAYS = text("""
 WITH ended AS MATERIALIZED (
     SELECT (created_at AT TIME ZONE 'UTC')::date AS day, outcome, count(*) AS requests,
-           sum(prompt_tokens) AS prompt_tokens, sum(completion_tokens) AS completion_tokens,
+           sum(prompt_tokens) AS prompt_tokens,
+           sum(cached_prompt_tokens) AS cached_prompt_tokens,
+           sum(completion_tokens) AS completion_tokens,
            sum(charged_paid + charged_trial) AS charged_tokens,
            sum(uncharged_tokens) AS uncharged_tokens, sum(duration_ms) AS duration_ms
     FROM usage_events WHERE created_at >= :first_moment GROUP BY 1, 2
@@ -51,27 +53,28 @@ totals_gone AS (
     WHERE t.day >= :first_day AND NOT EXISTS (SELECT FROM ended e WHERE e.day = t.day)
 )
 INSERT INTO daily_totals AS t
-    (day, requests, prompt_tokens, completion_tokens, charged_tokens, uncharged_tokens,
-     active_accounts, duration_ms)
-SELECT e.day, sum(e.requests), sum(e.prompt_tokens), sum(e.completion_tokens),
-       sum(e.charged_tokens), sum(e.uncharged_tokens),
+    (day, requests, prompt_tokens, cached_prompt_tokens, completion_tokens, charged_tokens,
+     uncharged_tokens, active_accounts, duration_ms)
+SELECT e.day, sum(e.requests), sum(e.prompt_tokens), sum(e.cached_prompt_tokens),
+       sum(e.completion_tokens), sum(e.charged_tokens), sum(e.uncharged_tokens),
        coalesce(max(a.accounts), 0), sum(e.duration_ms)
 FROM ended e LEFT JOIN active a USING (day)
 GROUP BY e.day
 ON CONFLICT (day) DO UPDATE
 SET requests = excluded.requests,
     prompt_tokens = excluded.prompt_tokens,
+    cached_prompt_tokens = excluded.cached_prompt_tokens,
     completion_tokens = excluded.completion_tokens,
     charged_tokens = excluded.charged_tokens,
     uncharged_tokens = excluded.uncharged_tokens,
     active_accounts = excluded.active_accounts,
     duration_ms = excluded.duration_ms
-WHERE (t.requests, t.prompt_tokens, t.completion_tokens, t.charged_tokens, t.uncharged_tokens,
-       t.active_accounts, t.duration_ms)
+WHERE (t.requests, t.prompt_tokens, t.cached_prompt_tokens, t.completion_tokens,
+       t.charged_tokens, t.uncharged_tokens, t.active_accounts, t.duration_ms)
    IS DISTINCT FROM
-      (excluded.requests, excluded.prompt_tokens, excluded.completion_tokens,
-       excluded.charged_tokens, excluded.uncharged_tokens, excluded.active_accounts,
-       excluded.duration_ms)
+      (excluded.requests, excluded.prompt_tokens, excluded.cached_prompt_tokens,
+       excluded.completion_tokens, excluded.charged_tokens, excluded.uncharged_tokens,
+       excluded.active_accounts, excluded.duration_ms)
 """)
 
 # Lock accounts only where a row is new, and skip those being deleted: otherwise this statement and
@@ -145,8 +148,8 @@ WHERE (r.purchases, r.amount_minor, r.reversed_minor)
 """)
 
 _DAILY = text("""
-SELECT day, requests, prompt_tokens, completion_tokens, charged_tokens, uncharged_tokens,
-       active_accounts, duration_ms
+SELECT day, requests, prompt_tokens, cached_prompt_tokens, completion_tokens, charged_tokens,
+       uncharged_tokens, active_accounts, duration_ms
 FROM daily_totals WHERE day BETWEEN :start AND :end ORDER BY day
 """)
 

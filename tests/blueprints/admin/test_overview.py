@@ -71,7 +71,11 @@ def test_figures_are_the_roll_ups(pages: Panel) -> None:
         factories.hold(user.id, held_paid=70)
         for outcome in ("completed", "completed", "upstream_error", "a_new_one"):
             event = factories.usage_event(
-                user.id, outcome=outcome, prompt_tokens=1000, completion_tokens=234
+                user.id,
+                outcome=outcome,
+                prompt_tokens=1000,
+                cached_prompt_tokens=700,
+                completion_tokens=234,
             )
             event.duration_ms = 43_200_000
         sold = make_order(user.id, provider="btcpay", state="paid")
@@ -84,6 +88,7 @@ def test_figures_are_the_roll_ups(pages: Panel) -> None:
     assert "Accounts 2 2 new in 30 days Active 1 in 30 days Unspent tokens 10,500" in words
     assert "Reserved 70 by 1 open hold" in words
     assert "Requests 4 in 30 days" in words and "Tokens 4,936 in 30 days" in words
+    assert "2,800 cached prompt, 1,200 new prompt, 936 completion" in words
     assert "Revenue in USD $1.50 in 30 days" in words
     assert "Test mode, USD $2.00 in 30 days: no real money" in words
     assert "Sign-ups 2 in 30 days" in words

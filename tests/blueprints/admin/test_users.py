@@ -31,7 +31,13 @@ VECTORS = (
 def user_id(admin_app: Flask) -> int:
     with admin_app.app_context(), transaction():
         user = factories.user("ada@example.com", paid_tokens=5_000_000, trial_tokens=100_000)
-        factories.usage_event(user.id, prompt_tokens=1200, completion_tokens=34, charged_paid=1234)
+        factories.usage_event(
+            user.id,
+            prompt_tokens=1200,
+            cached_prompt_tokens=1111,
+            completion_tokens=34,
+            charged_paid=1234,
+        )
         factories.hold(user.id, held_paid=4096)
         factories.api_key(user.id, "laptop")
         factories.order(user.id, tokens=25_000_000)

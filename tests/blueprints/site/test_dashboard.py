@@ -17,7 +17,13 @@ NAVIGATION = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Site": "none"}
 def raw_key(app: Flask) -> str:
     with app.app_context(), transaction():
         user = factories.user("ada@example.com", paid_tokens=25_000_000, trial_tokens=100_000)
-        factories.usage_event(user.id, prompt_tokens=1200, completion_tokens=34, charged_paid=1234)
+        factories.usage_event(
+            user.id,
+            prompt_tokens=1200,
+            cached_prompt_tokens=1111,
+            completion_tokens=34,
+            charged_paid=1234,
+        )
         factories.hold(user.id, held_paid=4096)
         return factories.api_key(user.id)[1]
 
@@ -37,6 +43,8 @@ def test_the_dashboard_shows_the_account(client: FlaskClient, raw_key: str) -> N
     for text in ("ada@example.com", "25,094,670", "24,998,766", "100,000", "4,096", "7 days left",
                  "1,200", "1,234", "test-model", raw_key[:12]):  # fmt: skip
         assert text in page, text
+    # Of today, 7 and 30 days, and of the request.
+    assert page.count('<small><span class="number">1,111</span> cached</small>') == 4
     assert raw_key not in page
     assert " style=" not in page and "<script>" not in page and "onclick" not in page
     assert answer.headers["Cache-Control"] == "no-store"

@@ -25,7 +25,8 @@ def rows(text: str) -> list[dict[str, str]]:
 def test_it_adds_up_to_the_balance(app: Flask, visitor: Visitor) -> None:
     with app.app_context(), transaction():
         for _ in range(5):
-            factories.usage_event(visitor.user_id, charged_paid=15).key_id = visitor.key_id
+            event = factories.usage_event(visitor.user_id, charged_paid=15, cached_prompt_tokens=6)
+            event.key_id = visitor.key_id
     answer = visitor.get("/dashboard/usage.csv")
     assert answer.mimetype == "text/csv"
     assert answer.headers["Cache-Control"] == "no-store"
@@ -37,6 +38,7 @@ def test_it_adds_up_to_the_balance(app: Flask, visitor: Visitor) -> None:
     assert all(int(r["change"]) == int(r["paid_change"]) + int(r["trial_change"]) for r in found)
     used = next(row for row in found if row["kind"] == "usage")
     assert (used["model"], used["key"], used["prompt_tokens"]) == ("test-model", "default", "10")
+    assert (used["cached_prompt_tokens"], found[0]["cached_prompt_tokens"]) == ("6", "")
     path = f"/dashboard/requests/{used['request_id']}"
     assert visitor.get(path).status_code == 200
 

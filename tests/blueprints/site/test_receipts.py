@@ -29,7 +29,11 @@ def make(app: Flask, visitor: Visitor, count: int) -> list[str]:
 def test_a_receipt(app: Flask, visitor: Visitor) -> None:
     with app.app_context(), transaction():
         event = factories.usage_event(
-            visitor.user_id, prompt_tokens=900, completion_tokens=81, charged_paid=800
+            visitor.user_id,
+            prompt_tokens=900,
+            cached_prompt_tokens=777,
+            completion_tokens=81,
+            charged_paid=800,
         )
         event.key_id = visitor.key_id
         event.time_to_first_token_ms, event.duration_ms = 500, 4500
@@ -37,8 +41,9 @@ def test_a_receipt(app: Flask, visitor: Visitor) -> None:
         request_id = public_id(event.request_id)
     assert f"/dashboard/requests/{request_id}" in visitor.get("/dashboard").text
     page = visitor.get(f"/dashboard/requests/{request_id}").text
-    for said in (request_id, "900", "81", "800", ">200<", "181", "500", "4.5", "20.0", "default",
-                 "balance used up", "covered no more output", "chat.completions"):  # fmt: skip
+    for said in (request_id, "900", "777</span> of them cached", "81", "800", ">200<", "181",
+                 "500", "4.5", "20.0", "default", "balance used up", "covered no more output",
+                 "chat.completions"):  # fmt: skip
         assert said in page, said
 
 

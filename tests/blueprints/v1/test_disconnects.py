@@ -94,13 +94,16 @@ def test_in_prefill(
     client: Client, llama: SimulatedLlama, books: BooksReader, account: Account, streamed: bool
 ) -> None:
     tag = next(tags)
-    messages = sim(f"prefill_ms=20000 progress=200 tag={tag}", text="word " * 4000)
+    messages = sim(f"prefill_ms=20000 progress=200 cache=50 tag={tag}", text="word " * 4000)
     with client.open(messages=messages, stream=streamed):
-        wait_for(lambda: any(r["processed_prompt_tokens"] for r in llama.requests(tag)), "progress")
+        wait_for(
+            lambda: any(r["processed_prompt_tokens"] > 50 for r in llama.requests(tag)), "progress"
+        )
     record = llama.wait_for_end(tag, 2.0)
     [event] = books.wait_for_events(account, 1)
     check_charge(record, event)
-    assert 0 < event["prompt_tokens"] < record["prompt_tokens"]
+    assert 50 < event["prompt_tokens"] < record["prompt_tokens"]
+    assert event["cached_prompt_tokens"] == 50
     assert event["completion_tokens"] == 0
 
 

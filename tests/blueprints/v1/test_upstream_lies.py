@@ -45,6 +45,7 @@ def test_no_lie_mints_tokens_or_loses_a_charge(
         [event] = books.wait_for_events(account, 1)
         assert answer.status in (200, 502), (name, answer)
         assert event["prompt_tokens"] >= 0 <= event["completion_tokens"], (name, event)
+        assert 0 <= event["cached_prompt_tokens"] <= event["prompt_tokens"], (name, event)
         counted = event["prompt_tokens"] + event["completion_tokens"]
         assert event["charged_tokens"] == min(counted, PAID), (name, event)
         assert event["uncharged_tokens"] == counted - event["charged_tokens"], (name, event)

@@ -46,6 +46,7 @@ class Meter:
         prompt: int,
         completion: int,
         outcome: Outcome = Outcome.COMPLETED,
+        cached: int = 0,
     ) -> metering.Settlement:
         return metering.Settlement(
             request_id=request_id,
@@ -55,30 +56,52 @@ class Meter:
             model="test-model",
             outcome=outcome,
             prompt_tokens=prompt,
+            cached_prompt_tokens=cached,
             completion_tokens=completion,
             time_to_first_token_ms=12,
             duration_ms=345,
         )
 
     def settle(
-        self, account: Account, request_id: uuid.UUID, prompt: int, completion: int = 0
+        self,
+        account: Account,
+        request_id: uuid.UUID,
+        prompt: int,
+        completion: int = 0,
+        *,
+        cached: int = 0,
     ) -> metering.Charge | None:
         return metering.settle(
-            self.database, self.settlement(account, request_id, prompt, completion)
+            self.database, self.settlement(account, request_id, prompt, completion, cached=cached)
         )
 
     def settle_late(
-        self, account: Account, request_id: uuid.UUID, prompt: int, completion: int = 0
+        self,
+        account: Account,
+        request_id: uuid.UUID,
+        prompt: int,
+        completion: int = 0,
+        *,
+        cached: int = 0,
     ) -> metering.Charge | None:
-        settlement = self.settlement(account, request_id, prompt, completion)
+        settlement = self.settlement(account, request_id, prompt, completion, cached=cached)
         with self.books.app.app_context(), transaction() as session:
             return recovery.settle_late(session, settlement)
 
     def adjust(self, request_id: uuid.UUID, target: int) -> int | None:
         return metering.adjust_hold(self.database, request_id, target)
 
-    def checkpoint(self, *counts: tuple[uuid.UUID, int, int]) -> dict[uuid.UUID, bool]:
-        return metering.checkpoint(self.database, counts)
+    def checkpoint(
+        self, *counts: tuple[uuid.UUID, int, int], cached: int = 0
+    ) -> dict[uuid.UUID, bool]:
+        """Store (request, prompt tokens, completion tokens); `cached` is that of each prompt."""
+        return metering.checkpoint(
+            self.database,
+            [
+                metering.RunningCounts(request_id, prompt, cached, completion)
+                for request_id, prompt, completion in counts
+            ],
+        )
 
     def recover(self, request_id: uuid.UUID) -> bool:
         with self.books.app.app_context(), transaction() as session:

@@ -11,11 +11,13 @@ from tests.services.metering.meter import Meter
 from tests.support.books import Account
 
 
-def recovered(meter: Meter, account: Account, prompt: int, completion: int) -> uuid.UUID:
+def recovered(
+    meter: Meter, account: Account, prompt: int, completion: int, cached: int = 0
+) -> uuid.UUID:
     """Place a hold of 400, checkpoint it once unless the counts are 0, and recover it."""
     hold = meter.place(account, 400)
     if prompt or completion:
-        meter.checkpoint((hold.request_id, prompt, completion))
+        meter.checkpoint((hold.request_id, prompt, completion), cached=cached)
     meter.silence(hold.request_id, STALE_SECONDS + 1)
     assert meter.recover(hold.request_id)
     return hold.request_id
@@ -48,6 +50,30 @@ def test_a_dead_hold_without_output_is_charged_nothing(meter: Meter, account: Ac
     # Its process was only stalled, and comes back with output.
     late = meter.settle_late(account, request_id, 300, 20)
     assert late is not None and late.charged_tokens == 320
+
+
+def test_recovery_records_the_cached_tokens_of_the_last_checkpoint(
+    meter: Meter, account: Account
+) -> None:
+    request_id = recovered(meter, account, 100, 50, cached=90)
+    [event] = meter.books.events(account)
+    assert (event["cached_prompt_tokens"], event["charged_tokens"]) == (90, 150)
+    # A late settlement's count replaces it, whatever it was.
+    for cached in (95, 20):
+        meter.books.rows("UPDATE holds SET state = 'recovered'")
+        assert meter.settle_late(account, request_id, 100, 50, cached=cached)
+        [event] = meter.books.events(account)
+        assert (event["cached_prompt_tokens"], event["charged_tokens"]) == (cached, 150)
+
+
+def test_a_late_settlement_after_recovery_without_output_records_cached_tokens(
+    meter: Meter, account: Account
+) -> None:
+    request_id = recovered(meter, account, 300, 0, cached=280)
+    assert meter.books.events(account) == []
+    assert meter.settle_late(account, request_id, 300, 20, cached=280)
+    [event] = meter.books.events(account)
+    assert (event["prompt_tokens"], event["cached_prompt_tokens"]) == (300, 280)
 
 
 def test_a_living_hold_is_left_alone(meter: Meter, account: Account) -> None:

@@ -1,8 +1,9 @@
 """Settling: charged tokens, freed tokens, and tokens that no balance covers."""
 
 import pytest
+from psycopg2.errors import CheckViolation
 
-from promptly.services import account_deletion
+from promptly.services import account_deletion, metering
 from promptly.transactions import transaction
 from tests.services.metering.meter import Meter
 from tests.support.books import Account
@@ -71,6 +72,29 @@ def test_the_event_records_the_settlement(meter: Meter, account: Account) -> Non
     row = meter.hold_row(hold.request_id)
     assert row is not None
     assert row["state"] == "settled"
+
+
+def test_cached_tokens_are_recorded_at_the_same_price(meter: Meter, account: Account) -> None:
+    cached, whole = meter.place(account, 100), meter.place(account, 100)
+    assert meter.settle(account, cached.request_id, 60, 10, cached=60)
+    [charge] = metering.settle_many(
+        meter.database, [meter.settlement(account, whole.request_id, 60, 10, cached=40)]
+    )
+    assert charge is not None and charge.charged_tokens == 70
+    assert [
+        (event["cached_prompt_tokens"], event["charged_tokens"])
+        for event in meter.books.events(account)
+    ] == [(60, 70), (40, 70)]
+
+
+@pytest.mark.parametrize("cached", [-1, 61])
+def test_cached_tokens_are_part_of_the_prompt(meter: Meter, account: Account, cached: int) -> None:
+    hold = meter.place(account, 100)
+    with pytest.raises(CheckViolation, match="cached_in_prompt"):
+        meter.settle(account, hold.request_id, 60, 10, cached=cached)
+    with pytest.raises(CheckViolation, match="cached_in_prompt"):
+        meter.checkpoint((hold.request_id, 60, 10), cached=cached)
+    assert meter.settle(account, hold.request_id, 60, 10)
 
 
 def test_what_exceeds_the_hold_leaves_other_holds_alone(meter: Meter, account: Account) -> None:

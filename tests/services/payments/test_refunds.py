@@ -291,6 +291,7 @@ def test_a_refund_while_fifty_requests_spend(shop: Shop, told_by: str) -> None:
                 model="m",
                 outcome=Outcome.COMPLETED,
                 prompt_tokens=10,
+                cached_prompt_tokens=0,
                 completion_tokens=dice.randint(0, hold.held_tokens - 10),
                 time_to_first_token_ms=1,
                 duration_ms=2,

@@ -2,7 +2,7 @@ import uuid
 from datetime import UTC, date, datetime, time, timedelta
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from promptly.errors import NotFound
@@ -103,14 +103,34 @@ def test_the_range_is_inclusive_and_in_utc(session: Session) -> None:
         "date": day(2),
         "requests": 1,
         "prompt_tokens": 10,
+        "cached_prompt_tokens": 0,
         "completion_tokens": 5,
         "charged_tokens": 0,
     }
 
 
+def test_cached_tokens_are_summed_from_roll_ups_and_events(session: Session) -> None:
+    user = factories.user()
+    for days_ago, cached in ((10, 7), (10, 2), (1, 3), (0, 10)):
+        factories.usage_event(user.id, created_at=noon(days_ago), cached_prompt_tokens=cached)
+
+    def cached_tokens() -> list[int]:
+        found = rollups.daily(user.id, today() - timedelta(days=60), today())
+        return [row["cached_prompt_tokens"] for row in found]
+
+    assert cached_tokens() == [9, 3, 10]
+    rollups.roll_up()
+    assert cached_tokens() == [9, 3, 10]
+    # A roll-up by the release before has left out the cached tokens of a recent day.
+    session.execute(text("UPDATE usage_rollups SET cached_prompt_tokens = 0"))
+    assert rollups.roll_up().changed_accounts == [user.id]
+    stored = select(UsageRollup.cached_prompt_tokens).order_by(UsageRollup.day)
+    assert session.scalars(stored).all() == [0, 3, 10]
+
+
 def test_a_receipt_is_the_accounts_own(session: Session) -> None:
     user, other = factories.user(paid_tokens=50, trial_tokens=50), factories.user()
-    event = factories.usage_event(user.id, charged_paid=5, charged_trial=10)
+    event = factories.usage_event(user.id, charged_paid=5, charged_trial=10, cached_prompt_tokens=8)
     public = public_id(event.request_id)
     receipt = rollups.receipt(user.id, public)
     assert receipt == {
@@ -121,6 +141,7 @@ def test_a_receipt_is_the_accounts_own(session: Session) -> None:
         "model": "test-model",
         "outcome": "completed",
         "prompt_tokens": 10,
+        "cached_prompt_tokens": 8,
         "completion_tokens": 5,
         "charged_tokens": 15,
         "uncharged_tokens": 0,

@@ -14,8 +14,8 @@ from promptly.services.usage import rollups, statistics
 from promptly.services.usage.statistics import ACTIVITY_DAYS
 from tests.support import factories
 
-FIGURES = ("requests", "prompt_tokens", "completion_tokens", "charged_tokens", "uncharged_tokens",
-           "active_accounts", "duration_ms")  # fmt: skip
+FIGURES = ("requests", "prompt_tokens", "cached_prompt_tokens", "completion_tokens",
+           "charged_tokens", "uncharged_tokens", "active_accounts", "duration_ms")  # fmt: skip
 
 
 def today() -> date:
@@ -51,8 +51,8 @@ def counted(session: Session) -> tuple[dict[date, list[int]], dict[tuple[date, s
         users[day].add(row.user_id)
         outcomes[day, row.outcome] += 1
         charged = row.charged_paid + row.charged_trial
-        added = (1, row.prompt_tokens, row.completion_tokens, charged, row.uncharged_tokens, 0,
-                 row.duration_ms)  # fmt: skip
+        added = (1, row.prompt_tokens, row.cached_prompt_tokens, row.completion_tokens, charged,
+                 row.uncharged_tokens, 0, row.duration_ms)  # fmt: skip
         totals[day] = [old + new for old, new in zip(totals[day], added, strict=True)]
     for day, seen in users.items():
         totals[day][FIGURES.index("active_accounts")] = len(seen)
@@ -100,6 +100,7 @@ def busy(session: Session) -> list[int]:
             model=f"model-{number % 4}",
             outcome=outcomes[number % 5],
             prompt_tokens=100 + number,
+            cached_prompt_tokens=number,
             completion_tokens=number * 3,
             charged_paid=100 + number,
             uncharged_tokens=number * 3,
