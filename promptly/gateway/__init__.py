@@ -13,6 +13,9 @@ The modules, in the order in which a request meets them:
     turns             bounds on decoding and counting at the same time
     dialects          the APIs that clients speak: requests checked, answers formatted
     chat_request      a checked chat in the form that upstream gets
+    chat_texts        the texts of a checked chat
+    prefix_chain      names for what a prompt begins with, by which its cache is found
+    session_headers   a client's name for its conversation
     generation        interfaces that the modules below need from a checked request
     hold_placement    holds the cost before upstream sees the request
     upstreams         the pool of llama-servers and their readiness
@@ -50,6 +53,7 @@ from promptly.gateway.hold_refresher import HoldRefresher
 from promptly.gateway.imported_keys import ImportedKeys
 from promptly.gateway.key_hashes import KeyHashes
 from promptly.gateway.limits import RequestLimits
+from promptly.gateway.prefix_chain import PrefixChains
 from promptly.gateway.settling import Settler
 from promptly.gateway.slot_scheduler import SlotScheduler
 from promptly.gateway.turns import CountTurns
@@ -81,6 +85,7 @@ class Gateway:
         self.body_budget = BodyBudget(settings.max_body_bytes)
         self.body_decoder = BodyDecoder(settings.max_body_bytes, settings.max_json_values)
         self.count_turns = CountTurns()
+        self.prefix_chains = PrefixChains(settings.key_pepper)
         self.pool = UpstreamPool(settings)
         self.fatal_bodies = FatalBodies(redis, settings.key_pepper)
         self.slots = SlotScheduler(

@@ -5,8 +5,12 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from promptly.gateway import json_body
+from msgspec import Raw
+
+from promptly.gateway import json_body, prefix_chain
+from promptly.gateway.chat_texts import content_texts, role_of
 from promptly.gateway.generation import Call, fewest_tokens
+from promptly.gateway.prefix_chain import Prefix
 
 HEADER_SAFE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 MAX_IGNORED = 20
@@ -31,7 +35,7 @@ class ChatRequest:
     `encoded` is upstream's JSON without limits and streaming options; `prompt_bound` is an upper
     bound of the prompt in tokens, since a token is at least one byte. `without_alternatives` asks
     for the logprobs of the generated tokens only, where upstream always adds an alternative.
-    `stop_sequences` are those that the answer has to name.
+    `stop_sequences` are those that the answer has to name, `prefix` the prompt's beginnings.
     """
 
     path: ClassVar[str] = "/v1/chat/completions"
@@ -46,6 +50,7 @@ class ChatRequest:
     prompt_bound: int
     fewest_tokens: int
     ignored: tuple[str, ...]
+    prefix: Prefix = prefix_chain.EMPTY
     without_alternatives: bool = False
     stop_sequences: tuple[str, ...] = ()
 
@@ -79,11 +84,18 @@ def make_chat_request(
     include_usage: bool,
     max_tokens: int | None,
     ignored: tuple[str, ...],
+    session: str | None = None,
 ) -> ChatRequest:
     """Build a request from checked fields, which include `messages` but no limits or streaming.
 
-    Raises InvalidRequest for values that JSON cannot represent.
+    `session` is the client's name for the conversation. Raises InvalidRequest for values that JSON
+    cannot represent.
     """
+    tools = b""
+    if fields.get("tools"):
+        tools = json_body.encode({"tools": fields["tools"]})
+        # Encoded once, for the prefix and for upstream.
+        fields = {**fields, "tools": Raw(tools[len(b'{"tools":') : -1])}
     encoded = json_body.encode(fields)
     template = _TEMPLATE_TOKENS + _TOKENS_PER_MESSAGE * len(fields["messages"])
     return ChatRequest(
@@ -94,6 +106,7 @@ def make_chat_request(
         prompt_bound=len(encoded) + template,
         fewest_tokens=_fewest_tokens(fields["messages"]) if len(encoded) > _LARGE_BYTES else 0,
         ignored=ignored,
+        prefix=prefix_chain.of_chat(tools, fields["messages"], session or ""),
     )
 
 
@@ -102,25 +115,12 @@ def _fewest_tokens(messages: Iterable[Any]) -> int:
 
     Only the user's text is sure to be in it: a template may leave out anything else.
     """
-    return sum(fewest_tokens(text) for message in messages for text in _user_texts(message))
-
-
-def _user_texts(message: Any) -> list[str]:
-    role: Any
-    content: Any
-    if isinstance(message, dict):
-        role, content = message["role"], message.get("content")
-    else:
-        # The type of a checked message is its role.
-        role, content = message.__struct_config__.tag, message.content
-    if role != "user":
-        return []
-    return [content] if isinstance(content, str) else [_text(part) for part in content]
-
-
-def _text(part: Any) -> str:
-    text: str = part["text"] if isinstance(part, dict) else part.text
-    return text
+    return sum(
+        fewest_tokens(text)
+        for message in messages
+        if role_of(message) == "user"
+        for text in content_texts(message)
+    )
 
 
 def ignored_fields(value: dict[str, Any], known: Collection[str]) -> tuple[str, ...]:

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Protocol
 
+from promptly.gateway.prefix_chain import Prefix
+
 # Sends a body to an upstream path; returns the decoded answer.
 Call = Callable[[str, bytes], Any]
 
@@ -40,6 +42,9 @@ class Prompt(Input, Protocol):
 
     @property
     def fewest_tokens(self) -> int: ...
+
+    @property
+    def prefix(self) -> Prefix: ...
 
     def upstream_body(self, max_tokens: int | None) -> bytes:
         """Build the body for a streamed answer of at most `max_tokens`."""

@@ -25,6 +25,7 @@ from promptly.gateway import Gateway, measurements, sse
 from promptly.gateway.body_budget import BodyShare
 from promptly.gateway.fatal_bodies import MAX_RESENDS
 from promptly.gateway.in_flight import ClientGone, InFlightRequest, Stopped
+from promptly.gateway.prefix_chain import PrefixLink
 from promptly.gateway.slot_scheduler import NONE, SlotRequest
 from promptly.gateway.time_limits import timeout_error
 from promptly.gateway.upstream_errors import BrokeOff, NoAnswer, NotConnected, NotServed
@@ -98,6 +99,10 @@ class MeteredRequest(ABC):
     @abstractmethod
     def _counts(self, outcome: Outcome) -> metering.RunningCounts:
         """Return the counts to charge."""
+
+    def _chain(self) -> tuple[PrefixLink, ...]:
+        """Return links to the beginnings of the next prompt, by which its cache is found."""
+        return ()
 
     def _first_token_at(self) -> float | None:
         """Return when the client got its first token (monotonic seconds), if there was one."""

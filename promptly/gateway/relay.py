@@ -16,6 +16,7 @@ from promptly.gateway.generation import GenerationRequest
 from promptly.gateway.hold_placement import PlacedHold, first_output
 from promptly.gateway.in_flight import InFlightRequest
 from promptly.gateway.metered_request import MeteredRequest
+from promptly.gateway.prefix_chain import PrefixLink
 from promptly.gateway.prompt_counting import PromptCounter
 from promptly.gateway.running_hold import RunningHold
 from promptly.gateway.upstream_errors import BrokeOff, refusal
@@ -38,7 +39,8 @@ class Relay(MeteredRequest):
     """One metered request for generated text, with a subrequest for each prompt.
 
     The hold also covers the prompts still to come. Where the balance ends, the current answer ends;
-    the later answers are empty: they do not run and cost nothing.
+    the later answers are empty: they do not run and cost nothing. `session` is the client's name
+    for the conversation, from its headers.
     """
 
     def __init__(
@@ -50,8 +52,10 @@ class Relay(MeteredRequest):
         placed: PlacedHold,
         sink: Sink | None,
         body_share: BodyShare,
+        session: str = "",
     ) -> None:
         self._request = request
+        self._session = session
         self._subrequest = 0
         # Of the current prompt, whose text is gone: the server may still die of it.
         self._dropped_digest: str | None = None
@@ -93,6 +97,11 @@ class Relay(MeteredRequest):
         counted = placed.prompt_tokens[subrequest] if placed.counted else None
         return self._prompt.upstream_body(
             self._hold.limit_output(counted, self._request.max_tokens)
+        )
+
+    def _chain(self) -> tuple[PrefixLink, ...]:
+        return self._gateway.prefix_chains.links(
+            self._prompt.prefix, self._caller.user_id, self._session
         )
 
     def _digest(self, subrequest: int) -> str:

@@ -17,6 +17,7 @@ from promptly.gateway.embedding import Embedding
 from promptly.gateway.generation import GenerationRequest
 from promptly.gateway.metered_request import MeteredRequest
 from promptly.gateway.relay import Relay
+from promptly.gateway.session_headers import session_of
 from promptly.models.states import Outcome
 from promptly.runtime import request_metrics
 
@@ -62,7 +63,8 @@ def _start(endpoint: str, generation: GenerationRequest, sink: Sink | None) -> R
     placed = hold_placement.place(
         gateway, caller, g.request_uuid, endpoint, generation, prompt_counter(gateway, caller)
     )
-    return Relay(gateway, caller, endpoint, generation, placed, sink, hand_over())
+    session = session_of(request.environ)
+    return Relay(gateway, caller, endpoint, generation, placed, sink, hand_over(), session)
 
 
 def _run(metered: MeteredRequest, ignored: tuple[str, ...], build: Callable[[], bytes]) -> Response:

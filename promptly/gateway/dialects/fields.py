@@ -16,6 +16,8 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 Temperature = Annotated[float, Meta(ge=0, le=10)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
+# A client's own name for a conversation.
+SessionName = Annotated[str, Meta(max_length=1024)]
 StopWord = Annotated[str, Meta(min_length=1, max_length=1000)]
 
 

@@ -18,7 +18,7 @@ from promptly.gateway.chat_request import (
     make_chat_request,
 )
 from promptly.gateway.dialects.chat.conversation import Message, normalize
-from promptly.gateway.dialects.fields import Count, Name, StreamOptions
+from promptly.gateway.dialects.fields import Count, Name, SessionName, StreamOptions
 from promptly.gateway.dialects.sampling import Sampling
 from promptly.gateway.dialects.schema_weight import MAX_TOOLS, check_schemas
 from promptly.gateway.dialects.unsupported_parts import replace_in_tool_messages
@@ -77,6 +77,7 @@ class ChatBody(Forwarded, kw_only=True):
     """The known fields of a chat completion's body."""
 
     model: Annotated[str, Meta(max_length=256)] | None = None
+    prompt_cache_key: SessionName | None = None
     max_tokens: Count | None = None
     max_completion_tokens: Count | None = None
     stream: bool | None = None
@@ -130,6 +131,7 @@ def parse_chat(body: Body) -> ChatRequest:
         include_usage=bool(chat.stream_options and chat.stream_options.include_usage),
         max_tokens=chat.max_completion_tokens or chat.max_tokens,
         ignored=(*ignored_fields(value, _KNOWN), *replaced)[:MAX_IGNORED],
+        session=chat.prompt_cache_key,
     )
     request.without_alternatives = bool(chat.logprobs) and not chat.top_logprobs
     return request

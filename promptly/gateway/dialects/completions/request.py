@@ -6,13 +6,14 @@ from typing import Annotated, Any, ClassVar
 from msgspec import Meta
 
 from promptly.errors import InvalidRequest, UnsupportedParameter
-from promptly.gateway import json_body
+from promptly.gateway import json_body, prefix_chain
 from promptly.gateway.chat_request import STREAMED, ignored_fields
 from promptly.gateway.dialects import texts
 from promptly.gateway.dialects.fields import Count, StreamOptions
 from promptly.gateway.dialects.sampling import Sampling
 from promptly.gateway.generation import MAX_TOKEN_BYTES, Call
 from promptly.gateway.json_bounds import Body
+from promptly.gateway.prefix_chain import Prefix
 
 MAX_PROMPTS = 128
 # OpenAI's default. Plain text has no natural end: without a limit, an answer could use up the
@@ -59,6 +60,7 @@ class TextPrompt:
     text: bytes
     fields: bytes
     param: str
+    prefix: Prefix = prefix_chain.EMPTY
 
     @property
     def prompt_bound(self) -> int:
@@ -121,7 +123,12 @@ def parse_completion(body: Body) -> TextRequest:
     several = isinstance(asked.prompt, list)
     return TextRequest(
         prompts=[
-            TextPrompt(text, shared, f"prompt[{number}]" if several else "prompt")
+            TextPrompt(
+                text,
+                shared,
+                f"prompt[{number}]" if several else "prompt",
+                prefix_chain.of_text(text),
+            )
             for number, text in enumerate(texts.encode(asked.prompt))
         ],
         stream=bool(asked.stream),

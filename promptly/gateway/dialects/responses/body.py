@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from promptly.gateway.dialects.fields import Count, Name, Share, StopWord, Temperature
+from promptly.gateway.dialects.fields import Count, Name, SessionName, Share, StopWord, Temperature
 from promptly.gateway.dialects.responses.items import InputItem, TextItem
 from promptly.gateway.dialects.responses.tools import Choice, FunctionTool, NamedFunction
 from promptly.gateway.dialects.schema_weight import MAX_TOOLS
@@ -74,6 +74,7 @@ class CommonBody(Struct, kw_only=True):
     reasoning: Reasoning | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     metadata: Metadata | None = None
+    prompt_cache_key: SessionName | None = None
     stream: bool | None = None
     # Other values are refused in `request`; the contract lists only those that are accepted.
     background: Annotated[bool, Meta(extra_json_schema={"const": False})] | None = None

@@ -68,6 +68,7 @@ def parse_responses(body: Body, profile: Profile = TEXT) -> tuple[ChatRequest, E
         include_usage=True,
         max_tokens=asked.max_output_tokens,
         ignored=(_ignored(value, profile) + _dropped(asked, offer) + left_out)[:MAX_IGNORED],
+        session=asked.prompt_cache_key,
     )
     return request, echo
 

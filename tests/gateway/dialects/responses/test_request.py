@@ -204,7 +204,6 @@ def test_mapped_fields(fields: Json, sent: Json) -> None:
         ({"user": "ann"}, ("user",)),
         ({"service_tier": "flex"}, ("service_tier",)),
         ({"safety_identifier": "x"}, ("safety_identifier",)),
-        ({"prompt_cache_key": "x"}, ("prompt_cache_key",)),
         ({"prompt_cache_retention": "24h"}, ("prompt_cache_retention",)),
         ({"prompt_cache_options": {"ttl": "30m"}}, ("prompt_cache_options",)),
         (

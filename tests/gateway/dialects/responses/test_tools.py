@@ -184,7 +184,6 @@ def test_fields_that_only_have_an_effect_elsewhere() -> None:
     assert ignored(**fields) == (
         "store",
         "client_metadata",
-        "prompt_cache_key",
         "max_tool_calls",
         "text.verbosity",
         "reasoning.summary",
