@@ -40,7 +40,7 @@ def upgrade() -> None:
         )
     for table in SUMMED:
         op.execute(f"ALTER TABLE {table} ADD COLUMN cached_prompt_tokens bigint NOT NULL DEFAULT 0")
-    op.execute((FUNCTIONS / "metering_0017.sql").read_text())
+    op.execute((FUNCTIONS / "metering_0016.sql").read_text())
 
 
 def downgrade() -> None:

@@ -108,7 +108,7 @@ def test_the_release_before_cached_tokens_meters_on_the_new_schema(
 ) -> None:
     """Also on connections that have used the functions before: PostgreSQL keeps their plans."""
     migrations = f"{project}/migrations"
-    before = ScriptDirectory(migrations).get_revision("0017").down_revision
+    before = ScriptDirectory(migrations).get_revision("0016").down_revision
     assert isinstance(before, str)
     with app.app_context():
         with transaction():
