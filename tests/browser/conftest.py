@@ -8,6 +8,7 @@ from playwright.sync_api import Browser, expect
 
 from tests.browser.chromium import chromium
 from tests.browser.customer import Customer
+from tests.browser.operators import Operator
 from tests.browser.site import Site, running_site
 
 # Expectations usually hold at once, but take longer on a busy machine.
@@ -31,6 +32,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 def scripts() -> bool:
     """Whether the customer's browser runs scripts; tests override it to try both."""
     return False
+
+
+@pytest.fixture
+def operator(site: Site, browser: Browser, scripts: bool) -> Iterator[Operator]:
+    someone = Operator(site, browser, scripts=scripts)
+    yield someone
+    someone.close()
+    someone.watch.check()
 
 
 @pytest.fixture

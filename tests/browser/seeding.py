@@ -59,6 +59,8 @@ class Past:
     orders: dict[str, str] = field(default_factory=dict)
     event_id: int = 0
     case_id: int = 0
+    over_case_id: int = 0
+    refunded_case_id: int = 0
     mail_id: int = 0
     waiting_mail_id: int = 0
 
@@ -82,6 +84,7 @@ class Seeder:
             with transaction():
                 self._ada()
                 self._others()
+                self._surpluses()
                 self._mails()
                 self._events()
                 self._acts()
@@ -150,7 +153,9 @@ class Seeder:
             ledger.adjust(user_id, tokens, actor=provider, kind="purchase", reference=row.number)
             row.payment_id = f"pi_{row.number}"
         if state == "attention":
-            self._case(row, "paid_partial", "0.00001103 BTC of 0.00002206 BTC came in time")
+            row.received_minor = amount // 2
+            case = self._case(row, "paid_partial", "$0.25 came for $0.50 before the time ran out.")
+            self.past.case_id = case.id
         shares = {
             "partly_refunded": 2,
             "refunded": 1,
@@ -188,7 +193,7 @@ class Seeder:
             )
         )
 
-    def _case(self, order: Order, kind: str, detail: str) -> None:
+    def _case(self, order: Order, kind: str, detail: str) -> PaymentCase:
         row = PaymentCase(
             order_id=order.id,
             provider=order.provider,
@@ -199,7 +204,36 @@ class Seeder:
         )
         db.session.add(row)
         db.session.flush()
-        self.past.case_id = row.id
+        return row
+
+    def _surpluses(self) -> None:
+        """Add two overpayments: one to decide, one of which the refund is not claimed yet."""
+        user_id = accounts.find(email=f"grace.hopper@{HOUSES[0]}").id
+        detail = "$3.00 came for $2.00."
+        orders = [self._order(user_id, "standard", "btcpay", "paid", days) for days in (4, 1)]
+        for order in orders:
+            order.received_minor = 300
+        refunded, waiting = (self._case(order, "paid_over", detail) for order in orders)
+        self.past.refunded_case_id, self.past.over_case_id = refunded.id, waiting.id
+        refunded.resolution, refunded.resolved_by = "refund", "panel:ada"
+        refunded.resolved_at = self._ago(3.2)
+        orders[0].returned_minor = 100
+        db.session.add(
+            PaymentReversal(
+                order_id=orders[0].id,
+                case_id=refunded.id,
+                kind="refund",
+                provider="btcpay",
+                provider_id="3fFzRFWcLsPj7CxcHAIXXTkHyfnb",
+                amount_minor=100,
+                counts=False,
+                state="offered",
+                active=True,
+                link="https://btcpay.example.com/pull-payments/3fFzRFWcLsPj7CxcHAIXXTkHyfnb",
+                actor="panel:ada",
+                created_at=self._ago(3.2),
+            )
+        )
 
     def _others(self) -> None:
         for number in range(FURTHER_ACCOUNTS):

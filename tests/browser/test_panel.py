@@ -1,7 +1,6 @@
 """The operator's tasks in a browser with and without scripts, and their audit log entries."""
 
 import re
-from collections.abc import Iterator
 
 import pytest
 import requests
@@ -9,6 +8,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from promptly.models.states import MailState
 from promptly.transactions import transaction
+from tests.browser.operators import Operator
 from tests.browser.site import Site
 from tests.browser.watching import Watch
 from tests.support import factories
@@ -16,56 +16,6 @@ from tests.support import factories
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 BOTH = pytest.mark.parametrize("scripts", [False, True], ids=["plain", "scripts"])
-
-
-class Operator:
-    """A browser opened with the printed link."""
-
-    def __init__(self, site: Site, browser: Browser, *, scripts: bool) -> None:
-        self.site = site
-        self._context = browser.new_context(java_script_enabled=scripts)
-        self.watch = Watch(self._context, site.url)
-        self.page = self._context.new_page()
-        self.page.set_default_timeout(60_000)
-        self.page.goto(printed_link(site))
-
-    def close(self) -> None:
-        """Close the browser."""
-        self._context.close()
-
-    def open_account(self, address: str) -> Page:
-        """Search for an account and open its page."""
-        page = self.page
-        page.get_by_role("link", name="Users", exact=True).click()
-        page.get_by_label("Search by email").fill(address)
-        page.get_by_role("button", name="Search").click()
-        page.get_by_role("link", name=address).click()
-        expect(page.get_by_role("heading", name=address)).to_be_visible()
-        return page
-
-    def acts(self) -> list[str]:
-        """Return the rows of the audit log, newest first, each in one line."""
-        self.page.get_by_role("link", name="Audit", exact=True).click()
-        found = self.page.get_by_role("region", name="Actions").get_by_role("row")
-        # `all` does not wait for the page that the link leads to.
-        expect(found.nth(1)).to_be_visible()
-        rows = found.all()[1:]
-        return [" ".join(row.inner_text().split()) for row in rows]
-
-
-def printed_link(site: Site) -> str:
-    """Return the panel's link that `make run` prints."""
-    found = re.search(r"http\S+/admin\?key=\S+", site.project.printed)
-    assert found is not None
-    return found.group()
-
-
-@pytest.fixture
-def operator(site: Site, browser: Browser, scripts: bool) -> Iterator[Operator]:
-    someone = Operator(site, browser, scripts=scripts)
-    yield someone
-    someone.close()
-    someone.watch.check()
 
 
 @pytest.fixture
