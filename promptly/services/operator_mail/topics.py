@@ -103,7 +103,7 @@ def _mails(count: int, subjects: list[str], settings: Settings) -> dict[str, Any
 def _away(count: int, subjects: list[str], settings: Settings) -> dict[str, Any]:
     since = outages.since(subjects)
     items = [
-        (f"{outages.public_name(server)}, since {since[server]:%Y-%m-%d %H:%M} UTC", "")
+        (f"{server}, since {since[server]:%Y-%m-%d %H:%M} UTC", "")
         for server in subjects
         if server in since
     ]
@@ -115,7 +115,7 @@ def _away(count: int, subjects: list[str], settings: Settings) -> dict[str, Any]
 
 
 def _back(count: int, subjects: list[str], settings: Settings) -> dict[str, Any]:
-    items = [(outages.public_name(server), "") for server in subjects]
+    items = [(server, "") for server in subjects]
     subject = _one_or_more(
         count, "A model server is available again", "{count} model servers are available again"
     )
