@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from promptly.clock import utcnow
-from promptly.models import DailyTotal, LedgerVerification, PaymentCase, WebhookEvent
+from promptly.models import DailyTotal, LedgerVerification, PaymentCase, SweepState, WebhookEvent
 from promptly.models.states import MailState
 from promptly.runtime import presence
 from promptly.secret import Secret
@@ -136,6 +136,7 @@ def books(app: Flask) -> None:
         for differences, hours in ((4, 30), (2, 6)):
             at = now - timedelta(hours=hours)
             session.add(LedgerVerification(started_at=at, finished_at=at, differences=differences))
+        session.add(SweepState(name="backup", last_run_at=now - timedelta(hours=3)))
 
 
 @pytest.mark.usefixtures("books")
@@ -149,6 +150,8 @@ def test_money_health(client: FlaskClient) -> None:
     assert found["promptly_ledger_differences"] == 2
     age = utcnow().timestamp() - found["promptly_ledger_verified_timestamp_seconds"]
     assert 6 * 3600 <= age < 7 * 3600
+    age = utcnow().timestamp() - found["promptly_backup_timestamp_seconds"]
+    assert 3 * 3600 <= age < 4 * 3600
     assert found["promptly_outbox_waiting"] == 1
     assert 420 <= found["promptly_outbox_oldest_age_seconds"] < 540
     assert found["promptly_outbox_failed"] == 1
@@ -165,8 +168,9 @@ def test_money_health(client: FlaskClient) -> None:
 def test_an_empty_installation(client: FlaskClient) -> None:
     found = plain(scrape(client))
     assert found["promptly_holds_oldest_age_seconds"] == 0
-    # Nothing was verified yet.
+    # Nothing was verified yet, and no backup made.
     assert "promptly_ledger_differences" not in found
+    assert "promptly_backup_timestamp_seconds" not in found
 
 
 @pytest.mark.parametrize(("setting", "exported"), [(5 * 10**10, [5e10]), (0, [])])

@@ -297,6 +297,23 @@ def test_a_large_database(employ: Employ) -> None:
         assert other.news() == [] and "DATABASE_SIZE_WARN_BYTES" not in other.page("")
 
 
+def test_a_late_backup(operator: Operator) -> None:
+    # Backups made in another way are not known.
+    assert operator.news() == [] and "backup" not in operator.page("")
+    change = "UPDATE sweep_states SET last_run_at = now() - make_interval(hours => :age)"
+    operator.execute("INSERT INTO sweep_states (name, last_run_at) VALUES ('backup', now())")
+    for _ in range(2):
+        operator.execute(f"{change} WHERE name = 'backup'", age=25)
+        assert operator.news() == [] and "newest backup" not in operator.page("")
+        operator.execute(f"{change} WHERE name = 'backup'", age=27)
+        [mail_text] = operator.news()
+        assert "No backup has been made for 26 hours" in mail_text
+        assert links(mail_text) == [""]
+        made_on = re.findall(r"newest (?:one|backup) was made on (.*) UTC", mail_text)
+        assert made_on == re.findall(r"newest backup was made on (.*) UTC", operator.page(""))
+        assert operator.news() == []
+
+
 def test_many_things_are_collected(operator: Operator) -> None:
     park(operator, 1000)
     [mail_text] = operator.news()
