@@ -15,7 +15,8 @@ Writes promptly-TIME.dump (pg_dump's custom format) and promptly-TIME.dump.sha25
 older backups. These stay: all of the newest day, the newest of each of the last BACKUP_KEEP_DAYS
 (7) days that have one, and of each of the last BACKUP_KEEP_WEEKS (4) weeks that have one. Other
 files in the folder stay as they are. The exit code is 0 only if the new backup is complete and on
-disk; otherwise nothing is deleted.
+disk; otherwise nothing is deleted. The database gets its time, so that promptly alerts you of a
+late one; `psql` must be in PATH for that.
 USAGE
 }
 
@@ -43,6 +44,21 @@ make_backup() {
   mv "$part.sha256" "$folder/$name.sha256"
   mv "$part" "$folder/$name"
   sync "$folder"
+}
+
+# When the newest backup began, for the alert about a late one. `psql` replaces the variable.
+RECORD="
+  SET lock_timeout = '60s';
+  INSERT INTO sweep_states AS s (name, last_run_at)
+  VALUES ('backup', least(:'started'::timestamptz, now()))
+  ON CONFLICT (name) DO UPDATE SET last_run_at = greatest(s.last_run_at, excluded.last_run_at)"
+
+# Only warns: the backup is as good without it.
+record_backup() {
+  local errors started=${name#promptly-}
+  errors=$(run_on_database psql --no-psqlrc --quiet --set=ON_ERROR_STOP=1 \
+    --set=started="${started%.dump}" <<<"$RECORD" 2>&1) ||
+    echo "backup.sh: $name is complete, but its time cannot be recorded: $(one_line "$errors")" >&2
 }
 
 # Counts days and weeks that have a backup, so nothing is deleted only because of its age.
@@ -85,6 +101,7 @@ main() {
   flock --nonblock "$lock" || fail "another backup into $folder is running"
   select_database "$1"
   make_backup
+  record_backup
   delete_old_backups
   echo "backup.sh: $folder/$name ($(du --apparent-size --human-readable "$folder/$name" | cut -f1))"
 }

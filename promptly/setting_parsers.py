@@ -71,11 +71,28 @@ def choice(*words: str) -> Callable[[str], str]:
 
 
 def url(value: str) -> str:
+    """Parse an http URL, which is also the server's name in logs, metrics and mails.
+
+    So it may contain no password, which no client of ours would send.
+    """
     value = value.strip().rstrip("/")
-    parts = urlsplit(value)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    if not _is_url(value, "http", "https"):
         raise ValueError("must be an http or https URL")
+    if "@" in urlsplit(value).netloc:
+        raise ValueError("must not contain a user name or password")
     return value
+
+
+def _is_url(value: str, *schemes: str) -> bool:
+    """Return whether this is a URL of a host.
+
+    The errors of `urlsplit` quote the value, and with it perhaps a part of a password.
+    """
+    try:
+        parts = urlsplit(value)
+        return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def url_list(value: str) -> tuple[str, ...]:
@@ -156,13 +173,25 @@ def database_url(value: str) -> str:
         value = "postgresql+psycopg2://" + value.removeprefix("postgresql://")
     if not value.startswith("postgresql+psycopg2://"):
         raise ValueError("must be a postgresql:// URL")
+    if not _DATABASE.fullmatch(value):
+        raise ValueError(f"has no valid host and port; {_ENCODE}")
     return value
+
+
+# As SQLAlchemy reads it. Its errors quote the value, and psycopg's the host, so neither may get a
+# URL in which a part of the password would be the host or the port.
+_DATABASE = re.compile(
+    r"postgresql\+psycopg2://([^:/]*(:[^@]*)?@)?(\[[^/?@]+\]|[^/:?@]+)?(:[0-9]{0,5})?([/?].*)?"
+)
+_ENCODE = "special characters of its password must be percent-encoded"
 
 
 def redis_url(value: str) -> str:
     value = value.strip()
     if not value.startswith(("redis://", "rediss://", "unix://")):
         raise ValueError("must be a redis://, rediss:// or unix:// URL")
+    if not value.startswith("unix://") and not _is_url(value, "redis", "rediss"):
+        raise ValueError(f"has no valid host and port; {_ENCODE}")
     return value
 
 

@@ -15,6 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from promptly.cli import (
+    backup_checks,
     notification_checks,
     payment_checks,
     proxy_checks,
@@ -65,6 +66,7 @@ def postgresql(settings: Settings) -> Iterator[Finding]:
         context = MigrationContext.configure(db.session.connection())
         migrations = _migrations(context)
         waiting = outbox.count("pending") if context.get_current_heads() else 0
+        backup = list(backup_checks.findings()) if context.get_current_heads() else []
     except SQLAlchemyError as problem:
         reason = str(getattr(problem, "orig", problem)).strip().splitlines()[0]
         yield Finding("PostgreSQL", "error", f"query failed: {reason}; check DATABASE_URL")
@@ -82,6 +84,8 @@ def postgresql(settings: Settings) -> Iterator[Finding]:
     if waiting and not settings.smtp_host:
         mails = "1 email is" if waiting == 1 else f"{waiting} emails are"
         yield Finding("Outbox", "warning", f"{mails} waiting: set SMTP_HOST")
+    for level, message in backup:
+        yield Finding("Backup", level, message)
 
 
 def _migrations(context: MigrationContext) -> Finding:

@@ -39,7 +39,9 @@ SELECT h.number AS promptly_holds_open,
        (SELECT count(*) FROM payment_cases WHERE resolution IS NULL) AS promptly_cases_open,
        (SELECT count(*) FROM payment_reversals WHERE state IN ('offered', 'claimed') AND active)
            AS promptly_refunds_unpaid,
-       pg_database_size(current_database()) AS promptly_database_size_bytes
+       pg_database_size(current_database()) AS promptly_database_size_bytes,
+       (SELECT extract(epoch FROM last_run_at) FROM sweep_states WHERE name = 'backup')
+           AS promptly_backup_timestamp_seconds
 FROM (SELECT count(*) AS number, min(created_at) AS oldest_at FROM holds WHERE state = 'open') AS h,
      (SELECT count(*) AS number, min(created_at) AS oldest_at
       FROM outbox WHERE state = 'pending') AS m
@@ -68,6 +70,7 @@ TEXTS = {
     "promptly_cases_open": "Payments that need an operator's decision.",
     "promptly_refunds_unpaid": "Bitcoin refunds that are not claimed or not paid out yet.",
     "promptly_database_size_bytes": "Size of the database on disk.",
+    "promptly_backup_timestamp_seconds": "Start of the newest backup that was recorded.",
 }
 STATES: dict[str, tuple[str, Iterable[str]]] = {
     "promptly_webhook_events": ("Stored webhook events, by state.", EventState),

@@ -50,6 +50,15 @@ SELECT count(*) FROM outbox WHERE state = 'pending' AND created_at < now() - int
 
 _SIZE = text("SELECT pg_database_size(current_database())")
 
+# deploy/backup.sh records when the newest backup began; after two more hours the next is overdue.
+LATE_BACKUP_HOURS = 26
+LATE_BACKUP = f"""
+FROM sweep_states
+WHERE name = 'backup' AND last_run_at < now() - interval '{LATE_BACKUP_HOURS} hours'
+"""
+_LATE_BACKUP = text(f"SELECT last_run_at {LATE_BACKUP}")
+_BACKUP = text("SELECT last_run_at FROM sweep_states WHERE name = 'backup'")
+
 _RUNS = text("SELECT name, last_run_at FROM sweep_states")
 
 _FIRST_ACCOUNT = text("SELECT min(created_at) FROM users")
@@ -110,7 +119,7 @@ def waiting() -> Waiting:
 
 
 def database_troubles(settings: Settings) -> list[str]:
-    """Return a sentence each about a ledger that does not add up and a large database."""
+    """Return a sentence each: the ledger has differences, the database is large, a backup late."""
     found = []
     last = verification.newest()
     if last is not None and last.differences:
@@ -121,7 +130,22 @@ def database_troubles(settings: Settings) -> list[str]:
     size, limit = db.session.scalar(_SIZE) or 0, settings.database_size_warn_bytes
     if limit and size > limit:
         found.append(f"The database has {shown_size(size)}, over DATABASE_SIZE_WARN_BYTES.")
+    backup_at = late_backup_at()
+    if backup_at is not None:
+        found.append(f"The newest backup was made on {backup_at:%Y-%m-%d at %H:%M} UTC.")
     return found
+
+
+def backup_at() -> datetime | None:
+    """Return when the newest recorded backup was made."""
+    made_at: datetime | None = db.session.scalar(_BACKUP)
+    return made_at
+
+
+def late_backup_at() -> datetime | None:
+    """Return when the newest recorded backup was made if another is overdue."""
+    made_at: datetime | None = db.session.scalar(_LATE_BACKUP)
+    return made_at
 
 
 def shown_size(size_bytes: int) -> str:

@@ -14,6 +14,7 @@ from promptly.models import (
     LedgerVerification,
     PaymentCase,
     PaymentReversal,
+    SweepState,
     WebhookEvent,
 )
 from promptly.models.states import MailState
@@ -149,6 +150,7 @@ def books(app: Flask) -> None:
         for differences, hours in ((4, 30), (2, 6)):
             at = now - timedelta(hours=hours)
             session.add(LedgerVerification(started_at=at, finished_at=at, differences=differences))
+        session.add(SweepState(name="backup", last_run_at=now - timedelta(hours=3)))
 
 
 @pytest.mark.usefixtures("books")
@@ -162,6 +164,8 @@ def test_money_health(client: FlaskClient) -> None:
     assert found["promptly_ledger_differences"] == 2
     age = utcnow().timestamp() - found["promptly_ledger_verified_timestamp_seconds"]
     assert 6 * 3600 <= age < 7 * 3600
+    age = utcnow().timestamp() - found["promptly_backup_timestamp_seconds"]
+    assert 3 * 3600 <= age < 4 * 3600
     assert found["promptly_outbox_waiting"] == 1
     assert 420 <= found["promptly_outbox_oldest_age_seconds"] < 540
     assert found["promptly_outbox_failed"] == 1
@@ -179,8 +183,9 @@ def test_money_health(client: FlaskClient) -> None:
 def test_an_empty_installation(client: FlaskClient) -> None:
     found = plain(scrape(client))
     assert found["promptly_holds_oldest_age_seconds"] == 0
-    # Nothing was verified yet.
+    # Nothing was verified yet, and no backup made.
     assert "promptly_ledger_differences" not in found
+    assert "promptly_backup_timestamp_seconds" not in found
 
 
 @pytest.mark.parametrize(("setting", "exported"), [(5 * 10**10, [5e10]), (0, [])])
@@ -245,9 +250,7 @@ def test_worker_beat_and_their_queues(app: Flask, client: FlaskClient, redis_url
     assert samples["promptly_celery_queue_length", ("mail",)] == 0
 
 
-def test_a_server_for_text_and_embeddings_has_one_line_and_no_password(
-    app_factory: AppFactory,
-) -> None:
-    urls = ("http://user:secret@127.0.0.1:1",)
+def test_a_server_for_text_and_embeddings_has_one_line(app_factory: AppFactory) -> None:
+    urls = ("http://127.0.0.1:1",)
     client = app_factory(llama_base_url=urls, llama_embeddings_base_url=urls).test_client()
     assert scrape(client)["promptly_upstream_up", ("http://127.0.0.1:1",)] == 0

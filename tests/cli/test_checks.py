@@ -1,12 +1,15 @@
 """The doctor's checks of the panel's configuration, trials, the HTTP parser and model servers."""
 
+from datetime import timedelta
 from importlib.machinery import ModuleSpec
 from ipaddress import ip_network
 
 import pytest
 from sqlalchemy.orm import Session
 
-from promptly.cli import checks
+from promptly.cli import backup_checks, checks
+from promptly.clock import utcnow
+from promptly.models import SweepState
 from promptly.secret import Secret
 from promptly.services.accounts import accounts
 from promptly.settings import Settings
@@ -46,6 +49,20 @@ def test_the_key_itself(key: str, words: str) -> None:
     )
     assert words in found and (words != "" or "ADMIN_KEY" not in found)
     assert not key or key not in found
+
+
+def test_backups(session: Session) -> None:
+    def found() -> list[str]:
+        return [level for level, _ in backup_checks.findings()]
+
+    assert found() == ["warning"]
+    made = SweepState(name="backup", last_run_at=utcnow() - timedelta(hours=25))
+    session.add(made)
+    session.flush()
+    assert found() == ["ok"]
+    made.last_run_at -= timedelta(hours=2)
+    session.flush()
+    assert found() == ["warning"]
 
 
 def test_the_key_for_metrics() -> None:

@@ -35,6 +35,7 @@ def release(tmp_path: Path) -> Release:
     made.program("pg_dump", "echo a dump")
     made.program("pg_restore", "cat >/dev/null")
     made.program("date", DATE)
+    made.program("psql", "cat >/dev/null")
     return made
 
 
@@ -126,6 +127,14 @@ def test_a_failure_deletes_nothing_and_says_why(
     assert release.back_up(code=1) == f"backup.sh: {message}\n"
     assert release.files() == before
     assert kept(release, names) == names
+
+
+def test_a_time_that_cannot_be_recorded_is_only_a_warning(release: Release) -> None:
+    names = make_backups(release, 0.01, 400)
+    release.program("psql", "echo 'ERROR: read-only' >&2; exit 3")
+    printed = release.back_up(BACKUP_KEEP_DAYS="1", BACKUP_KEEP_WEEKS="0")
+    assert f"{NAME} is complete, but its time cannot be recorded: ERROR: read-only\n" in printed
+    assert {NAME, *names[:1]} <= release.files() and names[1] not in release.files()
 
 
 def test_messages_of_several_lines_are_joined(release: Release) -> None:

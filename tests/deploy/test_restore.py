@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from datetime import UTC
 from pathlib import Path
 from threading import Event, Thread
 from urllib.parse import urlsplit
@@ -128,6 +129,14 @@ def contents_of(url: str) -> dict[str, tuple[int, str | None]]:
         return contents(cursor)
 
 
+def recorded_backup(url: str) -> str:
+    """Return the name of the backup whose time the database has."""
+    with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT last_run_at FROM sweep_states WHERE name = 'backup'")
+        [(at,)] = cursor.fetchall()
+        return f"promptly-{at.astimezone(UTC):%Y%m%dT%H%M%SZ}.dump"
+
+
 def schema_of(url: str) -> list[str]:
     """Return the statements that create the database's objects."""
     program = postgres_places.programs(None) / "pg_dump"
@@ -185,11 +194,13 @@ def test_a_backup_during_writes_restores_one_moment(
 
 
 def test_payments_made_after_the_backup_are_found(
-    release: Release, shop: Shop, target: str
+    server: EmbeddedPostgres, release: Release, shop: Shop, target: str
 ) -> None:
     user_id = shop.account()
     page = shop.order(user_id)
-    release.back_up()
+    printed = release.back_up()
+    assert "cannot be recorded" not in printed
+    assert recorded_backup(server.url()) == release.dump().name
     shop.stripe.pay(page)
     shop.reconcile()
     assert shop.paid_tokens(user_id) == 25_000_000
@@ -214,10 +225,12 @@ def test_compose_and_differences_in_the_books(
     assert "every balance matches its entries." in printed
     execute(target, "UPDATE balances SET paid_tokens = paid_tokens + 1")
     backup.unlink()
+    before = contents_of(target)
     release.back_up("compose", PGHOST=host)
+    assert recorded_backup(target) == release.dump().name
     second = empty_server.create_database("second")
     printed = release.run("restore.sh", "url", release.dump(), code=3, DATABASE_URL=second)
-    assert contents_of(second) == contents_of(target)
+    assert contents_of(second) == before
     assert "restored, but `flask ledger verify` failed" in printed
 
 

@@ -227,8 +227,7 @@ def test_a_model_server_that_is_away(
     employ: Employ, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = SimulatedLlama().start()
-    with_password = server.url.replace("http://", "http://user:secret@")
-    operator = employ(llama_base_url=(with_password,), upstream_connect_timeout_seconds=1)
+    operator = employ(llama_base_url=(server.url,), upstream_connect_timeout_seconds=1)
     age = "UPDATE model_server_outages SET since = since - :age"
     try:
         run(operator.app, probe)
@@ -241,13 +240,13 @@ def test_a_model_server_that_is_away(
         # Neither another process nor a Redis without memory starts the five minutes anew.
         with redis.Redis.from_url(redis_url) as client:
             client.flushall()
-        successor = employ(llama_base_url=(with_password,), upstream_connect_timeout_seconds=1)
+        successor = employ(llama_base_url=(server.url,), upstream_connect_timeout_seconds=1)
         run(successor.app, probe)
         operator.execute(age, age=timedelta(seconds=outages.REPORTED_SECONDS))
         run(successor.app, probe)
         [mail_text] = operator.news()
         assert "A model server is unavailable" in mail_text
-        assert f"{server.url}, since 20" in mail_text and "secret" not in mail_text
+        assert f"{server.url}, since 20" in mail_text
         assert links(mail_text) == [""] and server.url.split("//")[1] in operator.page("")
         run(operator.app, probe)
         assert operator.news() == []
@@ -316,6 +315,23 @@ def test_a_large_database(employ: Employ) -> None:
     for size in (0, 10**12):
         other = employ(database_size_warn_bytes=size)
         assert other.news() == [] and "DATABASE_SIZE_WARN_BYTES" not in other.page("")
+
+
+def test_a_late_backup(operator: Operator) -> None:
+    # Backups made in another way are not known.
+    assert operator.news() == [] and "backup" not in operator.page("")
+    change = "UPDATE sweep_states SET last_run_at = now() - make_interval(hours => :age)"
+    operator.execute("INSERT INTO sweep_states (name, last_run_at) VALUES ('backup', now())")
+    for _ in range(2):
+        operator.execute(f"{change} WHERE name = 'backup'", age=25)
+        assert operator.news() == [] and "newest backup" not in operator.page("")
+        operator.execute(f"{change} WHERE name = 'backup'", age=27)
+        [mail_text] = operator.news()
+        assert "No backup has been made for 26 hours" in mail_text
+        assert links(mail_text) == [""]
+        made_on = re.findall(r"newest (?:one|backup) was made on (.*) UTC", mail_text)
+        assert made_on == re.findall(r"newest backup was made on (.*) UTC", operator.page(""))
+        assert operator.news() == []
 
 
 def test_many_things_are_collected(operator: Operator) -> None:

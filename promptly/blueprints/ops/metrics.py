@@ -7,7 +7,6 @@ out; the scrape itself succeeds.
 
 import logging
 from collections.abc import Iterable, Iterator
-from urllib.parse import urlsplit
 
 import redis
 from flask import Response, current_app, request
@@ -108,13 +107,8 @@ def _seconds(age: int | None) -> float:
 
 
 def _by_upstream(name: str, text: str, values: dict[str, int] | dict[str, bool]) -> Metric:
-    shown = [(_without_password(url), float(value)) for url, value in values.items()]
+    shown = [(upstream, float(value)) for upstream, value in values.items()]
     return _labelled(name, text, "upstream", shown)
-
-
-def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def _labelled(name: str, text: str, label: str, values: Iterable[tuple[str, float]]) -> Metric:

@@ -188,8 +188,9 @@ def connection_arguments(url: str) -> dict[str, Any]:
     """Return psycopg2's arguments for a URL that may be written for another driver."""
     try:
         parsed = make_url(url.strip())
-    except ArgumentError as problem:
-        raise InvalidRequest("Give the database as a postgresql:// URL.") from problem
+    except (ArgumentError, ValueError):
+        # Their text quotes the URL, perhaps with a part of the password.
+        raise InvalidRequest("Give the database as a postgresql:// URL.") from None
     if parsed.get_backend_name() not in {"postgresql", "postgres"}:
         raise InvalidRequest("Give the database as a postgresql:// URL.")
     arguments = {

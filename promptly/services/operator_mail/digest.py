@@ -108,9 +108,6 @@ def waiting(settings: Settings) -> list[dict[str, str]]:
         for name, one, more, path in WAITING
         if counts[name]
     ]
-    found += [
-        (f"model server unavailable: {outages.public_name(server)}", "")
-        for server in outages.reported()
-    ]
+    found += [(f"model server unavailable: {server}", "") for server in outages.reported()]
     found += [(trouble, "") for trouble in overview.database_troubles(settings)]
     return [{"text": words, "path": path} for words, path in found]

@@ -5,7 +5,6 @@ PostgreSQL keeps them, so that neither a restart of the task's process nor of Re
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from urllib.parse import urlsplit
 
 from sqlalchemy import select, text
 
@@ -67,9 +66,3 @@ def reported() -> list[str]:
     """Return the servers that have been away for REPORTED_SECONDS."""
     rows = db.session.execute(text(f"{STARTING} ORDER BY subject"), VALUES)
     return [row.subject for row in rows]
-
-
-def public_name(server: str) -> str:
-    """Return a server's URL without the user and password that it may contain."""
-    parts = urlsplit(server)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

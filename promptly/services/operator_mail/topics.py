@@ -22,7 +22,12 @@ from promptly.models import (
 )
 from promptly.services.mail.messages import OPERATOR_KINDS
 from promptly.services.operator_mail import outages
-from promptly.services.overview import shown_size
+from promptly.services.overview import (
+    LATE_BACKUP,
+    LATE_BACKUP_HOURS,
+    late_backup_at,
+    shown_size,
+)
 from promptly.settings import Settings
 
 # Subjects that a mail names one by one.
@@ -131,7 +136,7 @@ def _mails(count: int, subjects: list[str], settings: Settings) -> dict[str, Any
 def _away(count: int, subjects: list[str], settings: Settings) -> dict[str, Any]:
     since = outages.since(subjects)
     items = [
-        (f"{outages.public_name(server)}, since {since[server]:%Y-%m-%d %H:%M} UTC", "")
+        (f"{server}, since {since[server]:%Y-%m-%d %H:%M} UTC", "")
         for server in subjects
         if server in since
     ]
@@ -143,7 +148,7 @@ def _away(count: int, subjects: list[str], settings: Settings) -> dict[str, Any]
 
 
 def _back(count: int, subjects: list[str], settings: Settings) -> dict[str, Any]:
-    items = [(outages.public_name(server), "") for server in subjects]
+    items = [(server, "") for server in subjects]
     subject = _one_or_more(
         count, "A model server is available again", "{count} model servers are available again"
     )
@@ -172,6 +177,19 @@ def _size(count: int, subjects: list[str], settings: Settings) -> dict[str, Any]
     return described(f"The database is larger than {limit}", advice, "", [], 0)
 
 
+def _backup(count: int, subjects: list[str], settings: Settings) -> dict[str, Any]:
+    made_at = late_backup_at()
+    subject = f"No backup has been made for {LATE_BACKUP_HOURS} hours"
+    advice = (
+        "Look for its error in the log of 'promptly-backup' or in the mail of cron, and whether the"
+        " disk has room."
+    )
+    newest = (
+        [(f"the newest one was made on {made_at:%Y-%m-%d at %H:%M} UTC", "")] if made_at else []
+    )
+    return described(subject, advice, "", newest, len(newest))
+
+
 _PARKED = "SELECT id::text AS subject FROM webhook_events WHERE state = 'parked'"
 _OPEN = "SELECT id::text AS subject FROM payment_cases WHERE resolution IS NULL"
 _CLAIMED = "SELECT id::text AS subject FROM payment_reversals WHERE state = 'claimed' AND active"
@@ -189,6 +207,7 @@ _LARGE = """
 SELECT 'database' AS subject WHERE :limit > 0
 AND pg_database_size(current_database()) > CAST(:limit AS bigint) * {factor}
 """
+_LATE_BACKUP = f"SELECT name AS subject {LATE_BACKUP}"
 
 TOPICS = (
     Topic("case", _OPEN, _OPEN, _cases),
@@ -217,4 +236,5 @@ TOPICS = (
         _size,
         values=lambda settings: {"limit": settings.database_size_warn_bytes},
     ),
+    Topic("backup", _LATE_BACKUP, _LATE_BACKUP, _backup),
 )

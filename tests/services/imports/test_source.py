@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import date
+from traceback import format_exception
 from uuid import uuid4
 
 import flask_migrate
@@ -113,10 +114,13 @@ def test_urls_of_other_drivers(old: ModelGatewayDatabase) -> None:
     assert arguments["sslmode"] == "require" and "ssl" not in arguments
 
 
-@pytest.mark.parametrize("url", ["", "nonsense", "mysql://x/y", "sqlite:///x"])
+@pytest.mark.parametrize(
+    "url", ["", "nonsense", "mysql://x/y", "sqlite:///x", "postgresql://me:sec@ret:word@db:1/old"]
+)
 def test_other_urls(url: str) -> None:
-    with pytest.raises(InvalidRequest, match="postgresql://"):
+    with pytest.raises(InvalidRequest, match="postgresql://") as refusal:
         read(url)
+    assert "ret:word" not in "".join(format_exception(refusal.value))
 
 
 def test_a_server_that_is_away() -> None:
