@@ -7,7 +7,8 @@ from promptly.clients.provider_errors import ProviderProblem, ProviderRefused
 from promptly.errors import InvalidRequest, PaymentUnavailable
 from promptly.extensions import db
 from promptly.models import Order, PaymentCase
-from promptly.services.payments import cases, credit, orders, refunds, reversals
+from promptly.models.states import CaseKind
+from promptly.services.payments import cases, credit, orders, refunds, reversals, surplus
 from promptly.services.payments.providers import registry
 from promptly.services.payments.snapshot import ProviderSnapshot, Reversal
 from promptly.settings import Settings
@@ -77,6 +78,9 @@ def resolve(
     refund_id = None
     if order is not None and choice == cases.CREDIT:
         _credit(order, actor)
+        if case.kind == CaseKind.PAID_LATE:
+            # Too late, and perhaps too much as well.
+            surplus.note_received(order)
     elif order is not None and choice == cases.REFUND:
         refund_id = refunds.request_for_case(order, case, actor)
     elif choice == cases.REFUND:
