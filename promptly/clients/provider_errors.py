@@ -2,6 +2,7 @@
 
 ProviderProblem
 ├── ProviderUnavailable    no answer in time, or a temporary failure: retry
+│   └── ProviderPending    not called: an earlier call may still take effect
 ├── ProviderRefused        the provider will never accept this call
 └── ProviderNotFound       the object does not exist
 """
@@ -26,6 +27,10 @@ class ProviderUnavailable(ProviderProblem):
     def __init__(self, reason: str, *, answered: bool = False) -> None:
         self.answered = answered
         super().__init__(reason)
+
+
+class ProviderPending(ProviderUnavailable):
+    """The provider was not asked, since an earlier call without an answer may still take effect."""
 
 
 class ProviderRefused(ProviderProblem):

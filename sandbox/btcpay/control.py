@@ -45,6 +45,7 @@ def add_control(routes: Routes, store: Store, sender: Sender, api: Api) -> None:
     act("pay-out", lambda values: refunds.pay_out(store, **values))
     act("refund", lambda values: _refund(store, **values))
     act("archive", lambda values: refunds.archive(store, **values))
+    act("refunds", lambda values: refunds.of_invoice(store, values["invoice_id"]))
     act("truth", lambda _: refunds.truth(store))
     act("invoice", lambda values: api.shown(store.invoice(values["id"])))
     act("alter", lambda values: _alter(store, api, values["id"], values["fields"]))
@@ -73,9 +74,9 @@ def _set_settings(
     store.methods, store.default_method, store.version = methods, default_method, version
 
 
-def _refund(store: Store, invoice_id: str, variant: str) -> Any:
+def _refund(store: Store, invoice_id: str, variant: str, called: str) -> Any:
     """Refund an invoice in the server's own pages."""
-    asked: Values = dict.fromkeys(requests.REFUND) | {"refundVariant": variant}
+    asked: Values = dict.fromkeys(requests.REFUND) | {"refundVariant": variant, "name": called}
     return refunds.refund(store, invoice_id, asked)
 
 

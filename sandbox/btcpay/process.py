@@ -100,9 +100,9 @@ class SimulatedBTCPay(SimulatedProvider):
 
     # Actions of the operator in BTCPay's own pages, and the passing of time.
 
-    def refund(self, invoice_id: str, variant: str = "RateThen") -> str:
-        """Refund an invoice there; returns the pull payment's id."""
-        return str(self.act("refund", invoice_id=invoice_id, variant=variant)["id"])
+    def refund(self, invoice_id: str, variant: str = "RateThen", called: str = "") -> str:
+        """Refund an invoice there, by a name of its own; returns the pull payment's id."""
+        return str(self.act("refund", invoice_id=invoice_id, variant=variant, called=called)["id"])
 
     def archive(self, pull_payment_id: str) -> None:
         """Withdraw a refund; a claim that is not paid out yet is cancelled."""
@@ -129,6 +129,11 @@ class SimulatedBTCPay(SimulatedProvider):
     def invoice(self, invoice_id: str) -> Object:
         """Return an invoice's current state."""
         return self._invoice("invoice", id=invoice_id)
+
+    def refunds_of(self, invoice_id: str) -> list[str]:
+        """Return the ids of an invoice's refunds, oldest first, also of those withdrawn."""
+        found: list[str] = self.act("refunds", invoice_id=invoice_id)
+        return found
 
     def truth(self) -> list[Object]:
         """Return the money that the store holds for each invoice, oldest first.

@@ -103,6 +103,11 @@ def archive(store: Store, pull_payment_id: str) -> PullPayment:
     return found
 
 
+def of_invoice(store: Store, invoice_id: str) -> list[str]:
+    """Return the ids of an invoice's pull payments, oldest first, also of those withdrawn."""
+    return [item["id"] for item in store.pull_payments.values() if item["invoice"] == invoice_id]
+
+
 def truth(store: Store) -> list[dict[str, Any]]:
     """Return the money that the store holds for each invoice, oldest first, in cents.
 

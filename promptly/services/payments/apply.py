@@ -7,7 +7,15 @@ applying the same snapshot twice, or only the last of many, leads to the same re
 from promptly import money
 from promptly.models import Order, PaymentCase
 from promptly.models.states import CaseKind
-from promptly.services.payments import cases, credit, funds, orders, part_payments, reversals
+from promptly.services.payments import (
+    cases,
+    credit,
+    funds,
+    orders,
+    part_payments,
+    reversals,
+    surplus,
+)
 from promptly.services.payments.snapshot import ProviderSnapshot, Reversal
 
 # Mismatches of an order's own page, in real money: it came, and a refund can give it back.
@@ -19,16 +27,26 @@ def apply(order: Order, snapshot: ProviderSnapshot) -> None:
     problem = mismatch(order, snapshot)
     if problem is None or problem[0] != CaseKind.SECOND_CHECKOUT:
         order.provider_status = snapshot.provider_status
-    if problem is None or problem[0] in _OWN_MONEY:
-        _receive(order, snapshot)
-    if problem is not None:
-        if problem[0] in _OWN_MONEY:
-            reversals.record(order, snapshot.reversals)
+    if problem is not None and problem[0] not in _OWN_MONEY:
         if snapshot.has_money:
             _park(order, snapshot, *problem)
-        if problem[0] in _OWN_MONEY:
-            reversals.settle(order, actor=order.provider)
         return
+    confirmed = _receive(order, snapshot)
+    reversals.record(order, snapshot.reversals)
+    # Before the case is looked at: it may be decided by a refund that has failed.
+    reversals.reopen_cases(order)
+    if problem is not None:
+        if snapshot.has_money:
+            _park(order, snapshot, *problem)
+    else:
+        _apply_own(order, snapshot, confirmed)
+    reversals.settle(order, actor=order.provider)
+    if problem is None:
+        surplus.note(order, snapshot)
+
+
+def _apply_own(order: Order, snapshot: ProviderSnapshot, confirmed: bool) -> None:
+    """Follow the order's own page; `confirmed`: more money is confirmed than before."""
     _adopt(order, snapshot)
     part_payments.record(order, snapshot)
     if order.credited_at is None:
@@ -37,11 +55,8 @@ def apply(order: Order, snapshot: ProviderSnapshot) -> None:
         elif snapshot.status == "paid":
             _park(order, snapshot, *_ownerless(order))
         else:
-            _follow(order, snapshot)
-    reversals.record(order, _reversals(order, snapshot))
-    reversals.settle(order, actor=order.provider)
-    if snapshot.status == "paid" and snapshot.discrepancy == CaseKind.PAID_OVER:
-        _note_surplus(order, snapshot)
+            _follow(order, snapshot, confirmed)
+    reversals.record(order, _invalidations(order, snapshot))
 
 
 def mismatch(order: Order, snapshot: ProviderSnapshot) -> tuple[CaseKind, str] | None:
@@ -79,9 +94,13 @@ def _adopt(order: Order, snapshot: ProviderSnapshot) -> None:
         order.tax_minor = snapshot.tax_minor
 
 
-def _receive(order: Order, snapshot: ProviderSnapshot) -> None:
-    if snapshot.received_minor is not None:
-        funds.receive(order, snapshot.received_minor, snapshot.currency)
+def _receive(order: Order, snapshot: ProviderSnapshot) -> bool:
+    """Store what was received; return whether it is more than before."""
+    if snapshot.received_minor is None:
+        return False
+    before = order.received_minor
+    funds.receive(order, snapshot.received_minor, snapshot.currency)
+    return before is not None and snapshot.received_minor > before
 
 
 def _ownerless(order: Order) -> tuple[CaseKind, str]:
@@ -94,7 +113,7 @@ def _ownerless(order: Order) -> tuple[CaseKind, str]:
     return CaseKind.ACCOUNT_DELETED, "The account was deleted before the money came."
 
 
-def _follow(order: Order, snapshot: ProviderSnapshot) -> None:
+def _follow(order: Order, snapshot: ProviderSnapshot, confirmed: bool) -> None:
     """Let an order that is not credited follow its page's status."""
     if snapshot.discrepancy is not None:
         came = f"{_paid(snapshot)} came for {_price(order)}"
@@ -104,25 +123,37 @@ def _follow(order: Order, snapshot: ProviderSnapshot) -> None:
             CaseKind.PAID_OVER: f"{came} after the time ran out.",
             CaseKind.UNCONFIRMED: "A payment was seen that was never confirmed.",
         }[snapshot.discrepancy]
+        if snapshot.status == "failed" and snapshot.discrepancy != CaseKind.UNCONFIRMED:
+            detail = f"{came}, and the invoice was marked as invalid."
         # More than the price, but too late: the delay needs the decision.
         kind = snapshot.discrepancy
         if kind == CaseKind.PAID_OVER:
             kind = CaseKind.PAID_LATE
-        if _park(order, snapshot, kind, detail):
+        if _park(order, snapshot, kind, detail, confirmed=confirmed):
             return
     elif snapshot.status in {"open", "processing"}:
         cases.supersede(order, because=f"the payment is {snapshot.status} again")
+    elif snapshot.status == "failed":
+        cases.supersede(order, because="the invoice was marked as invalid, and nothing came")
     if order.state != snapshot.status:
         orders.move(order, snapshot.status)
 
 
-def _park(order: Order, snapshot: ProviderSnapshot, kind: CaseKind, detail: str) -> bool:
+def _park(
+    order: Order,
+    snapshot: ProviderSnapshot,
+    kind: CaseKind,
+    detail: str,
+    *,
+    confirmed: bool = False,
+) -> bool:
     """Leave the order to the operator; return False if they have decided this case already."""
     case = _raise(order, snapshot, kind, detail)
     if case.resolution is not None:
-        if not _is_undecided_again(order, snapshot, case):
+        because = _why_again(order, snapshot, case, confirmed)
+        if because is None:
             return False
-        cases.reopen(case, because="more money came since")
+        cases.reopen(case, because=because)
         case.paid_minor = _paid_minor(order, snapshot)
     if kind != CaseKind.SECOND_CHECKOUT:
         _adopt(order, snapshot)
@@ -132,26 +163,25 @@ def _park(order: Order, snapshot: ProviderSnapshot, kind: CaseKind, detail: str)
     return True
 
 
-def _note_surplus(order: Order, snapshot: ProviderSnapshot) -> None:
-    """Raise a case of money beyond the price, as far as it is confirmed and not given back."""
-    surplus = reversals.funds_of(order).surplus_left_minor
-    if order.received_minor is not None and not surplus:
-        return
-    came = f"{_paid(snapshot)} came for {_price(order)}."
-    case = _raise(order, snapshot, CaseKind.PAID_OVER, came)
-    if case.resolution == cases.REFUND and surplus:
-        cases.reopen(case, because="more money came since")
-
-
-def _is_undecided_again(order: Order, snapshot: ProviderSnapshot, case: PaymentCase) -> bool:
-    """Whether more came since a case was refunded or dismissed."""
-    if order.credited_at is not None or snapshot.currency != order.currency:
-        return False
-    if case.resolution == cases.REFUND and order.received_minor is not None:
-        return reversals.funds_of(order).left_minor > 0
-    if case.resolution in {cases.DISMISS, cases.SUPERSEDED}:
-        return (snapshot.paid_minor or 0) > (case.paid_minor or 0)
-    return False
+def _why_again(
+    order: Order, snapshot: ProviderSnapshot, case: PaymentCase, confirmed: bool
+) -> str | None:
+    """Return why a case that was decided without a credit needs another decision, or None."""
+    if order.credited_at is not None or case.resolution is None:
+        return None
+    more = (_paid_minor(order, snapshot) or 0) > (case.paid_minor or 0)
+    if order.state == "refunded" or case.resolution in cases.REFUNDS | {cases.SUPERSEDED}:
+        # Not even confirmed money counts as left while a refund of it is on its way.
+        left = reversals.funds_of(order).left_minor
+        if order.received_minor and left:
+            return "more money came since" if more else "not all that came was given back"
+    if case.resolution == cases.SUPERSEDED and not order.received_minor:
+        return "the payment is as it was"
+    if case.resolution == cases.DISMISS and more:
+        return "more money came since"
+    if case.resolution == cases.DISMISS and confirmed and case.kind == CaseKind.UNCONFIRMED:
+        return "the payment was confirmed since"
+    return None
 
 
 def _raise(order: Order, snapshot: ProviderSnapshot, kind: CaseKind, detail: str) -> PaymentCase:
@@ -169,10 +199,10 @@ def _paid_minor(order: Order, snapshot: ProviderSnapshot) -> int | None:
     return snapshot.paid_minor if snapshot.currency == order.currency else None
 
 
-def _reversals(order: Order, snapshot: ProviderSnapshot) -> tuple[Reversal, ...]:
-    """Return the snapshot's reversals, and an invalidation if BTCPay has withdrawn the payment."""
+def _invalidations(order: Order, snapshot: ProviderSnapshot) -> tuple[Reversal, ...]:
+    """Return the invalidation of a credited payment that BTCPay has withdrawn, or had before."""
     if snapshot.provider != "btcpay" or order.credited_at is None:
-        return snapshot.reversals
+        return ()
     known = {row.provider_id for row in reversals.of_order(order.id) if row.kind == "invalidation"}
     invalid = snapshot.status == "failed"
     if invalid and order.approved and not known:
@@ -181,14 +211,12 @@ def _reversals(order: Order, snapshot: ProviderSnapshot) -> tuple[Reversal, ...]
             _raise(
                 order, snapshot, CaseKind.INVALID, "BTCPay reports that it was not paid after all."
             )
-        return snapshot.reversals
+        return ()
     if not invalid and not known:
-        return snapshot.reversals
+        return ()
     state = "invalid" if invalid else "settled"
-    return (
-        *snapshot.reversals,
-        Reversal("invalidation", snapshot.checkout_id, order.amount_minor, state, active=invalid),
-    )
+    minor = order.amount_minor
+    return (Reversal("invalidation", snapshot.checkout_id, minor, state, active=invalid),)
 
 
 def _price(order: Order) -> str:

@@ -5,12 +5,10 @@ surplus, needs its newest report. Operators decide about what they have seen: if
 since, nothing is done.
 """
 
-from promptly import money
 from promptly.clients.provider_errors import ProviderProblem, ProviderRefused
 from promptly.errors import InvalidRequest, PaymentUnavailable
 from promptly.extensions import db
 from promptly.models import Order, PaymentCase
-from promptly.models.states import CaseKind
 from promptly.services.payments import (
     case_choices,
     cases,
@@ -18,6 +16,7 @@ from promptly.services.payments import (
     orders,
     refunds,
     reversals,
+    surplus,
 )
 from promptly.services.payments.providers import registry
 from promptly.services.payments.snapshot import ProviderSnapshot, Reversal
@@ -96,7 +95,9 @@ def resolve(
         _require_unchanged(case, order, choice, seen)
     refund_id = None
     if order is not None and choice == cases.CREDIT:
-        _credit(order, case, actor)
+        _credit(order, actor)
+        # Too late, and perhaps too much as well.
+        surplus.note_received(order)
     elif order is not None and choice == cases.CREDIT_SURPLUS:
         _credit_surplus(order, actor)
     elif order is not None and choice in cases.REFUNDS:
@@ -120,22 +121,12 @@ def _require_unchanged(case: PaymentCase, order: Order | None, choice: str, seen
         )
 
 
-def _credit(order: Order, case: PaymentCase, actor: str) -> None:
+def _credit(order: Order, actor: str) -> None:
     if not credit.credit(order, actor=actor, approved=True):
         why = "has been credited already" if order.credited_at else "has no account any more"
         raise InvalidRequest(f"This order {why}.")
     # Reversals from before the credit count from now on.
     reversals.settle(order, actor=actor)
-    if order.received_currency is None and reversals.funds_of(order).surplus_left_minor:
-        came = money.shown(order.received_minor or 0, order.currency)
-        cases.raise_case(
-            CaseKind.PAID_OVER,
-            provider=case.provider,
-            checkout_id=case.checkout_id,
-            order_id=order.id,
-            detail=f"{came} came for {money.shown(order.amount_minor, order.currency)}.",
-            paid_minor=order.received_minor,
-        )
 
 
 def _credit_surplus(order: Order, actor: str) -> None:
@@ -144,7 +135,7 @@ def _credit_surplus(order: Order, actor: str) -> None:
     if not can_credit or not credit.surplus_tokens(order, surplus_minor):
         raise InvalidRequest("No surplus of this purchase is left that could be credited.")
     credit.credit_surplus(order, surplus_minor, actor=actor)
-    # What was reversed already was a part of this money too.
+    # Reversals from before the credit count for this money too.
     reversals.settle(order, actor=actor)
 
 

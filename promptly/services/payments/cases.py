@@ -174,6 +174,14 @@ def supersede_refunded(order: Order) -> None:
     )
 
 
+def supersede_surplus(order: Order) -> None:
+    """Close the open case of money beyond the price: none of it is left."""
+    statement = _close("nothing beyond the price is left")
+    db.session.execute(
+        statement.where(PaymentCase.order_id == order.id, PaymentCase.kind == CaseKind.PAID_OVER)
+    )
+
+
 def _close(because: str) -> Update:
     return (
         update(PaymentCase)

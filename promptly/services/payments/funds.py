@@ -17,7 +17,10 @@ REQUESTED = "requested"
 
 @dataclass(frozen=True)
 class Funds:
-    """An order's money; `invalidated` if BTCPay has withdrawn the payment."""
+    """An order's money; `invalidated` if BTCPay has withdrawn the payment.
+
+    Of an order that was paid in another currency, all that came counts as the price.
+    """
 
     price_minor: int
     received_minor: int | None
@@ -32,8 +35,11 @@ class Funds:
         """Sum up an order's reversals that are in effect, those just requested included."""
         active = [row for row in reversals if row.active]
         refunds = [row for row in active if row.kind == "refund"]
+        price = order.amount_minor
+        if order.received_currency is not None and order.received_minor is not None:
+            price = order.received_minor
         return cls(
-            price_minor=order.amount_minor,
+            price_minor=price,
             received_minor=order.received_minor,
             refunded_minor=total(refunds),
             surplus_refunded_minor=total(row for row in refunds if not row.counts),

@@ -7,11 +7,12 @@ snapshot never follows a newer one.
 
 import re
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, collate, func, select, text, update
+from sqlalchemy import ColumnElement, collate, func, or_, select, text, update
 
 from promptly.clock import utcnow
 from promptly.errors import NotFound
@@ -109,6 +110,11 @@ def put_on_record(snapshot: ProviderSnapshot) -> Order:
     return order
 
 
+def is_number(text: str) -> bool:
+    """Whether a text looks like the number of an order."""
+    return _NUMBER.fullmatch(text) is not None
+
+
 def find(number: str) -> Order:
     """Return the order with this number; raises NotFound."""
     # Do not query for an invalid number: PostgreSQL rejects some characters, such as NUL.
@@ -137,6 +143,18 @@ def id_of(
     if number is not None:
         query = query.where(Order.number == number)
     return db.session.scalar(query)
+
+
+def ids_of(provider: str, pages: Collection[str], numbers: Collection[str]) -> dict[str, int]:
+    """Return the ids of a provider's orders with these pages or numbers, by page and by number."""
+    query = select(Order.id, Order.checkout_id, Order.number).where(
+        Order.provider == provider,
+        or_(Order.checkout_id.in_(pages), Order.number.in_(numbers)),
+    )
+    found: dict[str, int] = {}
+    for row in db.session.execute(query):
+        found |= {name: row.id for name in (row.checkout_id, row.number) if name is not None}
+    return found
 
 
 def checkout_of_payment(provider: str, payment_id: str) -> str | None:

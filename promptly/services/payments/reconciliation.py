@@ -1,20 +1,21 @@
 """Reconciliation: compare our orders with the providers' lists, both ways, and fix differences.
 
 Each run checks
-- every unsettled order, and those with a Bitcoin refund on its way: ask their provider;
+- every unsettled order: ask its provider;
+- Bitcoin refunds: those on their way, and those in BTCPay's list that nobody reported;
 - the provider's pages that may have been paid: does the order exist, and does it agree?
 - Stripe's own list of events: which never arrived?
 - events that wait, and refunds without an answer;
 - owed tokens that a running request held at the time.
 
-One run at a time, limited in time and number, with a share of the time for each provider. Nothing
-is dropped: the next run continues where this one stopped, the least recently checked first. Opens
-transactions of its own.
+One run at a time, limited in time and number, with a share of the time for each provider and each
+of these. Nothing is dropped: the next run continues where this one stopped, the least recently
+checked first. Opens transactions of its own.
 """
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -34,6 +35,7 @@ from promptly.services.payments import (
     reversals,
     slices,
     sync,
+    unreported_refunds,
     webhook_handler,
     webhook_inbox,
 )
@@ -95,7 +97,8 @@ def run(settings: Settings, *, actor: str) -> Reconciliation | None:
     report = Report()
     offered = registry.offered(settings)
     for number, name in enumerate(offered):
-        share = current.share(len(offered) - number)
+        # One more share is for the events and refunds that wait.
+        share = current.share(len(offered) - number + 1)
         try:
             with registry.connect(name, settings, max(share.left, 1.0)) as provider:
                 _compare(provider, share, report)
@@ -165,23 +168,45 @@ def _finish(current: _Run, report: Report) -> Reconciliation:
 
 
 def _compare(provider: Provider, current: _Run, report: Report) -> None:
+    """Compare orders, refunds, pages and events, each with a part of the time that is left."""
+    _compare_orders(provider, current.share(2), report)
+    _follow_refunds(provider, current.share(3), report)
+    _compare_lists(provider, current, report)
+
+
+def _compare_orders(provider: Provider, current: _Run, report: Report) -> None:
     with transaction():
         waiting = orders.unsettled(provider.name, MOST_ORDERS + 1, before=utcnow())
-        followed = reversals.offered(provider.name, MOST_FOLLOWED)
     for place, order_id in enumerate(waiting):
         if place == MOST_ORDERS or current.left <= 0:
             # Least recently checked first: they are the first of the next run.
             report.orders_left += len(waiting) - place
             break
         _sync(order_id, provider, report)
-    for order_id in followed:
+
+
+def _follow_refunds(provider: Provider, current: _Run, report: Report) -> None:
+    """Sync orders with refunds that nobody reported, and with those that are on their way."""
+    try:
+        unreported = unreported_refunds.find(provider)
+    except ProviderProblem as problem:
+        # Perhaps the key may not list them; all else goes on.
+        report.problems.append(f"{provider.name} refunds: {problem.reason}")
+        unreported = {}
+    with transaction():
+        followed = reversals.offered(provider.name, MOST_FOLLOWED)
+    for order_id in {**unreported, **dict.fromkeys(followed)}:
         if current.left > 0:
-            _sync(order_id, provider, report)
+            _sync(order_id, provider, report, refund_ids=unreported.get(order_id, ()))
             report.refunds_followed += 1
+
+
+def _compare_lists(provider: Provider, current: _Run, report: Report) -> None:
+    pages_run = current.share(2)
 
     def compare_pages(listed: list[ProviderSnapshot]) -> bool:
         for snapshot in listed:
-            if current.left <= 0:
+            if pages_run.left <= 0:
                 return False
             report.pages_listed += 1
             _compare_page(snapshot, provider, report)
@@ -196,7 +221,7 @@ def _compare(provider: Provider, current: _Run, report: Report) -> None:
         return True
 
     back = utcnow() - LISTED_BACK[provider.name]
-    _read(f"{provider.name} pages", provider.listed, compare_pages, back, current, report)
+    _read(f"{provider.name} pages", provider.listed, compare_pages, back, pages_run, report)
     _read(f"{provider.name} events", provider.events, record_events, utcnow(), current, report)
 
 
@@ -234,11 +259,15 @@ def _read(
 
 
 def _sync(
-    order_id: int, provider: Provider, report: Report, checkout_id: str | None = None
+    order_id: int,
+    provider: Provider,
+    report: Report,
+    checkout_id: str | None = None,
+    refund_ids: Sequence[str] = (),
 ) -> None:
     """Sync one order; a problem of this order alone does not stop the others."""
     try:
-        report.note(sync.sync(order_id, provider, checkout_id))
+        report.note(sync.sync(order_id, provider, checkout_id, refund_ids))
     except ProviderRefused:
         # Stored with the order: its page is gone, or belongs to another account.
         report.orders_refused += 1

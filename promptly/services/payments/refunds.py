@@ -12,12 +12,20 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from promptly.clients.provider_errors import ProviderProblem, ProviderRefused
+from promptly.clients.provider_errors import ProviderPending, ProviderProblem, ProviderRefused
 from promptly.errors import InvalidRequest, PaymentUnavailable
 from promptly.extensions import db
 from promptly.models import Order, PaymentCase, PaymentReversal
 from promptly.models.states import CaseKind
-from promptly.services.payments import cases, lots, orders, reversals, sync, webhook_inbox
+from promptly.services.payments import (
+    cases,
+    lots,
+    orders,
+    reversals,
+    sync,
+    unreported_refunds,
+    webhook_inbox,
+)
 from promptly.services.payments.funds import REQUESTED, Funds
 from promptly.services.payments.providers import registry
 from promptly.services.payments.providers.base import OrderFacts, RefundFacts, RefundMade
@@ -104,7 +112,8 @@ def read_received(number: str, settings: Settings) -> None:
         return
     try:
         with registry.connect(name, settings, registry.OPERATOR_WAITS_SECONDS) as provider:
-            sync.sync(order_id, provider)
+            found = unreported_refunds.find(provider)
+            sync.sync(order_id, provider, refund_ids=found.get(order_id, ()))
     except ProviderRefused:
         # The reason is stored with the order.
         return
@@ -203,8 +212,8 @@ def execute_refund(row_id: int, settings: Settings) -> RefundResult | None:
         if row.state != REQUESTED:
             orders.release(lease.order)
             return RefundResult.of(row)
-        facts, refund = OrderFacts.of(lease.order), RefundFacts.of(row)
-        row.response_pending = True
+        facts, refund = OrderFacts.of(lease.order), RefundFacts.of(row, _left_for(lease.order, row))
+        row.response_pending, row.updated_at = True, func.now()
     made: RefundMade | ProviderProblem
     try:
         timeout_seconds = registry.OPERATOR_WAITS_SECONDS
@@ -217,7 +226,7 @@ def execute_refund(row_id: int, settings: Settings) -> RefundResult | None:
     with transaction():
         held = orders.locked_by(order_id, lease.holder)
         if held is not None:
-            _record(held, row_id, made)
+            _record(held, refund, made)
             orders.release(held)
             webhook_inbox.wake(order_id)
         return RefundResult.of(db.session.get_one(PaymentReversal, row_id, populate_existing=True))
@@ -231,8 +240,8 @@ def waiting() -> list[tuple[int, str]]:
     return [(row.id, row.provider) for row in rows]
 
 
-def _record(order: Order, row_id: int, made: RefundMade | ProviderProblem) -> None:
-    row = db.session.get_one(PaymentReversal, row_id, populate_existing=True)
+def _record(order: Order, refund: RefundFacts, made: RefundMade | ProviderProblem) -> None:
+    row = db.session.get_one(PaymentReversal, refund.id, populate_existing=True)
     if isinstance(made, RefundMade):
         reversals.record(order, [made.reversal])
         row.response_pending = False
@@ -241,9 +250,15 @@ def _record(order: Order, row_id: int, made: RefundMade | ProviderProblem) -> No
         row.last_error = made.reason
         if isinstance(made, ProviderRefused):
             row.state, row.active, row.response_pending = "failed", False, False
-        row.updated_at = func.now()
+        row.updated_at = refund.requested_at if isinstance(made, ProviderPending) else func.now()
     db.session.flush()
     reversals.settle(order, actor=row.actor)
+
+
+def _left_for(order: Order, row: PaymentReversal) -> int:
+    """Return the most that a requested refund may give back, besides the order's others."""
+    others = [other for other in reversals.of_order(order.id) if other.id != row.id]
+    return Funds.of(order, others).left_minor
 
 
 def _require_received(order: Order) -> None:

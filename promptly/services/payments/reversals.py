@@ -10,7 +10,7 @@ are given back. So the result does not depend on the order of the reports.
 A refund that decided a case and did not succeed reopens it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from sqlalchemy import select
 from sqlalchemy.sql import func
@@ -32,17 +32,20 @@ def record(order: Order, reversals: Iterable[Reversal]) -> None:
     """Update the rows of an order's reversals from the provider's report."""
     rows = of_order(order.id)
     by_provider_id = {row.provider_id: row for row in rows if row.provider_id is not None}
-    by_id = {row.id: row for row in rows}
+    # A row that has its refund is not another one's: BTCPay may have made one refund twice.
+    unanswered = {row.id: row for row in rows if row.provider_id is None}
     for reversal in reversals:
-        row = by_provider_id.get(reversal.provider_id) or by_id.get(reversal.own_id or 0)
+        row = by_provider_id.get(reversal.provider_id) or unanswered.pop(reversal.own_id or 0, None)
         if row is None:
             row = PaymentReversal(
                 order_id=order.id,
                 kind=reversal.kind,
                 provider=order.provider,
+                counts=not _is_surplus(order, rows, reversal),
                 actor=order.provider,
             )
             db.session.add(row)
+            rows.append(row)
         row.provider_id = reversal.provider_id
         row.amount_minor = reversal.amount_minor or Funds.of(order, ()).came_minor or 1
         row.state = reversal.state
@@ -51,6 +54,12 @@ def record(order: Order, reversals: Iterable[Reversal]) -> None:
         row.last_error = None
         row.updated_at = func.now()
     db.session.flush()
+
+
+def _is_surplus(order: Order, rows: list[PaymentReversal], new: Reversal) -> bool:
+    """Whether a refund made elsewhere gives back just what came beyond the price."""
+    surplus = Funds.of(order, rows).surplus_left_minor
+    return new.kind == "refund" and surplus > 0 and new.amount_minor == surplus
 
 
 def settle(order: Order, *, actor: str) -> None:
@@ -107,6 +116,14 @@ def offered(provider: str, limit: int) -> list[int]:
     return list(db.session.scalars(query))
 
 
+def known_ids(provider: str, refund_ids: Collection[str]) -> set[str]:
+    """Return which of a provider's refunds are on record."""
+    query = select(PaymentReversal.provider_id).where(
+        PaymentReversal.provider == provider, PaymentReversal.provider_id.in_(refund_ids)
+    )
+    return {found for found in db.session.scalars(query) if found is not None}
+
+
 def followed(order: Order) -> tuple[str, ...]:
     """Return the provider's ids of an order's Bitcoin refunds that are still on their way."""
     return tuple(
@@ -126,18 +143,28 @@ def _all_refunded(order: Order, rows: list[PaymentReversal]) -> bool:
     return bool(order.received_minor) and not Funds.of(order, refunds).left_minor
 
 
-def _follow_cases(order: Order, rows: list[PaymentReversal]) -> None:
-    """Reopen cases whose refunds did not succeed; close the others once all the money is gone."""
+def reopen_cases(order: Order) -> bool:
+    """Reopen the cases whose refunds did not succeed; return whether there were any."""
+    rows = of_order(order.id)
     alive = {row.case_id for row in rows if row.active}
     reopened = False
-    for row in rows:
+    for row in reversed(rows):
         if row.case_id is not None and row.case_id not in alive:
             why = row.last_error or f"the refund is {row.state}"
             reopened |= cases.reopen_refused(row.case_id, why)
     if reopened and order.credited_at is None:
         orders.move(order, "attention")
-    if not reopened and _all_refunded(order, rows):
+    return reopened
+
+
+def _follow_cases(order: Order, rows: list[PaymentReversal]) -> None:
+    """Reopen cases whose refunds did not succeed; close those whose money is gone."""
+    if reopen_cases(order):
+        return
+    if _all_refunded(order, rows):
         cases.supersede_refunded(order)
+    if order.received_minor is not None and not Funds.of(order, rows).surplus_left_minor:
+        cases.supersede_surplus(order)
 
 
 def _move_tokens(order: Order, user_id: int, money: Funds, actor: str) -> None:

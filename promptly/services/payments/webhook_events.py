@@ -96,7 +96,7 @@ def stripe_event_of(event: dict[str, Any], settings: Settings) -> ReceivedEvent:
         raise MalformedEvent()
     # A thin event about one of the older objects has the older name behind a version prefix.
     name = _text(event, "type").removeprefix("v1.")
-    received = ReceivedEvent("stripe", _text(event, "id"), name, None)
+    received = ReceivedEvent("stripe", _text(event, _id_of(event)), name, None)
     if name not in STRIPE_TYPES:
         # Of these not even the form is known: some are about nothing, or about an object without
         # an id, such as the balance.
@@ -111,6 +111,11 @@ def stripe_event_of(event: dict[str, Any], settings: Settings) -> ReceivedEvent:
     if event.get("livemode") is not settings.stripe_is_live:
         return _unused(received, "it is about the other mode, live or test")
     return received
+
+
+def _id_of(event: dict[str, Any]) -> str:
+    """Return the field with the id by which Stripe lists an event: a thin one has another id."""
+    return "snapshot_event" if event.get("snapshot_event") is not None else "id"
 
 
 def btcpay_event(body: bytes, settings: Settings) -> ReceivedEvent:

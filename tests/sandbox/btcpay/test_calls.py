@@ -146,6 +146,13 @@ def test_refunds_that_are_refused_or_withdrawn(
         ({"refundVariant": "Fiat", "payoutMethods": "BTC-LN"}, "payoutMethods"),
         ({"refundVariant": "Fiat", "payoutMethodId": "BTC-LN"}, "payoutMethodId"),
         ({"refundVariant": "Fiat", "name": "n" * 51}, "name"),
+        ({"refundVariant": "Fiat", "subtractPercentage": "101"}, "subtractPercentage"),
+        ({"refundVariant": "Cash"}, "refundVariant"),
+        ({"refundVariant": "Custom", "customCurrency": "USD"}, "customAmount"),
+        ({"refundVariant": "Custom", "customAmount": 1.5}, "customAmount"),
+        ({"refundVariant": "Custom", "customAmount": "1"}, "customCurrency"),
+        ({"refundVariant": "Custom", "customAmount": "1", "customCurrency": "?"}, "customCurrency"),
+        ({"refundVariant": "Fiat", "paymentMethod": "BTC"}, "paymentMethod"),
     ]:
         answer = api.call("POST", refund, json=asked)
         assert (answer.status_code, answer.json()[0]["path"]) == (422, path)

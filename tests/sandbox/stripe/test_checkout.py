@@ -132,6 +132,21 @@ def test_lists_are_filtered_and_paged(
         ({"mode": "subscription"}, "mode", None),
         ({"metadata": {"order": "x" * 501}}, "metadata[order]", None),
         ({"expand": ["colour"]}, "expand", None),
+        ({"automatic_tax": {}}, "automatic_tax[enabled]", "parameter_missing"),
+        ({"automatic_tax": {"enabled": "yes"}}, "automatic_tax[enabled]", None),
+        ({"invoice_creation": {"footer": "x"}}, "invoice_creation[footer]", "parameter_unknown"),
+        (
+            {"consent_collection": {"terms_of_service": "always"}},
+            "consent_collection[terms_of_service]",
+            None,
+        ),
+        (
+            {"custom_text": {"terms_of_service_acceptance": {"message": "Agreed."}}},
+            "custom_text[terms_of_service_acceptance]",
+            None,
+        ),
+        ({"customer_creation": "never"}, "customer_creation", None),
+        ({"tax_id_collection": {"required": "never"}}, "tax_id_collection[enabled]", None),
     ],
 )
 def test_wrong_parameters_are_refused_by_name(

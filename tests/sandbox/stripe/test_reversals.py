@@ -117,3 +117,29 @@ def test_a_dispute_withholds_and_perhaps_loses_the_money(
     assert statuses == [opened, closed]
     with pytest.raises(SandboxError, match=f"is {closed}"):
         stripe.close_dispute(dispute["id"], "won")
+
+
+@pytest.mark.parametrize(
+    ("change", "param"),
+    [
+        ({"amount": 0}, "amount"),
+        ({"amount": "1.50"}, "amount"),
+        ({"amount": 601}, "amount"),
+        ({"currency": "usd"}, "currency"),
+        ({"charge": "ch_none"}, "charge"),
+        ({"reason": "regret"}, "reason"),
+        ({"metadata": {"row": "x" * 501}}, "metadata[row]"),
+        ({"payment_intent": "pi_of_another_charge"}, None),
+    ],
+)
+def test_wrong_parameters_of_a_refund_are_refused(
+    stripe: SimulatedStripe,
+    client: Any,
+    paid: dict[str, Any],
+    change: dict[str, Any],
+    param: str | None,
+) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        client.refunds.create({"charge": paid["charge_id"], "amount": 1} | change)
+    assert caught.value.param == param
+    assert held(stripe, paid) == 600

@@ -182,3 +182,94 @@ def test_a_credit_that_has_become_impossible_leaves_the_case_open(shop: Shop) ->
         shop.decide("credit")
     assert shop.cases()[0]["resolution"] is None
     shop.decide("refund")
+
+
+@pytest.mark.parametrize("way", ["in BTCPay", "dismissed"])
+def test_money_that_comes_back_from_a_refund_needs_a_decision_again(shop: Shop, way: str) -> None:
+    """The refund of a case reopens it; so does one that was made without deciding it."""
+    _, page = odd_invoice(shop, "paid_partial")
+    if way == "dismissed":
+        shop.decide("dismiss")
+        offer = str(shop.refund(shop.order_of(page)["number"]).provider_id)
+    else:
+        offer = shop.btcpay.refund(page, "Fiat")
+        deliver(shop)
+    assert shop.order_of(page)["state"] == "refunded"
+    assert shop.cases()[0]["resolution"] == ("dismiss" if way == "dismissed" else "superseded")
+    shop.btcpay.archive(offer)
+    shop.reconcile()
+    [case] = shop.cases()
+    assert (shop.order_of(page)["state"], case["resolution"]) == ("attention", None)
+    assert case["detail"].endswith("Open again: not all that came was given back.")
+
+
+def test_a_payment_that_is_confirmed_after_its_case_was_dismissed(shop: Shop) -> None:
+    _, page = odd_invoice(shop, "unconfirmed")
+    shop.decide("dismiss")
+    shop.btcpay.confirm(page)
+    deliver(shop)
+    [case] = shop.cases()
+    assert (shop.order_of(page)["state"], case["resolution"]) == ("attention", None)
+    assert case["detail"].endswith("Open again: the payment was confirmed since.")
+    shop.decide("dismiss")
+    shop.reconcile()
+    assert shop.cases()[0]["resolution"] == "dismiss"
+
+
+def test_a_payment_after_the_invoice_has_settled_is_a_surplus(shop: Shop) -> None:
+    """BTCPay reports the status Settled as before; only the amounts show it."""
+    user_id = shop.account()
+    page = shop.buy(user_id, method="btcpay")
+    deliver(shop)
+    shop.btcpay.set_rule("drop")
+    shop.btcpay.pay(page, share="0.5", method="BTC-CHAIN")
+    shop.reconcile()
+    assert shop.cases() == [], "not confirmed yet"
+    shop.btcpay.confirm(page)
+    shop.reconcile()
+    assert shop.btcpay.invoice(page)["additionalStatus"] == "None"
+    [case] = shop.cases()
+    assert (case["kind"], case["detail"], case["paid_minor"]) == (
+        "paid_over",
+        "$3.00 came for $2.00.",
+        300,
+    )
+    shop.decide("dismiss")
+    shop.btcpay.pay(page, share="0.5", method="BTC-CHAIN")
+    shop.btcpay.confirm(page)
+    shop.reconcile()
+    [case] = shop.cases()
+    assert (case["resolution"], case["paid_minor"]) == (None, 400)
+    shop.decide("refund")
+    assert shop.btcpay.truth_of(page)["promised"] == PRICE
+    assert (shop.history(user_id), shop.paid_tokens(user_id)) == (["paid"], TOKENS)
+
+
+def test_too_much_that_came_too_late_is_a_surplus_once_it_is_credited(shop: Shop) -> None:
+    _, page = odd_invoice(shop, "paid_late")
+    shop.btcpay.pay(page, share="0.5", method="BTC-CHAIN")
+    shop.btcpay.confirm(page)
+    deliver(shop)
+    shop.decide("credit")
+    assert [(case["kind"], case["resolution"]) for case in shop.cases()] == [
+        ("paid_late", "credit"),
+        ("paid_over", None),
+    ]
+    assert shop.decide("refund")["resolution"] == "refund"
+    assert shop.btcpay.truth_of(page)["promised"] == 100
+
+
+@pytest.mark.parametrize(("confirmed", "waiting"), [(True, ["paid_late"]), (False, [])])
+def test_an_invoice_that_is_marked_as_invalid_although_money_came(
+    shop: Shop, confirmed: bool, waiting: list[str]
+) -> None:
+    _, page = odd_invoice(shop, "paid_late")
+    if confirmed:
+        shop.btcpay.confirm(page)
+    shop.btcpay.mark(page, "Invalid")
+    deliver(shop)
+    assert [case["kind"] for case in shop.cases() if case["resolution"] is None] == waiting
+    assert shop.order_of(page)["state"] == ("attention" if confirmed else "failed")
+    if confirmed:
+        assert shop.decide("refund")["resolution"] == "refund"
+        assert shop.btcpay.truth_of(page)["promised"] == PRICE

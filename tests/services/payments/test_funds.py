@@ -98,3 +98,8 @@ def test_the_constraint_refuses_more_than_came(session: Session) -> None:
     order.returned_minor = 151
     with pytest.raises(IntegrityError, match="returns_at_most_received"), session.begin_nested():
         session.flush()
+
+
+def test_of_another_currency_nothing_is_a_surplus() -> None:
+    order = Order(amount_minor=PRICE, received_minor=300, received_currency="EUR")
+    assert Funds.of(order, []).surplus_left_minor == 0

@@ -93,3 +93,14 @@ def test_money_for_no_order_can_be_refunded(shop: Shop, method: str, signed: boo
     assert len(shop.cases()) == 1 and shop.order_of(page)["state"] == "refunded"
     with pytest.raises(InvalidRequest, match="decided already"):
         shop.decide("refund")
+
+
+@pytest.mark.parametrize(
+    ("number", "kinds"), [("P-1001", []), ("P-2222-3333-4444", ["unknown_order"])]
+)
+def test_another_shops_numbers_are_not_ours(shop: Shop, number: str, kinds: list[str]) -> None:
+    page = shop.order(shop.account(), method="btcpay")
+    shop.rows("DELETE FROM orders")
+    shop.btcpay.alter(page, metadata={"orderId": number})
+    pay(shop, page)
+    assert [case["kind"] for case in shop.cases()] == kinds

@@ -105,6 +105,7 @@ def test_without_an_answer_the_refund_waits(shop: Shop, route: str) -> None:
     done = shop.refund(number)
     assert (done.state, done.provider_id) == ("requested", None)
     shop.btcpay.clear_faults()
+    shop.age_refunds()
     shop.reconcile()
     [row] = shop.rows("SELECT state, provider_id FROM payment_reversals")
     assert row["state"] == "offered"

@@ -1,6 +1,7 @@
 """Without webhooks: our orders and the providers' lists, compared both ways and corrected."""
 
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,8 +15,10 @@ from promptly.services.payments import (
     reconciliation_report,
     refunds,
     slices,
+    sync,
     webhook_handler,
 )
+from promptly.services.payments.sync import Synced
 from promptly.transactions import transaction
 from tests.support import factories
 from tests.support.races import together
@@ -207,6 +210,38 @@ def test_events_that_need_no_subscription_are_not_missed(deaf: Shop) -> None:
     # charge.refunded belongs to the manual's list, refund.created does not.
     assert deaf.reconcile()["events_missed"] == 1
     assert {"refund.created", "charge.refunded"} <= {event["type"] for event in deaf.events()}
+
+
+def test_thin_events_are_not_missed_either(shop: Shop) -> None:
+    """A thin event has an id of its own, and names the one that Stripe lists."""
+    shop.stripe.set_endpoint(f"{shop.site_url}/stripe/webhook", thin=True)
+    shop.buy(shop.account())
+    shop.stripe.wait_until_quiet()
+    assert shop.reconcile()["events_missed"] == 0
+    assert len({event["event_id"] for event in shop.events()}) == len(shop.events()) == 1
+
+
+def test_many_open_orders_do_not_hold_up_the_lists(
+    deaf: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user_id = deaf.account()
+    page = deaf.buy(user_id)
+    deaf.rows("UPDATE orders SET state = 'expired'")
+    for _ in range(9):
+        deaf.order(deaf.account())
+    for event in deaf.stripe.events():
+        deaf.stripe.alter(event["id"], created=event["created"] - 40 * 86400)
+    seconds = [0.0]
+
+    def slow_sync(*arguments: Any) -> Synced | None:
+        seconds[0] += 10
+        return real(*arguments)
+
+    real = sync.sync
+    monkeypatch.setattr(sync, "sync", slow_sync)
+    monkeypatch.setattr(reconciliation, "time", SimpleNamespace(monotonic=lambda: seconds[0]))
+    report = deaf.reconcile()
+    assert report["orders_left"] > 0 and deaf.order_of(page)["state"] == "paid", report
 
 
 def test_a_silent_provider_does_not_hold_up_the_refunds_of_the_other(deaf: Shop) -> None:

@@ -41,6 +41,7 @@ BTCPAY_CALLS = {
     f"GET {STORE}/invoices/{ONE}",
     f"GET {STORE}/invoices/{ONE}/payment-methods",
     f"POST {STORE}/invoices/{ONE}/refund",
+    f"GET {STORE}/pull-payments",
     "GET /api/v1/server/info",
     f"GET /api/v1/pull-payments/{ONE}",
     f"GET /api/v1/pull-payments/{ONE}/payouts",

@@ -171,6 +171,7 @@ def test_a_refund_without_an_answer_is_continued(
     assert shop.mails() == ["receipt"], "mailed only once it is certain"
     shop.stripe.clear_faults()
     shop.btcpay.clear_faults()
+    shop.age_refunds()
     report = shop.reconcile()
     assert report["refunds_finished"] == 1 or made
     assert figures(shop, user_id) == ("refunded", TOKENS, 0, 0)

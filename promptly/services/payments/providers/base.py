@@ -10,6 +10,9 @@ from promptly.services.payments import installation, reversals
 from promptly.services.payments.snapshot import Checkout, ProviderSnapshot, Reversal
 from promptly.services.payments.webhook_events import ReceivedEvent
 
+# Why a refund is not made any more that was requested during an outage.
+EXCEEDS = "so much was given back in the meantime that less is left than this refund's amount"
+
 
 @dataclass(frozen=True)
 class OrderFacts:
@@ -47,17 +50,21 @@ class OrderFacts:
 class RefundFacts:
     """A copy of a refund for a provider, in the currency that was paid.
 
-    `response_pending`: an earlier attempt was not answered and may have made the refund.
+    `response_pending`: an earlier attempt, at `requested_at`, was not answered and may have made
+    the refund. `exceeds`: by now less is left than its amount, so it must not be made any more.
     """
 
     id: int
     amount_minor: int
     response_pending: bool
+    requested_at: datetime
+    exceeds: bool = False
 
     @classmethod
-    def of(cls, row: PaymentReversal) -> "RefundFacts":
-        """Copy the facts of a row."""
-        return cls(row.id, row.amount_minor, row.response_pending)
+    def of(cls, row: PaymentReversal, left_minor: int) -> "RefundFacts":
+        """Copy the facts of a row; `left_minor` is the most that may be given back by it."""
+        exceeds = row.amount_minor > left_minor
+        return cls(row.id, row.amount_minor, row.response_pending, row.updated_at, exceeds)
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,15 @@ class RefundMade:
     """A refund that the provider has accepted."""
 
     reversal: Reversal
+
+
+@dataclass(frozen=True)
+class ListedRefund:
+    """A refund in the provider's own list, of the page or of the order with this number."""
+
+    refund_id: str
+    checkout_id: str | None = None
+    order_number: str | None = None
 
 
 @dataclass(frozen=True)
@@ -114,7 +130,14 @@ class Provider(Protocol):
         ...
 
     def refund(self, order: OrderFacts, refund: RefundFacts) -> RefundMade:
-        """Refund money. Repeating the same refund never makes a second one."""
+        """Refund money. Repeating the same refund never makes a second one.
+
+        Raises ProviderPending if an earlier attempt may still be under way.
+        """
+        ...
+
+    def refunds(self) -> list[ListedRefund]:
+        """Return refunds that `fetch` would not find by itself: BTCPay's that can be claimed."""
         ...
 
     def listed(self, since: int, until: int, most: int) -> list[ProviderSnapshot]:

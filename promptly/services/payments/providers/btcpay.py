@@ -3,19 +3,24 @@
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from promptly import money
 from promptly.clients.btcpay import BTCPayAPI
 from promptly.clients.provider_errors import (
     ProviderNotFound,
+    ProviderPending,
     ProviderRefused,
     ProviderUnavailable,
 )
+from promptly.clock import utcnow
 from promptly.models.states import CaseKind
+from promptly.services.payments import orders
 from promptly.services.payments.providers import btcpay_money, btcpay_refund, btcpay_server
 from promptly.services.payments.providers.base import (
+    EXCEEDS,
+    ListedRefund,
     OrderFacts,
     RefundFacts,
     RefundMade,
@@ -33,8 +38,12 @@ WATCHED_MINUTES = 24 * 60
 # Of our metadata; the order's number is in BTCPay's own `orderId`.
 INSTANCE_KEY = "promptlyInstance"
 
-# The name of our pull payments: "Refund", the order's number, our row.
-_REFUND_NAME = re.compile(r"Refund P-\S+ ([0-9]{1,18})")
+# A refund whose call was not answered may still be made for this long.
+LATE_ANSWER = timedelta(minutes=5)
+
+# The names of pull payments: ours have the order's number and our row, BTCPay's own the invoice.
+_OUR_NAME = re.compile(r"Refund (P-\S+) ([0-9]{1,18})")
+_OWN_NAME = re.compile(r"Refund (\w+)")
 
 _DISCREPANCIES = {
     "PaidPartial": CaseKind.PAID_PARTIAL,
@@ -93,10 +102,12 @@ class BTCPayProvider:
         seen = snapshot.paid_minor != 0
         methods = self._methods(invoice["id"]) if seen or refund_ids else []
         reversals = (self._refund(refund_id, snapshot, methods) for refund_id in refund_ids)
+        received = btcpay_money.confirmed_minor(methods, snapshot.currency) if seen else 0
         return replace(
             snapshot,
-            received_minor=btcpay_money.confirmed_minor(methods, snapshot.currency) if seen else 0,
+            received_minor=received,
             due_satoshis=btcpay_money.due_satoshis(methods) if snapshot.status == "open" else None,
+            discrepancy=snapshot.discrepancy or _kept(snapshot, received),
             reversals=tuple(found for found in reversals if found is not None),
         )
 
@@ -117,7 +128,7 @@ class BTCPayProvider:
         except ProviderNotFound:
             return None
         state, part = btcpay_money.course(pull_payment, payouts)
-        own = _REFUND_NAME.fullmatch(str(pull_payment.get("name")))
+        own = _OUR_NAME.fullmatch(str(pull_payment.get("name")))
         return Reversal(
             kind="refund",
             provider_id=refund_id,
@@ -126,7 +137,7 @@ class BTCPayProvider:
             ),
             state=state,
             active=state != btcpay_money.ARCHIVED,
-            own_id=int(own[1]) if own is not None else None,
+            own_id=int(own[2]) if own is not None else None,
             link=pull_payment.get("viewLink"),
         )
 
@@ -146,6 +157,10 @@ class BTCPayProvider:
         made = None
         if refund.response_pending:
             made = self._pull_payment(btcpay_refund.pull_payment_name(order, refund))
+            if made is None and refund.requested_at > utcnow() - LATE_ANSWER:
+                raise ProviderPending("an earlier attempt has not been answered")
+        if made is None and refund.exceeds:
+            raise ProviderRefused(EXCEEDS)
         if made is None:
             methods = self._methods(order.checkout_id) or []
             params = btcpay_refund.refund_params(order, refund, methods, self._version())
@@ -169,6 +184,17 @@ class BTCPayProvider:
 
     def _pull_payment(self, name: str) -> dict[str, Any] | None:
         return next((item for item in self._api.pull_payments() if item.get("name") == name), None)
+
+    def refunds(self) -> list[ListedRefund]:
+        """Return the store's refunds that can be claimed, ours and those made in BTCPay's pages."""
+        found = []
+        for item in self._api.pull_payments():
+            name = str(item.get("name"))
+            if ours := _OUR_NAME.fullmatch(name):
+                found.append(ListedRefund(item["id"], order_number=ours[1]))
+            elif own := _OWN_NAME.fullmatch(name):
+                found.append(ListedRefund(item["id"], checkout_id=own[1]))
+        return found
 
     def listed(self, since: int, until: int, most: int) -> list[ProviderSnapshot]:
         """Return the store's invoices of a time."""
@@ -211,7 +237,7 @@ def snapshot_of(invoice: dict[str, Any]) -> ProviderSnapshot:
         provider="btcpay",
         checkout_id=invoice["id"],
         # Another shop with the same BTCPay store has order ids too.
-        order_number=number if isinstance(number, str) and number.startswith("P-") else None,
+        order_number=number if isinstance(number, str) and orders.is_number(number) else None,
         livemode=True,
         status=status,
         provider_status=f"{invoice.get('status')}/{invoice.get('additionalStatus')}",
@@ -243,6 +269,14 @@ def _status(invoice: dict[str, Any]) -> tuple[str, CaseKind | None]:
     if status in _OPEN:
         return _OPEN[status], None
     raise ProviderUnavailable(f"BTCPay has a status that is not known: {status}", answered=True)
+
+
+def _kept(snapshot: ProviderSnapshot, received_minor: int | None) -> CaseKind | None:
+    """Return the discrepancy of an invoice that was marked as invalid although money came."""
+    if snapshot.status != "failed" or not received_minor:
+        return None
+    is_part = received_minor < (snapshot.amount_minor or 0)
+    return CaseKind.PAID_PARTIAL if is_part else CaseKind.PAID_LATE
 
 
 def _minor(text: Any, currency: str, *, rounded: bool = False) -> int | None:

@@ -10,6 +10,8 @@ from stripe.params import RefundCreateParams
 from promptly.clients.provider_errors import ProviderRefused
 from promptly.clients.stripe import StripeAPI
 from promptly.services.payments.providers.base import (
+    EXCEEDS,
+    ListedRefund,
     OrderFacts,
     RefundFacts,
     RefundMade,
@@ -146,6 +148,8 @@ class StripeProvider:
                 known = refund_of(item)
                 if known.own_id == refund.id:
                     return RefundMade(known)
+        if refund.exceeds:
+            raise ProviderRefused(EXCEEDS)
         params: RefundCreateParams = {
             "payment_intent": payment,
             "amount": refund.amount_minor,
@@ -157,6 +161,10 @@ class StripeProvider:
         }
         made = self._api.create_refund(params, f"{order.number}-refund-{refund.id}")
         return RefundMade(refund_of(made))
+
+    def refunds(self) -> list[ListedRefund]:
+        """Return nothing: `fetch` finds all refunds of a session."""
+        return []
 
     def listed(self, since: int, until: int, most: int) -> list[ProviderSnapshot]:
         """Return the completed sessions of a time."""
