@@ -1,8 +1,8 @@
 """what a customer's pages and receipts say about an order
 
 The form that it was ordered with, Bitcoin seen so far and still due, the tax contained in the
-price, and the seller at the time. All are optional: the release before ignores them, and its
-orders have none.
+price, the seller at the time, and refunds of a surplus that the customer knows of. All are optional
+or have a default: the release before ignores them, and its orders have none.
 
 Revision: 0014, after 0013.
 """
@@ -23,9 +23,16 @@ def upgrade() -> None:
     op.add_column("orders", sa.Column("due_satoshis", sa.BigInteger()))
     op.add_column("orders", sa.Column("tax_minor", sa.BigInteger()))
     op.add_column("orders", sa.Column("seller", postgresql.JSONB()))
+    op.add_column(
+        "orders",
+        sa.Column(
+            "surplus_refunded_minor", sa.BigInteger(), server_default=sa.text("0"), nullable=False
+        ),
+    )
 
 
 def downgrade() -> None:
+    op.drop_column("orders", "surplus_refunded_minor")
     op.drop_column("orders", "seller")
     op.drop_column("orders", "tax_minor")
     op.drop_column("orders", "due_satoshis")

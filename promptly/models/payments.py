@@ -82,9 +82,11 @@ class Order(Base):
     due_satoshis: Mapped[int | None] = mapped_column(BigInteger)
     # The tax that the price contains, as the provider computed it; None: none was computed.
     tax_minor: Mapped[int | None] = mapped_column(BigInteger)
-    # The part of the price that was reversed; and the refunds the customer knows of.
+    # The part of the price that was reversed; and the refunds the customer knows of, of the price
+    # and of a surplus.
     reversed_minor: Mapped[int] = mapped_column(BigInteger, server_default="0")
     refunded_minor: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    surplus_refunded_minor: Mapped[int] = mapped_column(BigInteger, server_default="0")
     # How often tokens were taken or given back; part of the ledger entries' references.
     reversal_count: Mapped[int] = mapped_column(Integer, server_default="0")
     last_error: Mapped[str | None] = mapped_column(Text)

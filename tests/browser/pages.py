@@ -135,6 +135,16 @@ CUSTOMERS = (
         for state in OrderState
     ),
     Shown("purchase-canceled", "/checkout/{open}?canceled=1", who="ada"),
+    Shown("purchase-underpaid", "/checkout/{underpaid}", who="ada"),
+    Shown("purchase-known", "/checkout/{processing}?known=1", who="ada"),
+    Shown("purchase-receipt", "/purchases/{partly_refunded}/receipt", who="ada"),
+    Shown(
+        "amount-refused",
+        "/dashboard",
+        who="newcomer",
+        status=400,
+        act=ways.choose_an_amount("ten"),
+    ),
     Shown("purchase-signed-out", "/checkout/{paid}", status=401),
     Shown(
         "checkout-problem",

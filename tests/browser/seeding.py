@@ -111,6 +111,9 @@ class Seeder:
             if state != "paid":
                 provider = "btcpay" if state in AT_BTCPAY else "stripe"
                 self._order(user.id, "starter", provider, state, 11 - days)
+        half = self._order(user.id, "standard", "btcpay", "open", 0.01)
+        half.seen_minor, half.due_satoshis = 100, 1_000
+        self.past.orders["underpaid"] = half.number
 
     def _requests(self, user_id: int, a_day: int) -> None:
         """Add a month of requests with quiet weekends, charged to paid tokens."""
@@ -153,7 +156,7 @@ class Seeder:
             ledger.adjust(user_id, tokens, actor=provider, kind="purchase", reference=row.number)
             row.payment_id = f"pi_{row.number}"
         if state == "attention":
-            row.received_minor = amount // 2
+            row.received_minor = row.seen_minor = amount // 2
             case = self._case(row, "paid_partial", "$0.25 came for $0.50 before the time ran out.")
             self.past.case_id = case.id
         shares = {

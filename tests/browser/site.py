@@ -103,10 +103,18 @@ def text_of(mail: EmailMessage) -> str:
 def running_site(folder: Path, **variables: str) -> Iterator[Site]:
     """Run the product in a folder of its own, and stop it at the end like Ctrl-C.
 
-    It uses the tests' pepper, so that keys written to the database by a test are valid.
+    It uses the tests' pepper, so that keys written to the database by a test are valid, and sells
+    any amount under the name of a seller.
     """
     project = real_project(folder)
-    own = {"KEY_PEPPER": VARIABLES["KEY_PEPPER"], "REGISTRATION_RATE_LIMIT": "1000"}
+    own = {
+        "KEY_PEPPER": VARIABLES["KEY_PEPPER"],
+        "REGISTRATION_RATE_LIMIT": "1000",
+        "PACK_CUSTOM": "100:50000",
+        "SELLER_NAME": "Token Works Ltd",
+        "SELLER_ADDRESS": r"1 Mill Lane\nEly",
+        "SELLER_TAX_ID": "GB123456789",
+    }
     try:
         project.start_and_wait(**own | variables)
         site = Site(project)

@@ -79,6 +79,14 @@ def buy(page: Page, _: World) -> None:
     page.get_by_role("button", name="Pay by card").first.click()
 
 
+def choose_an_amount(amount: str) -> Callable[[Page, World], None]:
+    def act(page: Page, _: World) -> None:
+        page.get_by_label("Amount in USD").fill(amount)
+        page.get_by_role("button", name="Pay by card for this amount").click()
+
+    return act
+
+
 def make_a_key(name: str) -> Callable[[Page, World], None]:
     def act(page: Page, _: World) -> None:
         page.get_by_label("Name of the new key").fill(name)

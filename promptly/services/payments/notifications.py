@@ -14,6 +14,8 @@ from promptly.services.payments import credit
 
 # States in which a third party has taken the money back, or tries to.
 CONTESTED = frozenset({"disputed", "charged_back", "invalid"})
+# The event of a refund of what came beyond the price, which moves no tokens.
+SURPLUS = "surplus"
 
 
 @dataclass(frozen=True)
@@ -22,11 +24,12 @@ class OrderView:
 
     state: str
     refunded_minor: int
+    surplus_refunded_minor: int
 
     @classmethod
     def of(cls, order: Order) -> "OrderView":
         """Return the order's current view."""
-        return cls(order.state, order.refunded_minor)
+        return cls(order.state, order.refunded_minor, order.surplus_refunded_minor)
 
 
 def notify_owner(order: Order, before: OrderView) -> None:
@@ -41,10 +44,19 @@ def notify_owner(order: Order, before: OrderView) -> None:
         "credited": order.credited_at is not None,
         "taken_tokens": order.tokens_taken,
         "balance_tokens": balance["paid_tokens"] + balance["trial_tokens"],
-        "claim_url": _claim_url(order),
+        "claim_url": _claim_url(order, of_price=True),
     }
     for kind, event in news:
+        if event == SURPLUS:
+            payload |= _surplus(order)
         outbox.add(kind, user.email, user_id=user.id, payload=payload | {"event": event})
+
+
+def _surplus(order: Order) -> dict[str, Any]:
+    return {
+        "refunded": money.shown(order.surplus_refunded_minor, order.paid_in),
+        "claim_url": _claim_url(order, of_price=False),
+    }
 
 
 def _news(before: OrderView, now: OrderView) -> list[tuple[str, str]]:
@@ -53,6 +65,8 @@ def _news(before: OrderView, now: OrderView) -> list[tuple[str, str]]:
     if now.refunded_minor != before.refunded_minor:
         more = now.refunded_minor > before.refunded_minor
         news.append(("refund_notice", "refunded" if more else "refund_failed"))
+    if now.surplus_refunded_minor > before.surplus_refunded_minor:
+        news.append(("refund_notice", SURPLUS))
     if now.state != before.state:
         if now.state in CONTESTED:
             news.append(("dispute_notice", now.state))
@@ -61,11 +75,12 @@ def _news(before: OrderView, now: OrderView) -> list[tuple[str, str]]:
     return news
 
 
-def _claim_url(order: Order) -> str:
+def _claim_url(order: Order, *, of_price: bool) -> str:
     """Return the page where the customer enters the address for a Bitcoin refund; by mail only."""
     query = select(PaymentReversal.link).where(
         PaymentReversal.order_id == order.id,
         PaymentReversal.active,
+        PaymentReversal.counts == of_price,
         PaymentReversal.link.is_not(None),
     )
     return db.session.scalar(query.order_by(PaymentReversal.id.desc()).limit(1)) or ""

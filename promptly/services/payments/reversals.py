@@ -71,8 +71,10 @@ def settle(order: Order, *, actor: str) -> None:
     before = OrderView.of(order)
     # A refund of ours that the provider has not accepted yet already takes the tokens, so that they
     # cannot be spent; the customer is notified when it is certain.
-    certain = [row for row in rows if _is_refund(row) and row.counts and row.state != REQUESTED]
+    refunds = [row for row in rows if _is_refund(row) and row.state != REQUESTED]
+    certain = [row for row in refunds if row.counts]
     order.refunded_minor = funds.total(certain)
+    order.surplus_refunded_minor = funds.total(row for row in refunds if not row.counts)
     money = funds.store(order, rows)
     if order.credited_at is not None:
         if order.user_id is not None:

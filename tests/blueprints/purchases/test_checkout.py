@@ -6,9 +6,11 @@ import pytest
 import redis
 from flask import Flask
 from flask.testing import FlaskClient
+from sqlalchemy import text
 
 from promptly.extensions import db
 from promptly.models import Order, User
+from promptly.packs import CustomAmounts
 from promptly.transactions import transaction
 from sandbox.btcpay import SimulatedBTCPay
 from sandbox.stripe import SimulatedStripe
@@ -77,17 +79,17 @@ def test_forged_forms_and_strangers(shop: Flask) -> None:
 
 
 @pytest.mark.parametrize(
-    ("form", "status", "text"),
+    ("form", "status", "said"),
     [
         ({"pack": "huge", "method": "stripe"}, 400, "no such pack"),
         ({"pack": "pro", "method": "paypal"}, 400, "no such way to pay"),
         ({}, 400, "no such pack"),
     ],
 )
-def test_packs_that_are_not_sold(shop: Flask, form: dict[str, str], status: int, text: str) -> None:
+def test_packs_that_are_not_sold(shop: Flask, form: dict[str, str], status: int, said: str) -> None:
     client = signed_in(shop)
     answer = client.post("/checkout", data=form | {"csrf_token": token(client)})
-    assert answer.status_code == status and text in answer.text
+    assert answer.status_code == status and said in answer.text
 
 
 def test_a_way_to_pay_that_is_not_configured(app_factory: AppFactory) -> None:
@@ -128,3 +130,73 @@ def test_too_many_checkouts(shop: Flask) -> None:
     assert set(statuses[:30]) == {400} and set(statuses[30:]) == {429}
     with shop.app_context():
         assert db.session.query(User).count() == 1
+
+
+def forms(page: str) -> list[str]:
+    """Return the tokens of a page's forms to buy."""
+    return re.findall(r'name="token" value="([^"]+)"', page)
+
+
+def test_a_form_of_the_dashboard_buys_once(shop: Flask, stripe_server: SimulatedStripe) -> None:
+    client = signed_in(shop)
+    tokens = forms(client.get("/dashboard").text)
+    # One for each of three packs and two ways to pay.
+    assert len(set(tokens)) == 6 and not set(tokens) & set(forms(client.get("/dashboard").text))
+    form = {"pack": "pro", "method": "stripe", "csrf_token": token(client), "token": tokens[0]}
+    first = client.post("/checkout", data=form)
+    assert client.post("/checkout", data=form).location == first.location
+    [order] = orders(shop)
+    stripe_server.pay(order.checkout_id or "")
+    with shop.app_context(), transaction() as session:
+        session.execute(text("UPDATE orders SET state = 'paid', credited_at = now()"))
+    answer = client.post("/checkout", data=form)
+    assert (answer.status_code, answer.location) == (303, f"/checkout/{order.number}?known=1")
+    answer = client.post("/checkout", data=form | {"token": "odd"})
+    assert answer.status_code == 400 and len(orders(shop)) == 1
+
+
+def test_a_retry_after_a_failure_keeps_the_form(
+    shop: Flask, stripe_server: SimulatedStripe
+) -> None:
+    stripe_server.set_fault("*", status=500)
+    client = signed_in(shop)
+    form = {"pack": "pro", "method": "stripe", "csrf_token": token(client), "token": "t" * 20}
+    answer = client.post("/checkout", data=form)
+    stripe_server.clear_faults()
+    assert answer.status_code == 503
+    # Try again is the first button, the other way to pay is a purchase of its own.
+    again, other = forms(answer.text)
+    assert again == form["token"] != other
+
+
+def test_an_amount_of_the_customers_choice(
+    app_factory: AppFactory, stripe_server: SimulatedStripe, btcpay_server: SimulatedBTCPay
+) -> None:
+    values = configuration(stripe_server, btcpay_server)
+    app = app_factory(pack_custom=CustomAmounts(100, 50_000), **values)
+    Shop(app, "", stripe_server, btcpay_server).open()
+    client = signed_in(app)
+    form = {"pack": "custom", "method": "stripe", "csrf_token": token(client)}
+    assert 'name="amount"' in client.get("/dashboard").text
+    for amount, said in (("ten", "must be a number in USD"), ("0.50", "between $1.00 and $500.00")):
+        answer = client.post("/checkout", data=form | {"amount": amount})
+        assert answer.status_code == 400 and said in answer.text
+        assert re.search(rf'id="amount"[^>]* value="{amount}"[^>]*aria-invalid', answer.text)
+    assert orders(app) == []
+    answer = client.post("/checkout", data=form | {"amount": "6.01"})
+    [order] = orders(app)
+    assert (answer.status_code, answer.location) == (303, order.checkout_url)
+    assert (order.pack, order.tokens, order.amount_minor) == ("custom", 100_166_666, 601)
+    # A provider that fails: the retry has the amount.
+    stripe_server.set_fault("*", status=500)
+    answer = client.post("/checkout", data=form | {"amount": "7.00"})
+    stripe_server.clear_faults()
+    assert answer.status_code == 503
+    assert answer.text.count('name="amount" value="7.00"') == 2
+    # An order that expired is offered again, for the same amount.
+    with app.app_context(), transaction() as session:
+        session.execute(text("UPDATE orders SET state = 'expired'"))
+    page = client.get(f"/checkout/{order.number}").text
+    assert page.count('name="amount" value="6.01"') == 2
+    for path in ("/", "/AGENTS.md", "/llms.txt"):
+        assert "$500.00" in client.get(path).text

@@ -90,6 +90,39 @@ def raise_case(app: Flask, number: str, kind: str, resolution: str | None = None
         )
 
 
+@pytest.mark.parametrize("path", ["/checkout/{}", "/purchases/{}/receipt"])
+def test_pages_of_other_accounts(shop: Flask, buyer: Buyer, path: str) -> None:
+    number = buyer.order(state="paid", credited_at=utcnow())
+    stranger = shop.test_client().get(path.format(number))
+    assert stranger.status_code == 401 and number not in stranger.text
+    other = Buyer(shop)
+    assert other.client.get(path.format(number)).status_code == 404
+    assert other.client.get(path.format("P-1")).status_code == 404
+
+
+def test_the_receipt(buyer: Buyer) -> None:
+    seller = {"name": "Works <Ltd>", "address": ["1 Mill Lane", "Ely"], "tax_id": "GB1"}
+    paid = {"state": "paid", "credited_at": utcnow()}
+    number = buyer.order(**paid, seller=seller, tax_minor=33, received_minor=240, provider="btcpay")
+    page = buyer.page(f"/purchases/{number}/receipt")
+    said = words(page)
+    for shown in (
+        "Works &lt;Ltd&gt; 1 Mill Lane Ely Tax ID: GB1",
+        f"Number {number} Paid on {utcnow():%Y-%m-%d} Paid by Bitcoin Customer user",
+        "1,000 tokens pack standard $2.00 including $0.33 tax Received $2.40 Total paid $2.40",
+    ):
+        assert shown in said
+    assert "test mode" not in said and "<script" not in page and " style=" not in page
+    assert "test mode" in buyer.page(f"/purchases/{buyer.order(**paid)}/receipt")
+    # It is linked where the purchase is shown, and only once it is credited.
+    link = f'href="/purchases/{number}/receipt"'
+    for path in ("/dashboard", "/purchases", f"/checkout/{number}"):
+        assert buyer.page(path).count(link) == 1
+    unpaid = buyer.order()
+    assert buyer.client.get(f"/purchases/{unpaid}/receipt").status_code == 404
+    assert f"/purchases/{unpaid}/receipt" not in buyer.page(f"/checkout/{unpaid}")
+
+
 def test_the_dashboard_sells_packs(buyer: Buyer) -> None:
     page = buyer.page("/dashboard")
     assert page.count('action="/checkout"') == 6
@@ -233,6 +266,50 @@ def test_odd_payments(buyer: Buyer, kind: str, said: str) -> None:
     dismissed = buyer.order(state="expired", provider="btcpay")
     raise_case(buyer.app, dismissed, kind, "dismiss")
     assert "Closed without credit" in buyer.purchase(dismissed)
+
+
+def half_paid(buyer: Buyer, **values: Any) -> str:
+    """Create an order of $2.00 of which $1.00 has come."""
+    amounts = {"seen_minor": 100, "due_satoshis": 1_234}
+    return buyer.order(**{"provider": "btcpay", **amounts, **values})
+
+
+def test_bitcoin_that_is_half_paid(buyer: Buyer) -> None:
+    until = utcnow() + timedelta(minutes=12, seconds=1)
+    number = half_paid(buyer, expires_at=until)
+    page = buyer.page(f"/checkout/{number}?canceled=1")
+    said = words(page)
+    assert "$1.00 of $2.00 has arrived" in said and "$1.00 ( 0.00001234 BTC ) is still due" in said
+    assert f"until {until:%Y-%m-%d %H:%M} UTC" in said and "12 minutes left" in said
+    assert REFRESH.search(page) and re.search(r'href="https://pay[^"]+">Pay the rest<', page)
+    assert "partly paid" in buyer.page("/dashboard")
+    unknown = buyer.purchase(half_paid(buyer, due_satoshis=None))
+    assert "$1.00 is still due" in unknown
+    # Its time is over, although the provider has not said so yet: nothing more is to be paid.
+    page = buyer.page(f"/checkout/{half_paid(buyer, expires_at=utcnow())}")
+    assert "The time to pay has run out" in page and "https://pay" not in page
+    assert REFRESH.search(page) and "the rest of the payment arrived" in page
+
+
+def test_half_of_the_price_when_the_time_is_over(buyer: Buyer) -> None:
+    number = half_paid(buyer, state="attention")
+    raise_case(buyer.app, number, "paid_partial")
+    said = buyer.purchase(number)
+    assert "$1.00 of $2.00 arrived before the time to pay ran out" in said
+    assert "We are reviewing the payment" in said and "we email you a link" in said
+
+
+@pytest.mark.parametrize(
+    ("state", "again"), [("processing", True), ("paid", True), ("open", False)]
+)
+def test_a_click_that_led_to_a_known_purchase(buyer: Buyer, state: str, again: bool) -> None:
+    number = buyer.order(state=state)
+    page = buyer.page(f"/checkout/{number}?known=1")
+    assert ("led you to this purchase" in words(page)) is again
+    assert page.count("Buy it once more") == page.count('name="again" value="1"') == again
+    # The pages that follow by themselves do not forget it.
+    assert ("known=1" in page) is (state != "paid")
+    assert "once more" not in buyer.page(f"/checkout/{number}")
 
 
 def test_a_surplus(buyer: Buyer) -> None:

@@ -120,6 +120,11 @@ CASES = [
         REVERSED | {"event": "refunded", "credited": False},
         ["had not been credited", "25,100,000"],
     ),
+    (
+        "refund_notice",
+        REVERSED | {"event": "surplus", "claim_url": CLAIM},
+        ["the surplus of $1.00", "you keep its tokens", CLAIM],
+    ),
     ("refund_notice", REVERSED | {"event": "refund_failed"}, ["VB4D failed"]),
     ("dispute_notice", REVERSED | {"event": "disputed"}, ["disputed the payment", "12,500,000"]),
     ("dispute_notice", REVERSED | {"event": "charged_back"}, ["has reversed the payment"]),

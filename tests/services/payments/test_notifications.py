@@ -10,8 +10,9 @@ from tests.support.shop import Shop
 
 
 def notices(shop: Shop) -> list[tuple[str, str, int, str]]:
-    """Return the mails other than receipts: kind, event, tokens taken, and amount refunded."""
-    rows = shop.rows("SELECT kind, payload FROM outbox WHERE kind <> 'receipt' ORDER BY id")
+    """Return the refund and dispute notices: kind, event, tokens taken, and amount refunded."""
+    kinds = "'refund_notice', 'dispute_notice'"
+    rows = shop.rows(f"SELECT kind, payload FROM outbox WHERE kind IN ({kinds}) ORDER BY id")
     names = ("event", "taken_tokens", "refunded")
     return [(row["kind"], *(row["payload"][name] for name in names)) for row in rows]
 
@@ -93,6 +94,6 @@ def test_a_refund_of_an_uncredited_payment(shop: Shop) -> None:
         outcome = refunds.execute_refund(refund_id, shop.settings)
     settle(shop)
     assert outcome is not None and outcome.link
-    [mail] = shop.rows("SELECT kind, payload FROM outbox")
+    [mail] = shop.rows("SELECT kind, payload FROM outbox WHERE kind <> 'payment_notice'")
     assert mail["kind"] == "refund_notice" and mail["payload"]["claim_url"] == outcome.link
     assert not mail["payload"]["credited"]
