@@ -8,6 +8,8 @@
 # fixed here: a request cannot choose where ADMIN_KEY is sent.
 set -euo pipefail
 
+NEWER_SCHEMA=promptly/runtime/newer_schema.py
+
 refuse() {
   echo "receive: $*" >&2
   exit 2
@@ -19,7 +21,11 @@ deploy() {
   local method=$1 commit=$2 log=.promptly/deploy.log
   git fetch --quiet origin main
   git merge-base --is-ancestor "$commit" FETCH_HEAD || refuse "$commit is not on main"
-  git checkout --quiet --detach "$commit"
+  # With an older release, deploy.sh from before this module cannot go back from a newer schema. The
+  # present one does it, from this checkout (docs/operating/upgrading.md).
+  if ! [ -e "$NEWER_SCHEMA" ] || git cat-file -e "$commit:$NEWER_SCHEMA" 2>/dev/null; then
+    git checkout --quiet --detach "$commit"
+  fi
   # Apart from the connection: a deploy goes on to its end if GitHub or the network goes away.
   mkdir -p .promptly
   : >"$log"

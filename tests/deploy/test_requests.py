@@ -156,6 +156,21 @@ def test_an_earlier_commit_of_main_can_be_deployed_again(world: World) -> None:
         assert world.git(world.server, "rev-parse", "HEAD") == commit
 
 
+def test_a_commit_that_cannot_go_back_is_deployed_by_the_present_one(world: World) -> None:
+    module = world.checkout / "promptly" / "runtime" / "newer_schema.py"
+    assert (PROJECT / module.relative_to(world.checkout)).exists()
+    earlier = world.head
+    module.parent.mkdir()
+    module.touch()
+    deploy_sh = world.checkout / "deploy" / "deploy.sh"
+    deploy_sh.write_text(f"{deploy_sh.read_text()}echo from a newer schema\n")
+    present = world.push()
+    for commit in (present, earlier, present):
+        assert receive(world, f"deploy {commit}") == (0, "from a newer schema\n")
+        assert world.called()[-1] == f"deploy.sh compose {commit[:12]}"
+        assert world.git(world.server, "rev-parse", "HEAD") == present
+
+
 def test_the_log_of_the_deploy_is_sent_and_kept(world: World) -> None:
     write_program(world.checkout / "deploy" / "deploy.sh", NOISY_DEPLOY)
     world.push()
