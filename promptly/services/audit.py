@@ -28,6 +28,7 @@ ACTIONS = (
     "mail.cancel",
     "mail.resend",
     "payment.check",
+    "payment.read",
     "payment.reconcile",
     "payment.refund",
     "payment.resolve",

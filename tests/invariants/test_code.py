@@ -35,6 +35,7 @@ OPEN_TRANSACTIONS = {
     "promptly/services/payments/reconciliation.py": "calls a provider",
     "promptly/services/payments/refunds.py": "calls a provider",
     "promptly/services/payments/sync.py": "calls a provider",
+    "promptly/services/payments/unreported_refunds.py": "calls a provider",
     "promptly/services/payments/webhook_handler.py": "calls a provider",
 }
 
