@@ -161,6 +161,8 @@ class Settings:
     max_body_bytes: int = setting(integer(1024), str(16 * 1024 * 1024))
     max_json_values: int = setting(integer(1000), "200000")
     max_queued_requests: int = setting(integer(0, 10_000), "256")
+    trial_weight: int = setting(integer(1, 1000), "4")
+    slot_isolation: str = setting(choice("account", "shared"), "account")
 
     # Metering
     hold_quantum_tokens: int = setting(integer(16), "1024")

@@ -166,13 +166,13 @@ class LlamaStream:
     __slots__ = (
         "_busy",
         "_chunks",
-        "_complete",
         "_parser",
         "_readiness",
         "_seconds",
         "_socket",
         "_waits",
         "cancelled",
+        "complete",
         "status",
     )
 
@@ -187,7 +187,8 @@ class LlamaStream:
         # The last read was so large that more data is probably there: read without waiting.
         self._busy = False
         self._chunks: list[bytes] = []
-        self._complete = False
+        # Whether all of the answer has been received.
+        self.complete = False
         self._parser: Any = httptools.HttpResponseParser(self)
 
     # Callbacks of httptools.
@@ -199,7 +200,7 @@ class LlamaStream:
         self._chunks.append(data)
 
     def on_message_complete(self) -> None:
-        self._complete = True
+        self.complete = True
 
     def wait_at_most(self, seconds: float) -> None:
         """Set the timeout of every following `read`."""
@@ -215,7 +216,7 @@ class LlamaStream:
         Raises TimeoutError if nothing arrived in time (reading may continue), LlamaError if the
         connection broke or ended before the answer did.
         """
-        if self._complete:
+        if self.complete:
             return None
         try:
             if self._waits and not self._busy and not self._wait():
@@ -237,7 +238,7 @@ class LlamaStream:
         except httptools.HttpParserError as problem:
             raise LlamaError("not HTTP") from problem
         if not self._chunks:
-            return None if self._complete else b""
+            return None if self.complete else b""
         body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
         self._chunks.clear()
         return body

@@ -27,7 +27,7 @@ The modules, in the order in which a request meets them:
     embedding         vectors, computed in batches
     in_flight         a running request as other threads see it
     disconnects       stops the request when its client disconnects
-    slot_scheduler    grants slots fairly across processes, by `slots.lua`
+    slots             grants slots fairly across processes
     sse               framing of server-sent events
     chunks, counts    upstream's chunks, reduced to the client's; their running counts
     upstream_errors   upstream's refusals as our own errors
@@ -55,7 +55,8 @@ from promptly.gateway.key_hashes import KeyHashes
 from promptly.gateway.limits import RequestLimits
 from promptly.gateway.prefix_chain import PrefixChains
 from promptly.gateway.settling import Settler
-from promptly.gateway.slot_scheduler import SlotScheduler
+from promptly.gateway.slots.exchange import Terms
+from promptly.gateway.slots.scheduler import SlotScheduler
 from promptly.gateway.turns import CountTurns
 from promptly.gateway.upstreams import UpstreamPool
 from promptly.models.states import Outcome
@@ -88,9 +89,10 @@ class Gateway:
         self.prefix_chains = PrefixChains(settings.key_pepper)
         self.pool = UpstreamPool(settings)
         self.fatal_bodies = FatalBodies(redis, settings.key_pepper)
-        self.slots = SlotScheduler(
-            redis, self.pool, self.fatal_bodies, settings.max_queued_requests
+        terms = Terms(
+            settings.max_queued_requests, settings.trial_weight, settings.slot_isolation == "shared"
         )
+        self.slots = SlotScheduler(redis, self.pool, self.fatal_bodies, terms)
         self.hold_refresher = HoldRefresher(settings, self.database)
         self.settler = Settler(app, self.database)
         # Set while running requests finish before the process ends.

@@ -59,10 +59,10 @@ class ChatRequest:
         """The chat itself, as its only prompt."""
         return (self,)
 
-    def upstream_body(self, max_tokens: int | None) -> bytes:
+    def upstream_body(self, max_tokens: int | None, slot: bytes = b"") -> bytes:
         """Build the body for a streamed upstream answer of at most `max_tokens`."""
         limit = b"" if max_tokens is None else b',"max_tokens":%d' % max_tokens
-        return b"".join((memoryview(self.encoded)[:-1], limit, STREAMED))
+        return b"".join((memoryview(self.encoded)[:-1], limit, slot, STREAMED))
 
     def counting_body(self) -> bytes:
         """Build the body for upstream's `input_tokens`."""

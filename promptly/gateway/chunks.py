@@ -199,6 +199,7 @@ class ChunkReader(Counts):
                 cached, processed, predicted = (timings.get(name, 0) for name in _TIMED)
             if self.first_token_at is None and predicted:
                 self.first_token_at = time.monotonic()
+                self.prompt_ms = count_of(timings.get("prompt_ms"))
             size = cached + processed
             if self.prompt_size is None:
                 self._set_prompt_size(size)

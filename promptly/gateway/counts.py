@@ -46,8 +46,8 @@ class Counts:
     """Running counts of one answer, as reported by upstream; they only grow.
 
     `prompt_tokens` are the prompt's tokens processed so far, `prompt_size` all of them once known,
-    `cached_tokens` those that upstream had in its cache; `completion_tokens` are those generated,
-    `limit` how many of them the hold covers.
+    `cached_tokens` those that upstream had in its cache, and `prompt_ms` the time that reading the
+    others took; `completion_tokens` are those generated, `limit` how many of them the hold covers.
     """
 
     __slots__ = (
@@ -55,6 +55,7 @@ class Counts:
         "completion_tokens",
         "first_token_at",
         "limit",
+        "prompt_ms",
         "prompt_size",
         "prompt_tokens",
     )
@@ -62,6 +63,7 @@ class Counts:
     def __init__(self) -> None:
         self.prompt_size: int | None = None
         self.prompt_tokens = 0
+        self.prompt_ms = 0
         self.cached_tokens = 0
         self.completion_tokens = 0
         self.limit: int | None = None

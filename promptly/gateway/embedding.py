@@ -21,6 +21,7 @@ from promptly.gateway.dialects.embeddings.request import EmbeddingsRequest
 from promptly.gateway.in_flight import InFlightRequest
 from promptly.gateway.metered_request import MeteredRequest
 from promptly.gateway.running_hold import RunningHold
+from promptly.gateway.slots.requests import BYTES_PER_TOKEN, Lease
 from promptly.gateway.upstream_errors import BrokeOff, refusal
 from promptly.models.states import Outcome
 from promptly.services import metering
@@ -79,12 +80,21 @@ class Embedding(MeteredRequest):
             subrequests=subrequests,
         )
 
-    def _body(self, subrequest: int) -> bytes:
+    def _body(self, subrequest: int, lease: Lease) -> bytes:
+        # The server chooses the slot: its vectors depend on no cache.
+        return self._batch(subrequest)
+
+    def _batch(self, subrequest: int) -> bytes:
         start = subrequest * BATCH_INPUTS
         return self._request.upstream_body(start, start + BATCH_INPUTS)
 
+    def _prompt_tokens(self, subrequest: int) -> int:
+        start = subrequest * BATCH_INPUTS
+        size = sum(map(len, self._request.inputs[start : start + BATCH_INPUTS]))
+        return size // BYTES_PER_TOKEN
+
     def _digest(self, subrequest: int) -> str:
-        return self._gateway.fatal_bodies.digest(self._body(subrequest))
+        return self._gateway.fatal_bodies.digest(self._batch(subrequest))
 
     def _answer(self, stream: LlamaStream) -> Generator[bytes, None, None]:
         self._take(self._read(stream))

@@ -6,7 +6,7 @@ second on it is refused. Bodies are known by a keyed hash only.
 
 All of this is in Redis for all processes, and in memory as well, which is all there is while Redis
 is away. Digests that Redis suspects or refuses come with each exchange of the scheduler
-(`slots.lua`), so a request whose servers never died costs neither a call nor a hash.
+(`slots/script`), so a request whose servers never died costs neither a call nor a hash.
 """
 
 import hmac
@@ -30,8 +30,8 @@ CLAIM_SECONDS = 60
 # Counting prompts needs no slot: it asks Redis itself if nothing was learned for this long.
 FRESH_SECONDS = 1.0
 
-# Digest -> end of its refusal in seconds since the epoch; `slots.lua` reads it too. A suspected
-# body is in it behind a prefix, with which processes of the release before know no body.
+# Digest -> end of its refusal in seconds since the epoch; the script of `slots` reads it too. A
+# suspected body is in it behind a prefix, with which processes of the release before know no body.
 REFUSED_KEY = "promptly:fatal-bodies"
 _SUSPECTED = "?"
 

@@ -46,8 +46,11 @@ class Prompt(Input, Protocol):
     @property
     def prefix(self) -> Prefix: ...
 
-    def upstream_body(self, max_tokens: int | None) -> bytes:
-        """Build the body for a streamed answer of at most `max_tokens`."""
+    def upstream_body(self, max_tokens: int | None, slot: bytes = b"") -> bytes:
+        """Build the body for a streamed answer of at most `max_tokens`.
+
+        `slot` has the JSON fields that choose the slot, each after a comma.
+        """
 
     def drop_text(self) -> None:
         """Free the memory of the text; neither `upstream_body` nor `count` is called again."""

@@ -26,7 +26,7 @@ from promptly.gateway.body_budget import BodyShare
 from promptly.gateway.fatal_bodies import MAX_RESENDS
 from promptly.gateway.in_flight import ClientGone, InFlightRequest, Stopped
 from promptly.gateway.prefix_chain import PrefixLink
-from promptly.gateway.slot_scheduler import NONE, SlotRequest
+from promptly.gateway.slots.requests import NONE, Lease, ServiceClass, SlotRequest
 from promptly.gateway.time_limits import timeout_error
 from promptly.gateway.upstream_errors import BrokeOff, NoAnswer, NotConnected, NotServed
 from promptly.gateway.upstreams import Upstream
@@ -74,8 +74,12 @@ class MeteredRequest(ABC):
     # Implemented by each kind of request.
 
     @abstractmethod
-    def _body(self, subrequest: int) -> bytes:
-        """Build the upstream body of a subrequest."""
+    def _body(self, subrequest: int, lease: Lease) -> bytes:
+        """Build the upstream body of a subrequest, which is sent at once."""
+
+    @abstractmethod
+    def _prompt_tokens(self, subrequest: int) -> int:
+        """Estimate the prompt of a subrequest in tokens."""
 
     @abstractmethod
     def _digest(self, subrequest: int) -> str:
@@ -107,6 +111,10 @@ class MeteredRequest(ABC):
     def _first_token_at(self) -> float | None:
         """Return when the client got its first token (monotonic seconds), if there was one."""
         return None
+
+    def _is_complete(self, stream: LlamaStream) -> bool:
+        """Return whether upstream has said all of its answer, and so has left the slot."""
+        return stream.complete
 
     # Common to all kinds of requests.
 
@@ -151,15 +159,15 @@ class MeteredRequest(ABC):
         tried: set[str] = set()
         fatal_bodies = self._gateway.fatal_bodies
         while True:
-            upstream = yield from self._wait_for_slot(frozenset(tried) if tried else NONE)
+            lease = yield from self._wait_for_slot(subrequest, frozenset(tried) if tried else NONE)
             if fatal_bodies.any_known:
                 fatal_bodies.admit(self._digest(subrequest), self)
             self._sent_at = time.time()
             try:
-                yield from self._answer(self._open(upstream, self._body(subrequest)))
+                yield from self._answer(self._open(lease, subrequest))
             except NoAnswer as problem:
                 self._leave_upstream()
-                self._give_up(upstream, subrequest, problem, tried)
+                self._give_up(lease.upstream, subrequest, problem, tried)
                 continue
             self._leave_upstream()
             if fatal_bodies.any_known:
@@ -211,15 +219,18 @@ class MeteredRequest(ABC):
         if refused and not problem.begun:
             raise RequestRejected from None
 
-    def _wait_for_slot(self, avoided: frozenset[str]) -> Generator[bytes, None, Upstream]:
+    def _wait_for_slot(
+        self, subrequest: int, avoided: frozenset[str]
+    ) -> Generator[bytes, None, Lease]:
         """Wait for a slot of any upstream that is not `avoided`."""
         slots = self._gateway.slots
         slot_request = slots.request(
             self._caller.user_id,
-            self.in_flight.request_id.hex,
             self._path,
-            trial=not self._caller.pays,
+            service_class=ServiceClass.PAYING if self._caller.pays else ServiceClass.TRIAL,
             avoided=avoided,
+            prompt_tokens=self._prompt_tokens(subrequest),
+            chain=self._chain(),
         )
         self._slot_request = slot_request
         self.in_flight.raise_if_stopped()
@@ -229,10 +240,10 @@ class MeteredRequest(ABC):
         try:
             while True:
                 self.in_flight.wait_for(slot_request.changed, wait_seconds)
-                upstream = slot_request.granted()
-                if upstream is not None:
-                    self.model = upstream.model
-                    return upstream
+                lease = slot_request.granted()
+                if lease is not None:
+                    self.model = lease.upstream.model
+                    return lease
                 if all(other.name in avoided for other in self._gateway.pool.ready(self._path)):
                     raise UpstreamUnavailable
                 if time.monotonic() > started_at + limit_seconds:
@@ -244,10 +255,16 @@ class MeteredRequest(ABC):
         finally:
             queue_wait.observe(time.monotonic() - started_at)
 
-    def _open(self, upstream: Upstream, body: bytes) -> LlamaStream:
+    def _open(self, lease: Lease, subrequest: int) -> LlamaStream:
+        body = self._body(subrequest, lease)
+        if self._slot_request is not None:
+            self._slot_request.counts = self.in_flight.hold.counts
+            self._slot_request.reached = True
         try:
-            stream = upstream.client.stream(self._path, body)
+            stream = lease.upstream.client.stream(self._path, body)
         except ConnectFailed as problem:
+            if self._slot_request is not None:
+                self._slot_request.reached = False
             raise NotConnected from problem
         except LlamaError as problem:
             raise BrokeOff(begun=False) from problem
@@ -258,11 +275,15 @@ class MeteredRequest(ABC):
         return stream
 
     def _leave_upstream(self) -> None:
-        if self.in_flight.stream is not None:
-            self.in_flight.stream.close()
+        stream, slot_request = self.in_flight.stream, self._slot_request
+        if stream is not None:
+            stream.close()
             self.in_flight.stream = None
-        if self._slot_request is not None:
-            self._gateway.slots.release(self._slot_request)
+        if slot_request is not None:
+            is_complete = stream is not None and self._is_complete(stream)
+            self._gateway.slots.release(
+                slot_request, settled=is_complete or not slot_request.reached
+            )
             self._slot_request = None
 
     def _end(self, outcome: Outcome) -> None:

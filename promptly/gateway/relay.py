@@ -19,6 +19,7 @@ from promptly.gateway.metered_request import MeteredRequest
 from promptly.gateway.prefix_chain import PrefixLink
 from promptly.gateway.prompt_counting import PromptCounter
 from promptly.gateway.running_hold import RunningHold
+from promptly.gateway.slots.requests import BYTES_PER_TOKEN, Lease
 from promptly.gateway.upstream_errors import BrokeOff, refusal
 from promptly.models.states import Outcome
 from promptly.services import metering
@@ -92,17 +93,21 @@ class Relay(MeteredRequest):
             sink=self._sink,
         )
 
-    def _body(self, subrequest: int) -> bytes:
+    def _body(self, subrequest: int, lease: Lease) -> bytes:
         placed = self._placed
         counted = placed.prompt_tokens[subrequest] if placed.counted else None
         return self._prompt.upstream_body(
-            self._hold.limit_output(counted, self._request.max_tokens)
+            self._hold.limit_output(counted, self._request.max_tokens), lease.fields()
         )
 
     def _chain(self) -> tuple[PrefixLink, ...]:
         return self._gateway.prefix_chains.links(
             self._prompt.prefix, self._caller.user_id, self._session
         )
+
+    def _prompt_tokens(self, subrequest: int) -> int:
+        tokens = self._placed.prompt_tokens[subrequest]
+        return tokens if self._placed.counted else tokens // BYTES_PER_TOKEN
 
     def _digest(self, subrequest: int) -> str:
         if self._dropped_digest is not None and subrequest == self._subrequest:
@@ -304,6 +309,10 @@ class Relay(MeteredRequest):
     def _end(self, outcome: Outcome) -> None:
         super()._end(outcome)
         self.reader.release_hold()
+
+    def _is_complete(self, stream: LlamaStream) -> bool:
+        # Upstream's end of the connection may still be on its way.
+        return self.reader.done or stream.complete
 
     def _first_token_at(self) -> float | None:
         return self._first_token_seen_at or self.reader.first_token_at

@@ -18,6 +18,7 @@ from promptly.settings import Settings
 logger = logging.getLogger(__name__)
 
 EMBEDDINGS_PATH = "/v1/embeddings"
+SLOTS_PATH = "/slots"
 
 PROBE_SECONDS = 5.0
 # Try an endpoint that a server lacked again after this long.
@@ -34,6 +35,8 @@ class Upstream:
     slots: int = 0
     n_ctx: int = 0
     model: str = ""
+    # Whether it says which slots are idle.
+    shows_slots: bool = False
     probed_at: float = field(default=float("-inf"))
     # A request has failed and no probe has run since.
     doubted: bool = False
@@ -88,6 +91,10 @@ class UpstreamPool:
         if stale and any(up.ready for up in self.upstreams):
             self._probe_in_background(stale)
         return [up for up in able if up.ready] or self._look_again(able)
+
+    def named(self, name: str) -> Upstream | None:
+        """Return the upstream of this name, None if it is not one of ours."""
+        return next((up for up in self.upstreams if up.name == name), None)
 
     def require(self, path: str) -> list[Upstream]:
         """As `ready`, but raise UpstreamUnavailable or UnsupportedEndpoint if there is none."""
@@ -162,6 +169,8 @@ class UpstreamPool:
         """Remember for LACKING_SECONDS that an upstream does not serve a path."""
         logger.info("upstream lacks endpoint", extra={"upstream": upstream.name, "endpoint": path})
         upstream.lacking[path] = time.monotonic() + LACKING_SECONDS
+        if path == SLOTS_PATH:
+            upstream.shows_slots = False
 
     def _probe_in_background(self, upstreams: list[Upstream]) -> None:
         if not self._probing.acquire(blocking=False):
@@ -208,6 +217,7 @@ class UpstreamPool:
             upstream.n_ctx = int(props["default_generation_settings"]["n_ctx"])
             upstream.slots = int(props["total_slots"])
             upstream.model = str(props.get("model_alias") or "model").split(",")[0]
+            upstream.shows_slots = bool(props.get("endpoint_slots")) and upstream.serves(SLOTS_PATH)
         except (KeyError, TypeError, ValueError, OverflowError):
             return False
         return upstream.slots > 0 and upstream.n_ctx > 0

@@ -4,6 +4,7 @@ import hashlib
 import logging
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import redis
@@ -108,11 +109,21 @@ class RedisScript:
         self._source = source
         self._sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
 
-    def __call__(self, keys: list[str], arguments: list[Any]) -> Any:
-        """Run the script; raises RedisUnavailable if Redis does not answer in time."""
+    def __call__(
+        self,
+        keys: list[str],
+        arguments: list[Any],
+        if_unknown: Callable[[], list[Any]] | None = None,
+    ) -> Any:
+        """Run the script; raises RedisUnavailable if Redis does not answer in time.
+
+        `if_unknown` makes other arguments for a Redis that does not know the script: after a
+        restart one knows none, even if it has kept its data.
+        """
         try:
             return self._hot_path.command("EVALSHA", self._sha, len(keys), *keys, *arguments)
         except redis.exceptions.NoScriptError:
+            arguments = arguments if if_unknown is None else if_unknown()
             return self._hot_path.command("EVAL", self._source, len(keys), *keys, *arguments)
 
 

@@ -9,7 +9,7 @@ from flask import Flask
 from sqlalchemy import text
 
 from promptly.blueprints.admin.overview_charts import GROUPS
-from promptly.gateway.slot_scheduler import SlotScheduler
+from promptly.gateway.slots.scheduler import SlotScheduler
 from promptly.labels import OUTCOMES
 from promptly.models import PaymentCase
 from promptly.models.states import MailState, Outcome
@@ -160,7 +160,7 @@ def test_upstreams_slots_and_the_line(app_factory: AppFactory, llama: SimulatedL
     slots: SlotScheduler = app.extensions["gateway"].slots
     assert "ready" in pages.words("/admin")
     [upstream] = app.extensions["gateway"].pool.upstreams
-    tickets = [slots.request(1, f"request{number}") for number in range(upstream.slots + 2)]
+    tickets = [slots.request(1) for _ in range(upstream.slots + 2)]
     wait_for(lambda: slots.occupancy().waiting == 2, "two requests wait")
     words = pages.words("/admin")
     assert f"{upstream.slots} of {upstream.slots}" in words

@@ -5,6 +5,9 @@ from contextlib import ExitStack
 import pytest
 import redis
 
+from promptly.gateway.slots.exchange import queue_key
+from promptly.gateway.slots.requests import ServiceClass
+from promptly.gateway.slots.scheduler import GENERATION
 from tests.blueprints.v1.client import Client, sim
 from tests.blueprints.v1.conftest import MakeGateway, MakeLlama
 from tests.support.books import BooksReader, wait_for
@@ -31,18 +34,17 @@ def test_a_paying_account_does_not_wait_for_the_crowd(
     paying = Client(gateway.url, books.account().key)
     with ExitStack() as streams, redis.Redis.from_url(redis_url) as client:
 
-        def wait_for_queue(length: int) -> None:
-            wait_for(
-                lambda: client.zcard("promptly:queue") == length, "the queue", DEADLINE_SECONDS
-            )
+        def wait_for_queue(service_class: ServiceClass, accounts: int) -> None:
+            key = f"{queue_key(GENERATION)}:totals:{service_class}"
+            wait_for(lambda: client.zcard(key) == accounts, "the queue", DEADLINE_SECONDS)
 
         running = streams.enter_context(crowd[0].open(messages=sim("tokens=99999 delay_ms=5")))
         running.read_until(b"content")
         for member in crowd[1:]:
             streams.enter_context(member.open(messages=sim("tokens=9 delay_ms=5")))
-        wait_for_queue(places)
+        wait_for_queue(ServiceClass.TRIAL, places)
         served = streams.enter_context(paying.open(messages=sim("tokens=9 delay_ms=5 tag=paying")))
-        wait_for_queue(places + 1)
+        wait_for_queue(ServiceClass.PAYING, 1)
         running.close()
         served.read_until(b"data: [DONE]")
         # By the order of their slots: only the stream that was running came before.

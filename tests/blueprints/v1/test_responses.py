@@ -167,6 +167,8 @@ def test_the_body_sent_upstream(client: Client, llama: SimulatedLlama) -> None:
         "temperature",
         "reasoning_effort",
         "max_tokens",
+        "id_slot",
+        "cache_prompt",
         "stream",
         "stream_options",
         "timings_per_token",

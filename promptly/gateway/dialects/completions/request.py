@@ -72,10 +72,10 @@ class TextPrompt:
         """Lower bound of the prompt's size in tokens; an escape in JSON has at most six bytes."""
         return len(self.text) // (MAX_TOKEN_BYTES * 6)
 
-    def upstream_body(self, max_tokens: int | None) -> bytes:
+    def upstream_body(self, max_tokens: int | None, slot: bytes = b"") -> bytes:
         """Build the body for a streamed upstream answer of at most `max_tokens`."""
         limit = b"" if max_tokens is None else b',"max_tokens":%d' % max_tokens
-        return b'{"prompt":%b%b%b%b' % (self.text, self.fields, limit, STREAMED)
+        return b'{"prompt":%b%b%b%b%b' % (self.text, self.fields, limit, slot, STREAMED)
 
     def drop_text(self) -> None:
         """Free the memory of the text, which upstream has now."""

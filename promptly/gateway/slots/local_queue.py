@@ -1,0 +1,57 @@
+"""This process's part of one queue: requests that wait or hold a slot, and what is to be reported.
+
+The scheduler changes it only under its lock.
+"""
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from promptly.gateway.slots.requests import SlotRequest
+
+
+@dataclass(slots=True)
+class LocalQueue:
+    """Requests by id. `counted`: its servers are only counted, their slots are never named."""
+
+    name: str
+    counted: bool = False
+    waiting: dict[str, SlotRequest] = field(default_factory=dict)
+    held: dict[str, SlotRequest] = field(default_factory=dict)
+    # Entries of the next message, kept until an exchange has carried them.
+    released: dict[str, list[Any]] = field(default_factory=dict)
+    quit: set[str] = field(default_factory=set)
+    looks: dict[str, tuple[list[int], list[int]]] = field(default_factory=dict)
+    # Redis may know other requests of this process than there are: name them all.
+    resync: bool = False
+    renewed_at: float = 0.0
+    # Leases that are still to be renewed in this round.
+    to_renew: list[SlotRequest] = field(default_factory=list)
+    # When slots are to be looked at again (monotonic), if this process is to wait for that.
+    look_at: float | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is nothing to do or to report."""
+        return not (self.waiting or self.held or self.released or self.quit or self.looks)
+
+    def end(self, slot_request: SlotRequest, *, settled: bool) -> None:
+        """Report a lease as ended; `settled` if the server is known to be done with it."""
+        lease = slot_request.lease
+        if lease is None or not lease.in_redis:
+            return
+        read_tokens, read_us, service_ms = 0, 0, -1
+        counts = slot_request.counts
+        if settled and counts is not None and counts.prompt_ms > 0:
+            read_tokens = (counts.prompt_size or 0) - counts.cached_tokens
+            read_us = counts.prompt_ms * 1000
+            service_ms = round((time.monotonic() - lease.granted_at) * 1000)
+        charged = slot_request.charged() if slot_request.reached else 0
+        name, tokens = lease.upstream.name, slot_request.slot_tokens()
+        self.released[slot_request.id] = [
+            *(slot_request.id, name, charged, settled, tokens, read_tokens, read_us, service_ms)
+        ]
+
+    def give_back(self, identity: str, server: str) -> None:
+        """Report a lease that nobody took."""
+        self.released[identity] = [identity, server, 0, True, -1, 0, 0, -1]

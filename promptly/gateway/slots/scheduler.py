@@ -1,0 +1,262 @@
+"""Grants each request a slot, fairly across all processes and machines.
+
+An upstream gets only as many requests as it has slots; more would wait inside it without a sign
+of life. One thread per process exchanges with Redis for all its requests: whatever is requested,
+released or due for renewal during one exchange goes into the next, so a busy process needs far
+less than one call per request. Who is next is decided by the script.
+"""
+
+import itertools
+import secrets
+import threading
+import time
+from typing import Any
+
+from promptly.gateway.fatal_bodies import FatalBodies
+from promptly.gateway.prefix_chain import PrefixLink
+from promptly.gateway.slots import alone
+from promptly.gateway.slots.exchange import Exchange, Message, Terms, snapshot
+from promptly.gateway.slots.idle_looks import IdleLooks
+from promptly.gateway.slots.local_queue import LocalQueue
+from promptly.gateway.slots.occupancy import Occupancy, read_occupancy
+from promptly.gateway.slots.requests import (
+    NONE,
+    Lease,
+    ServiceClass,
+    SlotRequest,
+)
+from promptly.gateway.upstreams import EMBEDDINGS_PATH, Upstream, UpstreamPool
+from promptly.runtime.redis_client import HotPathRedis, RedisUnavailable
+
+RENEW_SECONDS = 3.0
+POLL_SECONDS = 0.05
+# While Redis is away: its breaker stays open for a second.
+RETRY_SECONDS = 1.0
+
+GENERATION, EMBEDDINGS = "generation", "embeddings"
+
+
+class SlotScheduler:
+    """Grants the upstreams' slots to this process's requests."""
+
+    def __init__(
+        self, redis: HotPathRedis, pool: UpstreamPool, fatal_bodies: FatalBodies, terms: Terms
+    ) -> None:
+        self._redis = redis
+        self._pool = pool
+        self._fatal_bodies = fatal_bodies
+        self._max_queued = terms.max_queued
+        self._process = secrets.token_hex(6)
+        self._numbers = itertools.count()
+        self._exchange_with_redis = Exchange(redis, self._process, terms)
+        self._looks = IdleLooks(pool, self._report)
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+        # Embeddings usually have servers of their own: in a shared queue, requests that wait for
+        # one kind of server would block the free slots of the other kind.
+        self._queues = {
+            GENERATION: LocalQueue(GENERATION),
+            EMBEDDINGS: LocalQueue(EMBEDDINGS, counted=True),
+        }
+
+    def request(
+        self,
+        account: int,
+        path: str = "",
+        *,
+        service_class: ServiceClass = ServiceClass.PAYING,
+        avoided: frozenset[str] = NONE,
+        prompt_tokens: int = 1,
+        chain: tuple[PrefixLink, ...] = (),
+    ) -> SlotRequest:
+        """Queue for a slot.
+
+        Raises UpstreamUnavailable when no upstream is ready, UnsupportedEndpoint when none serves
+        the path.
+        """
+        ready = self._pool.ready(path)
+        if not ready:
+            raise self._pool.refusal(path)
+        queue = self._queue(path)
+        others = {up.name for up in self._servers(queue) if up not in ready}
+        slot_request = SlotRequest(
+            f"{self._process}.{next(self._numbers)}",
+            account,
+            path,
+            service_class,
+            avoided | others if others else avoided,
+            prompt_tokens,
+            chain,
+        )
+        with self._lock:
+            queue.waiting[slot_request.id] = slot_request
+            self._start()
+        self._wake.set()
+        return slot_request
+
+    def release(self, slot_request: SlotRequest, *, settled: bool = True) -> None:
+        """Release the slot or leave the queue; idempotent.
+
+        Unless it is `settled`, the server may still be busy with the request: the slot is given on
+        once `/slots` says that it is idle.
+        """
+        queue = self._queue(slot_request.path)
+        with self._lock:
+            if queue.held.pop(slot_request.id, None) is not None:
+                queue.end(slot_request, settled=settled)
+            elif queue.waiting.pop(slot_request.id, None) is not None:
+                queue.quit.add(slot_request.id)
+        self._wake.set()
+
+    def held(self) -> int:
+        """Return the number of slots that this process holds."""
+        return sum(len(queue.held) for queue in self._queues.values())
+
+    def occupancy(self) -> Occupancy:
+        """Return what all processes together run and queue now; raises RedisUnavailable."""
+        return read_occupancy(self._redis, [up.name for up in self._pool.upstreams], self._queues)
+
+    def _queue(self, path: str) -> LocalQueue:
+        return self._queues[EMBEDDINGS if path == EMBEDDINGS_PATH else GENERATION]
+
+    def _servers(self, queue: LocalQueue) -> list[Upstream]:
+        """Return the ready upstreams of a queue, as last probed."""
+        return [
+            up
+            for up in self._pool.upstreams
+            if up.ready
+            and (up.serves(EMBEDDINGS_PATH) if queue.counted else not up.only_embeddings)
+        ]
+
+    def _start(self) -> None:
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._run, name="slots", daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                seconds = self._pause()
+            self._wake.wait(seconds)
+            self._wake.clear()
+            for queue in self._queues.values():
+                self._exchange(queue)
+
+    def _pause(self) -> float | None:
+        """Return how long nothing is to be done unless something happens; None: for ever."""
+        queues = self._queues.values()
+        pauses = [queue.look_at - time.monotonic() for queue in queues if queue.look_at is not None]
+        if any(queue.waiting or queue.to_renew for queue in queues):
+            pauses.append(POLL_SECONDS)
+        held = any(queue.held for queue in queues)
+        if any(queue.released or queue.quit or (held and queue.resync) for queue in queues):
+            pauses.append(RETRY_SECONDS)
+        if held:
+            pauses.append(RENEW_SECONDS)
+        return max(min(pauses), 0.0) if pauses else None
+
+    def _exchange(self, queue: LocalQueue) -> None:
+        with self._lock:
+            if queue.is_idle and queue.look_at is None:
+                return
+            paths = {slot_request.path for slot_request in queue.waiting.values()}
+        # Outside the lock: probing upstreams may take a while.
+        for path in paths:
+            self._pool.ready(path)
+        upstreams = self._servers(queue)
+        began_at = time.monotonic()
+        with self._lock:
+            renewing = began_at - queue.renewed_at >= RENEW_SECONDS
+            message = snapshot(queue, upstreams, renewing=renewing)
+            looking = queue.look_at is not None and queue.look_at <= began_at
+        if message.says_nothing and not looking:
+            return
+        try:
+            answer = self._exchange_with_redis(queue, message)
+        except RedisUnavailable:
+            self._admit_alone(queue, upstreams)
+            return
+        if message.waiting:
+            self._fatal_bodies.learn(answer.get("fatal", ()))
+        follows = bool(message.released or message.looks or message.waiting or looking)
+        with self._lock:
+            self._forget_sent(queue, message)
+            if renewing:
+                queue.renewed_at = began_at
+            self._apply(queue, message, answer, began_at)
+            look_ms = answer.get("look_ms") if follows else None
+            queue.look_at = None if look_ms is None else began_at + look_ms / 1000
+        for name in answer.get("look", ()):
+            self._looks.start(message.upstreams[name])
+
+    def _forget_sent(self, queue: LocalQueue, message: Message) -> None:
+        for identity, entry in message.released.items():
+            if queue.released.get(identity) is entry:
+                del queue.released[identity]
+        for name, look in message.looks.items():
+            if queue.looks.get(name) is look:
+                del queue.looks[name]
+        queue.quit -= message.quit
+        for slot_request in message.enqueued:
+            slot_request.queued = True
+        for slot_request in message.renewed:
+            lease = slot_request.lease
+            if lease is not None and not lease.in_redis:
+                lease.in_redis = True
+                if slot_request.id not in queue.held:
+                    queue.give_back(slot_request.id, lease.upstream.name)
+
+    def _apply(
+        self, queue: LocalQueue, message: Message, answer: dict[str, Any], began_at: float
+    ) -> None:
+        queue.resync = answer.get("resync", False)
+        for identity, name, slot, reuses_cache in answer.get("granted", ()):
+            upstream = message.upstreams.get(name) or self._pool.named(name)
+            slot_request = queue.waiting.get(identity)
+            if slot_request is not None and upstream is not None:
+                self._grant(
+                    queue, slot_request, Lease(upstream, slot, reuses_cache, True, began_at)
+                )
+            elif identity not in queue.held:
+                # The request left the queue during the exchange, or this process knows no such
+                # server: it then asks for another one, as Redis does not know the request any more.
+                queue.give_back(identity, name)
+                if slot_request is not None:
+                    slot_request.avoided |= {name}
+                self._wake.set()
+        for identity in answer.get("full", ()):
+            slot_request = queue.waiting.pop(identity, None)
+            if slot_request is not None:
+                self._refuse(slot_request)
+        if answer.get("more") or queue.resync:
+            self._wake.set()
+
+    def _grant(self, queue: LocalQueue, slot_request: SlotRequest, lease: Lease) -> None:
+        del queue.waiting[slot_request.id]
+        slot_request.lease = lease
+        queue.held[slot_request.id] = slot_request
+        slot_request.changed.set()
+
+    def _refuse(self, slot_request: SlotRequest) -> None:
+        slot_request.full = True
+        slot_request.changed.set()
+
+    def _admit_alone(self, queue: LocalQueue, upstreams: list[Upstream]) -> None:
+        with self._lock:
+            queue.resync = True
+            queue.look_at = None
+            queue.quit.clear()
+            queue.looks.clear()
+            for slot_request, lease in list(alone.admit(queue, upstreams, self._max_queued)):
+                if lease is None:
+                    del queue.waiting[slot_request.id]
+                    self._refuse(slot_request)
+                else:
+                    self._grant(queue, slot_request, lease)
+
+    def _report(self, name: str, idle: list[int], busy: list[int]) -> None:
+        """Take in a look at a server's slots, for the next exchange."""
+        with self._lock:
+            self._queues[GENERATION].looks[name] = (idle, busy)
+        self._wake.set()

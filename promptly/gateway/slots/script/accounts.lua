@@ -1,0 +1,110 @@
+-- The message, the time, and what each account and each class of accounts was served.
+--
+-- KEYS[1] prefix of the queue's keys
+-- KEYS[2] fatal: digest of a refused body -> end of the refusal (seconds)
+-- ARGV[1] JSON: see messages.py. Times are milliseconds unless they end in _us.
+local clock = redis.call('TIME')
+local now_us = clock[1] * 1000000 + clock[2]
+local now = math.floor(now_us / 1000)
+local input = cjson.decode(ARGV[1])
+local queue = KEYS[1]
+
+local KEEP_MS = 24 * 3600 * 1000 -- state of servers and queues that nobody uses
+local ACCOUNT_MS = 600 * 1000    -- what an idle account was served
+local LONG_AGO_US = 3600e6       -- newcomers were "served" an hour before they came
+local CLASSES = {'paying', 'trial', 'batch'}
+local WEIGHTS = {paying = 1, trial = input.trial_weight, batch = 1}
+
+-- Numbers of the queue, as integers: served:<class>, level:<class>, level, batch_at, born.
+local numbers, changed_numbers = {}, {}
+do
+  local flat = redis.call('HGETALL', queue .. ':numbers')
+  for place = 1, #flat, 2 do numbers[flat[place]] = tonumber(flat[place + 1]) end
+end
+local function number(name) return numbers[name] or 0 end
+local function set_number(name, value)
+  if numbers[name] ~= value then numbers[name], changed_numbers[name] = value, true end
+end
+if not numbers.born then set_number('born', now_us) end
+
+-- A lane holds the accounts of one class that wait for the same servers. Nearly all requests take
+-- any server; the name of another lane has the servers that its requests avoid.
+local lanes = {}
+local function add_lane(name)
+  local class, rest = string.match(name, '^(%a+)!?(.*)$')
+  local lane = {name = name, class = class, key = queue .. ':lane:' .. name}
+  if rest ~= '' then
+    lane.avoided = {}
+    for server in string.gmatch(rest, '%S+') do lane.avoided[server] = true end
+  end
+  lanes[#lanes + 1], lanes[name] = lane, lane
+  return lane
+end
+for _, class in ipairs(CLASSES) do add_lane(class) end
+for _, name in ipairs(redis.call('SMEMBERS', queue .. ':lanes')) do add_lane(name) end
+
+-- Accounts by class and number: the tokens served, weighted, and when they were last given a slot.
+local accounts = {}
+local function account_of(class, id)
+  local name = class .. ':' .. id
+  local account = accounts[name]
+  if account then return account end
+  account = {id = id, class = class, key = queue .. ':account:' .. name, served = 0, turn_us = 0}
+  local packed = redis.call('GET', account.key)
+  if packed then
+    local served, turn_us, born = unpack(cmsgpack.unpack(packed))
+    -- Numbers that the queue has lost since do not compare with its present ones.
+    if born == number('born') then
+      account.served, account.turn_us, account.known = served, turn_us, true
+    end
+  end
+  accounts[name] = account
+  return account
+end
+
+-- Ties go to the account that was served longest ago: members are sorted by that time.
+local function member_of(account) return string.format('%016.0f|%s', account.turn_us, account.id) end
+
+local function charge(account, tokens)
+  if tokens == 0 then return end
+  account.served, account.changed = account.served + tokens, true
+  local class = account.class
+  set_number('served:' .. class, number('served:' .. class) + tokens * WEIGHTS[class])
+  for _, lane in ipairs(lanes) do
+    if lane.class == class then
+      redis.call('ZADD', lane.key, 'XX', account.served, member_of(account))
+    end
+  end
+end
+
+-- Idleness saves nothing up: whoever starts to wait starts at the level of those who are served.
+local function lift(account)
+  local level = number('level:' .. account.class)
+  if not account.known or account.served < level then
+    account.served = math.max(account.served, level)
+    account.turn_us = now_us - LONG_AGO_US
+    account.known, account.changed = true, true
+  end
+end
+
+local function lift_class(class)
+  set_number('served:' .. class, math.max(number('served:' .. class), number('level')))
+end
+
+local function save_numbers()
+  for _, account in pairs(accounts) do
+    if account.changed then
+      local packed = cmsgpack.pack({account.served, account.turn_us, number('born')})
+      redis.call('SET', account.key, packed, 'PX', ACCOUNT_MS)
+    end
+  end
+  local values = {}
+  for name in pairs(changed_numbers) do
+    values[#values + 1] = name
+    values[#values + 1] = string.format('%.0f', numbers[name])
+  end
+  if #values > 0 then
+    redis.call('HSET', queue .. ':numbers', unpack(values))
+    redis.call('PEXPIRE', queue .. ':numbers', KEEP_MS)
+  end
+end

@@ -1,0 +1,123 @@
+-- Which request gets a slot, and which slot.
+local BATCH_MS = 30000     -- while others wait, batch requests get one slot in so much time
+local RUNNING_MS = 120000  -- a server that is all busy counts as one whose slots were used so much later
+local MOST_GRANTS = 64     -- in one exchange
+
+local function takes(server, lane)
+  return server.places > 0 and not (lane.avoided and lane.avoided[server.name])
+end
+
+local function is_open(lane)
+  for _, server in ipairs(listed) do
+    if takes(server, lane) then return true end
+  end
+  return false
+end
+
+-- Returns the lane and the account whose turn it is, nil if nobody waits for a free slot.
+local function next_account()
+  local heads = {}
+  for _, lane in ipairs(lanes) do
+    if is_open(lane) then
+      local first = redis.call('ZRANGE', lane.key, 0, 0, 'WITHSCORES')
+      local served, best = tonumber(first[2]), heads[lane.class]
+      if served and (not best or served < best.served
+        or (served == best.served and first[1] < best.member)) then
+        heads[lane.class] = {lane = lane, member = first[1], served = served}
+      end
+    end
+  end
+  local paying, trial, batch = heads.paying, heads.trial, heads.batch
+  local head = paying or trial
+  if paying and trial and number('served:trial') < number('served:paying') then head = trial end
+  if batch and (not head or now - number('batch_at') > BATCH_MS) then head = batch end
+  if not head then return nil end
+  return head.lane, account_of(head.lane.class, string.match(head.member, '|(.*)$'))
+end
+
+-- Returns the slot that holds most of a request's prompt: server, slot, tokens.
+local function longest_prefix(request, lane)
+  local digests = {}
+  for place, link in ipairs(request.chain) do digests[place] = link[1] end
+  if #digests == 0 then return nil end
+  local found = redis.call('HMGET', queue .. ':prefixes', unpack(digests))
+  for place = #digests, 1, -1 do
+    if found[place] then
+      local slot, name = string.match(found[place], '^(%d+) (.*)$')
+      local server = servers[name]
+      if server and server.listed and server.named == 1 and not is_counted(server)
+        and not (lane.avoided and lane.avoided[name]) then
+        return server, tonumber(slot), request.chain[place][2]
+      end
+    end
+  end
+  return nil
+end
+
+-- Returns the free slot whose cache is worth least, on a server that has little to do.
+local function cheapest_slot(lane)
+  local best, best_score, best_slot
+  for _, server in ipairs(listed) do
+    if takes(server, lane) then
+      local slot, score = -1, now
+      if not is_counted(server) then
+        local first = redis.call('ZRANGE', server.free, 0, 0, 'WITHSCORES')
+        slot, score = tonumber(first[1]), tonumber(first[2])
+      end
+      score = score + (server.running + 1) / server.slots * RUNNING_MS
+      if not best or score < best_score then best, best_score, best_slot = server, score, slot end
+    end
+  end
+  return best, best_slot
+end
+
+local function find_slot(request, lane)
+  local server, slot, tokens = longest_prefix(request, lane)
+  if server and redis.call('ZSCORE', server.free, slot) then return server, slot, tokens end
+  server, slot = cheapest_slot(lane)
+  return server, slot, 0
+end
+
+-- `account` is charged what upstream has to read of the prompt, until it is known.
+local function grant(id, request, account, server, slot, cached)
+  local cost, old = math.max(request.tokens - cached, 1), member_of(account)
+  set_number('level', math.max(number('level'), number('served:' .. account.class)))
+  if account.class == 'batch' then set_number('batch_at', now) end
+  account.turn_us = now_us
+  for _, lane in ipairs(lanes) do
+    if lane.class == account.class and redis.call('ZREM', lane.key, old) == 1 then
+      redis.call('ZADD', lane.key, account.served, member_of(account))
+    end
+  end
+  charge(account, cost)
+  local reuses = false
+  if slot >= 0 then
+    redis.call('ZREM', server.free, slot)
+    local contents = contents_of(server, slot)
+    reuses = contents ~= nil and (input.shared or contents.owner == account.id)
+    set_contents(server, slot, {
+      owner = account.id, used = now, tokens = request.tokens, chain = request.chain})
+  elseif input.counted
+    and (server.named == 1 or server.counted_until < now + input.ttl / 2) then
+    count_only(server)
+  end
+  server.places, server.running = server.places - 1, server.running + 1
+  start_lease(server, id, {request.process, account.class, account.id, slot, now, cost, reuses})
+  tell(request.process, 'granted', {id, server.name, slot, reuses})
+end
+
+local function grant_turns()
+  for _ = 1, MOST_GRANTS do
+    local lane, account = next_account()
+    if not lane then return end
+    local id = redis.call('ZRANGE', line_of(lane.name, account.id), 0, 0)[1]
+    local request = id and remove(id)
+    if request then
+      set_number('level:' .. lane.class, math.max(number('level:' .. lane.class), account.served))
+      grant(id, request, account, find_slot(request, lane))
+    else
+      redis.call('ZREM', lane.key, member_of(account))
+    end
+  end
+  answer.more = true
+end

@@ -1,0 +1,299 @@
+-- Servers, their slots and leases. All queues share them.
+--
+-- A server is either named (its slots are leased one by one, each known to be idle) or counted (it
+-- gets as many requests as it has slots, and chooses the slot itself). Where anything of ours may
+-- run in a slot that we do not know, it is counted for one ttl, in which every process reports its
+-- leases; then it takes no request until a look at its /slots has accounted for all of them. If
+-- that takes more than SETTLE_MS, it is counted once more.
+local STATE = 'promptly:slots2:'
+local EVICTION_FACTOR = 20   -- a cache is worth so many times the time that computing it took
+local TOKEN_US = 500         -- of a prompt's token, until measured
+local CLAIM_MS = 3500        -- a process that was to look at /slots and does not answer
+local SETTLE_MS = 2000       -- longest time without grants, in which a server's slots become known
+local FIRST_PAUSE_MS, LAST_PAUSE_MS = 50, 500
+
+local epoch = redis.call('GET', STATE .. 'epoch')
+if not epoch or input.fresh then
+  epoch = string.format('%.0f', now_us)
+  redis.call('SET', STATE .. 'epoch', epoch, 'PX', KEEP_MS)
+end
+
+local FIELDS = {'epoch', 'slots', 'named', 'counted_until', 'settle_until', 'look_at', 'pause_ms',
+  'token_us', 'service_ms', 'touched'}
+local servers = {}
+
+local function set(server, name, value)
+  if server[name] ~= value then server[name], server.changed[name] = value, true end
+end
+
+local function contents_of(server, slot)
+  local packed = redis.call('HGET', server.contents, slot)
+  return packed and cmsgpack.unpack(packed) or nil
+end
+
+-- The index of prefixes: digest -> "slot server".
+local function forget_prefixes(server, slot, contents)
+  if #contents.chain == 0 then return end
+  local place, digests, old = slot .. ' ' .. server.name, {}, {}
+  for number, link in ipairs(contents.chain) do digests[number] = link[1] end
+  for number, found in ipairs(redis.call('HMGET', queue .. ':prefixes', unpack(digests))) do
+    if found == place then old[#old + 1] = digests[number] end
+  end
+  if #old > 0 then redis.call('HDEL', queue .. ':prefixes', unpack(old)) end
+end
+
+local function set_contents(server, slot, contents)
+  local old = contents_of(server, slot)
+  if old then forget_prefixes(server, slot, old) end
+  if not contents then
+    redis.call('HDEL', server.contents, slot)
+    return
+  end
+  redis.call('HSET', server.contents, slot, cmsgpack.pack(contents))
+  local values = {}
+  for _, link in ipairs(contents.chain) do
+    values[#values + 1] = link[1]
+    values[#values + 1] = slot .. ' ' .. server.name
+  end
+  if #values > 0 then
+    redis.call('HSET', queue .. ':prefixes', unpack(values))
+    redis.call('PEXPIRE', queue .. ':prefixes', KEEP_MS)
+  end
+end
+
+-- Count a server's requests again: something runs there that we cannot place, or may.
+local function count_only(server)
+  set(server, 'counted_until', now + input.ttl)
+  set(server, 'epoch', epoch)
+  set(server, 'look_at', 0)
+  if server.named ~= 0 then
+    set(server, 'named', 0)
+    local flat = redis.call('HGETALL', server.contents)
+    for place = 1, #flat, 2 do
+      forget_prefixes(server, flat[place], cmsgpack.unpack(flat[place + 1]))
+    end
+    redis.call('DEL', server.contents, server.free, server.unsettled)
+  end
+end
+
+local function server_of(name)
+  local server = servers[name]
+  if server then return server end
+  server = {name = name, key = 'promptly:slots:' .. name, changed = {}}
+  for _, part in ipairs({'record', 'leases', 'free', 'unsettled', 'contents'}) do
+    server[part] = STATE .. part .. ':' .. name
+  end
+  local values = redis.call('HMGET', server.record, unpack(FIELDS))
+  server.epoch = values[1]
+  for place = 2, #FIELDS do server[FIELDS[place]] = tonumber(values[place]) or 0 end
+  servers[name] = server
+  if server.epoch ~= epoch then
+    server.named = 1 -- whatever there was
+    count_only(server)
+  end
+  return server
+end
+
+-- Leases: {process, class, account, slot, granted at, tokens charged}. Slot -1: any.
+local function lease_member(id, lease) return lease[3] .. '|' .. id .. '|#' .. lease[4] end
+
+local function start_lease(server, id, lease)
+  redis.call('HSET', server.leases, id, cmsgpack.pack(lease))
+  redis.call('PEXPIRE', server.leases, KEEP_MS)
+  redis.call('ZADD', server.key, now + input.ttl, lease_member(id, lease))
+  redis.call('PEXPIRE', server.key, input.ttl * 2)
+end
+
+local function doubt(server, slot)
+  redis.call('SADD', server.unsettled, slot)
+  redis.call('PEXPIRE', server.unsettled, KEEP_MS)
+  set(server, 'look_at', now)
+  set(server, 'pause_ms', FIRST_PAUSE_MS)
+end
+
+local function offer(server, slot, contents)
+  local score = 0
+  if contents then
+    local token_us = server.token_us > 0 and server.token_us or TOKEN_US
+    score = contents.used + contents.tokens * token_us / 1000 * EVICTION_FACTOR
+  end
+  redis.call('ZADD', server.free, score, slot)
+  redis.call('PEXPIRE', server.free, KEEP_MS)
+end
+
+-- End a lease. The slot is free at once if the request is `settled`: known to have left the
+-- server, or never to have been there. `tokens` is what its slot holds now, nil if unknown.
+local function end_lease(server, id, lease, settled, tokens)
+  redis.call('HDEL', server.leases, id)
+  redis.call('ZREM', server.key, lease_member(id, lease))
+  local slot = lease[4]
+  if slot < 0 or server.named == 0 then return end
+  local contents
+  if tokens then
+    contents = contents_of(server, slot)
+    if contents then
+      contents.used, contents.tokens = now, tokens
+      redis.call('HSET', server.contents, slot, cmsgpack.pack(contents))
+    end
+  else
+    set_contents(server, slot, nil)
+  end
+  if settled then offer(server, slot, contents) else doubt(server, slot) end
+end
+
+-- Ends leases that were not renewed; finds requests of the release before, which counts only.
+local function tidy(server)
+  for _, member in ipairs(
+    redis.call('ZRANGEBYSCORE', server.key, '-inf', now, 'LIMIT', 0, 32)) do
+    local id = string.match(member, '^[^|]*|([^|]*)|#')
+    local packed = id and redis.call('HGET', server.leases, id)
+    if packed then
+      end_lease(server, id, cmsgpack.unpack(packed), false, nil)
+    else
+      redis.call('ZREM', server.key, member)
+    end
+  end
+  server.running = redis.call('ZCARD', server.key)
+  local leases = redis.call('HLEN', server.leases)
+  if leases > server.running then
+    local flat = redis.call('HGETALL', server.leases)
+    for place = 1, #flat, 2 do
+      local lease = cmsgpack.unpack(flat[place + 1])
+      if not redis.call('ZSCORE', server.key, lease_member(flat[place], lease)) then
+        end_lease(server, flat[place], lease, false, nil)
+      end
+    end
+  elseif leases < server.running then
+    count_only(server)
+  end
+end
+
+local function named_slots(server)
+  local slots, count = {}, 0
+  for _, packed in ipairs(redis.call('HVALS', server.leases)) do
+    local slot = cmsgpack.unpack(packed)[4]
+    if slot >= 0 then slots[slot], count = true, count + 1 end
+  end
+  return slots, count
+end
+
+-- Once a minute: renew expiries; count on if slots went missing, as after an eviction of keys.
+local function check(server)
+  if now - server.touched < 60000 then return end
+  set(server, 'touched', now)
+  redis.call('PEXPIRE', STATE .. 'epoch', KEEP_MS)
+  for _, part in ipairs({'record', 'leases', 'free', 'unsettled', 'contents'}) do
+    redis.call('PEXPIRE', server[part], KEEP_MS)
+  end
+  if server.named == 1 then
+    local _, leased = named_slots(server)
+    local others = redis.call('ZCARD', server.free) + redis.call('SCARD', server.unsettled)
+    if leased + others ~= server.slots then count_only(server) end
+  end
+end
+
+-- The servers that this process sees ready: input.servers = [[name, slots, shows slots]].
+local listed = {}
+local function list_servers()
+  for _, given in ipairs(input.servers) do
+    local name, slots, shows_slots = unpack(given)
+    local server = server_of(name)
+    listed[#listed + 1], server.listed = server, true
+    if server.slots ~= slots then
+      set(server, 'slots', slots)
+      count_only(server)
+    elseif not shows_slots and server.counted_until < now + input.ttl / 2 then
+      count_only(server)
+    end
+    server.shows_slots = shows_slots
+  end
+end
+
+local function is_counted(server) return input.counted or now < server.counted_until end
+
+-- How many requests a server can take now.
+local function open(server)
+  tidy(server)
+  check(server)
+  if is_counted(server) then
+    server.places = math.max(server.slots - server.running, 0)
+  elseif server.named == 1 then
+    server.places = redis.call('ZCARD', server.free)
+  elseif server.look_at > 0 and now > server.settle_until then
+    count_only(server)
+    server.places = math.max(server.slots - server.running, 0)
+  else
+    server.places = 0
+    if server.look_at == 0 then
+      set(server, 'look_at', now)
+      set(server, 'settle_until', now + SETTLE_MS)
+      set(server, 'pause_ms', FIRST_PAUSE_MS)
+    end
+  end
+end
+
+-- A look at /slots: the ids that are idle, and those that are busy.
+local function take_look(name, idle, busy)
+  local server = server_of(name)
+  if is_counted(server) or server.look_at == 0 then return end
+  if server.named == 1 then
+    for _, slot in ipairs(idle) do
+      if redis.call('SREM', server.unsettled, slot) == 1 then
+        offer(server, slot, contents_of(server, slot))
+      end
+    end
+  elseif #idle + #busy == server.slots then
+    local leased, count = named_slots(server)
+    local unknown = {}
+    for _, slot in ipairs(busy) do
+      if not leased[slot] then unknown[#unknown + 1] = slot end
+    end
+    -- Each request that runs in an unknown slot has to be in one of the busy ones.
+    if #unknown >= redis.call('ZCARD', server.key) - count then
+      redis.call('DEL', server.free, server.unsettled, server.contents)
+      set(server, 'named', 1)
+      for _, slot in ipairs(idle) do
+        if not leased[slot] then offer(server, slot, nil) end
+      end
+      for _, slot in ipairs(unknown) do doubt(server, slot) end
+    end
+  end
+  if server.named == 1 and redis.call('SCARD', server.unsettled) == 0 then
+    set(server, 'look_at', 0)
+  else
+    set(server, 'look_at', now + server.pause_ms)
+    set(server, 'pause_ms', math.min(math.max(server.pause_ms, 25) * 2, LAST_PAUSE_MS))
+  end
+end
+
+-- Returns the servers whose /slots this process is to look at, and when the next look is due.
+local function looks_due()
+  local names, wait_ms = {}, nil
+  if input.counted then return names, nil end
+  for _, server in ipairs(listed) do
+    if server.look_at > 0 and server.shows_slots and now >= server.counted_until then
+      if server.look_at <= now then
+        names[#names + 1] = server.name
+        set(server, 'look_at', now + CLAIM_MS)
+      elseif not wait_ms or server.look_at - now < wait_ms then
+        wait_ms = server.look_at - now
+      end
+    end
+  end
+  return names, wait_ms
+end
+
+local function save_servers()
+  for _, server in pairs(servers) do
+    local values = {}
+    for name in pairs(server.changed) do
+      values[#values + 1] = name
+      values[#values + 1] = name == 'epoch' and server.epoch
+        or string.format('%.0f', server[name])
+    end
+    if #values > 0 then
+      redis.call('HSET', server.record, unpack(values))
+      redis.call('PEXPIRE', server.record, KEEP_MS)
+    end
+  end
+end
