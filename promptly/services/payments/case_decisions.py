@@ -144,7 +144,7 @@ def _credit_surplus(order: Order, actor: str) -> None:
     if not can_credit or not credit.surplus_tokens(order, surplus_minor):
         raise InvalidRequest("No surplus of this purchase is left that could be credited.")
     credit.credit_surplus(order, surplus_minor, actor=actor)
-    # What was reversed already was a part of this money too.
+    # A part that was reversed already is a part of this money too.
     reversals.settle(order, actor=actor)
 
 
