@@ -132,7 +132,7 @@ def database_troubles(settings: Settings) -> list[str]:
         found.append(f"The database has {shown_size(size)}, over DATABASE_SIZE_WARN_BYTES.")
     backup_at = late_backup_at()
     if backup_at is not None:
-        found.append(f"The newest backup was made on {backup_at:%Y-%m-%d at %H:%M} UTC.")
+        found.append(f"No backup has been made since {backup_at:%Y-%m-%d at %H:%M} UTC.")
     return found
 
 
