@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import requests
 
 from sandbox.mail import MailCatcher
+from sandbox.process import wait_until
 from tests.support.browser import TIMEOUT_SECONDS
 from tests.upgrade.release import Release
 
@@ -39,12 +40,17 @@ def ask_for_account(url: str, email: str) -> None:
 
 
 def mailed(mail: MailCatcher, email: str, pattern: re.Pattern[str], seconds: float = 60) -> str:
-    """Wait for a mail to an address, and return what of it matches."""
-    part = mail.wait_for(email, seconds).get_body(("plain",))
-    assert part is not None
-    found = pattern.search(part.get_content())
-    assert found is not None, part.get_content()
-    return found.group()
+    """Wait for a mail to an address that matches; return the match. Other mails may come first."""
+    found: list[str] = []
+
+    def has_arrived() -> bool:
+        parts = [message.get_body(("plain",)) for message in mail.messages(email)]
+        matches = [pattern.search(part.get_content()) for part in parts if part is not None]
+        found.extend(match.group() for match in matches if match is not None)
+        return bool(found)
+
+    wait_until(has_arrived, seconds, f"a mail to {email} with {pattern.pattern}")
+    return found[0]
 
 
 def balance(url: str, key: str) -> int:
