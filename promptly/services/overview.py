@@ -125,7 +125,8 @@ def database_troubles(settings: Settings) -> list[str]:
     if last is not None and last.differences:
         differences = "1 difference" if last.differences == 1 else f"{last.differences} differences"
         found.append(
-            f"The last ledger verification found {differences}: 'flask ledger verify' lists them."
+            f"The last ledger verification found {differences};"
+            " 'flask --app wsgi ledger verify' has the details."
         )
     size, limit = db.session.scalar(_SIZE) or 0, settings.database_size_warn_bytes
     if limit and size > limit:
