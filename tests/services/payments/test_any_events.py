@@ -3,6 +3,7 @@
 Webhooks come late, several times, in another order or never; reconciliation runs at any moment.
 """
 
+import pytest
 from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 
@@ -35,9 +36,11 @@ def stories(draw: st.DrawFn) -> tuple[list[str], Steps]:
     return methods, [first, *others]
 
 
+@pytest.mark.timeout(7200 if EXHAUSTIVE else 300)
 @settings(
     max_examples=EXAMPLES,
     deadline=None,
+    derandomize=not EXHAUSTIVE,
     phases=[Phase.generate, Phase.shrink],
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
