@@ -45,6 +45,9 @@ ORDERS: Mapping[OrderState, str] = {
     OrderState.INVALID: "payment reversed",
 }
 
+# Of an open order, once a part of its price has come.
+PARTLY_PAID = "partly paid"
+
 # For customers: colour and explanation of each outcome.
 OUTCOME_NOTES: Mapping[str, tuple[str, str]] = {
     Outcome.COMPLETED: ("good", "The model finished its answer."),

@@ -18,6 +18,7 @@ from promptly.cli import (
     backup_checks,
     notification_checks,
     payment_checks,
+    prompt_cache_checks,
     proxy_checks,
     rotation_checks,
     session_checks,
@@ -144,14 +145,17 @@ def drain(settings: Settings) -> Iterator[Finding]:
 
 
 def upstreams(settings: Settings) -> Iterator[Finding]:
-    """Check health and properties of every llama-server."""
+    """Check health and properties of every llama-server, and where those for text keep prompts."""
     headers = {}
     if settings.llama_api_key:
         headers["Authorization"] = f"Bearer {settings.llama_api_key.reveal()}"
     with urllib3.PoolManager(retries=False, timeout=UPSTREAM_TIMEOUT, headers=headers) as http:
         for name in ("llama_base_url", "llama_embeddings_base_url"):
             for url in getattr(settings, name):
-                yield _upstream(http, url, name.upper())
+                found = _upstream(http, url, name.upper())
+                yield found
+                if found.level == "ok" and name == "llama_base_url":
+                    yield Finding(found.check, *prompt_cache_checks.finding(http, url))
 
 
 def _upstream(http: urllib3.PoolManager, url: str, variable: str) -> Finding:

@@ -62,13 +62,15 @@ def _stripe(settings: Settings) -> Iterator[Found]:
     if public and not settings.stripe_is_live:
         yield "warning", "STRIPE_SECRET_KEY is a test mode key: no real money is charged"
     minimum = money.MINIMUM_CHARGE[settings.packs_currency]
-    for pack in settings.packs:
-        if pack.amount_minor == minimum:
-            price = pack.price(settings.packs_currency)
+    sold = {f"pack {pack.name} costs": pack.amount_minor for pack in settings.packs}
+    if settings.pack_custom is not None:
+        sold["PACK_CUSTOM allows"] = settings.pack_custom.min_minor
+    for what, amount_minor in sold.items():
+        if amount_minor == minimum:
             yield (
                 "warning",
-                f"pack {pack.name} costs {price}, exactly Stripe's minimum, which applies in your "
-                "account's settlement currency: the charge may be refused",
+                f"{what} {money.shown(minimum, settings.packs_currency)}, exactly Stripe's minimum,"
+                " which applies in your account's settlement currency: the charge may be refused",
             )
 
 

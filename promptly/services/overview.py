@@ -125,14 +125,15 @@ def database_troubles(settings: Settings) -> list[str]:
     if last is not None and last.differences:
         differences = "1 difference" if last.differences == 1 else f"{last.differences} differences"
         found.append(
-            f"The last ledger verification found {differences}: 'flask ledger verify' lists them."
+            f"The last ledger verification found {differences};"
+            " 'flask --app wsgi ledger verify' has the details."
         )
     size, limit = db.session.scalar(_SIZE) or 0, settings.database_size_warn_bytes
     if limit and size > limit:
         found.append(f"The database has {shown_size(size)}, over DATABASE_SIZE_WARN_BYTES.")
     backup_at = late_backup_at()
     if backup_at is not None:
-        found.append(f"The newest backup was made on {backup_at:%Y-%m-%d at %H:%M} UTC.")
+        found.append(f"No backup has been made since {backup_at:%Y-%m-%d at %H:%M} UTC.")
     return found
 
 

@@ -23,6 +23,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--api-key", default="", help="comma-separated keys; none: open to all")
     parser.add_argument("--speed", type=float, default=0.0, help="tokens/s; 0: unlimited")
     parser.add_argument("--prompt-speed", type=float, default=0.0, help="tokens/s; 0: unlimited")
+    parser.add_argument("--prompt-batch", type=int, default=2048, help="tokens of a prompt's batch")
+    parser.add_argument("--cache-ram", type=int, default=0, help="MiB for prompts of no slot")
+    parser.add_argument("--no-slots", action="store_true", help="do not serve /slots")
     parser.add_argument("--answer-tokens", type=int, default=48, help="length of an answer")
     parser.add_argument("--ping-interval", type=float, default=30.0, help="seconds of silence")
     parser.add_argument("--embeddings", action="store_true", help="serve /v1/embeddings")
@@ -32,7 +35,9 @@ def parse_arguments() -> argparse.Namespace:
 
 async def serve(arguments: argparse.Namespace) -> None:
     """Serve until SIGTERM or SIGINT."""
-    pace = Pace(arguments.speed, arguments.prompt_speed, arguments.ping_interval)
+    pace = Pace(
+        arguments.speed, arguments.prompt_speed, arguments.prompt_batch, arguments.ping_interval
+    )
     server = Server(
         Options(
             slots=arguments.slots,
@@ -42,6 +47,8 @@ async def serve(arguments: argparse.Namespace) -> None:
             answer_tokens=arguments.answer_tokens,
             embeddings=arguments.embeddings,
             batch=arguments.batch,
+            cache_ram=arguments.cache_ram,
+            shows_slots=not arguments.no_slots,
             pace=pace,
             crash_file=arguments.crash_file,
         )

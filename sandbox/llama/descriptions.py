@@ -3,7 +3,8 @@
 import time
 from typing import Any
 
-from sandbox.llama.records import Record, Totals
+from sandbox.llama.records import Totals
+from sandbox.llama.slots import Slot
 
 TEMPLATE = (
     "{%- for m in messages -%}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{%- endfor -%}"
@@ -86,37 +87,39 @@ def props(alias: str, ctx: int, slot_count: int) -> dict[str, Any]:
     }
 
 
-def slots(running: list[Record | None], ctx: int, tasks: int) -> list[dict[str, Any]]:
-    """Return the body of ``/slots``; ``n_prompt_tokens`` includes the answer so far."""
-    return [
-        {
-            "id": number,
-            "n_ctx": ctx,
-            "speculative": False,
-            "is_processing": record is not None,
-            "id_task": tasks if record is not None else -1,
-            "n_prompt_tokens": record.prompt_tokens + record.completion_generated if record else 0,
-            "n_prompt_tokens_processed": record.processed_prompt_tokens if record else 0,
-            "n_prompt_tokens_cache": 0,
-            "params": {},
-            "next_token": [
-                {
-                    "has_next_token": record is not None,
-                    "has_new_line": False,
-                    "n_remain": -1,
-                    "n_decoded": record.completion_generated if record else 0,
-                }
-            ],
-        }
-        for number, record in enumerate(running)
-    ]
+def slots(found: list[Slot], ctx: int) -> list[dict[str, Any]]:
+    """Return the body of ``/slots``; one that was never used has fewer fields."""
+    return [_slot(slot, ctx) for slot in found]
+
+
+def _slot(slot: Slot, ctx: int) -> dict[str, Any]:
+    record = slot.record
+    known = {
+        "id": slot.id,
+        "n_ctx": ctx,
+        "speculative": False,
+        "is_processing": record is not None,
+    }
+    if slot.task < 0:
+        return known
+    decoded = record.completion_generated if record else 0
+    remaining = {"has_next_token": record is not None, "has_new_line": False, "n_remain": -1}
+    return known | {
+        "id_task": slot.task,
+        # Of a running request this includes the answer so far.
+        "n_prompt_tokens": record.prompt_tokens + decoded if record else slot.kept.prompt.tokens,
+        "n_prompt_tokens_processed": record.processed_prompt_tokens if record else 0,
+        "n_prompt_tokens_cache": record.cached_prompt_tokens if record else 0,
+        "params": {},
+        "next_token": [remaining | {"n_decoded": decoded}],
+    }
 
 
 def metrics(totals: Totals, processing: int, deferred: int) -> str:
     """Return the body of ``/metrics``; a request's tokens count once it has ended."""
     values = (
-        ("prompt_tokens_total", "counter", totals.prompt_tokens),
-        ("prompt_tokens_cached_total", "counter", 0),
+        ("prompt_tokens_total", "counter", totals.prompt_tokens - totals.cached_prompt_tokens),
+        ("prompt_tokens_cached_total", "counter", totals.cached_prompt_tokens),
         ("tokens_predicted_total", "counter", totals.completion_generated),
         ("requests_processing", "gauge", processing),
         ("requests_deferred", "gauge", deferred),

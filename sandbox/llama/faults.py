@@ -23,7 +23,8 @@ class Steering:
     headers_ms: float = 0.0  # between the slot's start and the response headers
     prefill_ms: float | None = None  # for the whole prompt
     progress: int | None = None  # number of steps the prompt takes
-    cache: int = 0  # prompt tokens found in the cache
+    cache: int | None = None  # prompt tokens found in the cache, whatever is in the slot
+    owner: str = ""  # whose prompt it is; records show who reuses another's
     think: int | None = None  # reasoning tokens before the answer
     tool: int | None = None  # number of tool calls
     first: str = ""  # "utf8": the answer starts with a character of several tokens

@@ -5,18 +5,18 @@ polled the socket; once the client is gone nothing more is written; the record h
 count that was written to the socket.
 """
 
+import asyncio
 import os
 import time
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import orjson
 
 from sandbox.llama import stops
 from sandbox.llama.answers import Answer
 from sandbox.llama.chunks import (
-    FINGERPRINT,
     PING,
     ChatChunks,
     Clock,
@@ -27,21 +27,25 @@ from sandbox.llama.chunks import (
 from sandbox.llama.faults import Steering
 from sandbox.llama.http import Connection
 from sandbox.llama.lies import told
-from sandbox.llama.prompt import Body
+from sandbox.llama.prompt import Body, calls_of
+from sandbox.llama.prompt_cache import Prompt
 from sandbox.llama.records import Record
 from sandbox.llama.replies import STREAM_END, STREAM_HEAD, reply
+from sandbox.llama.whole import alternatives_of, logprob_entry, render_whole
 
-BATCH_TOKENS = 2048  # the prompt is processed in steps of this size
 SPLIT_PAUSE_SECONDS = 0.002
-MAX_TOP_LOGPROBS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Speed of the simulated machine; zero tokens per second means as fast as possible."""
+    """Speed of the simulated machine; zero tokens per second means as fast as possible.
+
+    Prompts are processed in batches of `batch_tokens`, each of which runs to its end.
+    """
 
     tokens_per_second: float = 0.0
     prompt_tokens_per_second: float = 0.0
+    batch_tokens: int = 2048
     ping_seconds: float = 30.0
 
 
@@ -67,8 +71,8 @@ class Generation:
         self.pace = pace
         self.chunks = chunks
         self.model = model
-        self.cached = min(steering.cache, max(0, record.prompt_tokens - 1))
-        self.clock = Clock(record.prompt_tokens, self.cached)
+        self.cached = 0
+        self.clock = Clock(record.prompt_tokens, 0)
         self.stream = record.stream
         self.timed = bool(body.get("timings_per_token"))
         self.with_progress = bool(body.get("return_progress"))
@@ -76,8 +80,15 @@ class Generation:
     def _framed(self, payload: bytes) -> bytes:
         return _framed(told(payload, self.steering.lie))
 
-    async def run(self) -> str:
-        """Answer the request and return the outcome: finished, client_closed or fault."""
+    async def run(self, cached: int) -> str:
+        """Answer the request and return the outcome: finished, client_closed or fault.
+
+        ``cached`` tokens of the prompt are in the slot already.
+        """
+        if self.steering.cache is not None:
+            cached = min(self.steering.cache, max(0, self.record.prompt_tokens - 1))
+        self.cached = self.record.cached_prompt_tokens = cached
+        self.clock = Clock(self.record.prompt_tokens, cached)
         if self.steering.headers_ms:
             await self._pause(self.steering.headers_ms / 1000.0, pings=False)
         if self.steering.die:
@@ -88,28 +99,48 @@ class Generation:
             self.connection.begin(STREAM_HEAD)
         return await self._prompt() or await self._tokens() or await self._finish()
 
+    def processed(self, prompt: Prompt) -> Prompt:
+        """Return what of the prompt and its answer has been processed, and stays in the slot."""
+        count = self.record.completion_generated
+        if not count:
+            return prompt.first(self.record.processed_prompt_tokens)
+        deltas = [delta for delta in self.answer.tokens[:count] if delta and delta.kind != "tool"]
+        text = "".join(delta.text for delta in deltas).encode("utf-8", "surrogatepass")
+        return prompt.followed_by(text + calls_of(self.answer.tool_calls))
+
     async def _prompt(self) -> str:
-        total = self.record.prompt_tokens
         self.record.processed_prompt_tokens = 0
         if not await self._send_progress(self.cached):
             return "client_closed"
-        steps = self.steering.progress or -(-(total - self.cached) // BATCH_TOKENS)
-        step_seconds = self._prompt_seconds() / steps
-        for step in range(1, steps + 1):
-            await self._pause(step_seconds)
-            processed = self.cached + (total - self.cached) * step // steps
+        for processed, seconds in self._batches():
+            ends_at = time.perf_counter() + seconds
+            await self._pause(seconds)
+            if self.connection.gone and self.steering.prefill_ms is None:
+                await asyncio.sleep(max(0.0, ends_at - time.perf_counter()))
             if not await self._send_progress(processed):
                 return "client_closed"
             self.record.processed_prompt_tokens = processed
         self.clock.prompt_is_done()
         return ""
 
-    def _prompt_seconds(self) -> float:
-        if self.steering.prefill_ms is not None:
-            return self.steering.prefill_ms / 1000.0
-        if self.pace.prompt_tokens_per_second:
-            return self.record.prompt_tokens / self.pace.prompt_tokens_per_second
-        return 0.0
+    def _batches(self) -> Iterator[tuple[int, float]]:
+        """Yield the count after each batch of the prompt, and how long the batch takes."""
+        total, pace, steering = self.record.prompt_tokens, self.pace, self.steering
+        new = total - self.cached
+        if steering.progress or steering.prefill_ms is not None:
+            steps = steering.progress or -(-new // pace.batch_tokens)
+            ends = [self.cached + new * step // steps for step in range(1, steps + 1)]
+        else:
+            ends = [*range(self.cached + pace.batch_tokens, total, pace.batch_tokens), total]
+        before = self.cached
+        for end in ends:
+            seconds = 0.0
+            if steering.prefill_ms is not None:
+                seconds = steering.prefill_ms / 1000.0 / len(ends)
+            elif pace.prompt_tokens_per_second:
+                seconds = (end - before) / pace.prompt_tokens_per_second
+            yield end, seconds
+            before = end
 
     async def _send_progress(self, processed: int) -> bool:
         """Report the prompt's progress if the request wants it; False if the client is gone."""
@@ -141,7 +172,7 @@ class Generation:
         delay = self._token_seconds()
         due = time.perf_counter()
         role_is_due = bool(chunks.role) and not self.answer.starts_inside_character
-        alternatives = self._alternatives()
+        alternatives = alternatives_of(self.body, chat=not isinstance(chunks, TextChunks))
         for count, delta in enumerate(self.answer.tokens, 1):
             due += delay
             wait = due - time.perf_counter() if delay else 0.0
@@ -227,65 +258,10 @@ class Generation:
             )
             self.connection.write(framed + STREAM_END)
         else:
-            self.connection.begin(reply(200, self._whole(usage, timings)))
+            whole = render_whole(self.body, self.answer, self.chunks, self.model, usage, timings)
+            self.connection.begin(reply(200, whole))
         record.completion_tokens = count
         return "finished"
-
-    def _whole(self, usage: bytes, timings: bytes) -> bytes:
-        text = isinstance(self.chunks, TextChunks)
-        tail = orjson.dumps(
-            {
-                "created": self.chunks.created,
-                "model": self.model,
-                "system_fingerprint": FINGERPRINT,
-                "object": "text_completion" if text else "chat.completion",
-            }
-        )[1:-1]
-        choice = self._text_choice() if text else self._chat_choice()
-        verbose = b"" if text else stops.report(self.body, self.answer.stop_type, self.answer.stop)
-        return b'{"choices":[%b],%b,"usage":%b,"id":"%b"%b,"timings":%b}' % (
-            orjson.dumps(choice),
-            tail,
-            usage,
-            self.chunks.id.encode(),
-            verbose,
-            timings,
-        )
-
-    def _text_choice(self) -> dict[str, Any]:
-        return {
-            "text": self.answer.text("content"),
-            "index": 0,
-            "logprobs": None,
-            "finish_reason": self.answer.finish.value,
-        }
-
-    def _chat_choice(self) -> dict[str, Any]:
-        message: dict[str, Any] = {"role": "assistant", "content": self.answer.text("content")}
-        if thought := self.answer.text("reasoning"):
-            message["reasoning_content"] = thought
-        if self.answer.tool_calls:
-            message["tool_calls"] = self.answer.tool_calls
-        choice: dict[str, Any] = {
-            "finish_reason": self.answer.finish.value,
-            "index": 0,
-            "message": message,
-        }
-        if alternatives := self._alternatives():
-            entries = [
-                logprob_entry(delta.text, alternatives)
-                for delta in self.answer.tokens
-                if delta and delta.text
-            ]
-            choice["logprobs"] = {"content": entries}
-        return choice
-
-    def _alternatives(self) -> int:
-        """Return how many alternatives each logprob has; with 0 the real server sends none."""
-        wanted = self.body.get("logprobs") or 0
-        if wanted and not isinstance(self.chunks, TextChunks):
-            wanted = self.body.get("top_logprobs", MAX_TOP_LOGPROBS)
-        return min(int(wanted), MAX_TOP_LOGPROBS)
 
     async def _send_split(self, before: bytes, payload: bytes) -> bool:
         """Send one event as two chunks in two segments, cut where the steering says.
@@ -324,16 +300,3 @@ def _cut(payload: bytes, how: str) -> int:
     if how == "random":
         return 1 + zlib.crc32(payload) % (len(payload) - 1)
     return len(payload) // 2
-
-
-def logprob_entry(text: str, alternatives: int) -> dict[str, Any]:
-    """Return one entry of ``logprobs.content``."""
-    encoded = text.encode()
-    entry: dict[str, Any] = {
-        "id": zlib.crc32(encoded) % 32000,
-        "token": text,
-        "bytes": list(encoded),
-        "logprob": -0.25,
-    }
-    entry["top_logprobs"] = [entry | {"logprob": -0.25 - rank} for rank in range(alternatives)]
-    return entry

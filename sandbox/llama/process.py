@@ -18,8 +18,11 @@ class SimulatedLlama(ChildServer):
     """A simulated llama-server on 127.0.0.1, started with the given options.
 
     ``embeddings`` enables embeddings of texts of at most ``batch`` tokens. ``speed`` and
-    ``prompt_speed`` are tokens per second, 0 for as fast as possible; ``answer_tokens`` is the
-    default length of an answer. Records are lost on a restart, but not by `crash`.
+    ``prompt_speed`` are tokens per second, 0 for as fast as possible; a prompt is processed in
+    batches of ``prompt_batch`` tokens. ``answer_tokens`` is the default length of an answer.
+    Each slot keeps its last prompt; ``cache_ram`` MiB, none by default, keep those that slots
+    lose. Without ``shows_slots`` there is no ``/slots``. Records are lost on a restart, but not
+    by `crash`.
     """
 
     module: ClassVar[str] = "sandbox.llama"
@@ -37,6 +40,9 @@ class SimulatedLlama(ChildServer):
         api_key: str = "",
         speed: float = 0.0,
         prompt_speed: float = 0.0,
+        prompt_batch: int = 2048,
+        cache_ram: int = 0,
+        shows_slots: bool = True,
         answer_tokens: int = 48,
         ping_interval: float = 30.0,
         embeddings: bool = False,
@@ -46,6 +52,9 @@ class SimulatedLlama(ChildServer):
         options = ["--slots", str(slots), "--ctx", str(ctx), "--alias", alias]
         options += ["--speed", str(speed), "--prompt-speed", str(prompt_speed)]
         options += ["--answer-tokens", str(answer_tokens), "--ping-interval", str(ping_interval)]
+        options += ["--prompt-batch", str(prompt_batch), "--cache-ram", str(cache_ram)]
+        if not shows_slots:
+            options += ["--no-slots"]
         if api_key:
             options += ["--api-key", api_key]
         if embeddings:
@@ -124,10 +133,11 @@ class SimulatedLlama(ChildServer):
         self._call("POST", "/__sim/script", {"marker": marker, "steps": steps})
 
     def clear(self) -> None:
-        """Clear faults and scripts, and forget all records."""
+        """Clear faults and scripts, and forget all records and the prompts in idle slots."""
         self._call("DELETE", "/__sim/faults")
         self._call("DELETE", "/__sim/script")
         self._call("DELETE", "/__sim/requests")
+        self._call("DELETE", "/__sim/prompts")
 
     def _call(self, method: str, path: str, body: Any = None) -> Any:
         data = orjson.dumps(body) if body is not None else None

@@ -8,9 +8,9 @@ from typing import Any
 
 import orjson
 
+from sandbox.llama.prompt_cache import BYTES_PER_TOKEN, Prompt
 from sandbox.llama.replies import BadRequest
 
-BYTES_PER_TOKEN = 4
 TOKENS_PER_MESSAGE = 4
 
 Body = dict[str, Any]
@@ -18,7 +18,7 @@ Body = dict[str, Any]
 
 def count_text(text: str) -> int:
     """Return the token count of a plain text."""
-    return -(-len(text.encode("utf-8", "surrogatepass")) // BYTES_PER_TOKEN)
+    return -(-len(_encoded(text)) // BYTES_PER_TOKEN)
 
 
 def count_special(text: str) -> int:
@@ -36,21 +36,45 @@ def tokens(body: Body) -> list[int]:
 
 def count_messages(body: Body) -> int:
     """Return the token count of a chat request."""
-    return count_text(template(body)) + TOKENS_PER_MESSAGE * len(body["messages"])
+    return of_chat(body).tokens
+
+
+def of_text(text: str) -> Prompt:
+    """Return a plain text as a prompt, with its beginning-of-sequence token."""
+    return Prompt(_encoded(text), (0,))
+
+
+def of_chat(body: Body) -> Prompt:
+    """Return the prompt of a validated chat request, including its tools."""
+    text = bytearray()
+    ends: list[int] = []
+    if body.get("tools"):
+        text += b"<tools>" + orjson.dumps(body["tools"]) + b"</tools>\n"
+    for message in body["messages"]:
+        text += _encoded(f"<|im_start|>{message['role']}\n{text_of(message.get('content'))}")
+        text += calls_of(message.get("tool_calls"))
+        text += b"<|im_end|>\n"
+        ends.append(len(text))
+    text += b"<|im_start|>assistant\n"
+    return Prompt(bytes(text), tuple(ends), TOKENS_PER_MESSAGE)
+
+
+def calls_of(calls: list[dict[str, Any]] | None) -> bytes:
+    """Return tool calls as they are in a prompt, without their ids."""
+    functions = [call["function"] for call in calls or ()]
+    return b"".join(
+        b"<tool_call>" + orjson.dumps([function.get("name"), function.get("arguments")])
+        for function in functions
+    )
 
 
 def template(body: Body) -> str:
-    """Return the prompt of a validated chat request, including its tools."""
-    parts: list[str] = []
-    if body.get("tools"):
-        parts.append(f"<tools>{orjson.dumps(body['tools']).decode()}</tools>\n")
-    for message in body["messages"]:
-        parts.append(f"<|im_start|>{message['role']}\n{text_of(message.get('content'))}")
-        if message.get("tool_calls"):
-            parts.append(orjson.dumps(message["tool_calls"]).decode())
-        parts.append("<|im_end|>\n")
-    parts.append("<|im_start|>assistant\n")
-    return "".join(parts)
+    """Return the text of a validated chat request's prompt."""
+    return of_chat(body).text.decode("utf-8", "surrogatepass")
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
 
 
 def text_of(content: Any) -> str:

@@ -18,6 +18,8 @@ class Record:
 
     ``completion_tokens`` is the last count whose bytes were written to the socket before a
     disconnect was noticed; ``completion_generated`` is the count generated internally.
+    ``slot`` is the slot that it ran in, ``cached_prompt_tokens`` what it found there of its prompt,
+    ``owner`` the name that it gave, and ``reused_from`` the owner of what it found, if another.
     ``outcome``: queued, running, finished, client_closed, fault, rejected or crashed.
     """
 
@@ -26,6 +28,10 @@ class Record:
     body: Any
     body_bytes: int
     tag: str = ""
+    owner: str = ""
+    slot: int | None = None
+    cached_prompt_tokens: int = 0
+    reused_from: str = ""
     stream: bool = False
     prompt_tokens: int = 0
     processed_prompt_tokens: int = 0
@@ -70,6 +76,9 @@ class Records:
         totals = self.totals
         totals.outcomes[outcome] = totals.outcomes.get(outcome, 0) + 1
         totals.prompt_tokens += record.processed_prompt_tokens
+        totals.cached_prompt_tokens += min(
+            record.cached_prompt_tokens, record.processed_prompt_tokens
+        )
         totals.completion_tokens += record.completion_tokens
         totals.completion_generated += record.completion_generated
 
@@ -109,13 +118,17 @@ class Totals:
     """Sums since the start or the last clear; tokens and outcomes count when a request ends.
 
     ``refused`` counts the error answers of every route, not only of generations, and ``counted``
-    the prompts that were only counted.
+    the prompts that were only counted. ``named_busy`` counts requests that named a slot in which
+    another was running, ``foreign_reuse`` those that found another owner's prompt and used it.
     """
 
     requests: int = 0
     counted: int = 0
     refused: int = 0
+    named_busy: int = 0
+    foreign_reuse: int = 0
     prompt_tokens: int = 0
+    cached_prompt_tokens: int = 0
     completion_tokens: int = 0
     completion_generated: int = 0
     outcomes: dict[str, int] = field(default_factory=dict)

@@ -1,10 +1,10 @@
-"""The routes of the simulated llama-server, and its control routes under ``/__sim``."""
+"""The routes of the simulated llama-server."""
 
 import asyncio
 import contextlib
 import os
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
@@ -12,11 +12,13 @@ import orjson
 from sandbox.llama import checks, descriptions, embeddings, prompt
 from sandbox.llama.answers import answer
 from sandbox.llama.chunks import ChatChunks, TextChunks
+from sandbox.llama.control import Control
 from sandbox.llama.faults import Faults, Steering
 from sandbox.llama.generation import Generation, Pace
 from sandbox.llama.http import Connection, Request
 from sandbox.llama.lies import told
 from sandbox.llama.prompt import Body
+from sandbox.llama.prompt_cache import Prompt, PromptMemory
 from sandbox.llama.records import Record, Records
 from sandbox.llama.replies import (
     LOADING,
@@ -29,7 +31,7 @@ from sandbox.llama.replies import (
     too_long,
 )
 from sandbox.llama.script import Scripts
-from sandbox.llama.slots import Slots
+from sandbox.llama.slots import Slots, Task
 
 CHAT = "/v1/chat/completions"
 TEXT = "/v1/completions"
@@ -39,7 +41,11 @@ EMBEDDINGS = "/v1/embeddings"
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The server's startup options. ``ctx`` is per slot, as the server reports it."""
+    """The server's startup options. ``ctx`` is per slot, as the server reports it.
+
+    ``batch`` is the physical batch, which bounds a text to embed, and ``cache_ram`` the MiB for
+    prompts that slots have lost. Without ``shows_slots`` there is no ``/slots``.
+    """
 
     slots: int = 4
     ctx: int = 32768
@@ -48,6 +54,8 @@ class Options:
     answer_tokens: int = 48
     embeddings: bool = False
     batch: int = 512
+    cache_ram: int = 0
+    shows_slots: bool = True
     pace: Pace = field(default_factory=Pace)
     crash_file: Path | None = None
 
@@ -57,12 +65,20 @@ class Server:
 
     def __init__(self, options: Options) -> None:
         self.options = options
-        self.slots = Slots(options.slots)
         self.faults = Faults()
         self.scripts = Scripts()
         self.records = Records()
         if options.crash_file is not None:
             self.records.restore(options.crash_file)
+        self.slots = Slots(options.slots, PromptMemory(options.cache_ram), self.records)
+        self._control = Control(
+            self.records,
+            self.faults,
+            self.scripts,
+            self.slots,
+            options.crash_file,
+            self._start_refusing,
+        )
         self.port = 0
         self._connections: set[Connection] = set()
         self._listener: asyncio.Server | None = None
@@ -78,7 +94,7 @@ class Server:
 
     async def handle(self, request: Request, connection: Connection) -> None:
         if request.path.startswith("/__sim/"):
-            connection.begin(self._control(request))
+            connection.begin(self._control.answer(request))
             return
         try:
             response = await self._route(request, connection)
@@ -121,11 +137,15 @@ class Server:
             case "/v1/models" | "/models":
                 return json_reply(descriptions.models(options.alias, options.ctx))
             case "/props":
-                return json_reply(descriptions.props(options.alias, options.ctx, slots.count))
+                return json_reply(descriptions.props(options.alias, options.ctx, len(slots.all)))
+            case "/slots" if not options.shows_slots:
+                raise not_supported(
+                    "This server does not support slots endpoint. Start it with `--slots`"
+                )
             case "/slots":
-                if request.query.get("fail_on_no_slot") and slots.processing == slots.count:
+                if request.query.get("fail_on_no_slot") and slots.processing == len(slots.all):
                     raise BadRequest("no slot available", "unavailable_error", 503)
-                return json_reply(descriptions.slots(slots.running, options.ctx, slots.tasks))
+                return json_reply(descriptions.slots(slots.all, options.ctx))
             case "/metrics":
                 text = descriptions.metrics(self.records.totals, slots.processing, slots.deferred)
                 return reply(200, text.encode(), "text/plain; version=0.0.4")
@@ -181,14 +201,14 @@ class Server:
         record.tag = steering.tag
         _refuse_if_asked(steering)
         record.prompt_tokens = embeddings.count(texts, options.batch)
-        if not await self.slots.enter(connection, record):
+        if not await self.slots.enter(Task(connection, record)):
             self.records.end(record, "client_closed")
             return b""
         record.outcome, record.slot_at = "running", time.time()
         try:
             await connection.pause(steering.headers_ms / 1000.0)
         finally:
-            self.slots.leave(record)
+            self.slots.leave(record, Prompt())
         _die_if_asked(steering)
         if connection.gone:
             self.records.end(record, "client_closed")
@@ -204,36 +224,39 @@ class Server:
         record.stream = bool(body.get("stream"))
         self.records.add(record)
         try:
-            generation = self._prepare(body, record, connection)
+            task, generation = self._prepare(body, record, connection)
         except BadRequest:
             self.records.end(record, "rejected")
             raise
-        if not await self.slots.enter(connection, record):
+        if not await self.slots.enter(task):
             self.records.end(record, "client_closed")
             return
         record.outcome, record.slot_at = "running", time.time()
         outcome = "client_closed"
         try:
-            outcome = await generation.run()
+            outcome = await generation.run(task.cached)
         finally:
-            self.slots.leave(record)
+            self.slots.leave(record, generation.processed(task.prompt))
             self.records.end(record, outcome)
 
-    def _prepare(self, body: Body, record: Record, connection: Connection) -> Generation:
+    def _prepare(
+        self, body: Body, record: Record, connection: Connection
+    ) -> tuple[Task, Generation]:
         options = self.options
         steering = self.faults.steering(prompt.last_text(body), "generate")
-        record.tag = steering.tag
+        record.tag, record.owner = steering.tag, steering.owner
         _refuse_if_asked(steering)
         chunks: ChatChunks | TextChunks
         if record.path == CHAT:
             checks.check_chat(body)
-            record.prompt_tokens = prompt.count_messages(body)
+            asked = prompt.of_chat(body)
             chunks = ChatChunks(options.alias)
         else:
             if not isinstance(body.get("prompt"), str):
                 raise BadRequest('"prompt" must be a string')
-            record.prompt_tokens = prompt.count_special(body["prompt"])
+            asked = prompt.of_text(body["prompt"])
             chunks = TextChunks(options.alias)
+        record.prompt_tokens = asked.tokens
         checks.check_sampling(body)
         limit = checks.max_tokens_of(body, options.slots)
         if record.prompt_tokens >= options.ctx:
@@ -241,59 +264,15 @@ class Server:
         room = options.ctx - record.prompt_tokens
         most = min(room, limit) if limit is not None else room
         planned = answer(body, steering, most, options.answer_tokens, self.scripts.step(body))
-        return Generation(
+        named = body.get("id_slot", -1)
+        reuses = body.get("cache_prompt", True) is not False
+        task = Task(connection, record, asked, named if named >= 0 else None, reuses)
+        return task, Generation(
             connection, record, body, planned, steering, options.pace, chunks, options.alias
         )
 
-    def _control(self, request: Request) -> bytes:
-        match (request.method, request.path):
-            case ("GET", "/__sim/requests"):
-                return json_reply(self.records.list(request.query.get("tag", "")))
-            case ("DELETE", "/__sim/requests"):
-                self.records.clear()
-                return json_reply({})
-            case ("GET", "/__sim/totals"):
-                totals = asdict(self.records.totals)
-                totals |= {"processing": self.slots.processing, "deferred": self.slots.deferred}
-                return json_reply(totals)
-            case ("POST", "/__sim/faults"):
-                return self._set_faults(request)
-            case ("DELETE", "/__sim/faults"):
-                self.faults.clear()
-                return json_reply({})
-            case ("POST", "/__sim/script"):
-                return self._set_script(request)
-            case ("POST", "/__sim/crash"):
-                return self._crash()
-            case ("DELETE", "/__sim/script"):
-                self.scripts.clear()
-                return json_reply({})
-        return NOT_FOUND
-
-    def _crash(self) -> bytes:
-        """End the process within this turn of the loop, so that no token follows the records."""
-        if self.options.crash_file is None:
-            return json_reply({"error": "started without --crash-file"}, 400)
-        self.records.save(self.options.crash_file)
-        os._exit(1)
-
-    def _set_faults(self, request: Request) -> bytes:
-        try:
-            values = orjson.loads(request.body)
-            refuse_seconds = float(values.pop("refuse_s", 0.0))
-            self.faults.set(values)
-        except (ValueError, TypeError, AttributeError) as error:
-            return json_reply({"error": str(error)}, 400)
-        if refuse_seconds:
-            self._refusing = asyncio.create_task(self._refuse(refuse_seconds))
-        return json_reply({})
-
-    def _set_script(self, request: Request) -> bytes:
-        try:
-            self.scripts.set(orjson.loads(request.body))
-        except (ValueError, TypeError, KeyError) as error:
-            return json_reply({"error": str(error)}, 400)
-        return json_reply({})
+    def _start_refusing(self, seconds: float) -> None:
+        self._refusing = asyncio.create_task(self._refuse(seconds))
 
     async def _refuse(self, seconds: float) -> None:
         """Refuse connections for a while: nothing listens, and idle connections are closed."""

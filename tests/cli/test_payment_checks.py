@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from promptly.cli import payment_checks
+from promptly.packs import CustomAmounts
 from promptly.secret import Secret
 from promptly.services.payments.providers.btcpay_server import advice_on_key, advice_on_version
 from promptly.settings import Settings
@@ -107,3 +108,14 @@ def test_an_organizations_key(
     assert settings.stripe_is_live
     [found] = [message for _, message in payment_checks._stripe(settings) if "organi" in message]
     assert "account itself" in found
+
+
+def test_amounts_at_stripes_minimum(
+    stripe_server: SimulatedStripe, btcpay_server: SimulatedBTCPay
+) -> None:
+    settings = make_settings(**configuration(stripe_server, btcpay_server))
+    found = [message.partition(",")[0] for _, message in payment_checks._stripe(settings)]
+    assert found == ["pack starter costs $0.50"]
+    settings = replace(settings, pack_custom=CustomAmounts(50, 500))
+    found = [message.partition(",")[0] for _, message in payment_checks._stripe(settings)]
+    assert found == ["pack starter costs $0.50", "PACK_CUSTOM allows $0.50"]

@@ -77,8 +77,10 @@ def test_an_answer_and_its_charge(
     again = send(client, stream=streamed)
     # The server has cached the prompt by now; its tokens cost the same.
     assert again["usage"]["cache_read_input_tokens"] > 0
-    charged = [event["charged_tokens"] for event in books.wait_for_events(account, 2)]
-    assert charged == [total(found["usage"]), total(again["usage"])]
+    events = books.wait_for_events(account, 2)
+    for event, usage in zip(events, (found["usage"], again["usage"]), strict=True):
+        assert event["charged_tokens"] == total(usage)
+        assert event["cached_prompt_tokens"] == usage["cache_read_input_tokens"]
 
 
 def test_counting_agrees_with_the_charge(client: Client) -> None:

@@ -40,21 +40,17 @@ def ask_for_account(url: str, email: str) -> None:
 
 
 def mailed(mail: MailCatcher, email: str, pattern: re.Pattern[str], seconds: float = 60) -> str:
-    """Wait for a mail to an address that matches, and return the match.
-
-    Other mails may come first: which ones a release sends differs.
-    """
+    """Wait for a mail to an address that matches; return the match. Other mails may come first."""
     found: list[str] = []
 
-    def has_come() -> bool:
-        for message in mail.messages(email):
-            part = message.get_body(("plain",))
-            assert part is not None
-            found.extend(match.group() for match in pattern.finditer(part.get_content()))
+    def has_arrived() -> bool:
+        parts = [message.get_body(("plain",)) for message in mail.messages(email)]
+        matches = [pattern.search(part.get_content()) for part in parts if part is not None]
+        found.extend(match.group() for match in matches if match is not None)
         return bool(found)
 
-    wait_until(has_come, seconds, f"mail to {email} with {pattern.pattern}")
-    return found[-1]
+    wait_until(has_arrived, seconds, f"a mail to {email} with {pattern.pattern}")
+    return found[0]
 
 
 def balance(url: str, key: str) -> int:

@@ -183,8 +183,7 @@ def _facts(case: PaymentCase, order: Order | None, user: User | None) -> list[tu
     facts.append(("Account", "deleted" if user is None else user.email))
     if order.received_minor is not None:
         facts.append(("Received", money.shown(order.received_minor, order.paid_in)))
-        returned = reversals.funds_of(order).returned_minor
-        facts.append(("Given back", money.shown(returned, order.paid_in)))
+        facts.append(("Given back", refund_rows.given_back(order)))
     elif case.paid_minor is not None:
         facts.append(("Paid", money.shown(case.paid_minor, order.currency)))
     return facts

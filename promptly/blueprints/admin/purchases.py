@@ -78,7 +78,7 @@ def one(number: str) -> str:
         **row_of(order, None if user is None else user.email),
         order=order,
         received=_shown(order, order.received_minor),
-        returned=_shown(order, quote.returned_minor or None),
+        returned=refund_rows.given_back(order) if quote.returned_minor else None,
         surplus=_shown(order, order.credited_surplus_minor or None),
         refundable=_shown(order, quote.most_minor or None),
         unspent=money.decimal_text(quote.unspent_minor, order.paid_in),

@@ -6,7 +6,8 @@ from typing import Any
 from promptly import labels, money
 from promptly.clock import utcnow
 from promptly.models import Order, PaymentReversal
-from promptly.services.payments import unfinished_refunds
+from promptly.services.payments import reversals, unfinished_refunds
+from promptly.services.payments.funds import Funds, total
 
 MOST_SHOWN = 50
 
@@ -23,6 +24,16 @@ def row_of(row: PaymentReversal, order: Order) -> dict[str, Any]:
         "counts": row.active and row.counts,
         "claim_link": row.link if row.active and row.state == "offered" else None,
     }
+
+
+def given_back(order: Order) -> str:
+    """Return the amount of an order that was given back, and the part that is on its way."""
+    rows = reversals.of_order(order.id)
+    amount = money.shown(Funds.of(order, rows).returned_minor, order.paid_in)
+    on_its_way = total(row for row in rows if unfinished_refunds.is_unfinished(row))
+    if not on_its_way:
+        return amount
+    return f"{amount}, of which {money.shown(on_its_way, order.paid_in)} is on its way"
 
 
 def unfinished() -> list[dict[str, Any]]:

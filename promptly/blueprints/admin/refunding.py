@@ -4,7 +4,7 @@ from flask import g, redirect, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from promptly import money
-from promptly.blueprints.admin import actor, confirmation
+from promptly.blueprints.admin import actor, confirmation, refund_rows
 from promptly.blueprints.admin.confirmation import Confirmation
 from promptly.errors import InvalidRequest
 from promptly.extensions import db
@@ -30,7 +30,7 @@ def question(number: str) -> str:
                 ("Account", "deleted" if user is None else user.email),
                 ("Price", money.shown(order.amount_minor, order.currency)),
                 ("Received", _received(order)),
-                ("Given back", money.shown(quote.returned_minor, order.paid_in)),
+                ("Given back", refund_rows.given_back(order)),
             ],
             effects=list(refund_effects.of(order, amount, by_hand=by_hand)),
             action=url_for("admin.refund", number=number),

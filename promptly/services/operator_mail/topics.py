@@ -78,7 +78,11 @@ def _cases(count: int, subjects: list[str], settings: Settings) -> dict[str, Any
         words = f"{labels.PROVIDERS[case.provider]}: {labels.plain(labels.CASES, case.kind)}"
         items.append((f"{words}, {number}" if number else words, f"/cases/{case.id}"))
     subject = _one_or_more(count, "A payment needs a decision", "{count} payments need a decision")
-    advice = "Money came that does not fit its order. It waits until you decide what to do with it."
+    advice = _one_or_more(
+        count,
+        "Money came that does not fit its order. It waits until you decide what to do with it.",
+        "Money came that does not fit the orders. It waits until you decide what to do with each.",
+    )
     return described(subject, advice, "/cases", items, count)
 
 
@@ -112,9 +116,10 @@ def _webhooks(count: int, subjects: list[str], settings: Settings) -> dict[str, 
     subject = _one_or_more(
         count, "A webhook event has been parked", "{count} webhook events have been parked"
     )
+    them = _one_or_more(count, "it", "them")
     advice = (
-        "promptly could not process it. The page says why; correct the cause and replay it."
-        " Reconciliation credits payments meanwhile."
+        f"promptly could not process {them}. The page says why; correct the cause and replay"
+        f" {them}. Reconciliation finds payments all the same, unless it fails for the same reason."
     )
     return described(subject, advice, "/webhooks?state=parked", items, count)
 
@@ -122,13 +127,14 @@ def _webhooks(count: int, subjects: list[str], settings: Settings) -> dict[str, 
 def _mails(count: int, subjects: list[str], settings: Settings) -> dict[str, Any]:
     query = select(OutboxMail).where(OutboxMail.id.in_(map(int, subjects)))
     items = [
-        (f"{mail.id}: {labels.plain(labels.MAIL_KINDS, mail.kind)}", f"/outbox/{mail.id}")
+        (f"email {mail.id}: {labels.plain(labels.MAIL_KINDS, mail.kind)}", f"/outbox/{mail.id}")
         for mail in db.session.scalars(query.order_by(OutboxMail.id))
     ]
     subject = _one_or_more(count, "An email has failed", "{count} emails have failed")
+    them, its = ("it", "its") if count == 1 else ("them", "their")
     advice = (
-        "The mail server refused it, or could not be reached for a day. The page has its answer;"
-        " from there you can send it again."
+        f"The mail server refused {them}, or could not be reached for a day. The page shows the"
+        f" answer. Correct {its} cause, then send {them} again from there."
     )
     return described(subject, advice, "/outbox?state=failed", items, count)
 
@@ -143,7 +149,13 @@ def _away(count: int, subjects: list[str], settings: Settings) -> dict[str, Any]
     subject = _one_or_more(
         count, "A model server is unavailable", "{count} model servers are unavailable"
     )
-    advice = "It has not answered for five minutes. You get another email when it does."
+    advice = _one_or_more(
+        count,
+        "It has not answered for five minutes. Requests go to the other servers, or get 503 if"
+        " there is none. You get another email when it answers.",
+        "They have not answered for five minutes. Requests go to the other servers, or get 503 if"
+        " there is none. You get another email when they answer.",
+    )
     return described(subject, advice, "", items, count)
 
 
@@ -152,7 +164,12 @@ def _back(count: int, subjects: list[str], settings: Settings) -> dict[str, Any]
     subject = _one_or_more(
         count, "A model server is available again", "{count} model servers are available again"
     )
-    return described(subject, "It answers, or is no longer configured.", "", items, count)
+    advice = _one_or_more(
+        count,
+        "It answers, or is no longer configured.",
+        "They answer, or are no longer configured.",
+    )
+    return described(subject, advice, "", items, count)
 
 
 def _differences(count: int, subjects: list[str], settings: Settings) -> dict[str, Any]:
@@ -162,8 +179,10 @@ def _differences(count: int, subjects: list[str], settings: Settings) -> dict[st
         found, "The ledger has a difference", "The ledger has {count} differences"
     )
     advice = (
-        f"The verification of {verification.finished_at:%Y-%m-%d %H:%M} UTC found a stored figure"
-        " that its entries do not add up to. 'flask --app wsgi ledger verify' lists them."
+        f"The verification of {verification.finished_at:%Y-%m-%d %H:%M} UTC compared each stored"
+        " figure with the entries that it sums up. 'flask --app wsgi ledger verify' lists what"
+        " differs. Make a backup before you change anything, and look for what else has written to"
+        " the database: promptly itself leaves no difference."
     )
     return described(subject, advice, "", [], 0)
 
@@ -171,22 +190,22 @@ def _differences(count: int, subjects: list[str], settings: Settings) -> dict[st
 def _size(count: int, subjects: list[str], settings: Settings) -> dict[str, Any]:
     limit = shown_size(settings.database_size_warn_bytes)
     advice = (
-        "Is there enough room on its disk? USAGE_RETENTION_DAYS limits how long usage is kept;"
-        " DATABASE_SIZE_WARN_BYTES is the size from which you get this email."
+        "Is there enough room on its disk, and as much again for a restore? USAGE_RETENTION_DAYS"
+        " limits how long usage is kept; DATABASE_SIZE_WARN_BYTES is the size from which you get"
+        " this email."
     )
     return described(f"The database is larger than {limit}", advice, "", [], 0)
 
 
 def _backup(count: int, subjects: list[str], settings: Settings) -> dict[str, Any]:
     made_at = late_backup_at()
-    subject = f"No backup has been made for {LATE_BACKUP_HOURS} hours"
+    subject = f"The newest backup is more than {LATE_BACKUP_HOURS} hours old"
     advice = (
-        "Look for its error in the log of 'promptly-backup' or in the mail of cron, and whether the"
-        " disk has room."
+        "If one failed since, 'journalctl -u promptly-backup' or the mail of cron has the reason."
+        " If none started, is its timer enabled? What happened since would be lost with the"
+        " database."
     )
-    newest = (
-        [(f"the newest one was made on {made_at:%Y-%m-%d at %H:%M} UTC", "")] if made_at else []
-    )
+    newest = [(f"made on {made_at:%Y-%m-%d at %H:%M} UTC", "")] if made_at else []
     return described(subject, advice, "", newest, len(newest))
 
 

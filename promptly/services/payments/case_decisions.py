@@ -113,11 +113,12 @@ def resolve(
 
 
 def _require_unchanged(case: PaymentCase, order: Order | None, choice: str, seen: str) -> None:
-    now = case_choices.of(case, order).find(choice)
-    if now.seen != seen:
+    offered = {item.name: item for item in case_choices.of(case, order).choices}
+    now = offered.get(choice)
+    if now is None or now.seen != seen:
+        change = "this does not apply any more" if now is None else f"now it is '{now.label}'"
         raise InvalidRequest(
-            f"This case has changed since you saw it: now the choice is '{now.label}'. Nothing was"
-            " done: look at it again."
+            f"This case has changed since you saw it: {change}. Nothing was done: look at it again."
         )
 
 

@@ -13,8 +13,6 @@ from promptly.services.paging import Page
 from promptly.services.payments import cases, orders, part_payments
 from promptly.services.payments.part_payments import PartPayment
 
-# The state of an order whose page is open, once a part has come.
-PARTLY_PAID = "partly paid"
 WAYS = {"stripe": "card", "btcpay": "Bitcoin"}
 
 # Cases that the customer's page explains; the others concern only the operator.
@@ -61,7 +59,7 @@ class Purchase:
             price=money.shown(order.amount_minor + order.credited_surplus_minor, order.currency),
             method=order.provider,
             state=order.state,
-            label=PARTLY_PAID if part else labels.plain(labels.ORDERS, order.state),
+            label=labels.PARTLY_PAID if part else labels.plain(labels.ORDERS, order.state),
             credited=order.credited_at is not None,
             tokens_taken=order.tokens_taken,
             tokens_owed=order.tokens_owed,

@@ -14,8 +14,6 @@ from promptly.services.payments import credit
 
 # States in which a third party has taken the money back, or tries to.
 CONTESTED = frozenset({"disputed", "charged_back", "invalid"})
-# The event of a refund of what came beyond the price, which moves no tokens.
-SURPLUS = "surplus"
 
 
 @dataclass(frozen=True)
@@ -32,6 +30,15 @@ class OrderView:
         return cls(order.state, order.refunded_minor, order.surplus_refunded_minor)
 
 
+@dataclass(frozen=True)
+class _News:
+    """A mail to send; `surplus`: about money beyond the price, which moves no tokens."""
+
+    kind: str
+    event: str
+    surplus: bool = False
+
+
 def notify_owner(order: Order, before: OrderView) -> None:
     """Mail the order's owner the changes since `before`, if there are any."""
     news = _news(before, OrderView.of(order))
@@ -40,47 +47,42 @@ def notify_owner(order: Order, before: OrderView) -> None:
         return
     balance = balances.read(user.id)
     payload: dict[str, Any] = credit.described(order) | {
-        "refunded": money.shown(order.refunded_minor, order.paid_in),
         "credited": order.credited_at is not None,
         "taken_tokens": order.tokens_taken,
         "balance_tokens": balance["paid_tokens"] + balance["trial_tokens"],
-        "claim_url": _claim_url(order, of_price=True),
     }
-    for kind, event in news:
-        if event == SURPLUS:
-            payload |= _surplus(order)
-        outbox.add(kind, user.email, user_id=user.id, payload=payload | {"event": event})
+    for item in news:
+        refunded = order.surplus_refunded_minor if item.surplus else order.refunded_minor
+        own = {
+            "event": item.event,
+            "surplus": item.surplus,
+            "refunded": money.shown(refunded, order.paid_in),
+            "claim_url": _claim_url(order, surplus=item.surplus),
+        }
+        outbox.add(item.kind, user.email, user_id=user.id, payload=payload | own)
 
 
-def _surplus(order: Order) -> dict[str, Any]:
-    return {
-        "refunded": money.shown(order.surplus_refunded_minor, order.paid_in),
-        "claim_url": _claim_url(order, of_price=False),
-    }
-
-
-def _news(before: OrderView, now: OrderView) -> list[tuple[str, str]]:
-    """Return the kinds of mail to send, each with its event."""
+def _news(before: OrderView, now: OrderView) -> list[_News]:
     news = []
     if now.refunded_minor != before.refunded_minor:
         more = now.refunded_minor > before.refunded_minor
-        news.append(("refund_notice", "refunded" if more else "refund_failed"))
+        news.append(_News("refund_notice", "refunded" if more else "refund_failed"))
     if now.surplus_refunded_minor > before.surplus_refunded_minor:
-        news.append(("refund_notice", SURPLUS))
+        news.append(_News("refund_notice", "refunded", surplus=True))
     if now.state != before.state:
         if now.state in CONTESTED:
-            news.append(("dispute_notice", now.state))
+            news.append(_News("dispute_notice", now.state))
         elif before.state in CONTESTED:
-            news.append(("dispute_notice", "over"))
+            news.append(_News("dispute_notice", "over"))
     return news
 
 
-def _claim_url(order: Order, *, of_price: bool) -> str:
+def _claim_url(order: Order, *, surplus: bool) -> str:
     """Return the page where the customer enters the address for a Bitcoin refund; by mail only."""
     query = select(PaymentReversal.link).where(
         PaymentReversal.order_id == order.id,
         PaymentReversal.active,
-        PaymentReversal.counts == of_price,
+        PaymentReversal.counts.is_(not surplus),
         PaymentReversal.link.is_not(None),
     )
     return db.session.scalar(query.order_by(PaymentReversal.id.desc()).limit(1)) or ""

@@ -35,6 +35,9 @@ def record(order: Order, reversals: Iterable[Reversal]) -> None:
     # A row that has its refund is not another one's: BTCPay may have made one refund twice.
     unanswered = {row.id: row for row in rows if row.provider_id is None}
     for reversal in reversals:
+        if reversal.amount_minor == 0:
+            # BTCPay's own pages also refund an invoice that nobody has paid.
+            continue
         row = by_provider_id.get(reversal.provider_id) or unanswered.pop(reversal.own_id or 0, None)
         if row is None:
             row = PaymentReversal(

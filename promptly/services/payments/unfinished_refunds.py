@@ -21,10 +21,9 @@ def oldest(limit: int) -> list[tuple[PaymentReversal, Order]]:
     return [(refund, order) for refund, order in rows]
 
 
-def of_case(case_id: int) -> list[PaymentReversal]:
-    """Return the unfinished refunds that decided a case."""
-    query = _unfinished(PaymentReversal).where(PaymentReversal.case_id == case_id)
-    return list(db.session.scalars(query.order_by(PaymentReversal.id)))
+def is_unfinished(row: PaymentReversal) -> bool:
+    """Whether the money of a refund is not back yet."""
+    return row.active and row.state in {REQUESTED, *OFFERED}
 
 
 def count_by_state() -> dict[str, int]:

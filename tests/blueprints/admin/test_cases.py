@@ -152,7 +152,7 @@ def test_a_case_that_changed_meanwhile_is_not_decided(shop: Shop, shop_pages: Pa
     # Another operator refunds a part in the meantime.
     shop.refund(shop.orders()[0]["number"], 250)
     refused = shop_pages.post(path, fields, 400)
-    assert "has changed since you saw it: now the choice is 'Refund the surplus, $0.50'" in refused
+    assert "has changed since you saw it: now it is 'Refund the surplus, $0.50'" in refused
     assert shop.btcpay.truth_of(shop.orders()[0]["checkout_id"])["promised"] == 250
     # A form that does not say what it showed decides nothing.
     assert "has changed" in shop_pages.post(path, fields | {"seen": ""}, 400)

@@ -133,7 +133,7 @@ def test_sixteen_tokens_unless_more_are_asked_for(client: Client) -> None:
 
 
 def test_the_official_sdk(sdk: openai.OpenAI, books: BooksReader, account: Account) -> None:
-    prompts = [sim("tokens=6"), sim("tokens=9")]
+    prompts = [sim("tokens=6 cache=0"), sim("tokens=9 cache=0")]
     answer = sdk.completions.create(model="any", prompt=prompts, logprobs=2)
     Completion.model_validate(answer.model_dump(), strict=True)
     assert answer.model_extra == {}

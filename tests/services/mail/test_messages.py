@@ -122,7 +122,7 @@ CASES = [
     ),
     (
         "refund_notice",
-        REVERSED | {"event": "surplus", "claim_url": CLAIM},
+        REVERSED | {"event": "refunded", "surplus": True, "claim_url": CLAIM},
         ["the surplus of $1.00", "you keep its tokens", CLAIM],
     ),
     ("refund_notice", REVERSED | {"event": "refund_failed"}, ["VB4D failed"]),

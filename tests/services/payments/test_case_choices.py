@@ -159,6 +159,13 @@ def test_of_a_page_without_an_order(shop: Shop) -> None:
     assert shop.stripe.truth_of(page)["refunded"] == PRICE
 
 
+def reopen_newest(shop: Shop) -> None:
+    shop.rows(
+        "UPDATE payment_cases SET resolution = NULL, resolved_by = NULL, resolved_at = NULL"
+        " WHERE id = (SELECT max(id) FROM payment_cases)"
+    )
+
+
 def another_amount(shop: Shop, total: int) -> tuple[int, str]:
     """Return an account and its paid session, whose total was not the price."""
     user_id = shop.account()
@@ -196,6 +203,12 @@ def test_a_surplus_becomes_tokens_of_the_purchase(shop: Shop, method: str) -> No
     assert [case["resolution"] for case in shop.cases() if case["kind"] == "paid_over"] == [
         "credit_surplus"
     ]
+    # Nothing of it is left, whoever asks again.
+    reopen_newest(shop)
+    assert [name for name, *_ in offered(shop)] == ["refund_all", "dismiss"]
+    with pytest.raises(InvalidRequest, match="No surplus of this purchase is left"):
+        shop.decide("credit_surplus")
+    shop.decide("dismiss")
     # A third of the money is a third of all tokens.
     shop.refund(order["number"], 100)
     assert shop.lots(user_id) == [TOKENS]
@@ -203,6 +216,15 @@ def test_a_surplus_becomes_tokens_of_the_purchase(shop: Shop, method: str) -> No
     assert (shop.paid_tokens(user_id), shop.history(user_id)) == (0, ["refunded"])
     order = shop.order_of(page)
     assert (order["returned_minor"], order["tokens_owed"]) == (300, 0)
+
+
+def test_a_part_that_was_refunded_before_is_a_part_of_the_surplus_too(shop: Shop) -> None:
+    user_id, page = over(shop, "stripe")
+    shop.refund(shop.order_of(page)["number"], 75)
+    assert shop.paid_tokens(user_id) == TOKENS * 3 // 4
+    shop.decide("credit_surplus")
+    order = shop.order_of(page)
+    assert (order["tokens_taken"], shop.paid_tokens(user_id)) == (9_375_000, 28_125_000)
 
 
 def test_a_bank_takes_the_tokens_of_a_surplus_too(shop: Shop) -> None:
@@ -275,8 +297,8 @@ def test_a_refund_elsewhere_since_it_was_seen(shop: Shop) -> None:
     shop.stripe.refund(shop.stripe.charge_of(page), 50)
     # The provider is asked before the decision, and reports the refund that no webhook did.
     assert resolve(shop, "refund", seen) == (
-        "This case has changed since you saw it: now the choice is 'Refund $1.00'. Nothing was"
-        " done: look at it again."
+        "This case has changed since you saw it: now it is 'Refund $1.00'. Nothing was done: look"
+        " at it again."
     )
     assert resolve(shop, "refund", offer(shop).find("refund").seen) == "done"
     assert shop.stripe.truth_of(page)["held"] == 0
@@ -309,7 +331,7 @@ def test_a_surplus_that_is_gone_is_not_credited(shop: Shop) -> None:
     assert shop.cases()[0]["resolution"] == cases.REFUND
     with pytest.raises(InvalidRequest, match="decided already: refunded by cli:test"):
         shop.decide("credit_surplus")
-    shop.rows("UPDATE payment_cases SET resolution = NULL, resolved_at = NULL")
+    reopen_newest(shop)
     case_id = int(shop.cases()[0]["id"])
     with (
         shop.app.app_context(),

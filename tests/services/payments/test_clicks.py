@@ -71,7 +71,7 @@ def test_a_form_that_is_sent_again_after_the_payment(shop: Shop, method: str) ->
     again = [partial(click, shop, user_id, method, form_token=form) for _ in range(4)]
     assert set(together(shop.app, *again)) == {f"/checkout/{number}?known=1"}
     assert len(shop.orders()) == 1
-    # A customer who wants the pack a second time gets it, by the form of a page loaded since.
+    # The form of a page that was loaded since buys the pack a second time.
     assert click(shop, user_id, method, form_token=new_form_token()).startswith("http")
     assert len(shop.orders()) == 2
 
