@@ -63,11 +63,13 @@ local function enqueue(given)
   end
   local request = {process = input.process, class = class, account = account.id, lane = lane,
     tokens = tokens, arrival_us = now_us - waited_us, chain = chain}
-  if waiting == 0 and is_open(lane_named(lane)) then
+  local server, slot, tokens, deadline = best_match(request, lane_named(lane))
+  if waiting == 0 and not deadline and is_open(lanes[lane]) then
     set_number('level:' .. class, math.max(number('level:' .. class), account.served))
     grant(id, request, account, find_slot(request, lanes[lane]))
   else
-    add(id, request, account)
+    if server then want(id, request, server, slot, tokens) end
+    add(id, request, account, deadline)
   end
 end
 
@@ -91,7 +93,11 @@ if #input.enqueue > 0 or waiting > 0 then
   for _, server in ipairs(listed) do open(server) end
   if waiting > 0 then forget_silent() end
   for _, given in ipairs(input.enqueue) do enqueue(given) end
-  if waiting > 0 then grant_turns() end
+  if waiting > 0 then
+    stop_deferring()
+    grant_wanted()
+    grant_turns()
+  end
   for _ = 1, 256 do
     if waiting <= input.limit or not displace() then break end
   end

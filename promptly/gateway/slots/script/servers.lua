@@ -8,7 +8,6 @@
 local STATE = 'promptly:slots2:'
 local EVICTION_FACTOR = 20   -- a cache is worth so many times the time that computing it took
 local TOKEN_US = 500         -- of a prompt's token, until measured
-local CLAIM_MS = 3500        -- a process that was to look at /slots and does not answer
 local SETTLE_MS = 2000       -- longest time without grants, in which a server's slots become known
 local FIRST_PAUSE_MS, LAST_PAUSE_MS = 50, 500
 
@@ -111,12 +110,14 @@ local function doubt(server, slot)
   set(server, 'pause_ms', FIRST_PAUSE_MS)
 end
 
+local offered = {} -- slots that became free in this exchange
 local function offer(server, slot, contents)
   local score = 0
   if contents then
     local token_us = server.token_us > 0 and server.token_us or TOKEN_US
     score = contents.used + contents.tokens * token_us / 1000 * EVICTION_FACTOR
   end
+  offered[#offered + 1] = {server, slot}
   redis.call('ZADD', server.free, score, slot)
   redis.call('PEXPIRE', server.free, KEEP_MS)
 end
@@ -226,7 +227,7 @@ local function open(server)
     server.places = 0
     if server.look_at == 0 then
       set(server, 'look_at', now)
-      set(server, 'settle_until', now + SETTLE_MS)
+      set(server, 'settle_until', now + math.min(SETTLE_MS, input.ttl))
       set(server, 'pause_ms', FIRST_PAUSE_MS)
     end
   end
@@ -274,7 +275,8 @@ local function looks_due()
     if server.look_at > 0 and server.shows_slots and now >= server.counted_until then
       if server.look_at <= now then
         names[#names + 1] = server.name
-        set(server, 'look_at', now + CLAIM_MS)
+        -- If it does not answer, it is dead, or the server is.
+        set(server, 'look_at', now + input.ttl * 0.35)
       elseif not wait_ms or server.look_at - now < wait_ms then
         wait_ms = server.look_at - now
       end
