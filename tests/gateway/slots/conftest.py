@@ -88,7 +88,7 @@ def simulate(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Simulate:
     monkeypatch.setitem(redis_client.TIMEOUTS, "socket_timeout", 30.0)
 
     def make(*slots: int, **fields: Any) -> Simulation:
-        simulation = Simulation(redis_url, slots, **fields)
+        simulation = Simulation(redis_url, name_slots, slots, **fields)
         for module in (requests, local_queue, scheduling):
             monkeypatch.setattr(module, "time", simulation)
         simulation.begin()
@@ -97,13 +97,23 @@ def simulate(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Simulate:
     return make
 
 
+def name_slots(redis_url: str, server: str) -> None:
+    """Let the time be over in which a server is only counted."""
+    change = """
+        local fields = cmsgpack.unpack(redis.call('GET', KEYS[1]))
+        fields[4] = 1
+        redis.call('SET', KEYS[1], cmsgpack.pack(fields), 'KEEPTTL')
+    """
+    with redis.Redis.from_url(redis_url) as client:
+        client.eval(change, 1, f"promptly:slots2:record:{server}")
+
+
 def know_slots(scheduler: SlotScheduler, redis_url: str, server: str) -> None:
     """Let the state be so old that every process has reported its leases: slots are named."""
     first = scheduler.request(999)
     assert granted(first)
     scheduler.release(first)
-    with redis.Redis.from_url(redis_url) as client:
-        client.hset(f"promptly:slots2:record:{server}", "counted_until", 1)
+    name_slots(redis_url, server)
 
 
 def running(*slot_requests: SlotRequest) -> list[bool]:

@@ -10,8 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import redis
-
 from promptly.gateway.counts import Counts
 from promptly.gateway.fatal_bodies import FatalBodies
 from promptly.gateway.slots.exchange import Terms
@@ -65,6 +63,7 @@ class Simulation:
     """Servers with as many slots each; `seconds_of` is how long a job runs."""
 
     redis_url: str
+    name_slots: Callable[[str, str], None]
     slots: tuple[int, ...]
     processes: int = 1
     seconds_of: Callable[[Job], float] = lambda job: 1.0
@@ -119,9 +118,8 @@ class Simulation:
             self._exchange(0)
             scheduler.release(request)
             self._exchange(0)
-            with redis.Redis.from_url(self.redis_url) as client:
-                for url in self.urls:
-                    client.hset(f"promptly:slots2:record:{url}", "counted_until", 1)
+            for url in self.urls:
+                self.name_slots(self.redis_url, url)
             for url, slots in self.table.items():
                 scheduler._report(url, list(range(len(slots))), [])
 

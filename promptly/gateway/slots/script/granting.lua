@@ -43,8 +43,7 @@ local function cheapest_slot(lane)
     if takes(server, lane) then
       local slot, score = -1, now
       if not is_counted(server) then
-        local first = redis.call('ZRANGE', server.free, 0, 0, 'WITHSCORES')
-        slot, score = tonumber(first[1]), tonumber(first[2])
+        slot, score = server.free_slot, server.free_score
       end
       score = score + (server.running + 1) / server.slots * RUNNING_MS
       if not best or score < best_score then best, best_score, best_slot = server, score, slot end
@@ -71,7 +70,7 @@ local function grant(id, request, account, server, slot, cached)
   set_number('level', math.max(number('level'), number('served:' .. account.class)))
   if account.class == 'batch' then set_number('batch_at', now) end
   account.turn_us = now_us
-  for _, lane in ipairs(lanes) do
+  for _, lane in ipairs(waiting > 0 and lanes or {}) do
     if lane.class == account.class and redis.call('ZREM', lane.key, old) == 1 then
       redis.call('ZADD', lane.key, account.served, member_of(account))
     end
@@ -84,14 +83,20 @@ local function grant(id, request, account, server, slot, cached)
     redis.call('ZREM', server.free, slot)
     local contents = contents_of(server, slot)
     reuses = contents ~= nil and (input.shared or contents.owner == account.id)
-    if cached == 0 then disappoint(server, slot) end
-    set_contents(server, slot, {
+    if cached == 0 and waiting > 0 then disappoint(server, slot) end
+    set_contents(server, slot, contents, {
       owner = account.id, used = now, tokens = request.tokens, chain = request.chain})
   elseif input.counted
     and (server.named == 1 or server.counted_until < now + input.ttl / 2) then
     count_only(server)
   end
-  server.places, server.running = server.places - 1, server.running + 1
+  server.running = server.running + 1
+  if is_counted(server) then
+    server.places = server.places - 1
+  else
+    look_up_free(server)
+    server.places = server.free_slot and 1 or 0
+  end
   start_lease(server, id, {request.process, account.class, account.id, slot, now, cost, reuses})
   tell(request.process, 'granted', {id, server.name, slot, reuses})
 end

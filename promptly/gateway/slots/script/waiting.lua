@@ -4,7 +4,6 @@ local quitters = {}
 
 local function line_of(lane, account) return queue .. ':line:' .. lane .. ':' .. account end
 local function totals_of(class) return queue .. ':totals:' .. class end
-local waiting = redis.call('HLEN', queue .. ':requests')
 
 -- Tell a process about its request: in this answer, or in that of its next exchange.
 local function tell(process, kind, entry)
@@ -44,7 +43,6 @@ local function count_leaving(class, account)
   end
 end
 
-local function lane_named(name) return lanes[name] or add_lane(name) end
 
 local function join_line(id, request, account)
   local lane, line = lane_named(request.lane), line_of(request.lane, request.account)
@@ -55,6 +53,7 @@ local function join_line(id, request, account)
   if lane.avoided then
     redis.call('SADD', queue .. ':lanes', lane.name)
     redis.call('PEXPIRE', queue .. ':lanes', KEEP_MS)
+    set_number('lanes', redis.call('SCARD', queue .. ':lanes'))
   end
 end
 
@@ -105,6 +104,7 @@ local function remove(id)
     redis.call('ZREM', lane.key, member_of(account_of(request.class, request.account)))
     if lane.avoided and redis.call('EXISTS', lane.key) == 0 then
       redis.call('SREM', queue .. ':lanes', lane.name)
+      set_number('lanes', redis.call('SCARD', queue .. ':lanes'))
     end
   end
   count_leaving(request.class, request.account)
