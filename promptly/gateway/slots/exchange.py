@@ -18,7 +18,7 @@ _FOLDER = Path(__file__).parent / "script"
 # Of one exchange, so that it takes Redis no longer than others.
 MOST_RENEWALS = 50
 
-_PARTS = ("accounts", "servers", "waiting", "granting", "exchange")
+_PARTS = ("accounts", "servers", "waiting", "affinity", "granting", "exchange")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +75,8 @@ class Exchange:
     """Sends messages for one process."""
 
     def __init__(self, redis: HotPathRedis, process: str, terms: Terms) -> None:
-        source = "\n".join((_FOLDER / f"{part}.lua").read_text() for part in _PARTS)
-        self._script = redis.script(source)
+        self.source = "\n".join((_FOLDER / f"{part}.lua").read_text() for part in _PARTS)
+        self._script = redis.script(self.source)
         self._process = process
         self._terms = terms
 

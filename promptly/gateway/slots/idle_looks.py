@@ -10,7 +10,7 @@ from collections.abc import Callable
 from promptly.clients.llama import LlamaError
 from promptly.gateway.upstreams import SLOTS_PATH, Upstream, UpstreamPool
 
-# Below the script's CLAIM_MS, after which another process looks.
+# Below 0.35 ttl, after which another process looks.
 TIMEOUT_SECONDS = 3.0
 
 # Called with the server's name, the ids of its idle slots and of its busy ones.

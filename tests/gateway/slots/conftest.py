@@ -1,12 +1,13 @@
 """Schedulers, like those of several processes, on one Redis and one simulated server."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import redis
 
 from promptly.gateway.fatal_bodies import FatalBodies
-from promptly.gateway.slots import requests
+from promptly.gateway.slots import local_queue, requests
 from promptly.gateway.slots import scheduler as scheduling
 from promptly.gateway.slots.exchange import Terms
 from promptly.gateway.slots.requests import Lease, ServiceClass, SlotRequest
@@ -16,6 +17,7 @@ from promptly.runtime import redis_client
 from promptly.runtime.redis_client import HotPathRedis
 from promptly.secret import Secret
 from sandbox.llama import SimulatedLlama
+from tests.gateway.slots.simulation import Simulation
 from tests.support.books import wait_for
 from tests.support.servers import make_settings
 
@@ -74,12 +76,36 @@ def short_lives(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scheduling, "RENEW_SECONDS", 0.1)
 
 
+Simulate = Callable[..., Simulation]
+
+
 @pytest.fixture
-def simulated_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a simulation take as long as it needs."""
-    monkeypatch.setattr(requests, "TTL_MS", 600_000)
-    monkeypatch.setattr(requests, "SILENT_MS", 600_000)
+def simulate(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Simulate:
+    """Factory of one simulation, in whose time the schedulers live."""
+    # It takes as long as it needs, and renews no lease.
+    monkeypatch.setattr(requests, "TTL_MS", 100_000_000)
+    monkeypatch.setattr(requests, "SILENT_MS", 100_000_000)
     monkeypatch.setitem(redis_client.TIMEOUTS, "socket_timeout", 30.0)
+
+    def make(*slots: int, **fields: Any) -> Simulation:
+        simulation = Simulation(redis_url, name_slots, slots, **fields)
+        for module in (requests, local_queue, scheduling):
+            monkeypatch.setattr(module, "time", simulation)
+        simulation.begin()
+        return simulation
+
+    return make
+
+
+def name_slots(redis_url: str, server: str) -> None:
+    """Let the time be over in which a server is only counted."""
+    change = """
+        local fields = cmsgpack.unpack(redis.call('GET', KEYS[1]))
+        fields[4] = 1
+        redis.call('SET', KEYS[1], cmsgpack.pack(fields), 'KEEPTTL')
+    """
+    with redis.Redis.from_url(redis_url) as client:
+        client.eval(change, 1, f"promptly:slots2:record:{server}")
 
 
 def know_slots(scheduler: SlotScheduler, redis_url: str, server: str) -> None:
@@ -87,8 +113,7 @@ def know_slots(scheduler: SlotScheduler, redis_url: str, server: str) -> None:
     first = scheduler.request(999)
     assert granted(first)
     scheduler.release(first)
-    with redis.Redis.from_url(redis_url) as client:
-        client.hset(f"promptly:slots2:record:{server}", "counted_until", 1)
+    name_slots(redis_url, server)
 
 
 def running(*slot_requests: SlotRequest) -> list[bool]:

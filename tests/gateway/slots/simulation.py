@@ -1,15 +1,14 @@
 """Model servers and clients in simulated time, in front of real schedulers, script and Redis.
 
 A scheduler has no thread here: the simulation does its exchanges, at once when a request comes or
-ends, and every POLL seconds of simulated time while others may have done something for it.
+ends, and every POLL_SECONDS of simulated time while others may have done something for it.
 """
 
 import heapq
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
-
-import redis
+from typing import Any
 
 from promptly.gateway.counts import Counts
 from promptly.gateway.fatal_bodies import FatalBodies
@@ -65,15 +64,17 @@ class Simulation:
     """Servers with as many slots each; `seconds_of` is how long a job runs."""
 
     redis_url: str
+    name_slots: Callable[[str, str], None]
     slots: tuple[int, ...]
     processes: int = 1
     seconds_of: Callable[[Job], float] = lambda job: 1.0
+    read_seconds: Callable[[Job], float] = lambda job: 0.0
     terms: Terms = field(default_factory=Terms)
     now: float = 0.0
     done: list[Job] = field(default_factory=list)
     busy_seconds: float = 0.0
 
-    def __post_init__(self) -> None:
+    def begin(self) -> None:
         self.urls = [f"http://10.0.0.{number}:8080" for number in range(len(self.slots))]
         self.table = {
             url: [Slot() for _ in range(count)]
@@ -87,6 +88,10 @@ class Simulation:
         for process in range(self.processes):
             self.at(POLL_SECONDS * (process + 1) / self.processes, self._poller(process))
 
+    def monotonic(self) -> float:
+        """The time of the modules under test."""
+        return 1000.0 + self.now
+
     def _scheduler(self) -> SlotScheduler:
         pool = UpstreamPool(make_settings(llama_base_url=tuple(self.urls)))
         for upstream, count in zip(pool.upstreams, self.slots, strict=True):
@@ -95,6 +100,14 @@ class Simulation:
             upstream.probed_at = float("inf")
         hot = HotPathRedis(self.redis_url)
         scheduler = SlotScheduler(hot, pool, FatalBodies(hot, Secret("pepper")), self.terms)
+        exchange = scheduler._exchange_with_redis
+        script = hot.script(exchange.source.replace("redis.call('TIME')", "cjson.decode(ARGV[2])"))
+
+        def at_simulated_time(keys: list[str], arguments: list[Any], *_: object) -> Any:
+            seconds, part = divmod(round(self.now * 1_000_000), 1_000_000)
+            return script(keys, [*arguments, f"[{1_700_000_000 + seconds},{part}]"])
+
+        exchange._script = at_simulated_time  # type: ignore[assignment]
         scheduler._start = lambda: None  # type: ignore[method-assign]
         scheduler._looks.start = lambda upstream: None  # type: ignore[method-assign]
         return scheduler
@@ -106,9 +119,8 @@ class Simulation:
             self._exchange(0)
             scheduler.release(request)
             self._exchange(0)
-            with redis.Redis.from_url(self.redis_url) as client:
-                for url in self.urls:
-                    client.hset(f"promptly:slots2:record:{url}", "counted_until", 1)
+            for url in self.urls:
+                self.name_slots(self.redis_url, url)
             for url, slots in self.table.items():
                 scheduler._report(url, list(range(len(slots))), [])
 
@@ -177,6 +189,7 @@ class Simulation:
         counts.prompt_size = counts.prompt_tokens = job.prompt_tokens
         counts.cached_tokens, counts.completion_tokens = job.cached_tokens, job.output_tokens
         counts.first_token_at = 1.0
+        counts.prompt_ms = round(self.read_seconds(job) * 1000)
         job.request.reached = True
         self.schedulers[job.process].release(job.request)
         self.done.append(job)

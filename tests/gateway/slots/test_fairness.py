@@ -6,9 +6,8 @@ import pytest
 
 from promptly.gateway.slots.exchange import Terms
 from promptly.gateway.slots.requests import OUTPUT_WEIGHT, ServiceClass
+from tests.gateway.slots.conftest import Simulate
 from tests.gateway.slots.simulation import Job, Simulation
-
-pytestmark = pytest.mark.usefixtures("simulated_time")
 
 # Each heavy account keeps as many requests in the system.
 IN_SYSTEM = 8
@@ -32,14 +31,16 @@ def keep_busy(
         submit((account + number) % simulation.processes)
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [2, pytest.param(1, marks=pytest.mark.exhaustive)])
 @pytest.mark.parametrize(("slots", "heavy"), [(1, 1), (1, 3), (2, 2), (4, 4), (4, 8), (8, 8)])
 def test_a_newcomer_waits_a_service_time_at_most(
-    redis_url: str, slots: int, heavy: int, processes: int
+    simulate: Simulate, slots: int, heavy: int, processes: int
 ) -> None:
     # Not all in step: a request takes between half a service time and one and a half.
-    simulation = Simulation(
-        redis_url, (slots,), processes, lambda job: 0.5 + (job.made_at * 7.3 + job.account) % 1.0
+    simulation = simulate(
+        slots,
+        processes=processes,
+        seconds_of=lambda job: 0.5 + (job.made_at * 7.3 + job.account) % 1.0,
     )
     for account in range(1, heavy + 1):
         keep_busy(simulation, account)
@@ -67,9 +68,9 @@ def test_a_newcomer_waits_a_service_time_at_most(
 
 @pytest.mark.parametrize(("slots", "processes"), [(1, 1), (4, 2)])
 def test_large_prompts_get_no_more_than_small_ones(
-    redis_url: str, slots: int, processes: int
+    simulate: Simulate, slots: int, processes: int
 ) -> None:
-    simulation = Simulation(redis_url, (slots,), processes, lambda job: job.cost / 2000)
+    simulation = simulate(slots, processes=processes, seconds_of=lambda job: job.cost / 2000)
     large, small = 1, 2
     keep_busy(simulation, small, prompt_tokens=500)
     keep_busy(simulation, large, prompt_tokens=50_000)
@@ -83,20 +84,19 @@ def test_large_prompts_get_no_more_than_small_ones(
         assert abs(served[large] - served[small]) <= 2 * (50_000 + OUTPUT_WEIGHT * 100)
 
 
-def test_a_crowd_of_trials_delays_no_paying_account(redis_url: str) -> None:
-    simulation = Simulation(redis_url, (4,), 2, terms=Terms(max_queued=256, trial_weight=4))
-    refused: list[Job] = []
+def test_a_crowd_of_trials_delays_no_paying_account(simulate: Simulate) -> None:
+    simulation = simulate(4, processes=2, terms=Terms(max_queued=256, trial_weight=4))
+    crowd: list[Job] = []
 
     def trial(account: int) -> None:
-        job = Job(account, account % 2, 1000, 100, 0.0, ServiceClass.TRIAL)
-        job.on_end = lambda job: trial(job.account)
-        simulation.submit(job)
-        if job.refused:
-            refused.append(job)
+        crowd.append(Job(account, account % 2, 1000, 100, 0.0, ServiceClass.TRIAL))
+        crowd[-1].on_end = lambda job: trial(job.account)
+        simulation.submit(crowd[-1])
 
     for account in range(1, 301):
         trial(account)
-    assert len(refused) >= 40
+    simulation.run(lambda: simulation.now >= 0.1)
+    assert sum(job.refused for job in crowd) == 300 - 256 - 4
     paying: list[Job] = []
 
     def come() -> None:

@@ -191,6 +191,7 @@ def test_a_slot_that_was_cut_is_given_on_once_it_is_idle(scheduler: SlotSchedule
     assert slots_of(waiting) == slots_of(held[0])
 
 
+@pytest.mark.usefixtures("short_lives")
 def test_another_process_looks_if_the_one_that_cut_is_dead(
     scheduler: SlotScheduler, make_scheduler: MakeScheduler
 ) -> None:

@@ -10,8 +10,9 @@ import redis
 from promptly.errors import QueueFull, RequestRejected, UpstreamUnavailable
 from promptly.gateway.chat_request import ChatRequest
 from promptly.gateway.fatal_bodies import MAX_DEATHS, FatalBodies
+from promptly.gateway.slots.exchange import queue_key
 from promptly.gateway.slots.requests import ServiceClass, SlotRequest
-from promptly.gateway.slots.scheduler import SlotScheduler
+from promptly.gateway.slots.scheduler import GENERATION, SlotScheduler
 from promptly.gateway.upstreams import EMBEDDINGS_PATH, UpstreamPool
 from promptly.runtime.redis_client import HotPathRedis
 from promptly.secret import Secret
@@ -146,9 +147,13 @@ def test_batch_requests_do_not_starve(make_scheduler: MakeScheduler, redis_url: 
     first = take_all(scheduler, account=1)
     batch = [wait_in_line(scheduler, 2, ServiceClass.BATCH) for _ in range(2)]
     other = wait_in_line(scheduler, 1)
+    as_if_they_had_waited_for_a_minute = """
+        local numbers = cmsgpack.unpack(redis.call('GET', KEYS[1]))
+        numbers.batch_at = numbers.batch_at - 60000
+        redis.call('SET', KEYS[1], cmsgpack.pack(numbers), 'KEEPTTL')
+    """
     with redis.Redis.from_url(redis_url) as client:
-        # As if they had waited for a minute.
-        client.hincrby("promptly:slots2:queue:generation:numbers", "batch_at", -60_000)
+        client.eval(as_if_they_had_waited_for_a_minute, 1, f"{queue_key(GENERATION)}:numbers")
     scheduler.release(first[0])
     assert granted(batch[0]) is not None
     scheduler.release(first[1])

@@ -15,33 +15,40 @@ local LONG_AGO_US = 3600e6       -- newcomers were "served" an hour before they 
 local CLASSES = {'paying', 'trial', 'batch'}
 local WEIGHTS = {paying = 1, trial = input.trial_weight, batch = 1}
 
--- Numbers of the queue, as integers: served:<class>, level:<class>, level, batch_at, born.
-local numbers, changed_numbers = {}, {}
+-- Numbers of the queue, as integers: served:<class>, level:<class>, level, largest,
+-- batch_at, lanes (the number of other ones), born. In one value: a hash costs several times as much.
+local numbers, numbers_changed = {}, false
 do
-  local flat = redis.call('HGETALL', queue .. ':numbers')
-  for place = 1, #flat, 2 do numbers[flat[place]] = tonumber(flat[place + 1]) end
+  local packed = redis.call('GET', queue .. ':numbers')
+  if packed then numbers = cmsgpack.unpack(packed) end
 end
 local function number(name) return numbers[name] or 0 end
 local function set_number(name, value)
-  if numbers[name] ~= value then numbers[name], changed_numbers[name] = value, true end
+  if numbers[name] ~= value then numbers[name], numbers_changed = value, true end
 end
 if not numbers.born then set_number('born', now_us) end
 
 -- A lane holds the accounts of one class that wait for the same servers. Nearly all requests take
 -- any server; the name of another lane has the servers that its requests avoid.
 local lanes = {}
-local function add_lane(name)
-  local class, rest = string.match(name, '^(%a+)!?(.*)$')
-  local lane = {name = name, class = class, key = queue .. ':lane:' .. name}
-  if rest ~= '' then
-    lane.avoided = {}
-    for server in string.gmatch(rest, '%S+') do lane.avoided[server] = true end
-  end
+local function add_lane(name, class, avoided)
+  local lane = {name = name, class = class, key = queue .. ':lane:' .. name, avoided = avoided}
   lanes[#lanes + 1], lanes[name] = lane, lane
   return lane
 end
-for _, class in ipairs(CLASSES) do add_lane(class) end
-for _, name in ipairs(redis.call('SMEMBERS', queue .. ':lanes')) do add_lane(name) end
+for _, class in ipairs(CLASSES) do add_lane(class, class) end
+local function lane_named(name)
+  if lanes[name] then return lanes[name] end
+  local class, rest = string.match(name, '^(%a+)!(.*)$')
+  local avoided = {}
+  for server in string.gmatch(rest, '%S+') do avoided[server] = true end
+  return add_lane(name, class, avoided)
+end
+if number('lanes') > 0 then
+  for _, name in ipairs(redis.call('SMEMBERS', queue .. ':lanes')) do lane_named(name) end
+end
+-- How many requests wait; with none, much need not be asked.
+local waiting = redis.call('HLEN', queue .. ':requests')
 
 -- Accounts by class and number: the tokens served, weighted, and when they were last given a slot.
 local accounts = {}
@@ -70,6 +77,7 @@ local function charge(account, tokens)
   account.served, account.changed = account.served + tokens, true
   local class = account.class
   set_number('served:' .. class, number('served:' .. class) + tokens * WEIGHTS[class])
+  if waiting == 0 then return end
   for _, lane in ipairs(lanes) do
     if lane.class == class then
       redis.call('ZADD', lane.key, 'XX', account.served, member_of(account))
@@ -98,13 +106,7 @@ local function save_numbers()
       redis.call('SET', account.key, packed, 'PX', ACCOUNT_MS)
     end
   end
-  local values = {}
-  for name in pairs(changed_numbers) do
-    values[#values + 1] = name
-    values[#values + 1] = string.format('%.0f', numbers[name])
-  end
-  if #values > 0 then
-    redis.call('HSET', queue .. ':numbers', unpack(values))
-    redis.call('PEXPIRE', queue .. ':numbers', KEEP_MS)
+  if numbers_changed then
+    redis.call('SET', queue .. ':numbers', cmsgpack.pack(numbers), 'PX', KEEP_MS)
   end
 end

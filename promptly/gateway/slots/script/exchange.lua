@@ -42,7 +42,7 @@ end
 
 local function enqueue(given)
   local id, number_of, class, waited_us, tokens, lane, chain = unpack(given)
-  if redis.call('HEXISTS', queue .. ':requests', id) == 1 then return end
+  if waiting > 0 and redis.call('HEXISTS', queue .. ':requests', id) == 1 then return end
   if input.resync then
     for _, server in ipairs(listed) do
       local packed = redis.call('HGET', server.leases, id)
@@ -54,8 +54,8 @@ local function enqueue(given)
     end
   end
   local account = account_of(class, number_of)
-  if not redis.call('ZSCORE', totals_of(class), account.id) then
-    if redis.call('EXISTS', totals_of(class)) == 0 then
+  if waiting == 0 or not redis.call('ZSCORE', totals_of(class), account.id) then
+    if waiting == 0 or redis.call('EXISTS', totals_of(class)) == 0 then
       lift_class(class)
       if class == 'batch' then set_number('batch_at', now) end
     end
@@ -63,11 +63,13 @@ local function enqueue(given)
   end
   local request = {process = input.process, class = class, account = account.id, lane = lane,
     tokens = tokens, arrival_us = now_us - waited_us, chain = chain}
-  if waiting == 0 and is_open(lane_named(lane)) then
+  local server, slot, tokens, deadline = best_match(request, lane_named(lane))
+  if waiting == 0 and not deadline and is_open(lanes[lane]) then
     set_number('level:' .. class, math.max(number('level:' .. class), account.served))
     grant(id, request, account, find_slot(request, lanes[lane]))
   else
-    add(id, request, account)
+    if server then want(id, request, server, slot, tokens) end
+    add(id, request, account, deadline)
   end
 end
 
@@ -79,7 +81,7 @@ for _, id in ipairs(input.quit) do
   remove(id)
   quitters[id] = true
 end
-read_news()
+if input.waiting > 0 or #input.quit > 0 then read_news() end
 if input.resync then
   local mine = {}
   for _, given in ipairs(input.enqueue) do mine[given[1]] = true end
@@ -91,20 +93,26 @@ if #input.enqueue > 0 or waiting > 0 then
   for _, server in ipairs(listed) do open(server) end
   if waiting > 0 then forget_silent() end
   for _, given in ipairs(input.enqueue) do enqueue(given) end
-  if waiting > 0 then grant_turns() end
+  if waiting > 0 then
+    stop_deferring()
+    grant_wanted()
+    grant_turns()
+  end
   for _ = 1, 256 do
     if waiting <= input.limit or not displace() then break end
   end
 end
--- Whatever was lost on either side: the process names all its requests again.
-local known = redis.call('SCARD', queue .. ':of:' .. input.process)
-for _, granted in ipairs(answer.granted) do
-  if not quitters[granted[1]] then known = known + 1 end
+if input.waiting > 0 then
+  local known = redis.call('SCARD', queue .. ':of:' .. input.process)
+  for _, granted in ipairs(answer.granted) do
+    if not quitters[granted[1]] then known = known + 1 end
+  end
+  for _, id in ipairs(answer.full) do
+    if not quitters[id] then known = known + 1 end
+  end
+  -- Whatever was lost on either side: the process names all its requests again.
+  if known ~= input.waiting then answer.resync = true end
 end
-for _, id in ipairs(answer.full) do
-  if not quitters[id] then known = known + 1 end
-end
-if known ~= input.waiting then answer.resync = true end
 if input.waiting > #answer.granted then
   redis.call('ZADD', queue .. ':processes', now, input.process)
   redis.call('PEXPIRE', queue .. ':processes', KEEP_MS)

@@ -1,5 +1,6 @@
 -- Which request gets a slot, and which slot.
 local BATCH_MS = 30000     -- while others wait, batch requests get one slot in so much time
+local PATIENCE_MS = 20000  -- so long others may go before because of their caches
 local RUNNING_MS = 120000  -- a server that is all busy counts as one whose slots were used so much later
 local MOST_GRANTS = 64     -- in one exchange
 
@@ -35,25 +36,6 @@ local function next_account()
   return head.lane, account_of(head.lane.class, string.match(head.member, '|(.*)$'))
 end
 
--- Returns the slot that holds most of a request's prompt: server, slot, tokens.
-local function longest_prefix(request, lane)
-  local digests = {}
-  for place, link in ipairs(request.chain) do digests[place] = link[1] end
-  if #digests == 0 then return nil end
-  local found = redis.call('HMGET', queue .. ':prefixes', unpack(digests))
-  for place = #digests, 1, -1 do
-    if found[place] then
-      local slot, name = string.match(found[place], '^(%d+) (.*)$')
-      local server = servers[name]
-      if server and server.listed and server.named == 1 and not is_counted(server)
-        and not (lane.avoided and lane.avoided[name]) then
-        return server, tonumber(slot), request.chain[place][2]
-      end
-    end
-  end
-  return nil
-end
-
 -- Returns the free slot whose cache is worth least, on a server that has little to do.
 local function cheapest_slot(lane)
   local best, best_score, best_slot
@@ -61,8 +43,7 @@ local function cheapest_slot(lane)
     if takes(server, lane) then
       local slot, score = -1, now
       if not is_counted(server) then
-        local first = redis.call('ZRANGE', server.free, 0, 0, 'WITHSCORES')
-        slot, score = tonumber(first[1]), tonumber(first[2])
+        slot, score = server.free_slot, server.free_score
       end
       score = score + (server.running + 1) / server.slots * RUNNING_MS
       if not best or score < best_score then best, best_score, best_slot = server, score, slot end
@@ -72,8 +53,13 @@ local function cheapest_slot(lane)
 end
 
 local function find_slot(request, lane)
-  local server, slot, tokens = longest_prefix(request, lane)
-  if server and redis.call('ZSCORE', server.free, slot) then return server, slot, tokens end
+  local server, slot, tokens
+  each_match(request, lane, function(matching, number_of, saved)
+    if not is_free(matching, number_of) then return false end
+    server, slot, tokens = matching, number_of, saved
+    return true
+  end)
+  if server then return server, slot, tokens end
   server, slot = cheapest_slot(lane)
   return server, slot, 0
 end
@@ -84,26 +70,69 @@ local function grant(id, request, account, server, slot, cached)
   set_number('level', math.max(number('level'), number('served:' .. account.class)))
   if account.class == 'batch' then set_number('batch_at', now) end
   account.turn_us = now_us
-  for _, lane in ipairs(lanes) do
+  for _, lane in ipairs(waiting > 0 and lanes or {}) do
     if lane.class == account.class and redis.call('ZREM', lane.key, old) == 1 then
       redis.call('ZADD', lane.key, account.served, member_of(account))
     end
   end
   charge(account, cost)
+  -- The largest request of late: so much may a cache put one account ahead of another.
+  set_number('largest', math.max(request.tokens, math.floor(number('largest') * 255 / 256)))
   local reuses = false
   if slot >= 0 then
     redis.call('ZREM', server.free, slot)
     local contents = contents_of(server, slot)
     reuses = contents ~= nil and (input.shared or contents.owner == account.id)
-    set_contents(server, slot, {
+    if cached == 0 and waiting > 0 then disappoint(server, slot) end
+    set_contents(server, slot, contents, {
       owner = account.id, used = now, tokens = request.tokens, chain = request.chain})
   elseif input.counted
     and (server.named == 1 or server.counted_until < now + input.ttl / 2) then
     count_only(server)
   end
-  server.places, server.running = server.places - 1, server.running + 1
+  server.running = server.running + 1
+  if is_counted(server) then
+    server.places = server.places - 1
+  else
+    look_up_free(server)
+    server.places = server.free_slot and 1 or 0
+  end
   start_lease(server, id, {request.process, account.class, account.id, slot, now, cost, reuses})
   tell(request.process, 'granted', {id, server.name, slot, reuses})
+end
+
+-- Returns whether a request with a cache in a free slot goes before the account whose turn it is.
+local function goes_first(request, server)
+  local lane, head = next_account()
+  if not lane then return true end
+  if lane.class ~= request.class then return false end
+  local account = account_of(request.class, request.account)
+  if account.served - head.served > number('largest') then return false end
+  local first = redis.call('ZRANGE', line_of(lane.name, head.id), 0, 0, 'WITHSCORES')
+  local waited_ms = first[2] and (now_us - tonumber(first[2])) / 1000 or 0
+  local is_newcomer = head.turn_us < now_us - LONG_AGO_US / 2
+  return waited_ms < (is_newcomer and server.service_ms / 2 or PATIENCE_MS)
+end
+
+-- Gives slots that became free to those who have their prompts cached there, as far as it is fair.
+local function grant_wanted()
+  for _, entry in ipairs(offered) do
+    local server, slot = unpack(entry)
+    if server.listed and server.places > 0 and is_free(server, slot) then
+      for _, id in ipairs(redis.call('ZREVRANGE', wanters_of(server, slot), 0, 3)) do
+        local packed = redis.call('HGET', queue .. ':requests', id)
+        local request = packed and cmsgpack.unpack(packed)
+        if not request then
+          redis.call('ZREM', wanters_of(server, slot), id)
+        elseif goes_first(request, server) then
+          local saved = tonumber(redis.call('ZSCORE', wanters_of(server, slot), id))
+          remove(id)
+          grant(id, request, account_of(request.class, request.account), server, slot, saved)
+          break
+        end
+      end
+    end
+  end
 end
 
 local function grant_turns()

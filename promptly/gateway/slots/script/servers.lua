@@ -8,8 +8,8 @@
 local STATE = 'promptly:slots2:'
 local EVICTION_FACTOR = 20   -- a cache is worth so many times the time that computing it took
 local TOKEN_US = 500         -- of a prompt's token, until measured
-local CLAIM_MS = 3500        -- a process that was to look at /slots and does not answer
 local SETTLE_MS = 2000       -- longest time without grants, in which a server's slots become known
+local TIDY_MS = 100           -- how often expired leases and those of others are looked for
 local FIRST_PAUSE_MS, LAST_PAUSE_MS = 50, 500
 
 local epoch = redis.call('GET', STATE .. 'epoch')
@@ -19,11 +19,12 @@ if not epoch or input.fresh then
 end
 
 local FIELDS = {'epoch', 'slots', 'named', 'counted_until', 'settle_until', 'look_at', 'pause_ms',
-  'token_us', 'service_ms', 'touched'}
+  'token_us', 'service_ms', 'touched', 'tidied'}
+local PARTS = {'record', 'leases', 'free', 'unsettled', 'contents'}
 local servers = {}
 
 local function set(server, name, value)
-  if server[name] ~= value then server[name], server.changed[name] = value, true end
+  if server[name] ~= value then server[name], server.changed = value, true end
 end
 
 local function contents_of(server, slot)
@@ -42,8 +43,7 @@ local function forget_prefixes(server, slot, contents)
   if #old > 0 then redis.call('HDEL', queue .. ':prefixes', unpack(old)) end
 end
 
-local function set_contents(server, slot, contents)
-  local old = contents_of(server, slot)
+local function set_contents(server, slot, old, contents)
   if old then forget_prefixes(server, slot, old) end
   if not contents then
     redis.call('HDEL', server.contents, slot)
@@ -79,13 +79,11 @@ end
 local function server_of(name)
   local server = servers[name]
   if server then return server end
-  server = {name = name, key = 'promptly:slots:' .. name, changed = {}}
-  for _, part in ipairs({'record', 'leases', 'free', 'unsettled', 'contents'}) do
-    server[part] = STATE .. part .. ':' .. name
-  end
-  local values = redis.call('HMGET', server.record, unpack(FIELDS))
-  server.epoch = values[1]
-  for place = 2, #FIELDS do server[FIELDS[place]] = tonumber(values[place]) or 0 end
+  server = {name = name, key = 'promptly:slots:' .. name}
+  for _, part in ipairs(PARTS) do server[part] = STATE .. part .. ':' .. name end
+  local packed = redis.call('GET', server.record)
+  local values = packed and cmsgpack.unpack(packed) or {}
+  for place, field in ipairs(FIELDS) do server[field] = values[place] or 0 end
   servers[name] = server
   if server.epoch ~= epoch then
     server.named = 1 -- whatever there was
@@ -111,12 +109,14 @@ local function doubt(server, slot)
   set(server, 'pause_ms', FIRST_PAUSE_MS)
 end
 
+local offered = {} -- slots that became free in this exchange
 local function offer(server, slot, contents)
   local score = 0
   if contents then
     local token_us = server.token_us > 0 and server.token_us or TOKEN_US
     score = contents.used + contents.tokens * token_us / 1000 * EVICTION_FACTOR
   end
+  offered[#offered + 1] = {server, slot}
   redis.call('ZADD', server.free, score, slot)
   redis.call('PEXPIRE', server.free, KEEP_MS)
 end
@@ -136,13 +136,15 @@ local function end_lease(server, id, lease, settled, tokens)
       redis.call('HSET', server.contents, slot, cmsgpack.pack(contents))
     end
   else
-    set_contents(server, slot, nil)
+    set_contents(server, slot, contents_of(server, slot), nil)
   end
   if settled then offer(server, slot, contents) else doubt(server, slot) end
 end
 
 -- Ends leases that were not renewed; finds requests of the release before, which counts only.
 local function tidy(server)
+  if now - server.tidied < TIDY_MS then return end
+  set(server, 'tidied', now)
   for _, member in ipairs(
     redis.call('ZRANGEBYSCORE', server.key, '-inf', now, 'LIMIT', 0, 32)) do
     local id = string.match(member, '^[^|]*|([^|]*)|#')
@@ -153,9 +155,8 @@ local function tidy(server)
       redis.call('ZREM', server.key, member)
     end
   end
-  server.running = redis.call('ZCARD', server.key)
-  local leases = redis.call('HLEN', server.leases)
-  if leases > server.running then
+  local leases, running = redis.call('HLEN', server.leases), redis.call('ZCARD', server.key)
+  if leases > running then
     local flat = redis.call('HGETALL', server.leases)
     for place = 1, #flat, 2 do
       local lease = cmsgpack.unpack(flat[place + 1])
@@ -163,7 +164,7 @@ local function tidy(server)
         end_lease(server, flat[place], lease, false, nil)
       end
     end
-  elseif leases < server.running then
+  elseif leases < running then
     count_only(server)
   end
 end
@@ -182,9 +183,7 @@ local function check(server)
   if now - server.touched < 60000 then return end
   set(server, 'touched', now)
   redis.call('PEXPIRE', STATE .. 'epoch', KEEP_MS)
-  for _, part in ipairs({'record', 'leases', 'free', 'unsettled', 'contents'}) do
-    redis.call('PEXPIRE', server[part], KEEP_MS)
-  end
+  for _, part in ipairs(PARTS) do redis.call('PEXPIRE', server[part], KEEP_MS) end
   if server.named == 1 then
     local _, leased = named_slots(server)
     local others = redis.call('ZCARD', server.free) + redis.call('SCARD', server.unsettled)
@@ -211,14 +210,22 @@ end
 
 local function is_counted(server) return input.counted or now < server.counted_until end
 
--- How many requests a server can take now.
+-- The free slot whose cache is worth least: its number and its score, nil if there is none.
+local function look_up_free(server)
+  local first = redis.call('ZRANGE', server.free, 0, 0, 'WITHSCORES')
+  server.free_slot, server.free_score = tonumber(first[1]), tonumber(first[2])
+end
+
+-- Finds out whether a server can take a request now, and how many it runs.
 local function open(server)
   tidy(server)
   check(server)
+  server.running = redis.call('ZCARD', server.key)
   if is_counted(server) then
     server.places = math.max(server.slots - server.running, 0)
   elseif server.named == 1 then
-    server.places = redis.call('ZCARD', server.free)
+    look_up_free(server)
+    server.places = server.free_slot and 1 or 0
   elseif server.look_at > 0 and now > server.settle_until then
     count_only(server)
     server.places = math.max(server.slots - server.running, 0)
@@ -226,7 +233,7 @@ local function open(server)
     server.places = 0
     if server.look_at == 0 then
       set(server, 'look_at', now)
-      set(server, 'settle_until', now + SETTLE_MS)
+      set(server, 'settle_until', now + math.min(SETTLE_MS, input.ttl))
       set(server, 'pause_ms', FIRST_PAUSE_MS)
     end
   end
@@ -274,7 +281,8 @@ local function looks_due()
     if server.look_at > 0 and server.shows_slots and now >= server.counted_until then
       if server.look_at <= now then
         names[#names + 1] = server.name
-        set(server, 'look_at', now + CLAIM_MS)
+        -- If it does not answer, it is dead, or the server is.
+        set(server, 'look_at', now + input.ttl * 0.35)
       elseif not wait_ms or server.look_at - now < wait_ms then
         wait_ms = server.look_at - now
       end
@@ -285,15 +293,10 @@ end
 
 local function save_servers()
   for _, server in pairs(servers) do
-    local values = {}
-    for name in pairs(server.changed) do
-      values[#values + 1] = name
-      values[#values + 1] = name == 'epoch' and server.epoch
-        or string.format('%.0f', server[name])
-    end
-    if #values > 0 then
-      redis.call('HSET', server.record, unpack(values))
-      redis.call('PEXPIRE', server.record, KEEP_MS)
+    if server.changed then
+      local values = {}
+      for place, field in ipairs(FIELDS) do values[place] = server[field] end
+      redis.call('SET', server.record, cmsgpack.pack(values), 'PX', KEEP_MS)
     end
   end
 end

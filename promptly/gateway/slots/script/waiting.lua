@@ -4,7 +4,6 @@ local quitters = {}
 
 local function line_of(lane, account) return queue .. ':line:' .. lane .. ':' .. account end
 local function totals_of(class) return queue .. ':totals:' .. class end
-local waiting = redis.call('HLEN', queue .. ':requests')
 
 -- Tell a process about its request: in this answer, or in that of its next exchange.
 local function tell(process, kind, entry)
@@ -44,24 +43,47 @@ local function count_leaving(class, account)
   end
 end
 
-local function lane_named(name) return lanes[name] or add_lane(name) end
 
-local function add(id, request, account)
-  local lane = lane_named(request.lane)
-  local mine, line = queue .. ':of:' .. request.process, line_of(request.lane, request.account)
-  waiting = waiting + 1
-  redis.call('HSET', queue .. ':requests', id, cmsgpack.pack(request))
-  redis.call('SADD', mine, id)
+local function join_line(id, request, account)
+  local lane, line = lane_named(request.lane), line_of(request.lane, request.account)
   redis.call('ZADD', line, request.arrival_us, id)
   redis.call('ZADD', lane.key, account.served, member_of(account))
-  for _, key in ipairs({queue .. ':requests', mine, line, lane.key}) do
-    redis.call('PEXPIRE', key, KEEP_MS)
-  end
+  redis.call('PEXPIRE', line, KEEP_MS)
+  redis.call('PEXPIRE', lane.key, KEEP_MS)
   if lane.avoided then
     redis.call('SADD', queue .. ':lanes', lane.name)
     redis.call('PEXPIRE', queue .. ':lanes', KEEP_MS)
+    set_number('lanes', redis.call('SCARD', queue .. ':lanes'))
+  end
+end
+
+-- Adds a request; until the deadline, if there is one, it waits for the slot that it wants alone.
+local function add(id, request, account, deadline)
+  local mine = queue .. ':of:' .. request.process
+  waiting = waiting + 1
+  redis.call('HSET', queue .. ':requests', id, cmsgpack.pack(request))
+  redis.call('SADD', mine, id)
+  redis.call('PEXPIRE', queue .. ':requests', KEEP_MS)
+  redis.call('PEXPIRE', mine, KEEP_MS)
+  if deadline then
+    redis.call('ZADD', queue .. ':deferred', deadline, id)
+    redis.call('PEXPIRE', queue .. ':deferred', KEEP_MS)
+  else
+    join_line(id, request, account)
   end
   count_arrival(account, request.arrival_us)
+end
+
+local function stop_deferring()
+  local key = queue .. ':deferred'
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', key, '-inf', now, 'LIMIT', 0, 32)) do
+    redis.call('ZREM', key, id)
+    local packed = redis.call('HGET', queue .. ':requests', id)
+    if packed then
+      local request = cmsgpack.unpack(packed)
+      join_line(id, request, account_of(request.class, request.account))
+    end
+  end
 end
 
 -- Takes a waiting request out of the queue and returns it, nil if there is none.
@@ -72,12 +94,17 @@ local function remove(id)
   waiting = waiting - 1
   redis.call('HDEL', queue .. ':requests', id)
   redis.call('SREM', queue .. ':of:' .. request.process, id)
+  if request.wants then
+    redis.call('ZREM', request.wants, id)
+    redis.call('ZREM', queue .. ':deferred', id)
+  end
   local line, lane = line_of(request.lane, request.account), lanes[request.lane]
   redis.call('ZREM', line, id)
   if redis.call('EXISTS', line) == 0 then
     redis.call('ZREM', lane.key, member_of(account_of(request.class, request.account)))
     if lane.avoided and redis.call('EXISTS', lane.key) == 0 then
       redis.call('SREM', queue .. ':lanes', lane.name)
+      set_number('lanes', redis.call('SCARD', queue .. ':lanes'))
     end
   end
   count_leaving(request.class, request.account)
