@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import pytest
 import redis
 
+from promptly.gateway.prefix_chain import PrefixLink
 from promptly.gateway.slots.exchange import queue_key
-from promptly.gateway.slots.requests import OUTPUT_WEIGHT, PrefixLink
+from promptly.gateway.slots.requests import OUTPUT_WEIGHT
 from promptly.gateway.slots.scheduler import GENERATION
 from tests.gateway.slots.conftest import Simulate
 from tests.gateway.slots.simulation import Job, Simulation
