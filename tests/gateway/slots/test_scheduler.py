@@ -351,6 +351,24 @@ def test_without_redis_each_process_admits_by_itself(make_scheduler: MakeSchedul
     assert scheduler.held() == 3
 
 
+def test_without_memory_in_redis_each_process_admits_by_itself(
+    make_scheduler: MakeScheduler, redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    scheduler = make_scheduler()
+    with redis.Redis.from_url(redis_url) as client:
+        client.config_set("maxmemory", 1)
+        try:
+            slot_requests = take_all(scheduler, account=1)
+        finally:
+            client.config_set("maxmemory", 0)
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == [
+        "Redis refuses to give out slots: each process does so for itself"
+    ]
+    waiting = wait_in_line(scheduler, 2)
+    scheduler.release(slot_requests[0])
+    assert granted(waiting) is not None
+
+
 def test_a_missing_upstream_is_reported_at_once(redis_url: str) -> None:
     settings = make_settings(llama_base_url=("http://127.0.0.1:1",))
     scheduler = scheduler_on(redis_url, UpstreamPool(settings))
