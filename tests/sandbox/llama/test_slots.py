@@ -89,6 +89,30 @@ def test_a_slot_that_is_named_while_it_is_busy(
     assert llama.totals()["named_busy"] == 1
 
 
+def test_requests_that_name_slots_hold_up_others(
+    llama: SimulatedLlama, open_stream: OpenStream
+) -> None:
+    busy = [open_stream(f"delay_ms=20 tokens=4000 tag=busy{slot}", id_slot=slot) for slot in (0, 1)]
+    for raw in busy:
+        raw.read_until(b"content")
+    waiting = []
+    for directives, fields in (("tag=named", {"id_slot": 1}), ("tag=any", {})):
+        waiting.append(open_stream(f"tokens=2 {directives}", **fields))
+        wait_until(lambda: llama.totals()["deferred"] == len(waiting), 5, "a deferred request")
+    # The first in the queue is asked, cannot use this slot, and nobody else is asked.
+    busy[0].close()
+    llama.wait_for_end("busy0")
+    assert [slot["is_processing"] for slot in slots(llama.url)] == [False, True]
+    assert llama.totals()["deferred"] == 2
+    # Now it is the last in the queue, but goes first in the slot that it names.
+    busy[1].close()
+    for raw in waiting:
+        raw.read_until(b"[DONE]")
+    started = {record["tag"]: record["slot_at"] for record in llama.requests()}
+    assert started["named"] < started["any"]
+    assert llama.request("named")["slot"] == 1
+
+
 def test_a_waiting_client_that_leaves_changes_no_slot(
     llama: SimulatedLlama, open_stream: OpenStream
 ) -> None:
