@@ -158,5 +158,6 @@ def path_of(call: Json) -> str:
 
 
 def write(directory: Path, name: str, items: list[Json]) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
     lines = (json.dumps(item) for item in items)
     (directory / f"{name}.jsonl").write_text("".join(f"{line}\n" for line in lines))
