@@ -101,6 +101,8 @@ def test_upstream_got_nothing_malformed(sender: Sender, llama: SimulatedLlama) -
         kind, added = SENT[record["path"]]
         body = record["body"]
         assert {name: body.pop(name) for name in added} == added
+        if added:
+            assert {type(body.pop("id_slot")), type(body.pop("cache_prompt"))} == {int, bool}
         msgspec.convert(body, kind)
 
 

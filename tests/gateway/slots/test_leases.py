@@ -171,9 +171,9 @@ def busy(slot_request: SlotRequest) -> LlamaStream:
     assert slot_request.lease is not None
     slot_request.reached = True
     message = {"role": "user", "content": "[[sim tokens=9999 delay_ms=20]]"}
-    stream = slot_request.lease.upstream.client.stream(
-        "/v1/chat/completions", json.dumps({"messages": [message], "stream": True}).encode()
-    )
+    body = json.dumps({"messages": [message], "stream": True}).encode()
+    body = body[:-1] + slot_request.lease.fields() + b"}"
+    stream = slot_request.lease.upstream.client.stream("/v1/chat/completions", body)
     stream.wait_at_most(10)
     while not stream.read():
         pass
