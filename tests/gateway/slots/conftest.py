@@ -20,6 +20,7 @@ from sandbox.llama import SimulatedLlama
 from tests.gateway.slots.simulation import Simulation
 from tests.support.books import wait_for
 from tests.support.servers import make_settings
+from tests.support.slots import name_slots
 
 MakeScheduler = Callable[..., SlotScheduler]
 
@@ -88,24 +89,13 @@ def simulate(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Simulate:
     monkeypatch.setitem(redis_client.TIMEOUTS, "socket_timeout", 30.0)
 
     def make(*slots: int, **fields: Any) -> Simulation:
-        simulation = Simulation(redis_url, name_slots, slots, **fields)
+        simulation = Simulation(redis_url, slots, **fields)
         for module in (requests, local_queue, scheduling):
             monkeypatch.setattr(module, "time", simulation)
         simulation.begin()
         return simulation
 
     return make
-
-
-def name_slots(redis_url: str, server: str) -> None:
-    """Let the time be over in which a server is only counted."""
-    change = """
-        local fields = cmsgpack.unpack(redis.call('GET', KEYS[1]))
-        fields[4] = 1
-        redis.call('SET', KEYS[1], cmsgpack.pack(fields), 'KEEPTTL')
-    """
-    with redis.Redis.from_url(redis_url) as client:
-        client.eval(change, 1, f"promptly:slots2:record:{server}")
 
 
 def know_slots(scheduler: SlotScheduler, redis_url: str, server: str) -> None:

@@ -20,6 +20,7 @@ from promptly.gateway.upstreams import UpstreamPool
 from promptly.runtime.redis_client import HotPathRedis
 from promptly.secret import Secret
 from tests.support.servers import make_settings
+from tests.support.slots import name_slots
 
 
 @dataclass(eq=False)
@@ -64,7 +65,6 @@ class Simulation:
     """Servers with as many slots each; `seconds_of` is how long a job runs."""
 
     redis_url: str
-    name_slots: Callable[[str, str], None]
     slots: tuple[int, ...]
     processes: int = 1
     seconds_of: Callable[[Job], float] = lambda job: 1.0
@@ -120,7 +120,7 @@ class Simulation:
             scheduler.release(request)
             self._exchange(0)
             for url in self.urls:
-                self.name_slots(self.redis_url, url)
+                name_slots(self.redis_url, url)
             for url, slots in self.table.items():
                 scheduler._report(url, list(range(len(slots))), [])
 
