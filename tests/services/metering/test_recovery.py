@@ -60,7 +60,9 @@ def test_recovery_records_the_cached_tokens_of_the_last_checkpoint(
     assert (event["cached_prompt_tokens"], event["charged_tokens"]) == (90, 150)
     # A late settlement's count replaces it, whatever it was.
     for cached in (95, 20):
-        meter.books.rows("UPDATE holds SET state = 'recovered'")
+        meter.books.rows(
+            "UPDATE holds SET state = 'recovered' WHERE request_id = :id", id=request_id
+        )
         assert meter.settle_late(account, request_id, 100, 50, cached=cached)
         [event] = meter.books.events(account)
         assert (event["cached_prompt_tokens"], event["charged_tokens"]) == (cached, 150)
