@@ -12,6 +12,8 @@ from promptly.services.payments import case_choices, cases, unfinished_refunds
 from promptly.services.payments.case_choices import Choice, Offer
 from promptly.transactions import transaction
 
+COLUMNS = ("case", "created_at", "kind", "order", "provider", "detail")
+
 
 @click.command("attention")
 @limit_option
@@ -26,7 +28,7 @@ def attention(limit: int, as_json: bool) -> None:
             for case, number in cases.open_cases(limit)
         ]
     if as_json:
-        columns = (*_case_columns, "choices")
+        columns = (*COLUMNS, "choices")
         rows = [(*values.values(), [_plain(item) for item in offer.choices])
                 for values, offer in found]  # fmt: skip
         show_rows(columns, rows, as_json)
@@ -36,12 +38,9 @@ def attention(limit: int, as_json: bool) -> None:
         click.echo()
 
 
-_case_columns = ("case", "created_at", "kind", "order", "provider", "detail")
-
-
 def _case(case: PaymentCase, number: str | None) -> dict[str, Any]:
     fields = (case.id, case.created_at, case.kind, number, case.provider, case.detail)
-    return dict(zip(_case_columns, fields, strict=True))
+    return dict(zip(COLUMNS, fields, strict=True))
 
 
 def _plain(choice: Choice) -> dict[str, Any]:
