@@ -20,6 +20,7 @@ TABLES = (
     *("payment_reversals", "webhook_events", "payment_cases", "orders", "outbox"),
     *("payment_reconciliations", "sweep_states", "ledger_entries", "usage_events", "holds"),
 )
+CHOICES = ("refund", "credit", "dismiss", "take_back", "credit_surplus", "refund_all")
 
 
 @dataclass
@@ -129,8 +130,7 @@ def reconcile(at: World, number: int) -> None:
 def decide(at: World, number: int) -> None:
     waiting = [case["id"] for case in at.shop.cases() if case["resolution"] is None]
     if waiting:
-        choice = one(("refund", "credit", "dismiss", "take_back"), number)
-        at.shop.decide(choice, one(waiting, number // 4))
+        at.shop.decide(one(CHOICES, number), one(waiting, number // len(CHOICES)))
 
 
 def refund(at: World, number: int) -> None:

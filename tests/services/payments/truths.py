@@ -60,6 +60,7 @@ def assert_money(order: Json, truth: Truth) -> None:
     """Assert that no more went back than came, except by the bank, and that the books say so."""
     assert 0 <= truth.given_back <= truth.came
     assert order["received_minor"] == truth.came
+    assert 0 <= order["credited_surplus_minor"] <= max(0, truth.came - order["amount_minor"])
     assert order["returned_minor"] == min(truth.came, truth.given_back + truth.by_bank)
 
 
@@ -111,10 +112,11 @@ def assert_cases(shop: Shop, order: Json, truth: Truth) -> None:
 
 
 def surplus_of(shop: Shop, order: Json, truth: Truth) -> int:
-    """Return what is left of the money beyond the price."""
+    """Return what is left of the money beyond the price, less what was credited of it."""
     returned = sum(row["amount_minor"] for row in reversals(shop, order) if not row["counts"])
     left = truth.came - truth.given_back
-    beyond: int = truth.came - returned - order["amount_minor"]
+    bought = order["amount_minor"] + order["credited_surplus_minor"]
+    beyond: int = truth.came - returned - bought
     return min(beyond, left)
 
 
