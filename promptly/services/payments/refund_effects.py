@@ -15,7 +15,7 @@ def of(
     money_moves = (
         f"{_shown(order, amount_minor)} is only recorded: you have returned the money yourself."
         if by_hand
-        else _way_back(order, amount_minor, of_surplus=of_surplus)
+        else _way_back(order, amount_minor)
     )
     if of_surplus:
         return (money_moves, "No tokens are taken: the purchase stays paid.")
@@ -37,15 +37,12 @@ def tokens_of(order: Order, tokens: int) -> tuple[str, ...]:
     )
 
 
-def _way_back(order: Order, amount_minor: int, *, of_surplus: bool) -> str:
+def _way_back(order: Order, amount_minor: int) -> str:
     amount, provider = _shown(order, amount_minor), labels.PROVIDERS[order.provider]
     if order.provider == "stripe":
         return f"{provider} returns {amount} to the customer. This cannot be undone."
-    link = (
-        "you send them its link"
-        if of_surplus or order.user_id is None
-        else "promptly emails them its link"
-    )
+    has_owner = order.user_id is not None
+    link = "promptly emails them its link" if has_owner else "you send them its link"
     return (
         f"{provider} opens a page where the customer claims {amount}; {link}. You approve the"
         f" payout in {provider}."

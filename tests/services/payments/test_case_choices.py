@@ -87,7 +87,9 @@ def test_effects_name_money_and_tokens(shop: Shop) -> None:
 def test_effects_of_what_is_spent_already(shop: Shop) -> None:
     user_id, _ = odd_invoice(shop, "paid_over")
     shop.spend(user_id, 5_000_000)
-    assert effects(shop, "refund").endswith("No tokens are taken: the purchase stays paid.")
+    surplus = effects(shop, "refund")
+    assert "promptly emails them its link" in surplus
+    assert surplus.endswith("No tokens are taken: the purchase stays paid.")
     assert (
         "Of 25,000,000 tokens, the 20,000,000 that are unspent now are taken back; the others are"
         " spent or held by requests, and recorded as owed."
