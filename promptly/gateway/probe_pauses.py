@@ -13,9 +13,11 @@ JITTER = 0.25
 
 
 def after_failures(number: int, shortest_seconds: float) -> float:
-    """Return the pause after this number of failed probes in a row, 1 or more."""
-    pause = min(shortest_seconds * 2 ** min(number - 1, 16), LONGEST_SECONDS)
-    return _spread(pause)
+    """Return the pause after this number of failed probes in a row; always the same after none."""
+    if number == 0:
+        return shortest_seconds
+    longest = LONGEST_SECONDS / (1 + JITTER)
+    return _spread(min(shortest_seconds * 2 ** min(number - 1, 16), longest))
 
 
 def while_loading() -> float:
@@ -24,4 +26,4 @@ def while_loading() -> float:
 
 
 def _spread(pause: float) -> float:
-    return min(pause * random.uniform(1 - JITTER, 1 + JITTER), LONGEST_SECONDS)  # noqa: S311
+    return pause * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311

@@ -17,6 +17,10 @@ class SharedCall:
         self._lock = threading.Lock()
         self._begun = 0
 
+    @property
+    def is_running(self) -> bool:
+        return self._lock.locked()
+
     def run(self, call: Callable[[], None], needed: Callable[[], bool] = _always) -> None:
         """Run the call, or wait for another one that began after this method was entered.
 

@@ -26,6 +26,7 @@ EMBEDDINGS_PATH = "/v1/embeddings"
 SLOTS_PATH = "/slots"
 
 PROBE_SECONDS = 5.0
+PROBE_TIMEOUT_SECONDS = 3.0
 # Try an endpoint that a server lacked again after this long.
 LACKING_SECONDS = 60.0
 
@@ -111,11 +112,13 @@ class UpstreamPool:
         """
         self._mark_drained()
         stale = self._stale()
-        found = [] if stale else [up for up in self.upstreams if _can_take(up, path)]
+        found = (
+            [] if stale else [up for up in self.upstreams if up.takes_requests and up.serves(path)]
+        )
         if found:
             return found
         able = [up for up in self.upstreams if up.serves(path)]
-        _probe_all(_never_probed, able)
+        self._probe_all(_never_probed, able)
         found = [up for up in able if up.takes_requests] or self._look_again(able)
         if any(up.ready for up in self.upstreams):
             # Those that were probed just now need no second probe.
@@ -145,12 +148,14 @@ class UpstreamPool:
 
     def refusal(self, path: str) -> PromptlyError:
         """Return the error for a request to `path` that no upstream takes."""
-        able = [up for up in self.upstreams if up.serves(path)]
-        if not able:
+        if not any(up.serves(path) for up in self.upstreams):
             return UnsupportedEndpoint()
-        if all(up.drained for up in able):
-            return UpstreamUnavailable(ALL_DRAINED)
-        return UpstreamUnavailable()
+        return UpstreamUnavailable(ALL_DRAINED if self.all_drained(path) else None)
+
+    def all_drained(self, path: str) -> bool:
+        """Return whether every upstream that could take a request to `path` is drained."""
+        able = [up for up in self.upstreams if up.serves(path)]
+        return bool(able) and all(up.drained for up in able)
 
     def _stale(self) -> list[Upstream]:
         now = time.monotonic()
@@ -174,7 +179,7 @@ class UpstreamPool:
         where a probe has failed.
         """
         usable = [up for up in able if not up.drained]
-        _probe_all(_rested, usable)
+        self._probe_all(_rested, usable)
         return [up for up in usable if up.takes_requests]
 
     def failed(self, upstream: Upstream) -> None:
@@ -195,7 +200,7 @@ class UpstreamPool:
 
         def probe() -> None:
             was_ready = upstream.ready
-            _ask(upstream)
+            self._ask(upstream)
             if was_ready and not upstream.ready:
                 logger.warning("upstream failed", extra={"upstream": upstream.name})
 
@@ -215,39 +220,62 @@ class UpstreamPool:
             # Requests wait for a first probe themselves, until it is done.
             if upstream.is_known:
                 upstream.probed_at, upstream.pause = now, PROBE_SECONDS
-            upstream.probing.start(partial(_ask, upstream), "probe-upstream")
+            upstream.probing.start(partial(self._ask, upstream), "probe-upstream")
 
     def probe(self, upstream: Upstream) -> bool:
         """Query an upstream's properties; return whether it is ready.
 
         Callers that come together share a probe.
         """
-        upstream.probing.run(partial(_ask, upstream))
+        upstream.probing.run(partial(self._ask, upstream))
         return upstream.ready
 
-
-def _ask(upstream: Upstream) -> None:
-    was_ready = upstream.ready
-    was = (upstream.model, upstream.n_ctx, upstream.slots)
-    upstream.doubted = False
-    loading = False
-    try:
-        status, props = upstream.client.call("GET", "/props", timeout_seconds=3)
-        upstream.ready = status == 200 and _read_properties(upstream, props)
-        loading = status == 503
-        upstream.problem = "" if upstream.ready else _problem(status)
-    except LlamaError as problem:
-        upstream.ready, upstream.problem = False, f"no answer ({problem})"
-    _set_pause(upstream, loading=loading)
-    if not was_ready or (upstream.model, upstream.n_ctx, upstream.slots) != was:
-        # This may be a different server than the one that refused.
-        upstream.lacking.clear()
-    upstream.probed_at = time.monotonic()
-    if upstream.ready != was_ready:
-        logger.info(
-            "upstream ready" if upstream.ready else "upstream not ready",
-            extra={"upstream": upstream.name, "slots": upstream.slots},
+    def _probe_all(self, needed: Callable[[Upstream], bool], upstreams: Iterable[Upstream]) -> None:
+        """Probe servers at the same time, so that a slow one does not delay the others."""
+        run_all(
+            [
+                partial(up.probing.run, partial(self._ask, up), partial(needed, up))
+                for up in upstreams
+                if needed(up)
+            ],
+            "probe-upstream",
         )
+
+    def _ask(self, upstream: Upstream) -> None:
+        was_ready = upstream.ready
+        was = (upstream.model, upstream.n_ctx, upstream.slots)
+        upstream.doubted = False
+        loading = False
+        try:
+            status, props = upstream.client.call(
+                "GET", "/props", timeout_seconds=PROBE_TIMEOUT_SECONDS
+            )
+            upstream.ready = status == 200 and self._read(upstream, props)
+            loading = status == 503
+            upstream.problem = "" if upstream.ready else _problem(status)
+        except LlamaError as problem:
+            upstream.ready, upstream.problem = False, f"no answer ({problem})"
+        _set_pause(upstream, loading=loading)
+        if not was_ready or (upstream.model, upstream.n_ctx, upstream.slots) != was:
+            # This may be a different server than the one that refused.
+            upstream.lacking.clear()
+        upstream.probed_at = time.monotonic()
+        if upstream.ready != was_ready:
+            logger.info(
+                "upstream ready" if upstream.ready else "upstream not ready",
+                extra={"upstream": upstream.name, "slots": upstream.slots},
+            )
+
+    @staticmethod
+    def _read(upstream: Upstream, props: Any) -> bool:
+        try:
+            upstream.n_ctx = int(props["default_generation_settings"]["n_ctx"])
+            upstream.slots = int(props["total_slots"])
+            upstream.model = str(props.get("model_alias") or "model").split(",")[0]
+            upstream.shows_slots = bool(props.get("endpoint_slots")) and upstream.serves(SLOTS_PATH)
+        except (KeyError, TypeError, ValueError, OverflowError):
+            return False
+        return upstream.slots > 0 and upstream.n_ctx > 0
 
 
 def _problem(status: int) -> str:
@@ -257,27 +285,10 @@ def _problem(status: int) -> str:
 
 
 def _set_pause(upstream: Upstream, *, loading: bool) -> None:
-    if upstream.ready or loading:
-        upstream.failures = 0
-        upstream.pause = probe_pauses.while_loading() if loading else PROBE_SECONDS
-    else:
-        upstream.failures += 1
-        upstream.pause = probe_pauses.after_failures(upstream.failures, PROBE_SECONDS)
-
-
-def _read_properties(upstream: Upstream, props: Any) -> bool:
-    try:
-        upstream.n_ctx = int(props["default_generation_settings"]["n_ctx"])
-        upstream.slots = int(props["total_slots"])
-        upstream.model = str(props.get("model_alias") or "model").split(",")[0]
-        upstream.shows_slots = bool(props.get("endpoint_slots")) and upstream.serves(SLOTS_PATH)
-    except (KeyError, TypeError, ValueError, OverflowError):
-        return False
-    return upstream.slots > 0 and upstream.n_ctx > 0
-
-
-def _can_take(upstream: Upstream, path: str) -> bool:
-    return upstream.takes_requests and upstream.serves(path)
+    failed = not (upstream.ready or loading)
+    upstream.failures = upstream.failures + 1 if failed else 0
+    pause = probe_pauses.while_loading() if loading else None
+    upstream.pause = pause or probe_pauses.after_failures(upstream.failures, PROBE_SECONDS)
 
 
 def _never_probed(upstream: Upstream) -> bool:
@@ -288,15 +299,3 @@ def _rested(upstream: Upstream) -> bool:
     """Return whether a server that is not ready may be asked again before a request is refused."""
     rested = upstream.doubted or time.monotonic() - upstream.probed_at > 1.0
     return rested and not upstream.ready
-
-
-def _probe_all(needed: Callable[[Upstream], bool], upstreams: Iterable[Upstream]) -> None:
-    """Probe servers at the same time, so that a slow one does not delay the others."""
-    run_all(
-        [
-            partial(up.probing.run, partial(_ask, up), partial(needed, up))
-            for up in upstreams
-            if needed(up)
-        ],
-        "probe-upstream",
-    )
