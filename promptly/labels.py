@@ -10,6 +10,7 @@ from promptly.models.states import (
     MailState,
     OrderState,
     Outcome,
+    UpstreamState,
 )
 
 SCOPES: Mapping[KeyScope, str] = {
@@ -168,6 +169,19 @@ REFUND_STATES: Mapping[str, str] = {
     "archived": "archived without a payout",
     "by_hand": "recorded by hand",
 }
+
+UPSTREAMS: Mapping[UpstreamState, str] = {
+    UpstreamState.READY: "ready",
+    UpstreamState.DOWN: "unavailable",
+    UpstreamState.DRAINING: "draining",
+    UpstreamState.DRAINED: "drained",
+}
+
+# States of a slot: an unsettled one may still be busy with a request that was cut.
+SLOTS: Mapping[str, str] = {"busy": "busy", "idle": "idle", "unsettled": "unsettled"}
+
+# Classes of requests, which share the slots.
+SERVICE_CLASSES: Mapping[str, str] = {"paying": "paying", "trial": "trial", "batch": "batch"}
 
 PROVIDERS: Mapping[str, str] = {"stripe": "Stripe", "btcpay": "BTCPay"}
 

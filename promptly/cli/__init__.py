@@ -13,6 +13,7 @@ from promptly.cli import (
     outbox,
     payments,
     trials,
+    upstreams,
     usage,
     users,
     webhooks,
@@ -31,6 +32,7 @@ GROUPS = (
     outbox,
     audit,
     imports,
+    upstreams,
     doctor,
 )
 

@@ -25,18 +25,29 @@ ADVICE = (
     " (docs/operating/model-servers.md)"
 )
 
+NO_SLOTS = (
+    "does not show its slots: requests are only counted, and none finds its conversation cached;"
+    " start it without --no-slots (docs/operating/model-servers.md)"
+)
+
 # Each slot's last task, by the slot's id.
 Tasks = dict[int, Any]
 
 
+class HidesSlots(Exception):
+    """The server answers that it does not serve `/slots`."""
+
+
 class Inconclusive(Exception):
-    """The server is not idle, or does not show its slots; the message says which."""
+    """The server is not idle, or did not answer; the message says which."""
 
 
 def finding(http: urllib3.PoolManager, url: str) -> tuple[str, str]:
     """Return level and message for one server; takes about as long as three short requests."""
     try:
         is_carried = _carries_prompts(http, url)
+    except HidesSlots:
+        return "warning", NO_SLOTS
     except Inconclusive as problem:
         return "ok", f"prompt cache not checked: {problem}"
     except (urllib3.exceptions.HTTPError, ValueError, KeyError, TypeError) as problem:
@@ -67,6 +78,8 @@ def _carries_prompts(http: urllib3.PoolManager, url: str) -> bool:
 
 def _tasks(http: urllib3.PoolManager, url: str) -> Tasks:
     answer = http.request("GET", f"{url}/slots", timeout=TIMEOUT)
+    if answer.status in (404, 501):
+        raise HidesSlots
     if answer.status != 200:
         raise Inconclusive(f"/slots returned {answer.status}")
     slots = answer.json()

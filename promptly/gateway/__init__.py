@@ -19,6 +19,9 @@ The modules, in the order in which a request meets them:
     generation        interfaces that the modules below need from a checked request
     hold_placement    holds the cost before upstream sees the request
     upstreams         the pool of llama-servers and their readiness
+    probe_pauses      how long a server is left alone between two probes
+    drained_servers   which servers an operator has taken out of service
+    shared_calls      calls that run once for all that wait for them
     fatal_bodies      refuses bodies that model servers died of
     prompt_counting   counts prompts at upstream, within bounds
     measurements      adds an ended request to the metrics
@@ -48,6 +51,7 @@ from flask import Flask, current_app
 
 from promptly.gateway.body_budget import BodyBudget
 from promptly.gateway.body_decoder import BodyDecoder
+from promptly.gateway.drained_servers import DrainedServers
 from promptly.gateway.fatal_bodies import FatalBodies
 from promptly.gateway.hold_refresher import HoldRefresher
 from promptly.gateway.imported_keys import ImportedKeys
@@ -87,7 +91,7 @@ class Gateway:
         self.body_decoder = BodyDecoder(settings.max_body_bytes, settings.max_json_values)
         self.count_turns = CountTurns()
         self.prefix_chains = PrefixChains(settings.key_pepper)
-        self.pool = UpstreamPool(settings)
+        self.pool = UpstreamPool(settings, DrainedServers(self.database))
         self.fatal_bodies = FatalBodies(redis, settings.key_pepper)
         terms = Terms(
             settings.max_queued_requests, settings.trial_weight, settings.slot_isolation == "shared"

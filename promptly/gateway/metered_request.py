@@ -244,8 +244,9 @@ class MeteredRequest(ABC):
                 if lease is not None:
                     self.model = lease.upstream.model
                     return lease
-                if all(other.name in avoided for other in self._gateway.pool.ready(self._path)):
-                    raise UpstreamUnavailable
+                pool = self._gateway.pool
+                if all(other.name in avoided for other in pool.ready(self._path)):
+                    raise UpstreamUnavailable if avoided else pool.refusal(self._path)
                 if time.monotonic() > started_at + limit_seconds:
                     raise QueueFull(
                         f"The request waited for the model for {limit_seconds} s without getting "

@@ -1,18 +1,23 @@
 """The pool of llama-servers: the model, the endpoints and the readiness of each.
 
-Each process probes for itself, every few seconds and when no server is ready for a request. It
-learns which endpoints a server lacks from refused requests. A model that is only good for
+Each process probes for itself, every few seconds and when no server is ready for a request; one
+that does not answer is probed ever less often. It learns which endpoints a server lacks from
+refused requests. A drained server is probed, but gets no request. A model that is only good for
 embeddings must be configured as such, because its server would generate text on request.
 """
 
 import logging
-import threading
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from promptly.clients.llama import LlamaClient, LlamaError
 from promptly.errors import PromptlyError, UnsupportedEndpoint, UpstreamUnavailable
+from promptly.gateway import probe_pauses
+from promptly.gateway.drained_servers import DrainedServers
+from promptly.gateway.shared_calls import SharedCall, run_all
 from promptly.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -21,8 +26,11 @@ EMBEDDINGS_PATH = "/v1/embeddings"
 SLOTS_PATH = "/slots"
 
 PROBE_SECONDS = 5.0
+PROBE_TIMEOUT_SECONDS = 3.0
 # Try an endpoint that a server lacked again after this long.
 LACKING_SECONDS = 60.0
+
+ALL_DRAINED = "The model servers are being taken out of service for maintenance. Try again later."
 
 
 @dataclass(slots=True)
@@ -37,7 +45,15 @@ class Upstream:
     model: str = ""
     # Whether it says which slots are idle.
     shows_slots: bool = False
+    # An operator has taken it out of service: it gets no new request.
+    drained: bool = False
     probed_at: float = field(default=float("-inf"))
+    # Until the next probe, and how many have failed since the last one that did not.
+    pause: float = 0.0
+    failures: int = 0
+    # Why the last probe failed, in a few words.
+    problem: str = ""
+    probing: SharedCall = field(default_factory=SharedCall)
     # A request has failed and no probe has run since.
     doubted: bool = False
     # Paths that it does not serve, each with the (monotonic) time until which we believe it.
@@ -47,6 +63,21 @@ class Upstream:
     def name(self) -> str:
         """The upstream's name in Redis and in logs."""
         return self.client.base_url
+
+    @property
+    def url(self) -> str:
+        """The server's URL, as configured."""
+        return self.client.base_url
+
+    @property
+    def takes_requests(self) -> bool:
+        """Whether it may get a new request."""
+        return self.ready and not self.drained
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it has been probed."""
+        return self.probed_at != float("-inf")
 
     def serves(self, path: str) -> bool:
         """Return whether a request to this path is worth trying."""
@@ -58,7 +89,9 @@ class Upstream:
 class UpstreamPool:
     """All configured llama-servers."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, drained_servers: DrainedServers | None = None) -> None:
+        self._drained_servers = drained_servers or DrainedServers()
+        self._drained: frozenset[str] = frozenset()
         self.upstreams = [
             Upstream(
                 LlamaClient(url, settings.llama_api_key, settings.upstream_connect_timeout_seconds),
@@ -70,8 +103,6 @@ class UpstreamPool:
             )
             for url in urls
         ]
-        self._probing = threading.Lock()
-        self._looking = threading.Lock()
 
     def ready(self, path: str = "") -> list[Upstream]:
         """Return the upstreams that can take a request to `path`; without a path, all ready ones.
@@ -79,18 +110,20 @@ class UpstreamPool:
         Stale ones are probed in the background. The caller waits for the first probe of a server,
         and for further ones only if none is ready.
         """
-        fresh_since = time.monotonic() - PROBE_SECONDS
-        stale = [up for up in self.upstreams if up.probed_at < fresh_since]
-        found = [] if stale else [up for up in self.upstreams if up.ready and up.serves(path)]
+        self._mark_drained()
+        stale = self._stale()
+        found = (
+            [] if stale else [up for up in self.upstreams if up.takes_requests and up.serves(path)]
+        )
         if found:
             return found
         able = [up for up in self.upstreams if up.serves(path)]
-        self._probe_unknown(able)
-        # Those that were probed just now need no second probe.
-        stale = [up for up in stale if up.probed_at < fresh_since]
-        if stale and any(up.ready for up in self.upstreams):
-            self._probe_in_background(stale)
-        return [up for up in able if up.ready] or self._look_again(able)
+        self._probe_all(_never_probed, able)
+        found = [up for up in able if up.takes_requests] or self._look_again(able)
+        if any(up.ready for up in self.upstreams):
+            # Those that were probed just now need no second probe.
+            self._probe_in_background(self._stale())
+        return found
 
     def named(self, name: str) -> Upstream | None:
         """Return the upstream of this name, None if it is not one of ours."""
@@ -108,27 +141,36 @@ class UpstreamPool:
 
         The caller waits only for the very first probe.
         """
-        if all(up.probed_at == float("-inf") for up in self.upstreams):
+        if not any(up.is_known for up in self.upstreams):
             return self.ready()
-        now = time.monotonic()
-        stale = [up for up in self.upstreams if now - up.probed_at > PROBE_SECONDS]
-        if stale:
-            self._probe_in_background(stale)
+        self._probe_in_background(self._stale())
         return [up for up in self.upstreams if up.ready]
 
     def refusal(self, path: str) -> PromptlyError:
         """Return the error for a request to `path` that no upstream takes."""
-        if any(up.serves(path) for up in self.upstreams):
-            return UpstreamUnavailable()
-        return UnsupportedEndpoint()
+        if not any(up.serves(path) for up in self.upstreams):
+            return UnsupportedEndpoint()
+        return UpstreamUnavailable(ALL_DRAINED if self.all_drained(path) else None)
 
-    def _probe_unknown(self, able: list[Upstream]) -> None:
-        """Probe servers for the first time: one of them may be the only one for a path."""
-        if any(up.probed_at == float("-inf") for up in able):
-            with self._looking:
-                for upstream in able:
-                    if upstream.probed_at == float("-inf"):
-                        self.probe(upstream)
+    def all_drained(self, path: str) -> bool:
+        """Return whether every upstream that could take a request to `path` is drained."""
+        able = [up for up in self.upstreams if up.serves(path)]
+        return bool(able) and all(up.drained for up in able)
+
+    def _stale(self) -> list[Upstream]:
+        now = time.monotonic()
+        return [up for up in self.upstreams if now - up.probed_at > up.pause]
+
+    def _mark_drained(self) -> None:
+        """Take in which servers are drained; one that is resumed is probed at once."""
+        names = self._drained_servers.names()
+        if names is not self._drained:
+            self._drained = names
+            for upstream in self.upstreams:
+                drained = upstream.url in names
+                if upstream.drained and not drained:
+                    upstream.pause = 0.0
+                upstream.drained = drained
 
     def _look_again(self, able: list[Upstream]) -> list[Upstream]:
         """Probe upstreams once more, as none is ready, before the request is refused.
@@ -136,12 +178,9 @@ class UpstreamPool:
         At once where only a request has failed, perhaps by its own fault; at most once a second
         where a probe has failed.
         """
-        with self._looking:
-            for upstream in able:
-                rested = upstream.doubted or time.monotonic() - upstream.probed_at > 1.0
-                if rested and not upstream.ready:
-                    self.probe(upstream)
-        return [up for up in able if up.ready]
+        usable = [up for up in able if not up.drained]
+        self._probe_all(_rested, usable)
+        return [up for up in usable if up.takes_requests]
 
     def failed(self, upstream: Upstream) -> None:
         """Exclude an upstream that could not be reached, until a probe finds it ready."""
@@ -150,6 +189,7 @@ class UpstreamPool:
             upstream.doubted = True
         upstream.ready = False
         upstream.probed_at = time.monotonic()
+        upstream.pause = PROBE_SECONDS
 
     def doubt(self, upstream: Upstream) -> bool:
         """Probe an upstream that failed a request; return whether it is ready nevertheless.
@@ -157,12 +197,14 @@ class UpstreamPool:
         One request's misfortune does not exclude it, only a failed probe does. Requests that fail
         together share one probe.
         """
-        doubted_at = time.monotonic()
-        with self._looking:
-            if upstream.probed_at < doubted_at:
-                was_ready = upstream.ready
-                if not self.probe(upstream) and was_ready:
-                    logger.warning("upstream failed", extra={"upstream": upstream.name})
+
+        def probe() -> None:
+            was_ready = upstream.ready
+            self._ask(upstream)
+            if was_ready and not upstream.ready:
+                logger.warning("upstream failed", extra={"upstream": upstream.name})
+
+        upstream.probing.run(probe)
         return upstream.ready
 
     def lacks(self, upstream: Upstream, path: str) -> None:
@@ -172,34 +214,48 @@ class UpstreamPool:
         if path == SLOTS_PATH:
             upstream.shows_slots = False
 
-    def _probe_in_background(self, upstreams: list[Upstream]) -> None:
-        if not self._probing.acquire(blocking=False):
-            return
+    def _probe_in_background(self, upstreams: Iterable[Upstream]) -> None:
         now = time.monotonic()
         for upstream in upstreams:
             # Requests wait for a first probe themselves, until it is done.
-            if upstream.probed_at != float("-inf"):
-                upstream.probed_at = now
-
-        def run() -> None:
-            try:
-                for upstream in upstreams:
-                    self.probe(upstream)
-            finally:
-                self._probing.release()
-
-        threading.Thread(target=run, name="probe-upstreams", daemon=True).start()
+            if upstream.is_known:
+                upstream.probed_at, upstream.pause = now, PROBE_SECONDS
+            upstream.probing.start(partial(self._ask, upstream), "probe-upstream")
 
     def probe(self, upstream: Upstream) -> bool:
-        """Query an upstream's properties; return whether it is ready."""
+        """Query an upstream's properties; return whether it is ready.
+
+        Callers that come together share a probe.
+        """
+        upstream.probing.run(partial(self._ask, upstream))
+        return upstream.ready
+
+    def _probe_all(self, needed: Callable[[Upstream], bool], upstreams: Iterable[Upstream]) -> None:
+        """Probe servers at the same time, so that a slow one does not delay the others."""
+        run_all(
+            [
+                partial(up.probing.run, partial(self._ask, up), partial(needed, up))
+                for up in upstreams
+                if needed(up)
+            ],
+            "probe-upstream",
+        )
+
+    def _ask(self, upstream: Upstream) -> None:
         was_ready = upstream.ready
         was = (upstream.model, upstream.n_ctx, upstream.slots)
         upstream.doubted = False
+        loading = False
         try:
-            status, props = upstream.client.call("GET", "/props", timeout_seconds=3)
+            status, props = upstream.client.call(
+                "GET", "/props", timeout_seconds=PROBE_TIMEOUT_SECONDS
+            )
             upstream.ready = status == 200 and self._read(upstream, props)
-        except LlamaError:
-            upstream.ready = False
+            loading = status == 503
+            upstream.problem = "" if upstream.ready else _problem(status)
+        except LlamaError as problem:
+            upstream.ready, upstream.problem = False, f"no answer ({problem})"
+        _set_pause(upstream, loading=loading)
         if not was_ready or (upstream.model, upstream.n_ctx, upstream.slots) != was:
             # This may be a different server than the one that refused.
             upstream.lacking.clear()
@@ -209,7 +265,6 @@ class UpstreamPool:
                 "upstream ready" if upstream.ready else "upstream not ready",
                 extra={"upstream": upstream.name, "slots": upstream.slots},
             )
-        return upstream.ready
 
     @staticmethod
     def _read(upstream: Upstream, props: Any) -> bool:
@@ -221,3 +276,26 @@ class UpstreamPool:
         except (KeyError, TypeError, ValueError, OverflowError):
             return False
         return upstream.slots > 0 and upstream.n_ctx > 0
+
+
+def _problem(status: int) -> str:
+    if status == 503:
+        return "loading its model"
+    return "rejects the key" if status in (401, 403) else f"/props returned {status}"
+
+
+def _set_pause(upstream: Upstream, *, loading: bool) -> None:
+    failed = not (upstream.ready or loading)
+    upstream.failures = upstream.failures + 1 if failed else 0
+    pause = probe_pauses.while_loading() if loading else None
+    upstream.pause = pause or probe_pauses.after_failures(upstream.failures, PROBE_SECONDS)
+
+
+def _never_probed(upstream: Upstream) -> bool:
+    return not upstream.is_known
+
+
+def _rested(upstream: Upstream) -> bool:
+    """Return whether a server that is not ready may be asked again before a request is refused."""
+    rested = upstream.doubted or time.monotonic() - upstream.probed_at > 1.0
+    return rested and not upstream.ready

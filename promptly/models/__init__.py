@@ -11,7 +11,12 @@ from promptly.models.accounts import (
 from promptly.models.audit import AuditEntry
 from promptly.models.balances import Balance, LedgerEntry
 from promptly.models.base import Base
-from promptly.models.operations import LedgerVerification, ModelServerOutage, OperatorAlert
+from promptly.models.operations import (
+    DrainedUpstream,
+    LedgerVerification,
+    ModelServerOutage,
+    OperatorAlert,
+)
 from promptly.models.outbox import OutboxMail
 from promptly.models.payments import (
     Installation,
@@ -35,6 +40,7 @@ __all__ = [
     "DailyRevenue",
     "DailyTotal",
     "DashboardSession",
+    "DrainedUpstream",
     "EndedPanelSession",
     "Hold",
     "ImportedAccount",

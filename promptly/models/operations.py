@@ -1,4 +1,4 @@
-"""Records of running the installation: verifications, alerts to the operator, outages."""
+"""Records of running the installation: verifications, alerts to the operator, model servers."""
 
 from datetime import datetime
 
@@ -50,3 +50,17 @@ class ModelServerOutage(Base):
     server: Mapped[str] = mapped_column(Text, primary_key=True)
     since: Mapped[Moment]
     seen_at: Mapped[Moment]
+
+
+class DrainedUpstream(Base):
+    """A model server that gets no new request until it is resumed.
+
+    `by` is the actor, as in the audit log.
+    """
+
+    __tablename__ = "drained_upstreams"
+
+    url: Mapped[str] = mapped_column(Text, primary_key=True)
+    since: Mapped[Created]
+    by: Mapped[str] = mapped_column(Text)
+    note: Mapped[str | None] = mapped_column(Text)

@@ -119,3 +119,12 @@ class State(TypeDecorator[str]):
 def one_of(column: str, values: Iterable[str]) -> str:
     """Return the SQL condition that a column holds one of these values."""
     return f"{column} IN ({', '.join(repr(str(value)) for value in values)})"
+
+
+class UpstreamState(StrEnum):
+    """States of a model server. DRAINING and DRAINED get no new request; DRAINED runs none."""
+
+    READY = "ready"
+    DOWN = "down"
+    DRAINING = "draining"
+    DRAINED = "drained"

@@ -8,6 +8,7 @@
     payments            orders, checkout, webhooks, credits, refunds, reconciliation
     imports             bring over accounts, purchases and usage from model-gateway
     account_deletion    close an account, end and settle its requests, remove it
+    drains              model servers that get no new request
     audit               the append-only log of administrative acts
     panel_sessions      sessions of the panel that were signed out
     overview            the figures of the operator's start page

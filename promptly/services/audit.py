@@ -36,6 +36,8 @@ ACTIONS = (
     "session.open",
     "session.refuse",
     "trial.expire",
+    "upstream.drain",
+    "upstream.resume",
     "webhook.replay",
 )
 

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from celery import shared_task
 
 from promptly.gateway import current_gateway
+from promptly.services import drains
 from promptly.services.operator_mail import alerts, digest, outages
 from promptly.services.operator_mail.topics import TOPICS
 from promptly.settings import current_settings
@@ -45,14 +46,20 @@ def send_digest() -> None:
 def probe() -> None:
     """Probe every model server and record which ones do not answer.
 
-    Gateways probe too, but each for itself, and only while it has requests.
+    Gateways probe too, but each for itself, and only while it has requests. A drained server may
+    be away: the operator knows.
     """
     if not current_settings().mails_operator:
         return
     pool = current_gateway().pool
     with ThreadPoolExecutor(PROBES) as threads:
         answers = list(threads.map(pool.probe, pool.upstreams))
-    states = {upstream.name: ready for upstream, ready in zip(pool.upstreams, answers, strict=True)}
     with alone("operator_mail.probe") as chosen:
         if chosen:
-            outages.record(states)
+            drained = drains.drained()
+            outages.record(
+                {
+                    upstream.name: ready or upstream.url in drained
+                    for upstream, ready in zip(pool.upstreams, answers, strict=True)
+                }
+            )

@@ -82,8 +82,11 @@ def test_requests_in_between(start: Start, http: urllib3.PoolManager) -> None:
 
 def test_a_server_that_hides_its_slots(start: Start, http: urllib3.PoolManager) -> None:
     llama = start(shows_slots=False)
-    assert "/slots returned 501" in prompt_cache_checks.finding(http, llama.url)[1]
+    level, message = prompt_cache_checks.finding(http, llama.url)
+    assert level == "warning" and "--no-slots" in message
     assert llama.requests() == []
+    findings = list(checks.upstreams(make_settings(llama_base_url=(llama.url,))))
+    assert [finding.level for finding in findings] == ["ok", "warning"]
 
 
 def test_a_server_that_is_gone(http: urllib3.PoolManager) -> None:
@@ -106,6 +109,7 @@ def test_the_doctor_asks_only_servers_for_text(start: Start) -> None:
         ((), "warning"),
         (("--kv-unified",), "warning"),
         (("--kv-unified", "--cache-ram", "0"), "ok"),
+        (("--no-slots", "--cache-ram", "0"), "warning"),
     ],
     ids=lambda value: "_".join(value).replace("--", "") if isinstance(value, tuple) else value,
 )
@@ -119,5 +123,6 @@ def test_real_servers(
             found = prompt_cache_checks.finding(http, llama.url)
             assert found[0] == level, found
             assert "not checked" not in found[1]
+            assert ("--no-slots" in arguments) is ("--no-slots" in found[1])
     finally:
         llama.stop()

@@ -1,14 +1,21 @@
 """The selection of llama-servers that can take a request."""
 
+import socket
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from flask import Flask
 
 from promptly.errors import UnsupportedEndpoint, UpstreamUnavailable
 from promptly.gateway import upstreams as module
 from promptly.gateway.chat_request import ChatRequest
+from promptly.gateway.drained_servers import DrainedServers
 from promptly.gateway.upstreams import EMBEDDINGS_PATH, UpstreamPool
+from promptly.services import drains
+from promptly.services.audit import Operator
+from promptly.transactions import transaction
 from sandbox.llama import SimulatedLlama
 from tests.gateway.conftest import MakeLlama
 from tests.support.books import wait_for
@@ -98,10 +105,10 @@ def test_when_all_failed_the_next_request_looks_again(
 def test_a_first_probe_is_followed_by_no_second(make_llama: MakeLlama) -> None:
     pool = pool_of(make_llama())
     [upstream] = pool.ready()
-    # A probe in the background would have taken this lock, and set a later time.
+    # A probe in the background would have set a later time.
     probed_at = upstream.probed_at
-    assert pool._probing.acquire(timeout=10)
     assert pool.ready() == [upstream]
+    upstream.probing.run(lambda: None)
     assert upstream.probed_at == probed_at
 
 
@@ -219,3 +226,104 @@ def test_a_change_of_slots_is_noticed(
 def test_props_that_make_no_sense(props: object) -> None:
     pool = UpstreamPool(make_settings())
     assert not UpstreamPool._read(pool.upstreams[0], props)
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """The URL of a server that accepts connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def test_a_slow_server_does_not_delay_the_probes_of_others(
+    make_llama: MakeLlama, silent: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PROBE_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(module, "PROBE_SECONDS", 0.05)
+    good, other = make_llama(), make_llama()
+    pool = UpstreamPool(make_settings(llama_base_url=(silent, good.url, other.url)))
+    assert names(pool) == [good.url, other.url]
+    # From now on a probe of the silent one takes longer than this test waits.
+    monkeypatch.setattr(module, "PROBE_TIMEOUT_SECONDS", 60.0)
+    slow = pool.upstreams[0]
+    wait_for(lambda: bool(pool.ready()) and slow.probing.is_running, "its next probe")
+    good.kill()
+    wait_for(lambda: names(pool) == [other.url], "one is away")
+    good.start()
+    wait_for(lambda: names(pool) == [good.url, other.url], "it is back")
+    assert slow.probing.is_running
+
+
+def test_a_dead_server_is_probed_ever_less_often(make_llama: MakeLlama) -> None:
+    llama = make_llama()
+    pool = pool_of(llama)
+    [upstream] = pool.ready()
+    assert upstream.pause == module.PROBE_SECONDS
+    llama.kill()
+    pauses = []
+    for _ in range(6):
+        assert not pool.probe(upstream)
+        pauses.append(upstream.pause)
+    assert pauses[0] < 2 * module.PROBE_SECONDS < pauses[3] <= pauses[-1] + 15 <= 75
+    assert "no answer" in upstream.problem
+    llama.start()
+    assert pool.probe(upstream)
+    assert (upstream.pause, upstream.failures, upstream.problem) == (module.PROBE_SECONDS, 0, "")
+
+
+def test_a_server_that_loads_its_model_is_probed_soon(make_llama: MakeLlama) -> None:
+    llama = make_llama()
+    llama.set_faults(loading=True)
+    pool = pool_of(llama)
+    [upstream] = pool.upstreams
+    for _ in range(4):
+        assert not pool.probe(upstream)
+        assert upstream.pause < module.PROBE_SECONDS
+    assert upstream.problem == "loading its model"
+
+
+def drain(app: Flask, url: str) -> None:
+    with app.app_context(), transaction():
+        drains.drain(url, Operator("cli:ada"))
+
+
+def resume(app: Flask, url: str) -> None:
+    with app.app_context(), transaction():
+        drains.resume(url, Operator("cli:ada"))
+
+
+def test_a_drained_server_gets_no_request(app: Flask, make_llama: MakeLlama) -> None:
+    first, second = make_llama(embeddings=True), make_llama(embeddings=True)
+    pool = UpstreamPool(
+        make_settings(llama_base_url=(first.url, second.url)),
+        DrainedServers(app.extensions["hot_path_database"]),
+    )
+    assert names(pool) == [first.url, second.url]
+    drain(app, first.url)
+    wait_for(lambda: names(pool) == [second.url], "the first is drained")
+    assert [up.name for up in pool.ready(EMBEDDINGS_PATH)] == [second.url]
+    # It answers as before.
+    assert {up.name for up in pool.seen()} == {first.url, second.url}
+    drain(app, second.url)
+    wait_for(lambda: names(pool) == [], "both are drained")
+    refusal = pool.refusal(ChatRequest.path)
+    assert isinstance(refusal, UpstreamUnavailable) and "maintenance" in refusal.message
+    resume(app, first.url)
+    wait_for(lambda: names(pool) == [first.url], "the first is resumed")
+
+
+def test_a_resumed_server_is_probed_at_once(app: Flask, make_llama: MakeLlama) -> None:
+    first, second = make_llama(), make_llama()
+    drain(app, first.url)
+    pool = UpstreamPool(
+        make_settings(llama_base_url=(first.url, second.url)),
+        DrainedServers(app.extensions["hot_path_database"]),
+    )
+    first.kill()
+    assert names(pool) == [second.url]
+    upstream = pool.upstreams[0]
+    # As after it has been away for long.
+    upstream.failures, upstream.pause = 10, 60.0
+    first.start()
+    resume(app, first.url)
+    wait_for(lambda: names(pool) == [first.url, second.url], "it is in service again")

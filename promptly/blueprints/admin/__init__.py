@@ -24,6 +24,7 @@ from promptly.blueprints.admin import (
     purchases,
     reconciliations,
     refunding,
+    servers,
     sessions,
     sign_in,
     user,
@@ -53,6 +54,7 @@ NAVIGATION = (
     ("admin.webhooks", "Webhooks"),
     ("admin.outbox", "Email"),
     ("admin.holds", "Holds"),
+    ("admin.servers", "Servers"),
     ("admin.audit", "Audit"),
 )
 
@@ -109,6 +111,11 @@ blueprint.add_url_rule("/holds/<request_id>/recover", "confirm_recover", holds.r
 blueprint.add_url_rule(
     "/holds/<request_id>/recover", "recover_hold", holds.recover, methods=["POST"]
 )
+blueprint.add_url_rule("/servers", "servers", servers.index)
+blueprint.add_url_rule("/servers/drain", "confirm_drain", servers.drain_question)
+blueprint.add_url_rule("/servers/drain", "drain_server", servers.drain, methods=["POST"])
+blueprint.add_url_rule("/servers/resume", "confirm_resume", servers.resume_question)
+blueprint.add_url_rule("/servers/resume", "resume_server", servers.resume, methods=["POST"])
 
 
 @blueprint.record_once

@@ -68,6 +68,10 @@ _SENTENCES: Mapping[str, str] = {
     ),
     "payment.read": "The amounts below are the provider's newest.",
     "payment.resolve": "Case {subject} was decided.",
+    "upstream.drain": (
+        "{subject} gets no new request. It is drained once the requests that it runs have ended."
+    ),
+    "upstream.resume": "{subject} gets requests again within seconds of answering.",
     "webhook.replay": "The event will be processed within seconds, if the workers are running.",
 }
 _BY_FIGURES: Mapping[str, Callable[[Figures], str]] = {

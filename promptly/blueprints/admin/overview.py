@@ -1,6 +1,5 @@
 """The panel's first page: health, totals, and what needs the operator's attention."""
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,8 +15,8 @@ from promptly.blueprints.admin.overview_charts import (
     usage_figures,
 )
 from promptly.clock import utcnow
-from promptly.gateway import current_gateway
-from promptly.runtime.redis_client import RedisUnavailable
+from promptly.gateway import current_gateway, server_states
+from promptly.services import drains
 from promptly.services import overview as figures
 from promptly.services.accounts import directory
 from promptly.services.ledger import verification
@@ -30,21 +29,6 @@ from promptly.settings import Settings, current_settings
 WORKER_SILENT = timedelta(seconds=60)
 NEWEST_ACCOUNTS = 10
 ROLL_UP_LATE = timedelta(minutes=15)
-
-
-@dataclass(frozen=True)
-class Server:
-    """A model server as this process last saw it.
-
-    `taken` counts the slots used by all processes; None if unknown.
-    """
-
-    name: str
-    ready: bool
-    model: str
-    slots: int
-    n_ctx: int
-    taken: int | None
 
 
 def overview() -> str:
@@ -83,22 +67,9 @@ def _live() -> dict[str, Any]:
     """Return the model servers with their slots in use, and the number of queued requests."""
     gateway = current_gateway()
     gateway.pool.seen()
-    try:
-        occupancy = gateway.slots.occupancy()
-    except RedisUnavailable:
-        occupancy = None
-    servers = [
-        Server(
-            name=upstream.name,
-            ready=upstream.ready,
-            model=upstream.model,
-            slots=upstream.slots,
-            n_ctx=upstream.n_ctx,
-            taken=None if occupancy is None else occupancy.taken[upstream.name],
-        )
-        for upstream in gateway.pool.upstreams
-    ]
-    return {"servers": servers, "queued": None if occupancy is None else occupancy.waiting}
+    report = server_states.read_slots(gateway)
+    servers = server_states.model_servers(gateway, drains.drained(), report)
+    return {"servers": servers, "queued": None if report is None else report.waiting}
 
 
 def _troubles(runs: dict[str, Any], now: datetime, settings: Settings) -> list[str]:

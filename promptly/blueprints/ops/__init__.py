@@ -18,6 +18,8 @@ from promptly.services.money_health import MoneyHealth
 
 logger = logging.getLogger(__name__)
 
+DRAINED = "drained (flask upstreams resume)"
+
 
 def health() -> Response:
     """Report that the process is alive."""
@@ -32,7 +34,7 @@ def ready() -> Response:
     """
     pools: PoolChecks = current_app.extensions["pool_checks"]
     checks = dict(pools.states())
-    checks |= {"redis": OK if _redis() else AWAY, "upstream": OK if _upstream() else AWAY}
+    checks |= {"redis": OK if _redis() else AWAY, "upstream": _upstream()}
     lines = "".join(f"{name}: {state}\n" for name, state in checks.items())
     lines += _background()
     gateway = current_gateway()
@@ -50,9 +52,12 @@ def _redis() -> bool:
         return False
 
 
-def _upstream() -> bool:
+def _upstream() -> str:
     # A server that only serves embeddings is not enough.
-    return bool(current_gateway().pool.ready(ChatRequest.path))
+    pool = current_gateway().pool
+    if pool.ready(ChatRequest.path):
+        return OK
+    return DRAINED if pool.all_drained(ChatRequest.path) else AWAY
 
 
 def _background() -> str:

@@ -29,6 +29,8 @@ class LocalQueue:
     to_renew: list[SlotRequest] = field(default_factory=list)
     # When slots are to be looked at again (monotonic), if this process is to wait for that.
     look_at: float | None = None
+    # The servers of the last exchange, by name.
+    servers: frozenset[str] = frozenset()
 
     @property
     def is_idle(self) -> bool:
@@ -55,3 +57,13 @@ class LocalQueue:
     def give_back(self, identity: str, server: str) -> None:
         """Report a lease that nobody took."""
         self.released[identity] = [identity, server, 0, True, -1, 0, 0, -1]
+
+    def rejoin_without(self, servers: set[str]) -> None:
+        """Take in which servers there are now; requests join anew if one is missing.
+
+        Some may be waiting for a cache on it alone. The script misses those that quit here, and
+        asks for all of them again; they keep the time at which they arrived.
+        """
+        if not self.servers <= servers:
+            self.quit.update(identity for identity, item in self.waiting.items() if item.queued)
+        self.servers = frozenset(servers)

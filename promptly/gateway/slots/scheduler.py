@@ -19,6 +19,7 @@ from promptly.gateway.slots.exchange import Exchange, Message, Terms, snapshot
 from promptly.gateway.slots.idle_looks import IdleLooks
 from promptly.gateway.slots.local_queue import LocalQueue
 from promptly.gateway.slots.occupancy import Occupancy, read_occupancy
+from promptly.gateway.slots.report import SlotReport, read_report
 from promptly.gateway.slots.requests import (
     NONE,
     Lease,
@@ -117,15 +118,19 @@ class SlotScheduler:
         """Return what all processes together run and queue now; raises RedisUnavailable."""
         return read_occupancy(self._redis, [up.name for up in self._pool.upstreams], self._queues)
 
+    def report(self) -> SlotReport:
+        """Return the slots of all servers and those who wait for one; raises RedisUnavailable."""
+        return read_report(self._redis, [up.name for up in self._pool.upstreams], self._queues)
+
     def _queue(self, path: str) -> LocalQueue:
         return self._queues[EMBEDDINGS if path == EMBEDDINGS_PATH else GENERATION]
 
     def _servers(self, queue: LocalQueue) -> list[Upstream]:
-        """Return the ready upstreams of a queue, as last probed."""
+        """Return the upstreams of a queue that take requests, as last known."""
         return [
             up
             for up in self._pool.upstreams
-            if up.ready
+            if up.takes_requests
             and (up.serves(EMBEDDINGS_PATH) if queue.counted else not up.only_embeddings)
         ]
 
@@ -167,6 +172,7 @@ class SlotScheduler:
         upstreams = self._servers(queue)
         began_at = time.monotonic()
         with self._lock:
+            queue.rejoin_without({up.name for up in upstreams})
             renewing = began_at - queue.renewed_at >= RENEW_SECONDS
             message = snapshot(queue, upstreams, renewing=renewing)
             looking = queue.look_at is not None and queue.look_at <= began_at

@@ -8,14 +8,15 @@ Sorting by balance reads all balances: they change with every request, and an in
 make every request more expensive.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from promptly.extensions import db
+from promptly.models import User
 from promptly.services.paging import PAGE_SIZE, START, Cursor, Page, read_page
 
 JOINED, EMAIL, BALANCE, USAGE = "joined", "email", "balance", "usage"
@@ -154,6 +155,12 @@ def page(
     found = read_page(fetch, lambda place: place, limit, at)
     accounts = _shown([place.user_id for place in found.rows])
     return Page(accounts, found.previous, found.next)
+
+
+def addresses(user_ids: Iterable[int]) -> dict[int, str]:
+    """Return the email addresses of accounts that exist, by their ids."""
+    query = select(User.id, User.email).where(User.id.in_(list(user_ids)))
+    return {row.id: row.email for row in db.session.execute(query)}
 
 
 def _places(

@@ -84,8 +84,9 @@ local function grant(id, request, account, server, slot, cached)
     local contents = contents_of(server, slot)
     reuses = contents ~= nil and (input.shared or contents.owner == account.id)
     if cached == 0 and waiting > 0 then disappoint(server, slot) end
-    set_contents(server, slot, contents, {
-      owner = account.id, used = now, tokens = request.tokens, chain = request.chain})
+    local goes_on = cached > 0 and contents and contents.owner == account.id
+    set_contents(server, slot, contents, {owner = account.id, used = now, tokens = request.tokens,
+      chain = request.chain, since = goes_on and contents.since or now})
   elseif input.counted
     and (server.named == 1 or server.counted_until < now + input.ttl / 2) then
     count_only(server)
