@@ -1,24 +1,28 @@
--- Looks at /slots. `idle` and `busy` are the ids of slots.
-local function take_look(name, idle, busy)
+-- Looks at /slots. `idle` and `busy` are the ids of slots. A look says nothing about requests that
+-- were cut after it was `asked` for: they may have reached their slots only then.
+local function take_look(name, idle, busy, asked)
   local server = server_of(name)
   if is_counted(server) or server.look_at == 0 then return end
   if server.named == 1 then
     for _, slot in ipairs(idle) do
-      if redis.call('SREM', server.unsettled, slot) == 1 then
+      local cut = tonumber(redis.call('ZSCORE', server.unsettled, slot))
+      if cut and cut <= asked then
+        redis.call('ZREM', server.unsettled, slot)
         offer(server, slot, contents_of(server, slot))
       end
     end
-  elseif #idle + #busy == server.slots then
+  elseif #idle + #busy == server.slots and server.cut_at <= asked then
     local leased, count, latest = named_slots(server)
-    local unknown = {}
+    local running, unknown = redis.call('ZCARD', server.key), {}
     for _, slot in ipairs(busy) do
       if not leased[slot] then unknown[#unknown + 1] = slot end
     end
     -- Each request that runs in an unknown slot has to be in one of the busy ones. Those that are
-    -- in none have ended, as when their process died, unless they are yet to come, or wait at the
-    -- server because all of its slots are busy.
+    -- in none have ended, as when their process died, unless they are yet to come, wait at the
+    -- server because all of its slots are busy, or are of the release before.
     local arrived = #idle > 0 and now - latest > math.min(ARRIVAL_MS, input.ttl / 5)
-    if arrived or #unknown >= redis.call('ZCARD', server.key) - count then
+      and redis.call('HLEN', server.leases) == running
+    if arrived or #unknown >= running - count then
       redis.call('DEL', server.free, server.unsettled, server.contents)
       set(server, 'named', 1)
       for _, slot in ipairs(idle) do
@@ -27,7 +31,7 @@ local function take_look(name, idle, busy)
       for _, slot in ipairs(unknown) do doubt(server, slot) end
     end
   end
-  if server.named == 1 and redis.call('SCARD', server.unsettled) == 0 then
+  if server.named == 1 and redis.call('ZCARD', server.unsettled) == 0 then
     set(server, 'look_at', 0)
   else
     set(server, 'look_at', now + server.pause_ms)
@@ -35,14 +39,15 @@ local function take_look(name, idle, busy)
   end
 end
 
--- Returns the servers whose /slots this process is to look at, and when the next look is due.
+-- Returns [server, now] for those whose /slots this process is to look at, and when the next look
+-- is due.
 local function looks_due()
-  local names, wait_ms = {}, nil
-  if input.counted then return names, nil end
+  local found, wait_ms = {}, nil
+  if input.counted then return found, nil end
   for _, server in ipairs(listed) do
     if server.look_at > 0 and server.shows_slots and now >= server.counted_until then
       if server.look_at <= now then
-        names[#names + 1] = server.name
+        found[#found + 1] = {server.name, now}
         -- If it does not answer, it is dead, or the server is.
         set(server, 'look_at', now + input.ttl * 0.35)
       elseif not wait_ms or server.look_at - now < wait_ms then
@@ -50,5 +55,5 @@ local function looks_due()
       end
     end
   end
-  return names, wait_ms
+  return found, wait_ms
 end

@@ -20,7 +20,7 @@ if not epoch or input.fresh then
 end
 
 local FIELDS = {'epoch', 'slots', 'named', 'counted_until', 'settle_until', 'look_at', 'pause_ms',
-  'token_us', 'service_ms', 'touched', 'tidied'}
+  'token_us', 'service_ms', 'touched', 'tidied', 'cut_at'}
 local PARTS = {'record', 'leases', 'free', 'unsettled', 'contents'}
 local servers = {}
 
@@ -112,7 +112,7 @@ local function start_lease(server, id, lease)
 end
 
 local function doubt(server, slot)
-  redis.call('SADD', server.unsettled, slot)
+  redis.call('ZADD', server.unsettled, now, slot)
   redis.call('PEXPIRE', server.unsettled, KEEP_MS)
   set(server, 'look_at', now)
   set(server, 'pause_ms', FIRST_PAUSE_MS)
@@ -136,7 +136,10 @@ local function end_lease(server, id, lease, settled, tokens)
   redis.call('HDEL', server.leases, id)
   redis.call('ZREM', server.key, lease_member(id, lease))
   local slot = lease[4]
-  if slot < 0 or server.named == 0 then return end
+  if slot < 0 or server.named == 0 then
+    if not settled then set(server, 'cut_at', now) end
+    return
+  end
   local contents
   if tokens then
     contents = contents_of(server, slot)
@@ -201,7 +204,7 @@ local function check(server)
   for _, part in ipairs(PARTS) do redis.call('PEXPIRE', server[part], KEEP_MS) end
   if server.named == 1 then
     local _, leased = named_slots(server)
-    local others = redis.call('ZCARD', server.free) + redis.call('SCARD', server.unsettled)
+    local others = redis.call('ZCARD', server.free) + redis.call('ZCARD', server.unsettled)
     if leased + others ~= server.slots then count_only(server) end
   end
 end
