@@ -50,7 +50,7 @@ def alternate(
     ]
     ask(clients[0], "nothing")
     name_slots(stack.redis_url, llama.url)
-    last = -1
+    last = 0
     for number in range(times):
         turn = (number // 2 + number // 3) % 2
         end = ENDS[number % len(ENDS)]
