@@ -58,7 +58,7 @@ class Bench:
             self.redis, pool, FatalBodies(self.redis, Secret("pepper")), terms
         )
         self.scheduler._start = lambda: None  # type: ignore[method-assign]
-        self.scheduler._looks.start = lambda upstream: None  # type: ignore[method-assign]
+        self.scheduler._looks.start = lambda *look: None  # type: ignore[method-assign]
         self.queue = self.scheduler._queues[GENERATION]
         self._know_slots(urls)
 
@@ -70,10 +70,10 @@ class Bench:
         )
         for url in urls:
             self.redis.command("EVAL", change, 1, f"promptly:slots2:record:{url}")
-            self.scheduler._report(url, list(range(SLOTS)), [])
+            self.scheduler._report(url, list(range(SLOTS)), [], 0)
         self.request(0)
         for url in urls:
-            self.scheduler._report(url, list(range(SLOTS)), [])
+            self.scheduler._report(url, list(range(SLOTS)), [], 0)
         self.exchange()
 
     def exchange(self) -> None:

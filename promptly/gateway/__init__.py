@@ -90,12 +90,11 @@ class Gateway:
         self.body_budget = BodyBudget(settings.max_body_bytes)
         self.body_decoder = BodyDecoder(settings.max_body_bytes, settings.max_json_values)
         self.count_turns = CountTurns()
-        self.prefix_chains = PrefixChains(settings.key_pepper)
+        shared = settings.slot_isolation == "shared"
+        self.prefix_chains = PrefixChains(settings.key_pepper, shared=shared)
         self.pool = UpstreamPool(settings, DrainedServers(self.database))
         self.fatal_bodies = FatalBodies(redis, settings.key_pepper)
-        terms = Terms(
-            settings.max_queued_requests, settings.trial_weight, settings.slot_isolation == "shared"
-        )
+        terms = Terms(settings.max_queued_requests, settings.trial_weight, shared)
         self.slots = SlotScheduler(redis, self.pool, self.fatal_bodies, terms)
         self.hold_refresher = HoldRefresher(settings, self.database)
         self.settler = Settler(app, self.database)

@@ -18,8 +18,10 @@ class Record:
 
     ``completion_tokens`` is the last count whose bytes were written to the socket before a
     disconnect was noticed; ``completion_generated`` is the count generated internally.
-    ``slot`` is the slot that it ran in, ``cached_prompt_tokens`` what it found there of its prompt,
-    ``owner`` the name that it gave, and ``reused_from`` the owner of what it found, if another.
+    ``named_slot`` is the slot that it named, if it did, and ``named_busy`` whether another request
+    was running there; ``slot`` is the one that it ran in, ``cached_prompt_tokens`` what it found
+    there of its prompt, ``owner`` the name that it gave, and ``reused_from`` the owner of what it
+    found, if another.
     ``outcome``: queued, running, finished, client_closed, fault, rejected or crashed.
     """
 
@@ -29,6 +31,8 @@ class Record:
     body_bytes: int
     tag: str = ""
     owner: str = ""
+    named_slot: int | None = None
+    named_busy: bool = False
     slot: int | None = None
     cached_prompt_tokens: int = 0
     reused_from: str = ""

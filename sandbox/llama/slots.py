@@ -63,8 +63,10 @@ class Slots:
     async def enter(self, task: Task) -> bool:
         """Wait for a slot without sending anything. False if the client disconnected first."""
         named = self._named(task)
-        if named is not None and named.record is not None:
-            self._records.totals.named_busy += 1
+        if named is not None:
+            task.record.named_slot = named.id
+            task.record.named_busy = named.record is not None
+            self._records.totals.named_busy += task.record.named_busy
         if self._start(task):
             return True
         self._deferred.append(task)

@@ -3,14 +3,16 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from flask import Flask
 from hypothesis import given
 from hypothesis import strategies as st
 
 from promptly.errors import InvalidRequest
-from promptly.gateway import prefix_chain
+from promptly.gateway import Gateway, prefix_chain
 from promptly.gateway.dialects.chat.request import parse_chat
 from promptly.gateway.dialects.completions.request import parse_completion
 from promptly.gateway.dialects.messages.request import parse_messages
@@ -18,6 +20,7 @@ from promptly.gateway.dialects.responses.profile import TOOLS
 from promptly.gateway.dialects.responses.request import parse_responses
 from promptly.gateway.prefix_chain import MAX_LINKS, MIN_TOKENS, PIECE_BYTES, Prefix, PrefixChains
 from promptly.secret import Secret
+from tests.support.servers import make_settings
 
 Json = dict[str, Any]
 
@@ -212,6 +215,14 @@ def test_accounts_share_no_links_unless_they_share_slots() -> None:
     assert not set(digests(prefix, 1)) & set(digests(prefix, 2))
     shared = PrefixChains(Secret("a pepper of the tests"), shared=True)
     assert shared.links(prefix, 1) == shared.links(prefix, 2)
+
+
+@pytest.mark.parametrize("isolation", ["account", "shared"])
+def test_the_gateway_shares_links_as_its_settings_say(worker_app: Flask, isolation: str) -> None:
+    settings = replace(make_settings(), slot_isolation=isolation)
+    chains = Gateway(worker_app, settings).prefix_chains
+    prefix = chat(SYSTEM, FIRST)
+    assert (chains.links(prefix, 1) == chains.links(prefix, 2)) == (isolation == "shared")
 
 
 def test_installations_share_no_links() -> None:

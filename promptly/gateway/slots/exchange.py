@@ -23,7 +23,7 @@ _FOLDER = Path(__file__).parent / "script"
 # Of one exchange, so that it takes Redis no longer than others.
 MOST_RENEWALS = 50
 
-_PARTS = ("accounts", "servers", "waiting", "affinity", "granting", "exchange")
+_PARTS = ("accounts", "servers", "looks", "waiting", "affinity", "granting", "exchange")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Message:
     renewed: list[SlotRequest]
     released: dict[str, list[Any]]
     quit: set[str]
-    looks: dict[str, tuple[list[int], list[int]]]
+    looks: dict[str, tuple[list[int], list[int], int]]
     waiting: int
     resync: bool
 
@@ -90,8 +90,8 @@ class Exchange:
         """Return the script's answer; raises RedisUnavailable.
 
         Its fields, each left out if empty: `granted` [[id, server, slot, whether it reuses the
-        cache]], `full` [id], `resync`, `more` (to be granted at once), `look` [server], `look_ms`
-        until the next look, `fatal` [digest].
+        cache]], `full` [id], `resync`, `more` (to be granted at once), `look` [[server, time of
+        Redis]], `look_ms` until the next look, `fatal` [digest].
         """
         fields = self._fields(queue, message)
         # A script that Redis does not know: it was restarted, and leases may have been granted

@@ -13,8 +13,8 @@ from promptly.gateway.upstreams import SLOTS_PATH, Upstream, UpstreamPool
 # Below 0.35 ttl, after which another process looks.
 TIMEOUT_SECONDS = 3.0
 
-# Called with the server's name, the ids of its idle slots and of its busy ones.
-Report = Callable[[str, list[int], list[int]], None]
+# Called with the server's name, the ids of its idle slots and of its busy ones, and `asked_at`.
+Report = Callable[[str, list[int], list[int], int], None]
 
 
 class IdleLooks:
@@ -25,16 +25,19 @@ class IdleLooks:
         self._report = report
         self._looking: set[str] = set()
 
-    def start(self, upstream: Upstream) -> None:
-        """Look in the background; the caller is the scheduler's only thread."""
+    def start(self, upstream: Upstream, asked_at: int) -> None:
+        """Look in the background, as asked at a time of Redis, which goes back with the answer.
+
+        The caller is the scheduler's only thread.
+        """
         if upstream.name in self._looking:
             return
         self._looking.add(upstream.name)
         threading.Thread(
-            target=self._look, args=(upstream,), name="look-at-slots", daemon=True
+            target=self._look, args=(upstream, asked_at), name="look-at-slots", daemon=True
         ).start()
 
-    def _look(self, upstream: Upstream) -> None:
+    def _look(self, upstream: Upstream, asked_at: int) -> None:
         idle: list[int] = []
         busy: list[int] = []
         try:
@@ -49,4 +52,4 @@ class IdleLooks:
             idle, busy = [], []
         finally:
             self._looking.discard(upstream.name)
-        self._report(upstream.name, idle, busy)
+        self._report(upstream.name, idle, busy, asked_at)

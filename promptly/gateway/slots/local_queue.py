@@ -21,7 +21,7 @@ class LocalQueue:
     # Entries of the next message, kept until an exchange has carried them.
     released: dict[str, list[Any]] = field(default_factory=dict)
     quit: set[str] = field(default_factory=set)
-    looks: dict[str, tuple[list[int], list[int]]] = field(default_factory=dict)
+    looks: dict[str, tuple[list[int], list[int], int]] = field(default_factory=dict)
     # Redis may know other requests of this process than there are: name them all.
     resync: bool = False
     renewed_at: float = 0.0

@@ -193,8 +193,8 @@ class SlotScheduler:
             self._apply(queue, message, answer, began_at)
             look_ms = answer.get("look_ms") if follows else None
             queue.look_at = None if look_ms is None else began_at + look_ms / 1000
-        for name in answer.get("look", ()):
-            self._looks.start(message.upstreams[name])
+        for name, asked_at in answer.get("look", ()):
+            self._looks.start(message.upstreams[name], asked_at)
 
     def _forget_sent(self, queue: LocalQueue, message: Message) -> None:
         for identity, entry in message.released.items():
@@ -261,8 +261,8 @@ class SlotScheduler:
                 else:
                     self._grant(queue, slot_request, lease)
 
-    def _report(self, name: str, idle: list[int], busy: list[int]) -> None:
+    def _report(self, name: str, idle: list[int], busy: list[int], asked_at: int) -> None:
         """Take in a look at a server's slots, for the next exchange."""
         with self._lock:
-            self._queues[GENERATION].looks[name] = (idle, busy)
+            self._queues[GENERATION].looks[name] = (idle, busy, asked_at)
         self._wake.set()

@@ -109,7 +109,7 @@ class Simulation:
 
         exchange._script = at_simulated_time  # type: ignore[assignment]
         scheduler._start = lambda: None  # type: ignore[method-assign]
-        scheduler._looks.start = lambda upstream: None  # type: ignore[method-assign]
+        scheduler._looks.start = lambda *look: None  # type: ignore[method-assign]
         return scheduler
 
     def _know_slots(self) -> None:
@@ -122,7 +122,7 @@ class Simulation:
             for url in self.urls:
                 name_slots(self.redis_url, url)
             for url, slots in self.table.items():
-                scheduler._report(url, list(range(len(slots))), [])
+                scheduler._report(url, list(range(len(slots))), [], 0)
 
     def at(self, when: float, action: Callable[[], None]) -> None:
         heapq.heappush(self._events, (when, next(self._order), action))

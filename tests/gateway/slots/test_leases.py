@@ -1,6 +1,7 @@
 """Slots are named only while they are known to be idle, and caches are their account's own."""
 
 import json
+from typing import Any
 
 import pytest
 import redis
@@ -20,6 +21,7 @@ from tests.gateway.slots.conftest import (
     wait_in_line,
 )
 from tests.support.books import wait_for
+from tests.support.slots import name_slots
 
 
 def fields_of(lease: Lease | None) -> tuple[int, bool]:
@@ -166,6 +168,13 @@ def test_a_slot_keeps_its_contents_if_a_request_is_refused_before_it_is_read(
     assert [fields_of(item.lease)[1] for item in take_all(scheduler, account=2)] == [True] * 3
 
 
+def all_slots(scheduler: SlotScheduler) -> list[dict[str, Any]]:
+    upstream = scheduler._pool.upstreams[0]
+    status, slots = upstream.client.call("GET", SLOTS_PATH, timeout_seconds=3)
+    assert status == 200
+    return list(slots)
+
+
 def busy(slot_request: SlotRequest) -> LlamaStream:
     """Let the server work on a request; returns when it does."""
     assert slot_request.lease is not None
@@ -196,11 +205,68 @@ def test_another_process_looks_if_the_one_that_cut_is_dead(
     scheduler: SlotScheduler, make_scheduler: MakeScheduler
 ) -> None:
     held = take_all(scheduler, account=1)
-    scheduler._looks.start = lambda upstream: None  # type: ignore[method-assign]
+    scheduler._looks.start = lambda *look: None  # type: ignore[method-assign]
     scheduler.release(held[0], settled=False)
     waiting = wait_in_line(make_scheduler(), 2)
     assert granted(waiting)
     assert slots_of(waiting) == slots_of(held[0])
+
+
+def test_a_look_says_nothing_about_requests_that_were_cut_after_it(
+    scheduler: SlotScheduler, three_slots: SimulatedLlama
+) -> None:
+    held = take_all(scheduler, account=1)
+    [slot, *_] = slots_of(held[0])
+    asked: list[int] = []
+    scheduler._looks.start = lambda upstream, asked_at: asked.append(asked_at)  # type: ignore[method-assign]
+    scheduler.release(held[0], settled=False)
+    wait_for(lambda: bool(asked), "a look that is due")
+    waiting = wait_in_line(scheduler, 2)
+    scheduler._report(three_slots.url, [slot], [], asked[0] - 1)
+    assert granted(waiting, 0.5) is None
+    scheduler._report(three_slots.url, [slot], [], asked[0])
+    assert granted(waiting)
+    assert slots_of(waiting) == [slot]
+
+
+def test_slots_are_named_though_a_process_died(
+    scheduler: SlotScheduler, make_scheduler: MakeScheduler, redis_url: str
+) -> None:
+    with redis.Redis.from_url(redis_url) as client:
+        client.script_flush()
+    dead = make_scheduler()
+    assert fields_of(lease(dead, 1).lease) == (ANY_SLOT, False)
+    dead._exchange = lambda queue: None  # type: ignore[method-assign]
+    name_slots(redis_url, dead._pool.upstreams[0].name)
+    # Its lease lives on for some seconds.
+    assert slots_of(*take_all(scheduler, 2)) == [0, 1, 2]
+    del dead._exchange
+
+
+def test_the_slot_of_a_lease_that_redis_did_not_know_is_found(
+    scheduler: SlotScheduler, make_scheduler: MakeScheduler
+) -> None:
+    first = lease(scheduler, 1)
+    running = busy(first)
+    other = make_scheduler()
+    other._exchange = lambda queue: None  # type: ignore[method-assign]
+    unnamed = other.request(2)
+    queue = other._queue("")
+    other._admit_alone(queue, other._servers(queue))
+    assert fields_of(granted(unnamed)) == (ANY_SLOT, False)
+    stream = busy(unnamed)
+    del other._exchange
+    wait_for(lambda: unnamed.lease is not None and unnamed.lease.in_redis, "a known lease")
+    named = lease(scheduler, 3)
+    used = {slot["id"] for slot in all_slots(scheduler) if slot["is_processing"]}
+    assert slots_of(named) == sorted({0, 1, 2} - used)
+    waiting = wait_in_line(scheduler, 4)
+    assert granted(waiting, 0.5) is None
+    stream.close()
+    other.release(unnamed)
+    assert granted(waiting)
+    assert set(slots_of(waiting)) == used - set(slots_of(first))
+    running.close()
 
 
 def test_a_server_that_does_not_show_its_slots_is_counted(scheduler: SlotScheduler) -> None:

@@ -21,6 +21,7 @@ from tests.gateway.conftest import MakeLlama
 from tests.gateway.slots.conftest import (
     MakeScheduler,
     granted,
+    know_slots,
     running,
     scheduler_on,
     slots_keys,
@@ -322,8 +323,11 @@ def test_a_full_queue_is_refused(make_scheduler: MakeScheduler) -> None:
 
 
 @pytest.mark.usefixtures("short_lives")
-def test_slots_of_a_dead_process_are_freed(make_scheduler: MakeScheduler) -> None:
+def test_slots_of_a_dead_process_are_freed(
+    make_scheduler: MakeScheduler, redis_url: str, three_slots: SimulatedLlama
+) -> None:
     dead, alive = make_scheduler(), make_scheduler()
+    know_slots(alive, redis_url, three_slots.url)
     mine = alive.request(2)
     assert granted(mine, 10) is not None
     take_all(dead, account=1, count=2)

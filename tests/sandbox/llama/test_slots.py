@@ -110,7 +110,10 @@ def test_requests_that_name_slots_hold_up_others(
         raw.read_until(b"[DONE]")
     started = {record["tag"]: record["slot_at"] for record in llama.requests()}
     assert started["named"] < started["any"]
-    assert llama.request("named")["slot"] == 1
+    record = llama.request("named")
+    assert (record["named_slot"], record["named_busy"], record["slot"]) == (1, True, 1)
+    record = llama.request("any")
+    assert (record["named_slot"], record["named_busy"]) == (None, False)
 
 
 def test_a_waiting_client_that_leaves_changes_no_slot(

@@ -27,11 +27,12 @@ local function renew(held)
   if not lease then
     lease = {input.process, class, account, slot, now, math.max(charged, 0), false}
     if slot < 0 then
-      if server.named == 1 then count_only(server) end
+      locate(server)
     elseif server.named == 1 and redis.call('ZREM', server.free, slot) == 0
-      and redis.call('SREM', server.unsettled, slot) == 0 then
+      and redis.call('ZREM', server.unsettled, slot) == 0 then
       -- It was given on while its process was away.
-      count_only(server)
+      lease[4] = -1
+      locate(server)
     end
   elseif charged >= 0 then
     charge(account_of(lease[2], lease[3]), charged - lease[6])

@@ -2,13 +2,14 @@
 --
 -- A server is either named (its slots are leased one by one, each known to be idle) or counted (it
 -- gets as many requests as it has slots, and chooses the slot itself). Where anything of ours may
--- run in a slot that we do not know, it is counted for one ttl, in which every process reports its
--- leases; then it takes no request until a look at its /slots has accounted for all of them. If
--- that takes more than SETTLE_MS, it is counted once more.
+-- run in a slot that we do not know, it takes no request until a look at its /slots has accounted
+-- for all of them. After a loss of our state it is counted for one ttl before, in which every
+-- process reports its leases, and once more if it is not accounted for within SETTLE_MS.
 local STATE = 'promptly:slots2:'
 local EVICTION_FACTOR = 20   -- a cache is worth so many times the time that computing it took
 local TOKEN_US = 500         -- of a prompt's token, until measured
-local SETTLE_MS = 2000       -- longest time without grants, in which a server's slots become known
+local SETTLE_MS = 3000       -- longest time without grants, in which a server's slots become known
+local ARRIVAL_MS = 2000      -- a request that was granted so long ago has reached its server, or never will
 local TIDY_MS = 100           -- how often expired leases and those of others are looked for
 local FIRST_PAUSE_MS, LAST_PAUSE_MS = 50, 500
 
@@ -19,7 +20,7 @@ if not epoch or input.fresh then
 end
 
 local FIELDS = {'epoch', 'slots', 'named', 'counted_until', 'settle_until', 'look_at', 'pause_ms',
-  'token_us', 'service_ms', 'touched', 'tidied'}
+  'token_us', 'service_ms', 'touched', 'tidied', 'cut_at'}
 local PARTS = {'record', 'leases', 'free', 'unsettled', 'contents'}
 local servers = {}
 
@@ -61,9 +62,9 @@ local function set_contents(server, slot, old, contents)
   end
 end
 
--- Count a server's requests again: something runs there that we cannot place, or may.
-local function count_only(server)
-  set(server, 'counted_until', now + input.ttl)
+-- Forget which slots of a server are idle, and only count its requests until then.
+local function forget_slots(server, counted_until)
+  set(server, 'counted_until', counted_until)
   set(server, 'epoch', epoch)
   set(server, 'look_at', 0)
   if server.named ~= 0 then
@@ -74,6 +75,14 @@ local function count_only(server)
     end
     redis.call('DEL', server.contents, server.free, server.unsettled)
   end
+end
+
+-- There may be leases that we do not know.
+local function count_only(server) forget_slots(server, now + input.ttl) end
+
+-- A lease that we know runs in a slot that we do not know.
+local function locate(server)
+  if server.named == 1 then forget_slots(server, now) end
 end
 
 local function server_of(name)
@@ -103,7 +112,7 @@ local function start_lease(server, id, lease)
 end
 
 local function doubt(server, slot)
-  redis.call('SADD', server.unsettled, slot)
+  redis.call('ZADD', server.unsettled, now, slot)
   redis.call('PEXPIRE', server.unsettled, KEEP_MS)
   set(server, 'look_at', now)
   set(server, 'pause_ms', FIRST_PAUSE_MS)
@@ -127,7 +136,10 @@ local function end_lease(server, id, lease, settled, tokens)
   redis.call('HDEL', server.leases, id)
   redis.call('ZREM', server.key, lease_member(id, lease))
   local slot = lease[4]
-  if slot < 0 or server.named == 0 then return end
+  if slot < 0 or server.named == 0 then
+    if not settled then set(server, 'cut_at', now) end
+    return
+  end
   local contents
   if tokens then
     contents = contents_of(server, slot)
@@ -169,13 +181,19 @@ local function tidy(server)
   end
 end
 
+-- Returns the leased slots, their number, and when the last lease without a slot was granted.
 local function named_slots(server)
-  local slots, count = {}, 0
+  local slots, count, latest = {}, 0, 0
   for _, packed in ipairs(redis.call('HVALS', server.leases)) do
-    local slot = cmsgpack.unpack(packed)[4]
-    if slot >= 0 then slots[slot], count = true, count + 1 end
+    local lease = cmsgpack.unpack(packed)
+    local slot = lease[4]
+    if slot >= 0 then
+      slots[slot], count = true, count + 1
+    else
+      latest = math.max(latest, lease[5])
+    end
   end
-  return slots, count
+  return slots, count, latest
 end
 
 -- Once a minute: renew expiries; count on if slots went missing, as after an eviction of keys.
@@ -186,7 +204,7 @@ local function check(server)
   for _, part in ipairs(PARTS) do redis.call('PEXPIRE', server[part], KEEP_MS) end
   if server.named == 1 then
     local _, leased = named_slots(server)
-    local others = redis.call('ZCARD', server.free) + redis.call('SCARD', server.unsettled)
+    local others = redis.call('ZCARD', server.free) + redis.call('ZCARD', server.unsettled)
     if leased + others ~= server.slots then count_only(server) end
   end
 end
@@ -237,58 +255,6 @@ local function open(server)
       set(server, 'pause_ms', FIRST_PAUSE_MS)
     end
   end
-end
-
--- A look at /slots: the ids that are idle, and those that are busy.
-local function take_look(name, idle, busy)
-  local server = server_of(name)
-  if is_counted(server) or server.look_at == 0 then return end
-  if server.named == 1 then
-    for _, slot in ipairs(idle) do
-      if redis.call('SREM', server.unsettled, slot) == 1 then
-        offer(server, slot, contents_of(server, slot))
-      end
-    end
-  elseif #idle + #busy == server.slots then
-    local leased, count = named_slots(server)
-    local unknown = {}
-    for _, slot in ipairs(busy) do
-      if not leased[slot] then unknown[#unknown + 1] = slot end
-    end
-    -- Each request that runs in an unknown slot has to be in one of the busy ones.
-    if #unknown >= redis.call('ZCARD', server.key) - count then
-      redis.call('DEL', server.free, server.unsettled, server.contents)
-      set(server, 'named', 1)
-      for _, slot in ipairs(idle) do
-        if not leased[slot] then offer(server, slot, nil) end
-      end
-      for _, slot in ipairs(unknown) do doubt(server, slot) end
-    end
-  end
-  if server.named == 1 and redis.call('SCARD', server.unsettled) == 0 then
-    set(server, 'look_at', 0)
-  else
-    set(server, 'look_at', now + server.pause_ms)
-    set(server, 'pause_ms', math.min(math.max(server.pause_ms, 25) * 2, LAST_PAUSE_MS))
-  end
-end
-
--- Returns the servers whose /slots this process is to look at, and when the next look is due.
-local function looks_due()
-  local names, wait_ms = {}, nil
-  if input.counted then return names, nil end
-  for _, server in ipairs(listed) do
-    if server.look_at > 0 and server.shows_slots and now >= server.counted_until then
-      if server.look_at <= now then
-        names[#names + 1] = server.name
-        -- If it does not answer, it is dead, or the server is.
-        set(server, 'look_at', now + input.ttl * 0.35)
-      elseif not wait_ms or server.look_at - now < wait_ms then
-        wait_ms = server.look_at - now
-      end
-    end
-  end
-  return names, wait_ms
 end
 
 local function save_servers()
