@@ -23,6 +23,7 @@ from tests.blueprints.v1.client import Client, sim
 from tests.browser.seeding import Past
 from tests.browser.site import Site
 from tests.support import factories
+from tests.support.slots import name_slots
 
 DELETION = "Confirm the deletion of your promptly account"
 # A request id whose timestamp, its first part, is long ago.
@@ -200,6 +201,9 @@ def busy_servers(site: Site) -> Iterator[None]:
         site.open_account(f"{name}{next(_numbers)}@example.com", paid_tokens=1_000_000)[1]
         for name in ("katherine.johnson", "a-very-long-address-of-a-department-that-shares-it")
     ]
+    site.ask(keys[0])
+    name_slots(site.runtime["REDIS_URL"] or "", site.runtime["LLAMA_BASE_URL"] or "")
+    site.ask(keys[1])
     with ExitStack() as streams:
         for key in (keys[0], keys[1], *keys, *keys, keys[1]):
             stream = Client(site.url, key).open(messages=sim("tokens=9000 delay_ms=100"))
