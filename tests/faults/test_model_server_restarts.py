@@ -18,8 +18,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 SHORT = "tokens=15 delay_ms=10"
 # The server has begun a request once it has sent headers, as it does before it reads the prompt.
-NOT_BEGUN = "headers_ms=4000 tokens=5"
-BEGUN = "tokens=150 delay_ms=30"
+NOT_BEGUN = "headers_ms=2000 tokens=5"
+BEGUN = "tokens=120 delay_ms=30"
 
 
 @pytest.fixture

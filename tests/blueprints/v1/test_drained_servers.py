@@ -41,25 +41,25 @@ def test_requests_go_elsewhere_or_are_refused(
         return [answer.status for answer in answers]
 
     assert ask() == [200] * 4
-    running = client.open(messages=sim("tokens=400 delay_ms=20 tag=running")).read_until(b"data:")
+    running = client.open(messages=sim("tokens=250 delay_ms=20 tag=running")).read_until(b"data:")
     serving = first if first.requests("running") else second
     other = second if serving is first else first
     drain(books, serving.url)
 
     def leaves_alone() -> bool:
         before = len(serving.requests())
-        assert [ask() for _ in range(4)] == [[200] * 4] * 4
+        assert [ask() for _ in range(2)] == [[200] * 4] * 2
         return len(serving.requests()) == before
 
     # The request that runs goes on.
     wait_for(leaves_alone, "nothing goes to the drained server")
     assert serving.totals()["processing"] == 1
     with running:
-        assert running.answer().status == 200
+        running.read_until(b"[DONE]")
 
     drain(books, other.url)
-    # Of 8 requests each process has taken some.
-    wait_for(lambda: [ask() for _ in range(8)] == [[503] * 4] * 8, "all are refused")
+    # Each process takes some of them.
+    wait_for(lambda: [ask() for _ in range(3)] == [[503] * 4] * 3, "all are refused")
     refused = client.chat()
     assert refused.error["code"] == "upstream_unavailable"
     assert "maintenance" in refused.error["message"]
@@ -67,5 +67,5 @@ def test_requests_go_elsewhere_or_are_refused(
     ready = client.call("GET", "/health/ready")
     assert ready.status == 503 and "upstream: drained" in ready.body.decode()
     resume(books, serving.url)
-    wait_for(lambda: [ask() for _ in range(8)] == [[200] * 4] * 8, "it serves again")
+    wait_for(lambda: [ask() for _ in range(3)] == [[200] * 4] * 3, "it serves again")
     resume(books, other.url)
