@@ -199,6 +199,17 @@ OPERATORS = (
             "audit-none": "/audit?user_id=999999",
         }.items()
     ),
+    Shown("admin-servers", "/admin/servers", who="operator", within=ways.busy_servers),
+    Shown("admin-servers-idle", "/admin/servers", who="operator"),
+    Shown("admin-drain", "/admin/servers", who="operator", act=ways.drain_a_server),
+    Shown("admin-servers-drained", "/admin/servers", who="operator", within=ways.a_drained_server),
+    Shown(
+        "admin-resume",
+        "/admin/servers",
+        who="operator",
+        act=ways.resume_a_server,
+        within=ways.a_drained_server,
+    ),
     Shown("admin-holds", "/admin/holds", who="operator", within=ways.a_silent_process),
     Shown(
         "admin-recover",

@@ -4,9 +4,11 @@ import itertools
 import re
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from urllib.request import urlopen
 
 import psycopg2
 from playwright.sync_api import Page
@@ -16,9 +18,12 @@ from promptly.services import account_deletion
 from promptly.services.accounts import accounts, keys
 from promptly.services.mail import outbox
 from promptly.transactions import transaction
+from sandbox.process import wait_until
+from tests.blueprints.v1.client import Client, sim
 from tests.browser.seeding import Past
 from tests.browser.site import Site
 from tests.support import factories
+from tests.support.slots import name_slots
 
 DELETION = "Confirm the deletion of your promptly account"
 # A request id whose timestamp, its first part, is long ago.
@@ -187,6 +192,44 @@ def no_answer(site: Site) -> Iterator[None]:
     connection.cursor().execute("LOCK TABLE orders IN ACCESS EXCLUSIVE MODE")
     yield
     connection.close()
+
+
+@contextmanager
+def busy_servers(site: Site) -> Iterator[None]:
+    """Run conversations in every slot, and let requests of two accounts wait for one."""
+    keys = [
+        site.open_account(f"{name}{next(_numbers)}@example.com", paid_tokens=1_000_000)[1]
+        for name in ("katherine.johnson", "a-very-long-address-of-a-department-that-shares-it")
+    ]
+    site.ask(keys[0])
+    name_slots(site.runtime["REDIS_URL"] or "", site.runtime["LLAMA_BASE_URL"] or "")
+    site.ask(keys[1])
+    with ExitStack() as streams:
+        for key in (keys[0], keys[1], *keys, *keys, keys[1]):
+            stream = Client(site.url, key).open(messages=sim("tokens=9000 delay_ms=100"))
+            streams.enter_context(stream)
+        metrics = partial(urlopen, f"{site.url}/metrics", timeout=10)
+        wait_until(lambda: b"promptly_queue_length 0.0" not in metrics().read(), 30, "a queue")
+        yield
+
+
+def drain_a_server(page: Page, _: World) -> None:
+    page.get_by_role("link", name="Drain").first.click()
+
+
+@contextmanager
+def a_drained_server(site: Site) -> Iterator[None]:
+    url = site.runtime["LLAMA_BASE_URL"]
+    site.books.rows(
+        "INSERT INTO drained_upstreams (url, by, note) VALUES (:url, 'panel:ada', 'new kernel')",
+        url=url,
+    )
+    yield
+    site.books.rows("DELETE FROM drained_upstreams")
+
+
+def resume_a_server(page: Page, _: World) -> None:
+    page.get_by_role("link", name="Resume").first.click()
 
 
 @contextmanager

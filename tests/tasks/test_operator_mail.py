@@ -13,6 +13,7 @@ from sqlalchemy import func, select, text
 from promptly.extensions import db
 from promptly.models import OutboxMail
 from promptly.secret import Secret
+from promptly.services import audit, drains
 from promptly.services.accounts import accounts
 from promptly.services.mail import messages, outbox
 from promptly.services.operator_mail import alerts, outages
@@ -258,6 +259,21 @@ def test_a_model_server_that_is_away(
         assert operator.news() == []
     finally:
         server.stop()
+
+
+def test_a_drained_server_may_be_away(employ: Employ) -> None:
+    url = "http://127.0.0.1:1"
+    operator = employ(llama_base_url=(url,), upstream_connect_timeout_seconds=1)
+    with operator.app.app_context(), transaction():
+        drains.drain(url, audit.Operator("cli:ada"))
+    run(operator.app, probe)
+    with operator.app.app_context():
+        assert outages.since([url]) == {}
+        with transaction():
+            drains.resume(url, audit.Operator("cli:ada"))
+    run(operator.app, probe)
+    with operator.app.app_context():
+        assert set(outages.since([url])) == {url}
 
 
 def test_an_outage_starts_anew_after_a_gap_without_probes(operator: Operator) -> None:

@@ -81,7 +81,7 @@ def test_slots_and_the_queue(
 
 def test_nothing_runs(pages: Panel) -> None:
     words = pages.words("/admin/servers")
-    assert "No request is waiting." in words and "no speed measured yet" in words
+    assert "No request is waiting." in words and "Prompt speed not measured yet" in words
 
 
 def test_draining_and_resuming(pages: Panel, llama: SimulatedLlama) -> None:
