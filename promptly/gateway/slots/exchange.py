@@ -23,7 +23,10 @@ _FOLDER = Path(__file__).parent / "script"
 # Of one exchange, so that it takes Redis no longer than others.
 MOST_RENEWALS = 50
 
-_PARTS = ("accounts", "servers", "looks", "waiting", "affinity", "granting", "exchange")
+_PARTS = (
+    *("accounts", "servers", "looks", "waiting"),
+    *("affinity", "granting", "keeping", "exchange"),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,6 +136,12 @@ class Simulation:
         while not until():
             self.step()
 
+    def run_for(self, seconds: float) -> None:
+        end = self.now + seconds
+        while self._events[0][0] <= end:
+            self.step()
+        self.now = end
+
     def submit(self, job: Job) -> None:
         """Queue a job now."""
         job.made_at = self.now

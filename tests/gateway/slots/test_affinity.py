@@ -9,7 +9,7 @@ import redis
 from promptly.gateway.prefix_chain import PrefixLink
 from promptly.gateway.slots.exchange import queue_key
 from promptly.gateway.slots.requests import OUTPUT_WEIGHT
-from promptly.gateway.slots.scheduler import GENERATION
+from promptly.gateway.slots.scheduler import GENERATION, POLL_SECONDS
 from tests.gateway.slots.conftest import Simulate
 from tests.gateway.slots.simulation import Job, Simulation
 
@@ -32,7 +32,7 @@ def conversation(account: int, name: str, *sizes: int) -> tuple[PrefixLink, ...]
 
 @dataclass
 class Agents:
-    """Agents, each an account with one conversation, that take their turns without a pause."""
+    """Agents, each an account with one conversation, and a pause between its turns."""
 
     simulation: Simulation
     count: int
@@ -40,6 +40,7 @@ class Agents:
     new_tokens: int
     remembers: bool = True
     output_tokens: int = 50
+    pause_seconds: float = 0.1
 
     def start(self) -> None:
         self.jobs: list[Job] = []
@@ -49,7 +50,8 @@ class Agents:
     def _turn(self, agent: int, turn: int) -> None:
         def go_on(job: Job) -> None:
             if turn < self.turns:
-                self._turn(agent, turn + 1)
+                due = self.simulation.now + self.pause_seconds
+                self.simulation.at(due, lambda: self._turn(agent, turn + 1))
 
         sizes = [self.new_tokens * number for number in range(1, turn + 1)][-16:]
         chain = conversation(agent, "a", *sizes) if self.remembers else ()
@@ -187,6 +189,38 @@ def test_a_request_that_waited_for_its_slot_in_vain_takes_another_one(warm: Simu
     # It waited for as long as it could have saved.
     assert 3.9 <= parallel.wait <= 4.5
     assert place(parallel) != place(first)
+
+
+def test_a_slot_is_kept_for_an_account_that_comes_back(warm: Simulation) -> None:
+    no_newcomer = submit(warm, 3, 500)
+    warm.run(lambda: no_newcomer in warm.done)
+    agent = submit(warm, 1, 8000, 7000, 8000)
+    submit(warm, 2, 40_000)
+    other = submit(warm, 3, 8000)
+    warm.run(lambda: agent in warm.done)
+    warm.run_for(0.3)
+    assert other.started_at is None
+    again = submit(warm, 1, 8100, 7000, 8000, 8100)
+    assert place(again) == place(agent)
+    # It does not come back again.
+    warm.run(lambda: other.started_at is not None)
+    assert again.ended_at is not None and other.started_at is not None
+    assert other.started_at - again.ended_at <= 1.0 + 2 * POLL_SECONDS
+
+
+def test_no_slot_is_kept_for_an_account_that_does_not_come_back(warm: Simulation) -> None:
+    no_newcomer = submit(warm, 3, 500)
+    warm.run(lambda: no_newcomer in warm.done)
+    submit(warm, 2, 400_000)
+    pauses = []
+    for number in range(3):
+        last = submit(warm, 1, 8000, 7000 + number, 8000 + number)
+        other = submit(warm, 3, 2000)
+        warm.run(lambda other=other: other in warm.done)  # type: ignore[misc]
+        assert last.ended_at is not None and other.started_at is not None
+        pauses.append(other.started_at - last.ended_at)
+    assert pauses[0] > 0.5
+    assert max(pauses[1:]) == 0.0
 
 
 def test_a_newcomer_takes_the_slot_whose_cache_is_worth_least(warm: Simulation) -> None:

@@ -50,16 +50,20 @@ end
 -- How many requests wait; with none, much need not be asked.
 local waiting = redis.call('HLEN', queue .. ':requests')
 
--- Accounts by class and number: the tokens served, weighted, and when they were last given a slot.
+-- Accounts by class and number: the tokens served, weighted, when they were last given a slot, and
+-- how well it went to keep slots for them.
+local WELL, BEST = 2, 4
 local accounts = {}
 local function account_of(class, id)
   local name = class .. ':' .. id
   local account = accounts[name]
   if account then return account end
-  account = {id = id, class = class, key = queue .. ':account:' .. name, served = 0, turn_us = 0}
+  account = {id = id, class = class, key = queue .. ':account:' .. name, served = 0, turn_us = 0,
+    returns = WELL}
   local packed = redis.call('GET', account.key)
   if packed then
-    local served, turn_us, born = unpack(cmsgpack.unpack(packed))
+    local served, turn_us, born, returns = unpack(cmsgpack.unpack(packed))
+    account.returns = returns or WELL
     -- Numbers that the queue has lost since do not compare with its present ones.
     if born == number('born') then
       account.served, account.turn_us, account.known = served, turn_us, true
@@ -85,6 +89,11 @@ local function charge(account, tokens)
   end
 end
 
+local function note_return(account, change)
+  account.returns = math.max(math.min(account.returns + change, BEST), 0)
+  account.changed = true
+end
+
 -- Idleness saves nothing up: whoever starts to wait starts at the level of those who are served.
 local function lift(account)
   local level = number('level:' .. account.class)
@@ -102,7 +111,8 @@ end
 local function save_numbers()
   for _, account in pairs(accounts) do
     if account.changed then
-      local packed = cmsgpack.pack({account.served, account.turn_us, number('born')})
+      local packed = cmsgpack.pack(
+        {account.served, account.turn_us, number('born'), account.returns})
       redis.call('SET', account.key, packed, 'PX', ACCOUNT_MS)
     end
   end

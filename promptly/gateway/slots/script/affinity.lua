@@ -35,11 +35,15 @@ local function each_match(request, lane, visit)
   end
 end
 
-local function is_free(server, slot) return redis.call('ZSCORE', server.free, slot) ~= false end
+local function is_free(server, slot)
+  return redis.call('ZSCORE', server.free, slot) ~= false or is_kept(server, slot)
+end
+
+local function service_of(server) return server.service_ms > 0 and server.service_ms or SERVICE_MS end
 
 -- Returns how long a busy slot will take to serve its request and its wanters, in milliseconds.
 local function expected_wait(server, slot)
-  local service = server.service_ms > 0 and server.service_ms or SERVICE_MS
+  local service = service_of(server)
   local contents = contents_of(server, slot)
   local elapsed = contents and now - contents.used or 0
   local ahead = redis.call('ZCARD', wanters_of(server, slot))

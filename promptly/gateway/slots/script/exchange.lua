@@ -29,6 +29,7 @@ local function renew(held)
     if slot < 0 then
       locate(server)
     elseif server.named == 1 and redis.call('ZREM', server.free, slot) == 0
+      and redis.call('ZREM', server.kept, slot) == 0
       and redis.call('ZREM', server.unsettled, slot) == 0 then
       -- It was given on while its process was away.
       lease[4] = -1
@@ -97,6 +98,7 @@ if #input.enqueue > 0 or waiting > 0 then
   if waiting > 0 then
     stop_deferring()
     grant_wanted()
+    if waiting > 0 then keep_slots() end
     grant_turns()
   end
   for _ = 1, 256 do

@@ -80,12 +80,16 @@ local function grant(id, request, account, server, slot, cached)
   set_number('largest', math.max(request.tokens, math.floor(number('largest') * 255 / 256)))
   local reuses = false
   if slot >= 0 then
-    redis.call('ZREM', server.free, slot)
+    if redis.call('ZREM', server.free, slot) == 0 and redis.call('ZREM', server.kept, slot) == 1 then
+      note_return(account, 1)
+      note_kept(server)
+    end
     local contents = contents_of(server, slot)
     reuses = contents ~= nil and (input.shared or contents.owner == account.id)
     if cached == 0 and waiting > 0 then disappoint(server, slot) end
     local goes_on = cached > 0 and contents and contents.owner == account.id
-    set_contents(server, slot, contents, {owner = account.id, used = now, tokens = request.tokens,
+    set_contents(server, slot, contents, {
+      owner = account.id, class = account.class, used = now, tokens = request.tokens,
       chain = request.chain, since = goes_on and contents.since or now})
   elseif input.counted
     and (server.named == 1 or server.counted_until < now + input.ttl / 2) then
@@ -119,13 +123,14 @@ end
 local function grant_wanted()
   for _, entry in ipairs(offered) do
     local server, slot = unpack(entry)
-    if server.listed and server.places > 0 and is_free(server, slot) then
+    local kept = is_kept(server, slot)
+    if server.listed and (kept or server.places > 0) and is_free(server, slot) then
       for _, id in ipairs(redis.call('ZREVRANGE', wanters_of(server, slot), 0, 3)) do
         local packed = redis.call('HGET', queue .. ':requests', id)
         local request = packed and cmsgpack.unpack(packed)
         if not request then
           redis.call('ZREM', wanters_of(server, slot), id)
-        elseif goes_first(request, server) then
+        elseif kept or goes_first(request, server) then
           local saved = tonumber(redis.call('ZSCORE', wanters_of(server, slot), id))
           remove(id)
           grant(id, request, account_of(request.class, request.account), server, slot, saved)

@@ -23,7 +23,7 @@ local function take_look(name, idle, busy, asked)
     local arrived = #idle > 0 and now - latest > math.min(ARRIVAL_MS, input.ttl / 5)
       and redis.call('HLEN', server.leases) == running
     if arrived or #unknown >= running - count then
-      redis.call('DEL', server.free, server.unsettled, server.contents)
+      redis.call('DEL', server.free, server.kept, server.unsettled, server.contents)
       set(server, 'named', 1)
       for _, slot in ipairs(idle) do
         if not leased[slot] then offer(server, slot, nil) end

@@ -20,8 +20,9 @@ if not epoch or input.fresh then
 end
 
 local FIELDS = {'epoch', 'slots', 'named', 'counted_until', 'settle_until', 'look_at', 'pause_ms',
-  'token_us', 'service_ms', 'touched', 'tidied', 'cut_at'}
-local PARTS = {'record', 'leases', 'free', 'unsettled', 'contents'}
+  'token_us', 'service_ms', 'touched', 'tidied', 'cut_at',
+  'kept_until'}
+local PARTS = {'record', 'leases', 'free', 'kept', 'unsettled', 'contents'}
 local servers = {}
 
 local function set(server, name, value)
@@ -73,7 +74,7 @@ local function forget_slots(server, counted_until)
     for place = 1, #flat, 2 do
       forget_prefixes(server, flat[place], cmsgpack.unpack(flat[place + 1]))
     end
-    redis.call('DEL', server.contents, server.free, server.unsettled)
+    redis.call('DEL', server.contents, server.free, server.kept, server.unsettled)
   end
 end
 
@@ -119,6 +120,7 @@ local function doubt(server, slot)
 end
 
 local offered = {} -- slots that became free in this exchange
+local ended = {}   -- those of requests that have ended, with their leases
 local function offer(server, slot, contents)
   local score = 0
   if contents then
@@ -150,7 +152,12 @@ local function end_lease(server, id, lease, settled, tokens)
   else
     set_contents(server, slot, contents_of(server, slot), nil)
   end
-  if settled then offer(server, slot, contents) else doubt(server, slot) end
+  if settled then
+    offer(server, slot, contents)
+    if contents then ended[#ended + 1] = {server, slot, lease} end
+  else
+    doubt(server, slot)
+  end
 end
 
 -- Ends leases that were not renewed; finds requests of the release before, which counts only.
@@ -204,9 +211,30 @@ local function check(server)
   for _, part in ipairs(PARTS) do redis.call('PEXPIRE', server[part], KEEP_MS) end
   if server.named == 1 then
     local _, leased = named_slots(server)
-    local others = redis.call('ZCARD', server.free) + redis.call('ZCARD', server.unsettled)
+    local others = redis.call('ZCARD', server.free) + redis.call('ZCARD', server.kept)
+      + redis.call('ZCARD', server.unsettled)
     if leased + others ~= server.slots then count_only(server) end
   end
+end
+
+-- A kept slot is free only for the conversation that has just ended there, see keeping.lua.
+local function is_kept(server, slot)
+  return server.kept_until > 0 and redis.call('ZSCORE', server.kept, slot) ~= false
+end
+
+local function note_kept(server)
+  local first = redis.call('ZRANGE', server.kept, 0, 0, 'WITHSCORES')
+  set(server, 'kept_until', tonumber(first[2]) or 0)
+end
+
+local function stop_keeping(server)
+  for _, slot in ipairs(redis.call('ZRANGEBYSCORE', server.kept, '-inf', now)) do
+    redis.call('ZREM', server.kept, slot)
+    local contents = contents_of(server, slot)
+    if contents then note_return(account_of(contents.class, contents.owner), -1) end
+    offer(server, slot, contents)
+  end
+  note_kept(server)
 end
 
 -- The servers that this process sees ready: input.servers = [[name, slots, shows slots]].
@@ -242,6 +270,7 @@ local function open(server)
   if is_counted(server) then
     server.places = math.max(server.slots - server.running, 0)
   elseif server.named == 1 then
+    if server.kept_until > 0 and now >= server.kept_until then stop_keeping(server) end
     look_up_free(server)
     server.places = server.free_slot and 1 or 0
   elseif server.look_at > 0 and now > server.settle_until then
