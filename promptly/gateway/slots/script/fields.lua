@@ -1,0 +1,3 @@
+-- The fields of a server's record, in the order in which they are packed.
+local FIELDS = {'epoch', 'slots', 'named', 'counted_until', 'settle_until', 'look_at', 'pause_ms',
+  'token_us', 'service_ms', 'touched', 'tidied'}
