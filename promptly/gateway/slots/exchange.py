@@ -89,9 +89,9 @@ class Exchange:
     def __call__(self, queue: LocalQueue, message: Message) -> dict[str, Any]:
         """Return the script's answer; raises RedisUnavailable.
 
-        Its fields, each left out if empty: `granted` [[id, server, slot, whether it may use
-        the cache, whether the prompt's beginning is there]], `full` [id], `resync`, `more` (to be granted at once), `look` [server], `look_ms`
-        until the next look, `fatal` [digest].
+        Its fields, each left out if empty: `granted` [[id, server, slot, whether it may use the
+        cache, whether the prompt's beginning is there]], `full` [id], `resync`, `more` (to be
+        granted at once), `look` [server], `look_ms` until the next look, `fatal` [digest].
         """
         fields = self._fields(queue, message)
         # A script that Redis does not know: it was restarted, and leases may have been granted

@@ -49,9 +49,7 @@ def read(
     return listed[:MOST_LISTED]
 
 
-def _in_redis(
-    entries: list[Entry], places: Places, servers: Servers
-) -> list[tuple[Entry, Place]]:
+def _in_redis(entries: list[Entry], places: Places, servers: Servers) -> list[tuple[Entry, Place]]:
     by_queue: dict[str, list[Entry]] = {}
     for entry in entries:
         by_queue.setdefault(entry.queue, []).append(entry)
@@ -67,9 +65,7 @@ def _in_redis(
     return found
 
 
-def _of_this_process(
-    key_id: int, queue: LocalQueue, servers: Servers
-) -> list[tuple[Entry, Place]]:
+def _of_this_process(key_id: int, queue: LocalQueue, servers: Servers) -> list[tuple[Entry, Place]]:
     upstreams = servers(queue.name)
     model = upstreams[0].model if upstreams else ""
     return [

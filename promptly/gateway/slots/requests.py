@@ -69,8 +69,9 @@ class Lease:
     """A slot that is ours until it is released, as long as it is renewed.
 
     `slot` is ANY_SLOT where the server chooses. `reuses_cache` is whether the slot's contents are
-    the account's own, `hits_cache` whether they begin like the prompt. `in_redis` is false for one that was granted while Redis was away.
-    `granted_at` is when the exchange began (monotonic seconds).
+    the account's own, `hits_cache` whether they begin like the prompt. `in_redis` is false for one
+    that was granted while Redis was away. `granted_at` is when the exchange began (monotonic
+    seconds).
     """
 
     upstream: Upstream
@@ -97,8 +98,9 @@ class SlotRequest:
     """A request for a slot of a server that serves `path`, and the lease once it is granted.
 
     The `avoided` upstreams, by name, are left out. `prompt_tokens` estimates the prompt; `chain`
-    are its prefixes, the longest last. `origin` is known for requests of clients. `changed` is set when the slot is granted or refused,
-    `queued` is true once Redis knows the request. `place` is looked up while it waits. `counts` are the answer's, once it begins.
+    are its prefixes, the longest last. `origin` is known for requests of clients. `changed` is set
+    when the slot is granted or refused, `queued` is true once Redis knows the request. `place` is
+    looked up while it waits. `counts` are the answer's, once it begins.
     """
 
     __slots__ = (
