@@ -28,7 +28,7 @@ def test_a_key_sees_its_waiting_requests(
     client, other = Client(gateway.url, account.key), Client(gateway.url, books.account().key)
     assert client.get("/v1/queue").json == {"object": "list", "data": []}
     # A first request, so that the time of one is known.
-    assert client.chat(messages=sim("tokens=60 delay_ms=20")).status == 200
+    assert client.chat(messages=sim("tokens=60 delay_ms=20 prefill_ms=300")).status == 200
     with client.open(messages=LONG) as running:
         running.read_until(b"content")
         with (
@@ -59,7 +59,7 @@ def test_a_key_sees_its_waiting_requests(
     assert client.call("POST", "/v1/queue", {}).status == 405
 
 
-@pytest.mark.parametrize("pays", [True, False])
+@pytest.mark.parametrize("pays", [True, pytest.param(False, marks=pytest.mark.exhaustive)])
 def test_requests_with_a_batch_key_yield(
     make_gateway: MakeGateway, make_llama: MakeLlama, books: BooksReader, pays: bool
 ) -> None:
