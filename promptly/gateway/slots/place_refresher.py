@@ -18,7 +18,7 @@ from promptly.runtime.redis_client import RedisUnavailable
 FIRST_SECONDS = 0.5
 REFRESH_SECONDS = 1.0
 # In one call; with more waiting in one process they take turns.
-MOST_REQUESTS = 100
+MOST_REQUESTS = 50
 
 
 @dataclass(slots=True)

@@ -69,6 +69,7 @@ class Places:
         pace = _Pace.of(measured)
         found: list[Place | None] = []
         for turn in turns:
+            # Of an account beyond those that the script returns: near the end.
             position = positions.get(turn, waiting)
             if turn[2] == _FOR_ONE_SLOT:
                 found.append(Place(1, pace.seconds(pace.slots)))

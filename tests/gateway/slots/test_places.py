@@ -9,7 +9,7 @@ from promptly.gateway.slots import place_refresher
 from promptly.gateway.slots.exchange import Terms
 from promptly.gateway.slots.key_index import KeyIndex
 from promptly.gateway.slots.local_queue import LocalQueue
-from promptly.gateway.slots.place_refresher import PlaceRefresher
+from promptly.gateway.slots.place_refresher import MOST_REQUESTS, PlaceRefresher
 from promptly.gateway.slots.places import Places, Waiting
 from promptly.gateway.slots.requests import Place, RequestOrigin, ServiceClass, SlotRequest
 from promptly.gateway.slots.scheduler import GENERATION, SlotScheduler
@@ -154,14 +154,14 @@ def test_a_crowd_takes_turns(redis_url: str, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(place_refresher, "REFRESH_SECONDS", 0.0)
     hot = HotPathRedis(redis_url)
     places, queue = NotedPlaces(hot), LocalQueue(GENERATION)
-    for number in range(250):
+    for number in range(5 * MOST_REQUESTS - 10):
         item = SlotRequest(str(number), number, "", PAYING, frozenset(), 1, ())
         queue.waiting[item.id] = item
     refresher = PlaceRefresher(places, KeyIndex(hot))
     for _ in range(5):
         refresher.refresh(queue, [])
-    assert {len(ids) for ids in places.asked} == {100}
-    assert {name for ids in places.asked[:3] for name in ids} == set(queue.waiting)
+    assert {len(ids) for ids in places.asked} == {MOST_REQUESTS}
+    assert {name for ids in places.asked for name in ids} == set(queue.waiting)
     monkeypatch.setattr(place_refresher, "REFRESH_SECONDS", 60.0)
     refresher.refresh(queue, [])
     refresher.refresh(queue, [])

@@ -7,7 +7,7 @@
 -- not wait; -2: it waits for the slot of its cache alone, in no line), the numbers {waiting, cost, served:paying, served:trial}, the accounts of each lane
 -- [class, [member, served, ...]], those with several requests [class, [account, number, ...]], and
 -- of each server {slots, service_ms}.
-local MOST_ACCOUNTS = 1000 -- of a lane, so that it takes Redis no longer than an exchange
+local MOST_ACCOUNTS = 300 -- of a lane, so that it takes Redis no longer than an exchange
 local CLASSES = {'paying', 'trial', 'batch'}
 local input = cjson.decode(ARGV[1])
 local queue = KEYS[1]
@@ -41,10 +41,9 @@ end
 
 local servers = {}
 for place, name in ipairs(input.servers) do
-  local server, record = {}, redis.call('GET', 'promptly:slots2:record:' .. name)
+  local record = redis.call('GET', 'promptly:slots2:record:' .. name)
   local values = record and cmsgpack.unpack(record) or {}
-  for number, field in ipairs(FIELDS) do server[field] = values[number] or 0 end
-  servers[place] = {server.slots, server.service_ms}
+  servers[place] = {values[FIELD.slots] or 0, values[FIELD.service_ms] or 0}
 end
 
 return {ranks, {redis.call('HLEN', queue .. ':requests'), numbers.cost or 0,

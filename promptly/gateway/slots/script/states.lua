@@ -12,17 +12,16 @@ local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
 local servers = {}
 for place, name in ipairs(input.servers) do
-  local server, record = {}, redis.call('GET', STATE .. 'record:' .. name)
+  local record = redis.call('GET', STATE .. 'record:' .. name)
   local values = record and cmsgpack.unpack(record) or {}
-  for number, field in ipairs(FIELDS) do server[field] = values[number] or 0 end
-  if server.named == 1 then
+  if values[FIELD.named] == 1 then
     servers[place] = {redis.call('HLEN', STATE .. 'leases:' .. name),
       redis.call('ZCARD', STATE .. 'free:' .. name),
       redis.call('SCARD', STATE .. 'unsettled:' .. name), 0}
   else
     -- Its slots are not known one by one.
     local running = redis.call('ZCOUNT', 'promptly:slots:' .. name, '(' .. now, '+inf')
-    servers[place] = {0, math.max(server.slots - running, 0), 0, running}
+    servers[place] = {0, math.max((values[FIELD.slots] or 0) - running, 0), 0, running}
   end
 end
 
@@ -30,9 +29,13 @@ local queues = {}
 for place, queue in ipairs(input.queues) do
   local counts = {}
   for number, class in ipairs(CLASSES) do
-    local count = 0
-    local accounts = redis.call('ZRANGE', queue .. ':totals:' .. class, 0, -1, 'WITHSCORES')
-    for at = 2, #accounts, 2 do count = count + math.floor(tonumber(accounts[at])) end
+    -- The accounts that have one waiting, then those that have two, and so on.
+    local count, several = 0, 0
+    repeat
+      several = several + 1
+      local accounts = redis.call('ZCOUNT', queue .. ':totals:' .. class, several, '+inf')
+      count = count + accounts
+    until accounts == 0
     counts[number] = count
   end
   queues[place] = counts
