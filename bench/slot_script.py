@@ -17,6 +17,8 @@ from promptly.gateway.counts import Counts
 from promptly.gateway.fatal_bodies import FatalBodies
 from promptly.gateway.prefix_chain import PrefixLink
 from promptly.gateway.slots.exchange import Terms
+from promptly.gateway.slots.place_refresher import MOST_REQUESTS
+from promptly.gateway.slots.places import Waiting
 from promptly.gateway.slots.requests import ServiceClass, SlotRequest
 from promptly.gateway.slots.scheduler import GENERATION, SlotScheduler
 from promptly.gateway.upstreams import UpstreamPool
@@ -59,6 +61,8 @@ class Bench:
         )
         self.scheduler._start = lambda: None  # type: ignore[method-assign]
         self.scheduler._looks.start = lambda *look: None  # type: ignore[method-assign]
+        # Looking up places is measured by itself.
+        self.scheduler._place_refresher.refresh = lambda *_: None  # type: ignore[method-assign]
         self.queue = self.scheduler._queues[GENERATION]
         self._know_slots(urls)
 
@@ -135,6 +139,18 @@ def measure(bench: Bench) -> Iterator[tuple[str, Callable[[], None]]]:
             bench.request(number % ACCOUNTS)
 
     yield f"{WAITING} wait: an end, a grant, a request", replace
+
+    requests = [
+        Waiting(item.id, item.service_class, item.lane(), item.account)
+        for item in bench.queue.waiting.values()
+    ]
+    names = [upstream.name for upstream in bench.scheduler._pool.upstreams]
+
+    def look() -> None:
+        for _ in range(EXCHANGES):
+            bench.scheduler._places.find(GENERATION, requests[:MOST_REQUESTS], names)
+
+    yield f"{WAITING} wait: places of {MOST_REQUESTS}", look
 
 
 def main() -> int:

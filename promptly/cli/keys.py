@@ -18,7 +18,7 @@ from promptly.services.accounts import accounts, keys
 from promptly.settings import current_settings
 from promptly.transactions import transaction
 
-group = AppGroup("keys", help="API keys: list, create, revoke.")
+group = AppGroup("keys", help="API keys: list, create, batch, revoke.")
 
 
 @group.command("list")
@@ -30,10 +30,10 @@ def list_keys(email: str | None, user_id: int | None, as_json: bool) -> None:
     with transaction():
         user = chosen_account(email, user_id)
         rows = [
-            (key.id, key.name, key.prefix, str(key.scope), key.created_at)
+            (key.id, key.name, key.prefix, str(key.scope), key.batch, key.created_at)
             for key in keys.list_active(user.id)
         ]
-    show_rows(("id", "name", "prefix", "scope", "created_at"), rows, as_json)
+    show_rows(("id", "name", "prefix", "scope", "batch", "created_at"), rows, as_json)
 
 
 @group.command("create")
@@ -46,21 +46,57 @@ def list_keys(email: str | None, user_id: int | None, as_json: bool) -> None:
     show_default=True,
     help="inference: /v1 only; full: the dashboard, too.",
 )
+@click.option("--batch", is_flag=True, help="Its requests yield to all others.")
 @json_option
 @reports_errors
-def create(email: str | None, user_id: int | None, name: str, scope: str, as_json: bool) -> None:
+def create(
+    email: str | None, user_id: int | None, name: str, scope: str, batch: bool, as_json: bool
+) -> None:
     """Create a key and print it; it cannot be shown again."""
     settings = current_settings()
     with transaction():
         user = chosen_account(email, user_id)
         accounts.lock(user.id)
         key, raw = keys.create_named(
-            user.id, name, settings.key_pepper, scope=KeyScope(scope), by_operator=True
+            user.id,
+            name,
+            settings.key_pepper,
+            scope=KeyScope(scope),
+            batch=batch,
+            by_operator=True,
         )
-        values = {"key": raw, "prefix": key.prefix, "id": key.id, "scope": scope}
-        after = {"prefix": key.prefix, "scope": scope}
+        after = {"prefix": key.prefix, "scope": scope, "batch": batch}
+        values = {"key": raw, "id": key.id, **after}
         operator().record("key.create", user_id=user.id, subject=str(key.id), after=after)
     show_object(values, as_json)
+
+
+@group.command("batch")
+@account_options
+@click.option("--id", "key_id", type=int, required=True, help="The key's id.")
+@click.option(
+    "--on/--off", "batch", default=True, help="Yield to all other requests, or not any more."
+)
+@json_option
+@reports_errors
+def set_batch(
+    email: str | None, user_id: int | None, key_id: int, batch: bool, as_json: bool
+) -> None:
+    """Let the requests of a key yield to all others; from its next request on."""
+    with transaction():
+        user = chosen_account(email, user_id)
+        accounts.lock(user.id)
+        before = keys.set_batch(user.id, key_id, batch)
+        if before is None:
+            raise click.ClickException("There is no such active key.")
+        operator().record(
+            "key.batch",
+            user_id=user.id,
+            subject=str(key_id),
+            before={"batch": before},
+            after={"batch": batch},
+        )
+    show_object({"id": key_id, "batch": batch}, as_json)
 
 
 @group.command("revoke")

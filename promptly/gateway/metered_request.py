@@ -26,12 +26,12 @@ from promptly.gateway.body_budget import BodyShare
 from promptly.gateway.fatal_bodies import MAX_RESENDS
 from promptly.gateway.in_flight import ClientGone, InFlightRequest, Stopped
 from promptly.gateway.prefix_chain import PrefixLink
-from promptly.gateway.slots.requests import NONE, Lease, ServiceClass, SlotRequest
+from promptly.gateway.slots.requests import NONE, Lease, RequestOrigin, ServiceClass, SlotRequest
 from promptly.gateway.time_limits import timeout_error
 from promptly.gateway.upstream_errors import BrokeOff, NoAnswer, NotConnected, NotServed
 from promptly.gateway.upstreams import Upstream
 from promptly.models.states import Outcome
-from promptly.runtime.request_metrics import queue_wait
+from promptly.runtime.request_metrics import queue_waits
 from promptly.services import metering
 from promptly.services.accounts.authentication import Caller
 
@@ -223,14 +223,15 @@ class MeteredRequest(ABC):
         self, subrequest: int, avoided: frozenset[str]
     ) -> Generator[bytes, None, Lease]:
         """Wait for a slot of any upstream that is not `avoided`."""
-        slots = self._gateway.slots
-        slot_request = slots.request(
+        service_class = ServiceClass.of(pays=self._caller.pays, batch=self._caller.batch)
+        slot_request = self._gateway.slots.request(
             self._caller.user_id,
             self._path,
-            service_class=ServiceClass.PAYING if self._caller.pays else ServiceClass.TRIAL,
+            service_class=service_class,
             avoided=avoided,
             prompt_tokens=self._prompt_tokens(subrequest),
             chain=self._chain(),
+            origin=RequestOrigin(self._caller.key_id, self.in_flight.request_id, self._endpoint),
         )
         self._slot_request = slot_request
         self.in_flight.raise_if_stopped()
@@ -252,9 +253,10 @@ class MeteredRequest(ABC):
                         f"The request waited for the model for {limit_seconds} s without getting "
                         "a slot."
                     )
-                yield sse.KEEPALIVE
+                place = slot_request.place
+                yield sse.KEEPALIVE if place is None else sse.queue_comment(*place)
         finally:
-            queue_wait.observe(time.monotonic() - started_at)
+            queue_waits[service_class].observe(time.monotonic() - started_at)
 
     def _open(self, lease: Lease, subrequest: int) -> LlamaStream:
         body = self._body(subrequest, lease)

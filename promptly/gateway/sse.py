@@ -43,6 +43,13 @@ class EventBuffer:
         return data[:end]
 
 
+def queue_comment(position: int, wait_seconds: int | None) -> bytes:
+    """Build the comment of a stream that waits for a slot."""
+    if wait_seconds is None:
+        return b": queue position=%d\n\n" % position
+    return b": queue position=%d wait=%ds\n\n" % (position, wait_seconds)
+
+
 def event(data: bytes) -> bytes:
     """Build an event with this data."""
     return b"data: " + data + b"\n\n"

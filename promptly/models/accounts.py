@@ -75,6 +75,8 @@ class ApiKey(Base):
     key_hash: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
     scope: Mapped[KeyScope] = mapped_column(State(KeyScope), server_default="full")
     pepper_version: Mapped[int] = mapped_column(SmallInteger, server_default="1")
+    # Its requests yield to all others that wait for a slot.
+    batch: Mapped[bool] = mapped_column(Boolean, server_default="false")
     # The mail that carries this key; a repeated sending carries another key.
     outbox_id: Mapped[int | None] = mapped_column(BigInteger)
     created_at: Mapped[Created]

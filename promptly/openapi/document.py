@@ -15,6 +15,7 @@ from promptly.openapi import (
     health,
     messages,
     models,
+    queue,
     responses,
 )
 from promptly.openapi.errors import Fault
@@ -33,6 +34,7 @@ def operations(responses_profile: str = "text") -> tuple[Operation, ...]:
         *messages.OPERATIONS,
         *models.OPERATIONS,
         *account.OPERATIONS,
+        *queue.OPERATIONS,
         *health.OPERATIONS,
     )
 

@@ -66,10 +66,30 @@ _tokens = families.counters(
 )
 _input, _cached, _output = _tokens.values()
 
-queue_wait = families.histogram(
+# The classes of requests that share the slots (gateway/slots/requests.py).
+CLASSES = ("paying", "trial", "batch")
+
+_waits = families.histograms_by(
     "promptly_queue_wait_seconds",
     "Time that requests waited for a model server's slot, whether they got one or not.",
+    ("class",),
+    [(name,) for name in CLASSES],
     (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600),
+)
+queue_waits = {name: _waits[(name,)] for name in CLASSES}
+displaced = families.counters(
+    "promptly_queue_displaced_total",
+    "Requests that a full queue turned away, or sent away while they waited.",
+    "class",
+    CLASSES,
+)
+HIT, MISS, NOT_ASKED = "hit", "miss", "none"
+_grants = families.counters(
+    "promptly_slots_granted_total",
+    "Slots given to requests: hit if the slot has the beginning of the prompt cached, miss if not, "
+    "none where caches are not known or not used.",
+    "cache",
+    (HIT, MISS, NOT_ASKED),
 )
 streams_open = families.gauge(
     "promptly_streams_open", "Streamed answers of which the client has got a part but not the end."
@@ -105,6 +125,11 @@ _limits_hit = families.counters(
 def count_refusal(problem: PromptlyError) -> None:
     """Count a request to /v1 that is answered with this error."""
     _refused.get(problem.code or OTHER, _refused[OTHER]).add()
+
+
+def count_grant(cache: str) -> None:
+    """Count a slot that was given to a request: HIT, MISS or NOT_ASKED."""
+    _grants[cache].add()
 
 
 def count_limit(limit: Limit) -> None:

@@ -22,6 +22,7 @@ ACTIONS = (
     "balance.adjust",
     "balance.grant",
     "hold.recover",
+    "key.batch",
     "key.create",
     "key.reissue",
     "key.revoke",

@@ -34,7 +34,9 @@ def test_an_account_from_the_command_line(app: Flask) -> None:
     changed = answer(app, "balance", "adjust", "--email", "bench@example.com", "--delta", "500")
     assert (changed["paid_tokens"], changed["applied_delta"]) == (500, 500)
     key = answer(app, "keys", "create", "--email", "bench@example.com", "--name", "bench")
-    assert set(key) == {"key", "prefix", "id", "scope"} and key["key"].startswith(key["prefix"])
+    assert set(key) == {"key", "prefix", "id", "scope", "batch"} and key["key"].startswith(
+        key["prefix"]
+    )
     with app.app_context():
         assert keys.find(key["key"], app.extensions["settings"].key_pepper) is not None
         reported = db.session.execute(text("SELECT kind, payload->>'by_operator' FROM outbox"))
@@ -73,11 +75,24 @@ def test_keys(app: Flask) -> None:
     scopes = [row["scope"] for row in answer(app, "keys", "list", *one)]
     assert scopes == ["full", "full", "inference"]
     flask(app, "keys", "create", *one, "--scope", "admin", code=2)
+    assert answer(app, "keys", "create", *one, "--name", "night", "--batch")["batch"] is True
+    changed = answer(app, "keys", "batch", *one, "--id", str(first))
+    assert changed == {"id": first, "batch": True}
+    assert [row["batch"] for row in answer(app, "keys", "list", *one)] == [
+        True, False, False, True,
+    ]  # fmt: skip
+    answer(app, "keys", "batch", *one, "--id", str(first), "--off")
+    assert [row["batch"] for row in answer(app, "keys", "list", *one)] == [
+        False, False, False, True,
+    ]  # fmt: skip
+    changes = answer(app, "audit", "list", "--action", "key.batch")
+    assert [row["after"] for row in changes] == [{"batch": False}, {"batch": True}]
+    flask(app, "keys", "batch", *one, "--id", "999", code=1)
     flask(app, "keys", "revoke", *one, "--id", str(third["id"]), "--yes")
     assert answer(app, "keys", "revoke", *one, "--id", str(first), "--yes") == {"revoked": 1}
     flask(app, "keys", "revoke", *one, "--id", str(first), "--yes", code=1)
     flask(app, "keys", "revoke", *one, code=2)
-    assert answer(app, "keys", "revoke", *one, "--all", "--yes") == {"revoked": 1}
+    assert answer(app, "keys", "revoke", *one, "--all", "--yes") == {"revoked": 2}
     assert answer(app, "keys", "list", *one) == []
 
 

@@ -53,6 +53,8 @@ def exported(worker_app: Flask) -> Exported:
                 token_seconds=0.1,
                 tokens=(3, 2, 1),
             )
+    for waits in request_metrics.queue_waits.values():
+        waits.observe(1)
     answer = worker_app.test_client().get("/metrics")
     assert answer.status_code == 200
     found = Exported()

@@ -45,3 +45,8 @@ def test_a_line_without_an_end_is_refused() -> None:
 def test_an_event() -> None:
     assert sse.event(b"{}") == b"data: {}\n\n"
     assert sse.KEEPALIVE.startswith(b":") and sse.KEEPALIVE.endswith(b"\n\n")
+
+
+def test_the_comment_of_a_waiting_stream() -> None:
+    assert sse.queue_comment(3, 12) == b": queue position=3 wait=12s\n\n"
+    assert sse.queue_comment(1, None) == b": queue position=1\n\n"

@@ -189,7 +189,7 @@ def test_a_third_request_waits_for_two_slots(
         first.read_until(b"content")
         second.read_until(b"content")
         with client.open(messages=HELLO, max_tokens=5, **NO_END) as third:
-            third.read_until(b": keep-alive\n\n")
+            third.read_until(b": queue position=1")
             assert b"data:" not in third.received
             # The request waits in the gateway, not in llama-server.
             assert metric(llama, "requests_deferred") == 0

@@ -89,7 +89,19 @@ def test_requests_are_counted_over_both_workers(
     )
     for name in ("time_to_first_token", "time_per_output_token"):
         assert scrape.value(f"gen_ai_server_{name}_seconds_count", **CHAT_LABEL) == 8
-    assert scrape.value("promptly_queue_wait_seconds_count") == 8
+    paying = {"class": "paying"}
+    assert scrape.value("promptly_queue_wait_seconds_count", **paying) == 8
+    assert scrape.value("promptly_queue_length", **paying) == 0
+    grants = [
+        scrape.value("promptly_slots_granted_total", cache=found)
+        for found in ("hit", "miss", "none")
+    ]
+    assert sum(grants) == 8
+    states = [
+        scrape.value("promptly_slots_by_state", upstream=llama.url, state=state)
+        for state in ("leased", "free", "unsettled", "counted")
+    ]
+    assert sum(states) == 8
     assert scrape.value("promptly_upstream_up", upstream=llama.url) == 1
     assert scrape.value("promptly_slots", upstream=llama.url) > 0
     assert scrape.value("promptly_streams_open") == 0

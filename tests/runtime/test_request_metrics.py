@@ -10,6 +10,7 @@ from promptly.errors import (
     QueueFull,
     RateLimited,
 )
+from promptly.gateway.slots.requests import ServiceClass
 from promptly.models.states import Outcome
 from promptly.runtime import request_metrics
 
@@ -46,6 +47,14 @@ def test_refusals(problem: PromptlyError, code: str) -> None:
     before = value("promptly_requests_refused_total", code=code)
     request_metrics.count_refusal(problem)
     assert value("promptly_requests_refused_total", code=code) == before + 1
+
+
+def test_classes_are_those_of_the_slots() -> None:
+    assert tuple(ServiceClass) == request_metrics.CLASSES
+    for name in ServiceClass:
+        before = value("promptly_queue_wait_seconds_count", **{"class": name})
+        request_metrics.queue_waits[name].observe(0.3)
+        assert value("promptly_queue_wait_seconds_count", **{"class": name}) == before + 1
 
 
 def test_limits() -> None:

@@ -82,6 +82,12 @@ blueprint.add_url_rule(
 blueprint.add_url_rule(
     f"/users/{USER}/keys/{KEY}/revoke", "revoke", account_keys.revoke, methods=["POST"]
 )
+blueprint.add_url_rule(
+    f"/users/{USER}/keys/{KEY}/batch", "confirm_batch", account_confirmations.batch
+)
+blueprint.add_url_rule(
+    f"/users/{USER}/keys/{KEY}/batch", "set_batch", account_keys.set_batch, methods=["POST"]
+)
 blueprint.add_url_rule("/audit", "audit", audit_log.entries)
 
 blueprint.add_url_rule("/purchases", "purchases", purchases.index)

@@ -145,6 +145,28 @@ def revoke(user_id: int, key_id: int) -> AnyPage:
     )
 
 
+def batch(user_id: int, key_id: int) -> AnyPage:
+    """Confirm that the requests of a key yield to all others, or that they do not any more."""
+    user, key = accounts.find(user_id=user_id), good_key(user_id, key_id)
+    return confirmation.ask(
+        Confirmation(
+            title="Make this key normal?" if key.batch else "Make this a batch key?",
+            facts=[*_account(user), ("Key", key.name), ("Starts with", key.prefix)],
+            effects=[
+                "From its next request on, it waits for slots like others."
+                if key.batch
+                else "From its next request on, its requests yield to all others that wait."
+            ],
+            action=url_for("admin.set_batch", user_id=user_id, key_id=key_id),
+            button="Make normal" if key.batch else "Make batch",
+            back=_page_of(user),
+            user_id=user_id,
+            fields={} if key.batch else {"batch": "on"},
+            danger=False,
+        )
+    )
+
+
 def good_key(user_id: int, key_id: int) -> ApiKey:
     """Return an active key of this account; raise NotFound otherwise."""
     key = keys.find_active(key_id)

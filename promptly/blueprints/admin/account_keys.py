@@ -1,6 +1,6 @@
-"""Revoke an account's keys: one, or all with a new one sent by email."""
+"""Change an account's keys: batch or not; revoke one, or all with a new one sent by email."""
 
-from flask import redirect, url_for
+from flask import redirect, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from promptly.blueprints.admin import actor, confirmation
@@ -19,6 +19,24 @@ def revoke(user_id: int, key_id: int) -> AnyResponse:
         keys.revoke(user_id, key_id)
         entry_id = actor.record(
             "key.revoke", user_id=user_id, subject=str(key_id), before={"prefix": prefix}
+        )
+    return redirect(url_for("admin.user", user_id=user_id, act=entry_id), 303)
+
+
+def set_batch(user_id: int, key_id: int) -> AnyResponse:
+    """Let the requests of a key yield to all others if the form has `batch`, else not."""
+    confirmation.require_account(user_id)
+    batch = "batch" in request.form
+    with transaction():
+        accounts.lock(user_id)
+        good_key(user_id, key_id)
+        before = keys.set_batch(user_id, key_id, batch)
+        entry_id = actor.record(
+            "key.batch",
+            user_id=user_id,
+            subject=str(key_id),
+            before={"batch": before},
+            after={"batch": batch},
         )
     return redirect(url_for("admin.user", user_id=user_id, act=entry_id), 303)
 

@@ -58,6 +58,7 @@ def _checked(after: Figures) -> str:
 _SENTENCES: Mapping[str, str] = {
     "account.delete": "Account {user_id} was deleted.",
     "hold.recover": "The request was settled at its last checkpoint.",
+    "key.batch": "The key was changed, from its next request on.",
     "key.reissue": "All keys were revoked. A new one is on its way by email.",
     "key.revoke": "The key was revoked.",
     "mail.cancel": "The email was cancelled.",

@@ -81,10 +81,19 @@ def _in_redis(gateway: Gateway, hot_path: HotPathRedis) -> list[Metric]:
 
 def _queue(gateway: Gateway) -> Iterator[Metric]:
     occupancy = gateway.slots.occupancy()
+    states = gateway.slots.states()
     text = "Requests that wait for a slot, of all gateways."
-    yield GaugeMetricFamily("promptly_queue_length", text, occupancy.waiting)
+    yield _labelled("promptly_queue_length", text, "class", states.waiting.items())
     text = "Slots of a model server that are taken, by requests of all gateways."
     yield _by_upstream("promptly_slots_taken", text, occupancy.taken)
+    text = (
+        "Slots of a model server: leased to a request, free, unsettled while its cut request may "
+        "still run there, or counted where the server chooses the slot."
+    )
+    family = GaugeMetricFamily("promptly_slots_by_state", text, labels=["upstream", "state"])
+    for labels, number in states.slots.items():
+        family.add_metric(labels, number)
+    yield family
 
 
 def _background(hot_path: HotPathRedis) -> Iterator[Metric]:

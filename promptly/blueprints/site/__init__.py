@@ -74,6 +74,9 @@ blueprint.add_url_rule("/dashboard/requests/<request_id>", "receipt", receipts.r
 blueprint.add_url_rule("/dashboard/usage.csv", "export", export.statement)
 blueprint.add_url_rule("/dashboard/keys", "create_key", keys.create, methods=["POST"])
 blueprint.add_url_rule(
+    "/dashboard/keys/<int:key_id>/batch", "set_batch", keys.set_batch, methods=["POST"]
+)
+blueprint.add_url_rule(
     "/dashboard/keys/<int:key_id>/revoke", "revoke_key", keys.revoke, methods=["GET", "POST"]
 )
 blueprint.add_url_rule(

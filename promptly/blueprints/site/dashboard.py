@@ -40,8 +40,8 @@ def dashboard() -> Response:
 def page(*, status: int = 200, **entered: str) -> Response:
     """Render the dashboard, with the input and errors of its forms.
 
-    `entered`: `threshold` and `threshold_error`; `key_name`, `key_error`, `key_scope` and
-    `scope_error`; `amount` and `amount_error`.
+    `entered`: `threshold` and `threshold_error`; `key_name`, `key_error`, `key_scope`, `key_batch`
+    and `scope_error`; `amount` and `amount_error`.
     """
     key: ApiKey = g.key
     settings = current_settings()

@@ -1,4 +1,4 @@
-"""Keys on the dashboard: created with a name and scope and shown once, revoked on confirmation."""
+"""Keys on the dashboard: created and shown once, made batch keys or not, revoked."""
 
 from flask import (
     Response,
@@ -27,26 +27,44 @@ def create() -> Response:
     settings = current_settings()
     name = request.form.get("name", "")
     entered = request.form.get("scope", KeyScope.INFERENCE)
+    batch = "batch" in request.form
     try:
         with transaction():
             accounts.lock(key.user_id)
             scope = keys.checked_scope(entered)
-            row, raw = keys.create_named(key.user_id, name, settings.key_pepper, scope=scope)
+            row, raw = keys.create_named(
+                key.user_id, name, settings.key_pepper, scope=scope, batch=batch
+            )
             stored_name = row.name
     except InvalidRequest as problem:
         wrong = "scope_error" if problem.param == "scope" else "key_error"
         return dashboard.page(
-            status=400, key_name=name, key_scope=entered, **{wrong: problem.message}
+            status=400,
+            key_name=name,
+            key_scope=entered,
+            key_batch="on" if batch else "",
+            **{wrong: problem.message},
         )
     return make_response(
         render_template(
             "dashboard/key_created.html",
             name=stored_name,
             scope=scope,
+            batch=batch,
             raw_key=raw,
             base_url=settings.base_url,
         )
     )
+
+
+def set_batch(key_id: int) -> AnyResponse:
+    """Let the requests of a key yield to all others if the form has `batch`, else not."""
+    key: ApiKey = g.key
+    with transaction():
+        accounts.lock(key.user_id)
+        if keys.set_batch(key.user_id, key_id, "batch" in request.form) is None:
+            raise NotFound("This key does not exist or has been revoked.")
+    return redirect(url_for("site.dashboard", saved="batch", _anchor="keys"), 303)
 
 
 def revoke(key_id: int) -> AnyResponse:

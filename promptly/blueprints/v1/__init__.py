@@ -11,6 +11,7 @@ from promptly.blueprints.v1 import (
     guard,
     messages,
     models,
+    queue,
     responses,
 )
 
@@ -49,3 +50,4 @@ blueprint.add_url_rule("/models", "list_models", models.list_models)
 blueprint.add_url_rule("/models/<path:name>", "show_model", models.show_model)
 blueprint.add_url_rule("/balance", "show_balance", account.show_balance)
 blueprint.add_url_rule("/usage", "show_usage", account.show_usage)
+blueprint.add_url_rule("/queue", "list_queue", queue.list_queue)

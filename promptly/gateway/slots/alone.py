@@ -21,8 +21,7 @@ def admit(
         if holder.lease is not None:
             name = holder.lease.upstream.name
             used[name] = used.get(name, 0) + 1
-    waiting = sorted(queue.waiting.values(), key=lambda item: _ORDER.index(item.service_class))
-    for place, slot_request in enumerate(waiting):
+    for place, slot_request in enumerate(in_order(queue)):
         free = [
             upstream
             for upstream in upstreams
@@ -35,3 +34,10 @@ def admit(
             yield slot_request, Lease(best)
         elif place >= max_queued:
             yield slot_request, None
+
+
+def in_order(queue: LocalQueue) -> list[SlotRequest]:
+    """Return the waiting requests in the order in which they are admitted."""
+    # A copy first: other threads add requests meanwhile.
+    waiting = list(queue.waiting.values())
+    return sorted(waiting, key=lambda item: _ORDER.index(item.service_class))

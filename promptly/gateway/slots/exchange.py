@@ -19,12 +19,12 @@ from promptly.runtime.redis_client import WARNING_SECONDS, HotPathRedis, RedisUn
 
 logger = logging.getLogger(__name__)
 
-_FOLDER = Path(__file__).parent / "script"
+FOLDER = Path(__file__).parent / "script"
 # Of one exchange, so that it takes Redis no longer than others.
 MOST_RENEWALS = 50
 
 _PARTS = (
-    *("accounts", "servers", "looks", "waiting"),
+    *("fields", "accounts", "servers", "looks", "waiting"),
     *("affinity", "granting", "keeping", "exchange"),
 )
 
@@ -83,7 +83,7 @@ class Exchange:
     """Sends messages for one process."""
 
     def __init__(self, redis: HotPathRedis, process: str, terms: Terms) -> None:
-        self.source = "\n".join((_FOLDER / f"{part}.lua").read_text() for part in _PARTS)
+        self.source = "\n".join((FOLDER / f"{part}.lua").read_text() for part in _PARTS)
         self._script = redis.script(self.source)
         self._warned_at = -WARNING_SECONDS
         self._process = process
@@ -92,9 +92,10 @@ class Exchange:
     def __call__(self, queue: LocalQueue, message: Message) -> dict[str, Any]:
         """Return the script's answer; raises RedisUnavailable.
 
-        Its fields, each left out if empty: `granted` [[id, server, slot, whether it reuses the
-        cache]], `full` [id], `resync`, `more` (to be granted at once), `look` [[server, time of
-        Redis]], `look_ms` until the next look, `fatal` [digest].
+        Its fields, each left out if empty: `granted` [[id, server, slot, whether it may use the
+        cache, whether the prompt's beginning is there]], `full` [id], `resync`, `more` (to be
+        granted at once), `look` [[server, time of Redis]], `look_ms` until the next look, `fatal`
+        [digest].
         """
         fields = self._fields(queue, message)
         # A script that Redis does not know: it was restarted, and leases may have been granted
@@ -158,15 +159,12 @@ def _held(item: SlotRequest) -> list[Any]:
 
 
 def _waiting(item: SlotRequest) -> list[Any]:
-    lane: str = item.service_class
-    if item.avoided:
-        lane = f"{lane}!{' '.join(sorted(item.avoided))}"
     return [
         item.id,
         str(item.account),
         item.service_class,
         item.waited_us(),
         item.prompt_tokens,
-        lane,
+        item.lane(),
         [(link.digest, link.tokens) for link in item.chain],
     ]

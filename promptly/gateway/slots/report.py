@@ -1,19 +1,16 @@
 """The slots of all servers, and the accounts that wait for one, as an operator sees them."""
 
-import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import orjson
 
-from promptly.gateway.slots.exchange import queue_key
+from promptly.gateway.slots.exchange import FOLDER, queue_key
 from promptly.runtime.redis_client import HotPathRedis
 
-_FOLDER = Path(__file__).parent / "script"
 LEASES_PREFIX, STATE_PREFIX = "promptly:slots:", "promptly:slots2:"
 
 # Of one server, and accounts of each class of one queue.
@@ -90,7 +87,6 @@ def read_report(redis: HotPathRedis, upstreams: Iterable[str], queues: Iterable[
     """Read the present state in one step; raises RedisUnavailable."""
     names = list(dict.fromkeys(upstreams))
     request = {
-        "fields": _record_fields(),
         "servers": names,
         "queues": [queue_key(queue) for queue in queues],
         "most_slots": MOST_SLOTS,
@@ -117,17 +113,7 @@ def read_report(redis: HotPathRedis, upstreams: Iterable[str], queues: Iterable[
 
 @cache
 def _source() -> str:
-    return (_FOLDER / "report.lua").read_text()
-
-
-@cache
-def _record_fields() -> list[str]:
-    """Return the fields of a server's record in their order, as the exchange writes them."""
-    source = (_FOLDER / "servers.lua").read_text()
-    listed = re.search(r"local FIELDS = \{(.*?)\}", source, re.DOTALL)
-    if listed is None:
-        raise ValueError("servers.lua lists no fields")
-    return re.findall(r"'(\w+)'", listed[1])
+    return "\n".join((FOLDER / f"{part}.lua").read_text() for part in ("fields", "report"))
 
 
 def _server(entry: dict[str, Any]) -> ServerState:

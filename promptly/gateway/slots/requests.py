@@ -1,9 +1,12 @@
 """A request for a slot, and the lease of a slot that it gets."""
 
+import math
 import threading
 import time
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
+from uuid import UUID
 
 from promptly.errors import QueueFull
 from promptly.gateway.counts import Counts
@@ -38,19 +41,43 @@ class ServiceClass(StrEnum):
     TRIAL = "trial"
     BATCH = "batch"
 
+    @classmethod
+    def of(cls, *, pays: bool, batch: bool) -> "ServiceClass":
+        """Return the class of a request by its account and key."""
+        if batch:
+            return cls.BATCH
+        return cls.PAYING if pays else cls.TRIAL
+
+
+class RequestOrigin(NamedTuple):
+    """The request of a client that a request for a slot belongs to, for those who list it."""
+
+    key_id: int
+    request_id: UUID
+    endpoint: str
+
+
+class Place(NamedTuple):
+    """A place in the queue: its position (1 is next), and the estimated wait, if known."""
+
+    position: int
+    wait_seconds: int | None
+
 
 @dataclass(slots=True)
 class Lease:
     """A slot that is ours until it is released, as long as it is renewed.
 
     `slot` is ANY_SLOT where the server chooses. `reuses_cache` is whether the slot's contents are
-    the account's own. `in_redis` is false for one that was granted while Redis was away.
-    `granted_at` is when the exchange began (monotonic seconds).
+    the account's own, `hits_cache` whether they begin like the prompt. `in_redis` is false for one
+    that was granted while Redis was away. `granted_at` is when the exchange began (monotonic
+    seconds).
     """
 
     upstream: Upstream
     slot: int = ANY_SLOT
     reuses_cache: bool = False
+    hits_cache: bool = False
     in_redis: bool = False
     granted_at: float = field(default_factory=time.monotonic)
 
@@ -71,8 +98,9 @@ class SlotRequest:
     """A request for a slot of a server that serves `path`, and the lease once it is granted.
 
     The `avoided` upstreams, by name, are left out. `prompt_tokens` estimates the prompt; `chain`
-    are its prefixes, the longest last. `changed` is set when the slot is granted or refused,
-    `queued` is true once Redis knows the request. `counts` are the answer's, once it begins.
+    are its prefixes, the longest last. `origin` is known for requests of clients. `changed` is set
+    when the slot is granted or refused, `queued` is true once Redis knows the request. `place` is
+    looked up while it waits. `counts` are the answer's, once it begins.
     """
 
     __slots__ = (
@@ -84,7 +112,10 @@ class SlotRequest:
         "full",
         "id",
         "lease",
+        "listed_at",
+        "origin",
         "path",
+        "place",
         "prompt_tokens",
         "queued",
         "reached",
@@ -101,6 +132,7 @@ class SlotRequest:
         avoided: frozenset[str],
         prompt_tokens: int,
         chain: tuple[PrefixLink, ...],
+        origin: RequestOrigin | None = None,
     ) -> None:
         self.id = identity
         self.account = account
@@ -109,6 +141,10 @@ class SlotRequest:
         self.avoided = avoided
         self.prompt_tokens = prompt_tokens
         self.chain = chain
+        self.origin = origin
+        self.place: Place | None = None
+        # When it was last listed under its key (monotonic seconds).
+        self.listed_at = -math.inf
         self.started_at = time.monotonic()
         self.changed = threading.Event()
         self.lease: Lease | None = None
@@ -128,6 +164,12 @@ class SlotRequest:
         if self.full:
             raise QueueFull
         return self.lease
+
+    def lane(self) -> str:
+        """Return the name of the lane: the class, and the servers that are left out."""
+        if self.avoided:
+            return f"{self.service_class}!{' '.join(sorted(self.avoided))}"
+        return self.service_class
 
     def waited_us(self) -> int:
         """Return the time since the request was made, in microseconds."""

@@ -14,19 +14,27 @@ from typing import Any
 
 from promptly.gateway.fatal_bodies import FatalBodies
 from promptly.gateway.prefix_chain import PrefixLink
-from promptly.gateway.slots import alone
+from promptly.gateway.slots import alone, key_listing
 from promptly.gateway.slots.exchange import Exchange, Message, Terms, snapshot
 from promptly.gateway.slots.idle_looks import IdleLooks
+from promptly.gateway.slots.key_index import KeyIndex
+from promptly.gateway.slots.key_listing import QueuedRequest
 from promptly.gateway.slots.local_queue import LocalQueue
 from promptly.gateway.slots.occupancy import Occupancy, read_occupancy
+from promptly.gateway.slots.place_refresher import PlaceRefresher
+from promptly.gateway.slots.places import Places
 from promptly.gateway.slots.report import SlotReport, read_report
 from promptly.gateway.slots.requests import (
+    ANY_SLOT,
     NONE,
     Lease,
+    RequestOrigin,
     ServiceClass,
     SlotRequest,
 )
+from promptly.gateway.slots.states import StateReader, States
 from promptly.gateway.upstreams import EMBEDDINGS_PATH, Upstream, UpstreamPool
+from promptly.runtime import request_metrics
 from promptly.runtime.redis_client import HotPathRedis, RedisUnavailable
 
 RENEW_SECONDS = 3.0
@@ -51,6 +59,10 @@ class SlotScheduler:
         self._numbers = itertools.count()
         self._exchange_with_redis = Exchange(redis, self._process, terms)
         self._looks = IdleLooks(pool, self._report)
+        self._states = StateReader(redis)
+        self._places = Places(redis, terms)
+        self._key_index = KeyIndex(redis)
+        self._place_refresher = PlaceRefresher(self._places, self._key_index)
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
@@ -70,6 +82,7 @@ class SlotScheduler:
         avoided: frozenset[str] = NONE,
         prompt_tokens: int = 1,
         chain: tuple[PrefixLink, ...] = (),
+        origin: RequestOrigin | None = None,
     ) -> SlotRequest:
         """Queue for a slot.
 
@@ -89,6 +102,7 @@ class SlotScheduler:
             avoided | others if others else avoided,
             prompt_tokens,
             chain,
+            origin,
         )
         with self._lock:
             queue.waiting[slot_request.id] = slot_request
@@ -121,6 +135,21 @@ class SlotScheduler:
     def report(self) -> SlotReport:
         """Return the slots of all servers and those who wait for one; raises RedisUnavailable."""
         return read_report(self._redis, [up.name for up in self._pool.upstreams], self._queues)
+
+    def states(self) -> States:
+        """Return slots by state and waiting requests by class; raises RedisUnavailable."""
+        return self._states.read([up.name for up in self._pool.upstreams], self._queues)
+
+    def of_key(self, key_id: int) -> list[QueuedRequest]:
+        """Return the requests of an API key that wait for a slot, in all processes."""
+        return key_listing.read(
+            key_id, self._key_index, self._places, list(self._queues.values()), self._named
+        )
+
+    def _named(self, name: str) -> list[Upstream]:
+        """Return the ready upstreams of the queue of this name."""
+        queue = self._queues.get(name)
+        return [] if queue is None else self._servers(queue)
 
     def _queue(self, path: str) -> LocalQueue:
         return self._queues[EMBEDDINGS if path == EMBEDDINGS_PATH else GENERATION]
@@ -182,6 +211,7 @@ class SlotScheduler:
             answer = self._exchange_with_redis(queue, message)
         except RedisUnavailable:
             self._admit_alone(queue, upstreams)
+            self._place_refresher.refresh_alone(queue)
             return
         if message.waiting:
             self._fatal_bodies.learn(answer.get("fatal", ()))
@@ -195,6 +225,7 @@ class SlotScheduler:
             queue.look_at = None if look_ms is None else began_at + look_ms / 1000
         for name, asked_at in answer.get("look", ()):
             self._looks.start(message.upstreams[name], asked_at)
+        self._place_refresher.refresh(queue, upstreams)
 
     def _forget_sent(self, queue: LocalQueue, message: Message) -> None:
         for identity, entry in message.released.items():
@@ -217,13 +248,12 @@ class SlotScheduler:
         self, queue: LocalQueue, message: Message, answer: dict[str, Any], began_at: float
     ) -> None:
         queue.resync = answer.get("resync", False)
-        for identity, name, slot, reuses_cache in answer.get("granted", ()):
+        for identity, name, slot, reuses_cache, hits_cache in answer.get("granted", ()):
             upstream = message.upstreams.get(name) or self._pool.named(name)
             slot_request = queue.waiting.get(identity)
             if slot_request is not None and upstream is not None:
-                self._grant(
-                    queue, slot_request, Lease(upstream, slot, reuses_cache, True, began_at)
-                )
+                lease = Lease(upstream, slot, reuses_cache, hits_cache, True, began_at)
+                self._grant(queue, slot_request, lease)
             elif identity not in queue.held:
                 # The request left the queue during the exchange, or this process knows no such
                 # server: it then asks for another one, as Redis does not know the request any more.
@@ -243,10 +273,12 @@ class SlotScheduler:
         slot_request.lease = lease
         queue.held[slot_request.id] = slot_request
         slot_request.changed.set()
+        _count_grant(slot_request, lease)
 
     def _refuse(self, slot_request: SlotRequest) -> None:
         slot_request.full = True
         slot_request.changed.set()
+        request_metrics.displaced[slot_request.service_class].add()
 
     def _admit_alone(self, queue: LocalQueue, upstreams: list[Upstream]) -> None:
         with self._lock:
@@ -266,3 +298,11 @@ class SlotScheduler:
         with self._lock:
             self._queues[GENERATION].looks[name] = (idle, busy, asked_at)
         self._wake.set()
+
+
+def _count_grant(slot_request: SlotRequest, lease: Lease) -> None:
+    if lease.slot == ANY_SLOT or not slot_request.chain:
+        request_metrics.count_grant(request_metrics.NOT_ASKED)
+    else:
+        found = request_metrics.HIT if lease.hits_cache else request_metrics.MISS
+        request_metrics.count_grant(found)

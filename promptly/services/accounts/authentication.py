@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 # The sums are left to Python: PostgreSQL plans each statement anew, and each expression with it.
 _SELECTION = """
-SELECT k.id, k.user_id, b.paid_tokens, b.held_paid,
+SELECT k.id, k.user_id, k.batch, b.paid_tokens, b.held_paid,
        CASE WHEN b.trial_expires_at > now() THEN b.trial_tokens - b.held_trial END
 """
 _SOURCE = "FROM api_keys k LEFT JOIN balances b ON b.user_id = k.user_id"
@@ -27,13 +27,15 @@ class Database(Protocol):
 class Caller:
     """The account behind a request, and the tokens it could spend when it was looked up.
 
-    It `pays` if it owns tokens other than its trial's, held ones included.
+    It `pays` if it owns tokens other than its trial's, held ones included. Requests with a `batch`
+    key yield to all others.
     """
 
     key_id: int
     user_id: int
     available_tokens: int
     pays: bool
+    batch: bool = False
     # Whether the stored hash was made with an older pepper.
     outdated: bool = False
 
@@ -47,7 +49,7 @@ def authenticate(database: Database, *key_hashes: bytes) -> Caller | None:
     row = database.look_up(statement, {"key_hashes": key_hashes, "current": key_hashes[0]})
     if row is None:
         return None
-    key_id, user_id, paid, held_paid, free_trial, *outdated = row
+    key_id, user_id, batch, paid, held_paid, free_trial, *outdated = row
     paid = paid or 0
     available = paid - (held_paid or 0) + (free_trial or 0)
-    return Caller(key_id, user_id, available, paid > 0, *outdated)
+    return Caller(key_id, user_id, available, paid > 0, batch, *outdated)

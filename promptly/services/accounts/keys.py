@@ -25,6 +25,7 @@ def create(
     pepper: Secret,
     *,
     scope: KeyScope = KeyScope.FULL,
+    batch: bool = False,
     outbox_id: int | None = None,
 ) -> tuple[ApiKey, str]:
     """Create a key; return its row and, this once, the raw key.
@@ -39,6 +40,7 @@ def create(
         user_id=user_id,
         name=name,
         scope=scope,
+        batch=batch,
         prefix=key_format.prefix(raw),
         key_hash=key_format.digest(raw, pepper.reveal()),
         pepper_version=peppers.version(peppers.SessionDatabase(), pepper),
@@ -66,7 +68,13 @@ def add_imported(user_id: int, prefix: str, bcrypt_hash: str) -> ApiKey:
 
 
 def create_named(
-    user_id: int, name: str, pepper: Secret, *, scope: KeyScope, by_operator: bool = False
+    user_id: int,
+    name: str,
+    pepper: Secret,
+    *,
+    scope: KeyScope,
+    batch: bool = False,
+    by_operator: bool = False,
 ) -> tuple[ApiKey, str]:
     """As `create`, with a name that a user chose, and an email that reports the key.
 
@@ -80,7 +88,7 @@ def create_named(
         raise InvalidRequest(
             f"An account may have {MOST_KEYS} keys. Revoke one that is not needed.", param="name"
         )
-    key, raw = create(user_id, name, pepper, scope=scope)
+    key, raw = create(user_id, name, pepper, scope=scope, batch=batch)
     security_alerts.key_created(key, by_operator=by_operator)
     return key, raw
 
@@ -113,6 +121,19 @@ def list_active(user_id: int) -> list[ApiKey]:
     """Return the keys of an account that are not revoked, oldest first."""
     query = select(ApiKey).where(ApiKey.user_id == user_id, ApiKey.revoked_at.is_(None))
     return list(db.session.scalars(query.order_by(ApiKey.id)))
+
+
+def set_batch(user_id: int, key_id: int, batch: bool) -> bool | None:
+    """Let the requests of an active key yield to all others, or not.
+
+    Returns whether they did before, None if the account has no such valid key.
+    """
+    key = find_active(key_id)
+    if key is None or key.user_id != user_id:
+        return None
+    before, key.batch = key.batch, batch
+    db.session.flush()
+    return before
 
 
 def revoke(user_id: int, key_id: int) -> bool:

@@ -261,6 +261,28 @@ def test_revoking_a_key(admin_app: Flask, panel: FlaskClient, user_id: int) -> N
         assert (entry.user_id, entry.subject) == (user_id, str(key_id))
 
 
+def test_making_a_batch_key(admin_app: Flask, panel: FlaskClient, user_id: int) -> None:
+    with admin_app.app_context(), transaction():
+        [key] = keys.list_active(user_id)
+        key_id = key.id
+    path = f"/admin/users/{user_id}/keys/{key_id}/batch"
+    page = panel.get(path).text
+    assert "Make this a batch key?" in page and "laptop" in page
+    assert "The key was changed" in submit(panel, page)
+    assert "Make normal…" in panel.get(f"/admin/users/{user_id}").text
+    page = panel.get(path).text
+    assert "Make this key normal?" in page
+    submit(panel, page)
+    assert panel.get(f"/admin/users/{user_id + 999}/keys/{key_id}/batch").status_code == 404
+    with admin_app.app_context(), transaction():
+        assert [key.batch for key in keys.list_active(user_id)] == [False]
+        rows = audit.entries(action="key.batch").rows
+        assert [(row.subject, row.before, row.after) for row in rows] == [
+            (str(key_id), {"batch": True}, {"batch": False}),
+            (str(key_id), {"batch": False}, {"batch": True}),
+        ]
+
+
 def test_a_new_key_by_mail(admin_app: Flask, panel: FlaskClient, user_id: int) -> None:
     page = panel.get(f"/admin/users/{user_id}/reissue").text
     assert "ada@example.com" in page
@@ -277,7 +299,8 @@ def test_every_form_that_acts_has_its_token_and_account(panel: FlaskClient, user
         key_id = key.id
     base = f"/admin/users/{user_id}"
     for path in (f"{base}/adjust?delta=1", f"{base}/grant?tokens=1&days=1", f"{base}/delete",
-                 f"{base}/reissue", f"{base}/keys/{key_id}/revoke"):  # fmt: skip
+                 f"{base}/reissue", f"{base}/keys/{key_id}/revoke",
+                 f"{base}/keys/{key_id}/batch"):  # fmt: skip
         page = panel.get(path).text
         [form] = [it for it in re.findall(r"<form.*?</form>", page, re.DOTALL) if "csrf" in it
                   and "session/end" not in it]  # fmt: skip

@@ -72,6 +72,36 @@ def test_a_new_key_is_for_the_api_only_unless_chosen_otherwise(
     assert listed.count('data-label="Scope">full access') == 2
 
 
+def test_a_batch_key(app: Flask, visitor: Visitor) -> None:
+    assert 'name="batch">' in visitor.get("/dashboard").text
+    created = visitor.post("/dashboard/keys", name="night", batch="on")
+    assert "Its requests yield to all others." in created.text
+    with app.app_context():
+        found = {key.name: (key.id, key.batch) for key in keys.list_active(visitor.user_id)}
+    night, _ = found["night"]
+    assert [batch for _, batch in found.values()] == [False, True]
+    page = visitor.get("/dashboard").text
+    assert page.count("Make normal") == page.count("Make batch") == 1
+    changed = visitor.post(f"/dashboard/keys/{night}/batch")
+    assert (changed.status_code, changed.location) == (303, "/dashboard?saved=batch#keys")
+    assert "has been changed" in visitor.get("/dashboard?saved=batch").text
+    visitor.post(f"/dashboard/keys/{visitor.key_id}/batch", batch="on")
+    with app.app_context():
+        assert [key.batch for key in keys.list_active(visitor.user_id)] == [True, False]
+
+
+def test_a_form_that_failed_keeps_its_choice(visitor: Visitor) -> None:
+    answer = visitor.post("/dashboard/keys", name="", batch="on")
+    assert answer.status_code == 400 and 'name="batch" checked>' in answer.text
+
+
+def test_another_accounts_key_stays_as_it_is(app: Flask, visitor: Visitor, other: Visitor) -> None:
+    answer = visitor.post(f"/dashboard/keys/{other.key_id}/batch", batch="on")
+    assert answer.status_code == 404
+    with app.app_context():
+        assert [key.batch for key in keys.list_active(other.user_id)] == [False]
+
+
 @pytest.mark.parametrize("scope", ["", "FULL", "admin"])
 def test_an_unknown_scope(app: Flask, visitor: Visitor, scope: str) -> None:
     answer = visitor.post("/dashboard/keys", name="first", scope=scope)
@@ -189,7 +219,8 @@ def test_another_accounts_key(app: Flask, visitor: Visitor, other: Visitor) -> N
 
 
 def test_forms_need_their_token(app: Flask, visitor: Visitor) -> None:
-    for path in ("/dashboard/keys", f"/dashboard/keys/{visitor.key_id}/revoke"):
+    key = f"/dashboard/keys/{visitor.key_id}"
+    for path in ("/dashboard/keys", f"{key}/revoke", f"{key}/batch"):
         assert visitor.client.post(path, data={"name": "x"}).status_code == 400
         foreign = {"Sec-Fetch-Site": "cross-site"}
         assert visitor.client.post(path, headers=foreign).status_code == 403

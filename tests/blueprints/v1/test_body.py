@@ -241,11 +241,11 @@ def test_a_body_counts_until_the_model_has_it(
         # These wait for a slot.
         for _ in range(2):
             stream = streams.enter_context(open_padded(client, "tokens=3"))
-            stream.read_until(b": keep-alive")
+            stream.read_until(b": queue")
         with open_padded(client, "tokens=3") as refused:
             refused.read_until(b"}}")
         assert refused.received.startswith(b"HTTP/1.1 429 ")
-        streams.enter_context(open_padded(other, "tokens=3")).read_until(b": keep-alive")
+        streams.enter_context(open_padded(other, "tokens=3")).read_until(b": queue")
     with open_padded(client, "tokens=3") as stream:
         stream.read_until(b"[DONE]")
 

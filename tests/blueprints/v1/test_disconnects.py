@@ -134,7 +134,7 @@ def test_in_the_queue(
         with client.open(messages=sim("tag=second"), stream=streamed) as second:
             wait_for(lambda: books.open_holds(account) == 2, "the second hold")
             if streamed:
-                second.read_until(b": keep-alive")
+                second.read_until(b": queue")
         # The queue place and the hold are released while the first request still runs.
         wait_for(lambda: len(books.events(account)) == 1, "the second one's event")
         [event] = books.events(account)

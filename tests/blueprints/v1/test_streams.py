@@ -32,7 +32,7 @@ def test_comments_in_the_queue(
     with client.open(messages=sim("tokens=9999 delay_ms=5")) as first:
         first.read_until(b"content")
         with client.open(messages=sim("tokens=3 tag=second")) as second:
-            second.read_until(b": keep-alive\n\n")
+            second.read_until(b": queue position=1\n\n")
             assert b"HTTP/1.1 200" in second.received
             assert b"data:" not in second.received
             assert llama.totals()["deferred"] == 0

@@ -10,6 +10,7 @@ from promptly.gateway.prefix_chain import PrefixLink
 from promptly.gateway.slots.exchange import queue_key
 from promptly.gateway.slots.requests import OUTPUT_WEIGHT
 from promptly.gateway.slots.scheduler import GENERATION, POLL_SECONDS
+from promptly.runtime import request_metrics
 from tests.gateway.slots.conftest import Simulate
 from tests.gateway.slots.simulation import Job, Simulation
 
@@ -145,6 +146,11 @@ def place(job: Job) -> tuple[str, int]:
     return job.request.lease.upstream.name, job.request.lease.slot
 
 
+def hits_cache(job: Job) -> bool:
+    assert job.request is not None and job.request.lease is not None
+    return job.request.lease.hits_cache
+
+
 @pytest.fixture
 def warm(simulate: Simulate) -> Simulation:
     """One server with two slots, whose speed is known."""
@@ -156,10 +162,13 @@ def warm(simulate: Simulate) -> Simulation:
 
 
 def test_a_request_waits_for_its_slot_if_reading_anew_took_longer(warm: Simulation) -> None:
+    grants = request_metrics._grants
+    before = {found: counter.total() for found, counter in grants.items()}
     first = submit(warm, 1, 40_000, 39_000, 40_000)
     warm.run(lambda: first in warm.done)
     again = submit(warm, 1, 40_100, 39_000, 40_000, 40_100)
     assert place(again) == place(first)
+    assert [hits_cache(job) for job in (first, again)] == [False, True]
     # Another slot is free, but would read 40,000 tokens: 20 s.
     parallel = submit(warm, 1, 40_200, 39_000, 40_000, 40_200)
     assert parallel.started_at is None
@@ -167,6 +176,8 @@ def test_a_request_waits_for_its_slot_if_reading_anew_took_longer(warm: Simulati
     assert place(parallel) == place(first)
     assert parallel.cached_tokens == 40_000
     assert parallel.wait < 2
+    assert hits_cache(parallel)
+    assert [grants[found].total() - before[found] for found in ("hit", "miss")] == [2, 1]
 
 
 def test_a_request_takes_another_slot_if_its_own_is_busy_for_long(warm: Simulation) -> None:

@@ -14,6 +14,7 @@ from promptly.gateway.slots.exchange import queue_key
 from promptly.gateway.slots.requests import ServiceClass, SlotRequest
 from promptly.gateway.slots.scheduler import GENERATION, SlotScheduler
 from promptly.gateway.upstreams import EMBEDDINGS_PATH, UpstreamPool
+from promptly.runtime import request_metrics
 from promptly.runtime.redis_client import HotPathRedis
 from promptly.secret import Secret
 from sandbox.llama import SimulatedLlama
@@ -315,9 +316,11 @@ def test_a_full_queue_is_refused(make_scheduler: MakeScheduler) -> None:
     scheduler = make_scheduler(max_queued=2)
     take_all(scheduler, account=1)
     line = [wait_in_line(scheduler, 2) for number in range(2)]
+    displaced = request_metrics.displaced["paying"].total()
     too_many = scheduler.request(2)
     with pytest.raises(QueueFull):
         granted(too_many, 10)
+    assert request_metrics.displaced["paying"].total() == displaced + 1
     assert running(*line) == [False, False]
     assert too_many.lease is None
 

@@ -41,6 +41,16 @@ def test_the_scope_does_not_matter_to_the_api(app: Flask) -> None:
     assert ask(app, raw) == expected
 
 
+def test_a_batch_key_is_known_as_one(app: Flask) -> None:
+    with app.app_context(), transaction():
+        user = factories.user(paid_tokens=7)
+        row, raw = factories.api_key(user.id)
+        assert keys.set_batch(user.id, row.id, True) is False
+        assert keys.set_batch(user.id + 1, row.id, False) is None
+        expected = Caller(row.id, user.id, 7, pays=True, batch=True)
+    assert ask(app, raw) == expected
+
+
 @pytest.mark.parametrize(("paid", "held", "pays"), [(0, 0, False), (70, 0, True), (70, 70, True)])
 def test_an_account_pays_as_long_as_it_owns_paid_tokens(
     app: Flask, paid: int, held: int, pays: bool

@@ -16,7 +16,8 @@ local CLASSES = {'paying', 'trial', 'batch'}
 local WEIGHTS = {paying = 1, trial = input.trial_weight, batch = 1}
 
 -- Numbers of the queue, as integers: served:<class>, level:<class>, level, largest,
--- batch_at, lanes (the number of other ones), born. In one value: a hash costs several times as much.
+-- batch_at, cost (weighted tokens of a request), lanes (the number of other ones), born. In one
+-- value: a hash costs several times as much.
 local numbers, numbers_changed = {}, false
 do
   local packed = redis.call('GET', queue .. ':numbers')

@@ -7,6 +7,10 @@ local function end_request(ended)
   local lease = cmsgpack.unpack(packed)
   if charged >= 0 then charge(account_of(lease[2], lease[3]), charged - lease[6]) end
   -- Moving averages over about eight requests.
+  if charged > 0 then
+    local cost = number('cost')
+    set_number('cost', cost == 0 and charged or math.floor((cost * 7 + charged) / 8))
+  end
   if read_tokens >= 64 then
     local token_us = math.max(math.floor(read_us / read_tokens), 1)
     set(server, 'token_us', server.token_us == 0 and token_us
@@ -25,7 +29,7 @@ local function renew(held)
   local packed = redis.call('HGET', server.leases, id)
   local lease = packed and cmsgpack.unpack(packed)
   if not lease then
-    lease = {input.process, class, account, slot, now, math.max(charged, 0), false}
+    lease = {input.process, class, account, slot, now, math.max(charged, 0), false, false}
     if slot < 0 then
       locate(server)
     elseif server.named == 1 and redis.call('ZREM', server.free, slot) == 0
@@ -50,7 +54,7 @@ local function enqueue(given)
       local packed = redis.call('HGET', server.leases, id)
       if packed then
         local lease = cmsgpack.unpack(packed)
-        tell(input.process, 'granted', {id, server.name, lease[4], lease[7]})
+        tell(input.process, 'granted', {id, server.name, lease[4], lease[7], lease[8]})
         return
       end
     end

@@ -102,8 +102,10 @@ local function grant(id, request, account, server, slot, cached)
     look_up_free(server)
     server.places = server.free_slot and 1 or 0
   end
-  start_lease(server, id, {request.process, account.class, account.id, slot, now, cost, reuses})
-  tell(request.process, 'granted', {id, server.name, slot, reuses})
+  local hits = reuses and cached > 0
+  start_lease(
+    server, id, {request.process, account.class, account.id, slot, now, cost, reuses, hits})
+  tell(request.process, 'granted', {id, server.name, slot, reuses, hits})
 end
 
 -- Returns whether a request with a cache in a free slot goes before the account whose turn it is.

@@ -2,7 +2,7 @@
 --
 -- KEYS[1] prefix of the keys of servers' leases
 -- KEYS[2] prefix of the keys of servers' state
--- ARGV[1] JSON: {fields of a server's record, servers, queues, most slots, most accounts}
+-- ARGV[1] JSON: {servers, queues, most slots, most accounts}
 -- Its parts read keys that these prefixes begin: one Redis has them all.
 local clock = redis.call('TIME')
 local now_us = clock[1] * 1000000 + clock[2]
@@ -16,7 +16,7 @@ local function server_report(name)
   local values = {}
   local packed = redis.call('GET', state .. 'record:' .. name)
   local record = packed and cmsgpack.unpack(packed) or {}
-  for place, field in ipairs(input.fields) do values[field] = record[place] or 0 end
+  for place, field in ipairs(FIELDS) do values[field] = record[place] or 0 end
   local report = {name = name, running = redis.call('ZCOUNT', KEYS[1] .. name, '(' .. now, '+inf'),
     named = values.named == 1 and now >= values.counted_until, token_us = values.token_us,
     slots = {}, unnamed = {}}
@@ -37,10 +37,12 @@ local function server_report(name)
     end
   end
   if not report.named then return report end
-  for _, slot in ipairs(redis.call('ZRANGE', state .. 'free:' .. name, 0, input.most_slots)) do
-    report.slots[slot] = report.slots[slot] or {idle = true}
+  for _, part in ipairs({'free:', 'kept:'}) do
+    for _, slot in ipairs(redis.call('ZRANGE', state .. part .. name, 0, input.most_slots)) do
+      report.slots[slot] = report.slots[slot] or {idle = true}
+    end
   end
-  for _, slot in ipairs(redis.call('SRANDMEMBER', state .. 'unsettled:' .. name, input.most_slots)) do
+  for _, slot in ipairs(redis.call('ZRANGE', state .. 'unsettled:' .. name, 0, input.most_slots)) do
     report.slots[slot] = report.slots[slot] or {unsettled = true}
   end
   for slot, shown in pairs(report.slots) do

@@ -19,9 +19,6 @@ if not epoch or input.fresh then
   redis.call('SET', STATE .. 'epoch', epoch, 'PX', KEEP_MS)
 end
 
-local FIELDS = {'epoch', 'slots', 'named', 'counted_until', 'settle_until', 'look_at', 'pause_ms',
-  'token_us', 'service_ms', 'touched', 'tidied', 'cut_at',
-  'kept_until'}
 local PARTS = {'record', 'leases', 'free', 'kept', 'unsettled', 'contents'}
 local servers = {}
 
