@@ -2,13 +2,13 @@
 
 The release before ignores the column, and the keys that it creates are not batch keys.
 
-Revision: 0018, after 0016.
+Revision: 0018, after 0017.
 """
 
 from alembic import op
 
 revision = "0018"
-down_revision = "0016"
+down_revision = "0017"
 branch_labels = None
 depends_on = None
 
