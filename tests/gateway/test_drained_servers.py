@@ -1,4 +1,4 @@
-"""What a process knows of drained servers, on real PostgreSQL."""
+"""Drained servers as one process knows them, on real PostgreSQL.
 
 import time
 

@@ -32,7 +32,7 @@ def test_slots_by_state(
     holders = take_all(scheduler, account=1, count=2)
     wait_for(lambda: states() == {"leased": 2, "free": 1}, "named slots")
     looks = scheduler._looks
-    looks.start = lambda upstream: None  # type: ignore[method-assign]
+    looks.start = lambda *look: None  # type: ignore[method-assign]
     scheduler.release(holders[0], settled=False)
     wait_for(lambda: states() == {"leased": 1, "free": 1, "unsettled": 1}, "a slot in doubt")
 
