@@ -1,4 +1,4 @@
-"""What a process knows of drained servers, on real PostgreSQL."""
+"""A process learns of drained servers from PostgreSQL, and keeps what it knows while that is away."""
 
 import time
 
