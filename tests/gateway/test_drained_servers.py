@@ -1,4 +1,4 @@
-"""A process learns of drained servers from PostgreSQL, and keeps what it knows while that is away."""
+"""A process learns of drained servers from PostgreSQL, and keeps its knowledge without it."""
 
 import time
 
