@@ -1,4 +1,4 @@
-"""Drained servers as one process knows them, on real PostgreSQL.
+"""A process learns of drained servers from PostgreSQL, and keeps its knowledge without it."""
 
 import time
 
