@@ -223,15 +223,27 @@ def test_no_slot_is_kept_for_an_account_that_does_not_come_back(warm: Simulation
     no_newcomer = submit(warm, 3, 500)
     warm.run(lambda: no_newcomer in warm.done)
     submit(warm, 2, 400_000)
-    pauses = []
-    for number in range(3):
+
+    def pause(number: int) -> float:
+        """Return how long another one waits after a conversation's end."""
         last = submit(warm, 1, 8000, 7000 + number, 8000 + number)
+        # It runs for five seconds.
+        warm.run_for(4.5)
         other = submit(warm, 3, 2000)
-        warm.run(lambda other=other: other in warm.done)  # type: ignore[misc]
+        warm.run(lambda: other in warm.done)
         assert last.ended_at is not None and other.started_at is not None
-        pauses.append(other.started_at - last.ended_at)
-    assert pauses[0] > 0.5
-    assert max(pauses[1:]) == 0.0
+        return other.started_at - last.ended_at
+
+    assert pause(0) > 0.5
+    assert pause(1) == pause(2) == 0.0
+    # It comes back while nobody waits.
+    first = submit(warm, 1, 8000, 7500, 8000)
+    warm.run(lambda: first in warm.done)
+    warm.run_for(0.5)
+    again = submit(warm, 1, 8100, 7500, 8000, 8100)
+    warm.run(lambda: again in warm.done)
+    assert again.cached_tokens == 8000
+    assert pause(3) > 0.5
 
 
 def test_a_newcomer_takes_the_slot_whose_cache_is_worth_least(warm: Simulation) -> None:

@@ -52,8 +52,9 @@ end
 local waiting = redis.call('HLEN', queue .. ':requests')
 
 -- Accounts by class and number: the tokens served, weighted, when they were last given a slot, and
--- how well it went to keep slots for them.
+-- how often they came back at once (keeping.lua).
 local WELL, BEST = 2, 4
+local MOST_KEPT_MS = 1000
 local accounts = {}
 local function account_of(class, id)
   local name = class .. ':' .. id

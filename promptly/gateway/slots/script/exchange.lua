@@ -34,7 +34,7 @@ local function renew(held)
       locate(server)
     elseif server.named == 1 and redis.call('ZREM', server.free, slot) == 0
       and redis.call('ZREM', server.kept, slot) == 0
-      and redis.call('ZREM', server.unsettled, slot) == 0 then
+      and redis.call('SREM', server.unsettled, slot) == 0 then
       -- It was given on while its process was away.
       lease[4] = -1
       locate(server)

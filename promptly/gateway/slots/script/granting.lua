@@ -81,10 +81,12 @@ local function grant(id, request, account, server, slot, cached)
   local reuses = false
   if slot >= 0 then
     if redis.call('ZREM', server.free, slot) == 0 and redis.call('ZREM', server.kept, slot) == 1 then
-      note_return(account, 1)
       note_kept(server)
     end
     local contents = contents_of(server, slot)
+    if cached > 0 and contents and request.arrival_us / 1000 - contents.used < MOST_KEPT_MS then
+      note_return(account, 1)
+    end
     reuses = contents ~= nil and (input.shared or contents.owner == account.id)
     if cached == 0 and waiting > 0 then disappoint(server, slot) end
     local goes_on = cached > 0 and contents and contents.owner == account.id

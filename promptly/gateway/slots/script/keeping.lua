@@ -3,7 +3,6 @@
 -- An agent comes back within a moment. If others wait, they would have its slot by then, and it
 -- would have to read its whole prompt anew, and then they theirs. So the slot is kept for as long
 -- as is cheap next to that, if the account would go first anyway, and as long as it has come back.
-local MOST_KEPT_MS = 1000
 local LEAST_KEPT_MS = 20
 local KEPT_SHARE = 4 -- of the time that the cache saves
 

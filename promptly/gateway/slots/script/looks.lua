@@ -5,9 +5,8 @@ local function take_look(name, idle, busy, asked)
   if is_counted(server) or server.look_at == 0 then return end
   if server.named == 1 then
     for _, slot in ipairs(idle) do
-      local cut = tonumber(redis.call('ZSCORE', server.unsettled, slot))
-      if cut and cut <= asked then
-        redis.call('ZREM', server.unsettled, slot)
+      local cut = tonumber(redis.call('HGET', server.cuts, slot) or 0)
+      if cut <= asked and redis.call('SREM', server.unsettled, slot) == 1 then
         offer(server, slot, contents_of(server, slot))
       end
     end
@@ -31,7 +30,7 @@ local function take_look(name, idle, busy, asked)
       for _, slot in ipairs(unknown) do doubt(server, slot) end
     end
   end
-  if server.named == 1 and redis.call('ZCARD', server.unsettled) == 0 then
+  if server.named == 1 and redis.call('SCARD', server.unsettled) == 0 then
     set(server, 'look_at', 0)
   else
     set(server, 'look_at', now + server.pause_ms)

@@ -42,7 +42,7 @@ local function server_report(name)
       report.slots[slot] = report.slots[slot] or {idle = true}
     end
   end
-  for _, slot in ipairs(redis.call('ZRANGE', state .. 'unsettled:' .. name, 0, input.most_slots)) do
+  for _, slot in ipairs(redis.call('SRANDMEMBER', state .. 'unsettled:' .. name, input.most_slots)) do
     report.slots[slot] = report.slots[slot] or {unsettled = true}
   end
   for slot, shown in pairs(report.slots) do

@@ -19,7 +19,7 @@ if not epoch or input.fresh then
   redis.call('SET', STATE .. 'epoch', epoch, 'PX', KEEP_MS)
 end
 
-local PARTS = {'record', 'leases', 'free', 'kept', 'unsettled', 'contents'}
+local PARTS = {'record', 'leases', 'free', 'kept', 'unsettled', 'cuts', 'contents'}
 local servers = {}
 
 local function set(server, name, value)
@@ -110,8 +110,10 @@ local function start_lease(server, id, lease)
 end
 
 local function doubt(server, slot)
-  redis.call('ZADD', server.unsettled, now, slot)
+  redis.call('SADD', server.unsettled, slot)
+  redis.call('HSET', server.cuts, slot, now)
   redis.call('PEXPIRE', server.unsettled, KEEP_MS)
+  redis.call('PEXPIRE', server.cuts, KEEP_MS)
   set(server, 'look_at', now)
   set(server, 'pause_ms', FIRST_PAUSE_MS)
 end
@@ -209,7 +211,7 @@ local function check(server)
   if server.named == 1 then
     local _, leased = named_slots(server)
     local others = redis.call('ZCARD', server.free) + redis.call('ZCARD', server.kept)
-      + redis.call('ZCARD', server.unsettled)
+      + redis.call('SCARD', server.unsettled)
     if leased + others ~= server.slots then count_only(server) end
   end
 end

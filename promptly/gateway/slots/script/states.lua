@@ -17,7 +17,7 @@ for place, name in ipairs(input.servers) do
   if values[FIELD.named] == 1 then
     servers[place] = {redis.call('HLEN', STATE .. 'leases:' .. name),
       redis.call('ZCARD', STATE .. 'free:' .. name) + redis.call('ZCARD', STATE .. 'kept:' .. name),
-      redis.call('ZCARD', STATE .. 'unsettled:' .. name), 0}
+      redis.call('SCARD', STATE .. 'unsettled:' .. name), 0}
   else
     -- Its slots are not known one by one.
     local running = redis.call('ZCOUNT', 'promptly:slots:' .. name, '(' .. now, '+inf')
