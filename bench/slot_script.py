@@ -59,7 +59,7 @@ class Bench:
         )
         self.scheduler._start = lambda: None  # type: ignore[method-assign]
         self.scheduler._looks.start = lambda upstream: None  # type: ignore[method-assign]
-        self.queue = self.scheduler._queues[GENERATION]
+        self.queue = self.scheduler._queue("", "")
         self._know_slots(urls)
 
     def _know_slots(self, urls: list[str]) -> None:

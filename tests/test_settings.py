@@ -7,7 +7,8 @@ import pytest
 
 from promptly.admin_keys import AdminKey
 from promptly.secret import Secret
-from promptly.settings import Settings, SettingsError, from_environment
+from promptly.setting_fields import SettingsError
+from promptly.settings import Settings, from_environment
 from tests.support.servers import VARIABLES
 
 SECRETS = ("GATEWAY_SECRET_KEY", "KEY_PEPPER")

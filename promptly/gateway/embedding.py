@@ -60,6 +60,7 @@ class Embedding(MeteredRequest):
         endpoint: str,
         request: EmbeddingsRequest,
         hold: metering.Hold,
+        model: str,
         body_share: BodyShare,
     ) -> None:
         self._request = request
@@ -77,6 +78,7 @@ class Embedding(MeteredRequest):
             in_flight,
             body_share,
             path=request.path,
+            model=model,
             subrequests=subrequests,
         )
 

@@ -7,6 +7,7 @@ has gone), it is settled exactly once, with the last counts that upstream report
 """
 
 import logging
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Generator
@@ -19,17 +20,16 @@ from promptly.errors import (
     QueueFull,
     RequestRejected,
     ServiceUnavailable,
-    UpstreamUnavailable,
 )
-from promptly.gateway import Gateway, measurements, sse
+from promptly.gateway import Gateway, measurements, model_loading, sse
 from promptly.gateway.body_budget import BodyShare
 from promptly.gateway.fatal_bodies import MAX_RESENDS
 from promptly.gateway.in_flight import ClientGone, InFlightRequest, Stopped
 from promptly.gateway.prefix_chain import PrefixLink
 from promptly.gateway.slots.requests import NONE, Lease, ServiceClass, SlotRequest
 from promptly.gateway.time_limits import timeout_error
+from promptly.gateway.upstream import Upstream
 from promptly.gateway.upstream_errors import BrokeOff, NoAnswer, NotConnected, NotServed
-from promptly.gateway.upstreams import Upstream
 from promptly.models.states import Outcome
 from promptly.runtime.request_metrics import queue_wait
 from promptly.services import metering
@@ -41,7 +41,8 @@ logger = logging.getLogger(__name__)
 class MeteredRequest(ABC):
     """One metered request, from its placed hold to its settlement.
 
-    `path` is the upstream path, `subrequests` the number of requests sent to it.
+    `path` is the upstream path, `subrequests` the number of requests sent to it, `model` the one
+    that has to answer them. The receipt names it once a server was found.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class MeteredRequest(ABC):
         body_share: BodyShare,
         *,
         path: str,
+        model: str,
         subrequests: int,
     ) -> None:
         self._gateway = gateway
@@ -61,6 +63,7 @@ class MeteredRequest(ABC):
         self._endpoint = endpoint
         self._body_share = body_share
         self._path = path
+        self._model = model
         self._subrequests = subrequests
         self._slot_request: SlotRequest | None = None
         self._resends = 0
@@ -107,6 +110,10 @@ class MeteredRequest(ABC):
     def _chain(self) -> tuple[PrefixLink, ...]:
         """Return links to the beginnings of the next prompt, by which its cache is found."""
         return ()
+
+    def _too_small(self, subrequest: int) -> frozenset[str]:
+        """Return the names of the upstreams in whose context the subrequest has no room."""
+        return NONE
 
     def _first_token_at(self) -> float | None:
         """Return when the client got its first token (monotonic seconds), if there was one."""
@@ -188,7 +195,7 @@ class MeteredRequest(ABC):
         make_error = problem.make_error
         if isinstance(problem, NotServed):
             pool.lacks(upstream, self._path)
-            make_error = partial(pool.refusal, self._path)
+            make_error = partial(pool.refusal, self._path, self._model)
         elif isinstance(problem, NotConnected):
             pool.failed(upstream)
         elif not pool.doubt(upstream) and isinstance(problem, BrokeOff):
@@ -198,7 +205,8 @@ class MeteredRequest(ABC):
             if problem.begun or self._resends == MAX_RESENDS:
                 raise make_error() from None
             self._resends += 1
-        if all(other.name in tried for other in pool.ready(self._path)):
+        avoided = tried | self._too_small(subrequest)
+        if all(other.name in avoided for other in pool.ready(self._path, self._model)):
             raise make_error() from None
 
     def _note_death(self, upstream: Upstream, subrequest: int, problem: BrokeOff) -> None:
@@ -222,11 +230,14 @@ class MeteredRequest(ABC):
     def _wait_for_slot(
         self, subrequest: int, avoided: frozenset[str]
     ) -> Generator[bytes, None, Lease]:
-        """Wait for a slot of any upstream that is not `avoided`."""
-        slots = self._gateway.slots
+        """Wait for a slot of any upstream of the model that is not `avoided`."""
+        yield from self._wait_for_model()
+        slots, pool = self._gateway.slots, self._gateway.pool
+        avoided |= self._too_small(subrequest)
         slot_request = slots.request(
             self._caller.user_id,
             self._path,
+            model=self._model,
             service_class=ServiceClass.PAYING if self._caller.pays else ServiceClass.TRIAL,
             avoided=avoided,
             prompt_tokens=self._prompt_tokens(subrequest),
@@ -244,8 +255,8 @@ class MeteredRequest(ABC):
                 if lease is not None:
                     self.model = lease.upstream.model
                     return lease
-                if all(other.name in avoided for other in self._gateway.pool.ready(self._path)):
-                    raise UpstreamUnavailable
+                if all(other.name in avoided for other in pool.ready(self._path, self._model)):
+                    raise pool.refusal(self._path, self._model)
                 if time.monotonic() > started_at + limit_seconds:
                     raise QueueFull(
                         f"The request waited for the model for {limit_seconds} s without getting "
@@ -254,6 +265,15 @@ class MeteredRequest(ABC):
                 yield sse.KEEPALIVE
         finally:
             queue_wait.observe(time.monotonic() - started_at)
+
+    def _wait_for_model(self) -> Generator[bytes, None, None]:
+        """Wait while a router loads the model, if it is not loaded and may be."""
+        for _ in self._gateway.model_loading.waits(self._path, self._model):
+            self.in_flight.wait_for(threading.Event(), model_loading.LOOK_SECONDS)
+            now = time.monotonic()
+            if now - self._spoke_at >= self._settings.keepalive_comment_seconds:
+                self._spoke_at = now
+                yield sse.KEEPALIVE
 
     def _open(self, lease: Lease, subrequest: int) -> LlamaStream:
         body = self._body(subrequest, lease)

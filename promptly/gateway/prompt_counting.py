@@ -15,8 +15,8 @@ from promptly.gateway import Gateway
 from promptly.gateway.counts import MOST_TOKENS
 from promptly.gateway.fatal_bodies import MAX_RESENDS
 from promptly.gateway.generation import Input, Prompt
+from promptly.gateway.upstream import Upstream
 from promptly.gateway.upstream_errors import context_exceeded
-from promptly.gateway.upstreams import Upstream
 from promptly.services import metering
 from promptly.services.accounts.authentication import Caller
 
@@ -56,8 +56,13 @@ class PromptCounter:
         self._raise_if_ended = raise_if_ended
         self._started_at = time.monotonic()
 
-    def count(self, prompt: Input) -> int:
-        """Return the prompt's size in tokens, as upstream will count it.
+    def pause(self, seconds: float) -> None:
+        """Wait, unless nobody waits for the result any more."""
+        self._raise_if_ended()
+        time.sleep(seconds)
+
+    def count(self, prompt: Input, model: str) -> int:
+        """Return the prompt's size in tokens, as servers of the model will count it.
 
         Raises RateLimited, UpstreamTimeout, UpstreamUnavailable, UpstreamError,
         UnsupportedEndpoint, RequestRejected, or InvalidRequest when upstream refuses the prompt.
@@ -68,12 +73,12 @@ class PromptCounter:
                 raise UpstreamTimeout(
                     f"Counting the tokens of the prompts took longer than {MAX_SECONDS} s."
                 )
-            return _count(self._gateway, prompt)
+            return _count(self._gateway, prompt, model)
 
 
-def _count(gateway: Gateway, prompt: Input) -> int:
+def _count(gateway: Gateway, prompt: Input, model: str) -> int:
     resends = 0
-    for upstream in gateway.pool.ready(prompt.path):
+    for upstream in gateway.pool.ready(prompt.path, model):
         try:
             tokens = prompt.count(partial(_ask, gateway, upstream, prompt.advice))
         except ConnectFailed:
@@ -90,7 +95,7 @@ def _count(gateway: Gateway, prompt: Input) -> int:
             if tokens < 0:
                 raise UpstreamError
             return min(tokens, MOST_TOKENS)
-    raise gateway.pool.refusal(prompt.path)
+    raise gateway.pool.refusal(prompt.path, model)
 
 
 class _Busy(Exception):

@@ -3,63 +3,37 @@
 Each process probes for itself, every few seconds and when no server is ready for a request. It
 learns which endpoints a server lacks from refused requests. A model that is only good for
 embeddings must be configured as such, because its server would generate text on request.
+
+A server that is a router (`routers`) stays in the pool, but takes no requests: its models do.
 """
 
 import logging
 import threading
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import Any
 
 from promptly.clients.llama import LlamaClient, LlamaError
 from promptly.errors import PromptlyError, UnsupportedEndpoint, UpstreamUnavailable
+from promptly.gateway import routers
+from promptly.gateway.upstream import SLOTS_PATH, Upstream
 from promptly.settings import Settings
 
 logger = logging.getLogger(__name__)
-
-EMBEDDINGS_PATH = "/v1/embeddings"
-SLOTS_PATH = "/slots"
 
 PROBE_SECONDS = 5.0
 # Try an endpoint that a server lacked again after this long.
 LACKING_SECONDS = 60.0
 
 
-@dataclass(slots=True)
-class Upstream:
-    """One llama-server as last probed; `slots` is how many requests it runs at a time."""
-
-    client: LlamaClient
-    only_embeddings: bool = False
-    ready: bool = False
-    slots: int = 0
-    n_ctx: int = 0
-    model: str = ""
-    # Whether it says which slots are idle.
-    shows_slots: bool = False
-    probed_at: float = field(default=float("-inf"))
-    # A request has failed and no probe has run since.
-    doubted: bool = False
-    # Paths that it does not serve, each with the (monotonic) time until which we believe it.
-    lacking: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        """The upstream's name in Redis and in logs."""
-        return self.client.base_url
-
-    def serves(self, path: str) -> bool:
-        """Return whether a request to this path is worth trying."""
-        if self.only_embeddings and path not in ("", EMBEDDINGS_PATH):
-            return False
-        return path not in self.lacking or self.lacking[path] < time.monotonic()
-
-
 class UpstreamPool:
-    """All configured llama-servers."""
+    """All configured llama-servers, and the models of those that are routers.
+
+    `servers` are those configured; in `upstreams` the models of a router follow it.
+    """
 
     def __init__(self, settings: Settings) -> None:
-        self.upstreams = [
+        self.servers = [
             Upstream(
                 LlamaClient(url, settings.llama_api_key, settings.upstream_connect_timeout_seconds),
                 only_embeddings,
@@ -70,37 +44,56 @@ class UpstreamPool:
             )
             for url in urls
         ]
+        self.upstreams = list(self.servers)
         self._probing = threading.Lock()
         self._looking = threading.Lock()
+        self._listing = threading.Lock()
 
-    def ready(self, path: str = "") -> list[Upstream]:
-        """Return the upstreams that can take a request to `path`; without a path, all ready ones.
+    def ready(self, path: str = "", model: str = "") -> list[Upstream]:
+        """Return the upstreams that can take a request to `path` for `model`.
 
-        Stale ones are probed in the background. The caller waits for the first probe of a server,
-        and for further ones only if none is ready.
+        Without a path or a model, any will do. Stale ones are probed in the background. The caller
+        waits for the first probe of a server, and for further ones only if none is ready.
         """
         fresh_since = time.monotonic() - PROBE_SECONDS
-        stale = [up for up in self.upstreams if up.probed_at < fresh_since]
-        found = [] if stale else [up for up in self.upstreams if up.ready and up.serves(path)]
+        stale = [up for up in self.servers if up.probed_at < fresh_since]
+        found = [] if stale else self._ready(path, model)
         if found:
             return found
-        able = [up for up in self.upstreams if up.serves(path)]
-        self._probe_unknown(able)
+        self._probe_unknown([up for up in self.servers if up.serves(path)])
         # Those that were probed just now need no second probe.
         stale = [up for up in stale if up.probed_at < fresh_since]
         if stale and any(up.ready for up in self.upstreams):
             self._probe_in_background(stale)
-        return [up for up in able if up.ready] or self._look_again(able)
+        return self._ready(path, model) or self._look_again(path, model)
+
+    def _ready(self, path: str, model: str) -> list[Upstream]:
+        return [
+            up
+            for up in self.upstreams
+            if up.ready and (not model or up.model == model) and up.serves(path)
+        ]
+
+    def refresh(self, path: str, model: str) -> list[Upstream]:
+        """As `ready`, but never wait: probe in the background what `ready` would wait for."""
+        found = self._ready(path, model)
+        now = time.monotonic()
+        stale = [up for up in self.servers if up.probed_at < now - PROBE_SECONDS]
+        if not found:
+            stale += [up for up in self._missing(path, model) if up not in stale]
+        if stale:
+            self._probe_in_background(stale)
+        return found
 
     def named(self, name: str) -> Upstream | None:
         """Return the upstream of this name, None if it is not one of ours."""
         return next((up for up in self.upstreams if up.name == name), None)
 
-    def require(self, path: str) -> list[Upstream]:
+    def require(self, path: str, model: str = "") -> list[Upstream]:
         """As `ready`, but raise UpstreamUnavailable or UnsupportedEndpoint if there is none."""
-        found = self.ready(path)
+        found = self.ready(path, model)
         if not found:
-            raise self.refusal(path)
+            raise self.refusal(path, model)
         return found
 
     def seen(self) -> list[Upstream]:
@@ -111,16 +104,24 @@ class UpstreamPool:
         if all(up.probed_at == float("-inf") for up in self.upstreams):
             return self.ready()
         now = time.monotonic()
-        stale = [up for up in self.upstreams if now - up.probed_at > PROBE_SECONDS]
+        stale = [up for up in self.servers if now - up.probed_at > PROBE_SECONDS]
         if stale:
             self._probe_in_background(stale)
-        return [up for up in self.upstreams if up.ready]
+        return self._ready("", "")
 
-    def refusal(self, path: str) -> PromptlyError:
-        """Return the error for a request to `path` that no upstream takes."""
-        if any(up.serves(path) for up in self.upstreams):
+    def refusal(self, path: str, model: str = "") -> PromptlyError:
+        """Return the error for a request to `path`, for `model`, that no upstream takes."""
+        able = [up for up in self.upstreams if up.is_router or up.serves(path)]
+        if not able:
+            return UnsupportedEndpoint()
+        holders = [up for up in able if up.model == model]
+        if not model or (not holders and not any(up.model for up in able)):
             return UpstreamUnavailable()
-        return UnsupportedEndpoint()
+        if holders and not any(up.is_loaded for up in holders):
+            return UpstreamUnavailable(f"The model '{model}' is not loaded.")
+        return UpstreamUnavailable(
+            f"No model server with the model '{model}' is ready. Please try again shortly."
+        )
 
     def _probe_unknown(self, able: list[Upstream]) -> None:
         """Probe servers for the first time: one of them may be the only one for a path."""
@@ -130,18 +131,26 @@ class UpstreamPool:
                     if upstream.probed_at == float("-inf"):
                         self.probe(upstream)
 
-    def _look_again(self, able: list[Upstream]) -> list[Upstream]:
-        """Probe upstreams once more, as none is ready, before the request is refused.
+    def _look_again(self, path: str, model: str) -> list[Upstream]:
+        """Probe upstreams once more, as none is ready, before the request is refused."""
+        with self._looking:
+            for upstream in self._missing(path, model):
+                self.probe(upstream)
+        return self._ready(path, model)
+
+    def _missing(self, path: str, model: str) -> Iterator[Upstream]:
+        """Yield the upstreams that may hold the model, are not ready, and may be probed again.
 
         At once where only a request has failed, perhaps by its own fault; at most once a second
         where a probe has failed.
         """
-        with self._looking:
-            for upstream in able:
-                rested = upstream.doubted or time.monotonic() - upstream.probed_at > 1.0
-                if rested and not upstream.ready:
-                    self.probe(upstream)
-        return [up for up in able if up.ready]
+        for upstream in self.upstreams:
+            # A server that has never answered may hold any model.
+            if upstream.ready or (model and upstream.model not in ("", model)):
+                continue
+            rested = upstream.doubted or time.monotonic() - upstream.probed_at > 1.0
+            if rested and (upstream.is_router or upstream.serves(path)):
+                yield upstream
 
     def failed(self, upstream: Upstream) -> None:
         """Exclude an upstream that could not be reached, until a probe finds it ready."""
@@ -197,9 +206,19 @@ class UpstreamPool:
         upstream.doubted = False
         try:
             status, props = upstream.client.call("GET", "/props", timeout_seconds=3)
-            upstream.ready = status == 200 and self._read(upstream, props)
+            is_router = status == 200 and upstream.router is None and routers.is_router(props)
+            if upstream.is_router and not is_router and status == 200:
+                self._replace_models(upstream, [])
+            if is_router:
+                self._read_models(upstream)
+                upstream.ready = True
+            else:
+                upstream.ready = status == 200 and self._read(upstream, props)
+                upstream.is_loaded = upstream.ready or upstream.router is None
         except LlamaError:
             upstream.ready = False
+            if upstream.is_router:
+                self._lose(upstream)
         if not was_ready or (upstream.model, upstream.n_ctx, upstream.slots) != was:
             # This may be a different server than the one that refused.
             upstream.lacking.clear()
@@ -211,12 +230,56 @@ class UpstreamPool:
             )
         return upstream.ready
 
+    def _read_models(self, router: Upstream) -> None:
+        """Take in a router's list, and probe the models that it has loaded; raises LlamaError."""
+        known = {up.model: up for up in self.upstreams if up.router is router}
+        models = []
+        for listed in routers.list_models(router.client):
+            model = known.get(listed.name) or Upstream(
+                router.client.of_model(listed.name),
+                router.only_embeddings,
+                model=listed.name,
+                router=router,
+            )
+            model.aliases, model.is_loaded = listed.aliases, listed.is_loaded
+            model.load_failed = listed.failed
+            models.append(model)
+        self._replace_models(router, models, is_router=True)
+        for model in models:
+            if model.is_loaded:
+                self.probe(model)
+            else:
+                model.ready, model.probed_at = False, time.monotonic()
+
+    def _replace_models(
+        self, router: Upstream, models: list[Upstream], *, is_router: bool = False
+    ) -> None:
+        with self._listing:
+            router.is_router = is_router
+            if is_router:
+                router.model, router.aliases = "", ()
+            found: list[Upstream] = []
+            for upstream in self.upstreams:
+                if upstream is router:
+                    found += [router, *models]
+                elif upstream.router is not router:
+                    found.append(upstream)
+            self.upstreams = found
+
+    def _lose(self, router: Upstream) -> None:
+        """Note that a router is away, and all its models with it."""
+        for upstream in self.upstreams:
+            if upstream.router is router:
+                upstream.ready, upstream.probed_at = False, time.monotonic()
+
     @staticmethod
     def _read(upstream: Upstream, props: Any) -> bool:
         try:
             upstream.n_ctx = int(props["default_generation_settings"]["n_ctx"])
             upstream.slots = int(props["total_slots"])
-            upstream.model = str(props.get("model_alias") or "model").split(",")[0]
+            if upstream.router is None:
+                names = str(props.get("model_alias") or "model").split(",")
+                upstream.model, upstream.aliases = names[0], tuple(names[1:])
             upstream.shows_slots = bool(props.get("endpoint_slots")) and upstream.serves(SLOTS_PATH)
         except (KeyError, TypeError, ValueError, OverflowError):
             return False

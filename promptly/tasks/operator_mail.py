@@ -51,8 +51,8 @@ def probe() -> None:
         return
     pool = current_gateway().pool
     with ThreadPoolExecutor(PROBES) as threads:
-        answers = list(threads.map(pool.probe, pool.upstreams))
-    states = {upstream.name: ready for upstream, ready in zip(pool.upstreams, answers, strict=True)}
+        answers = list(threads.map(pool.probe, pool.servers))
+    states = {server.name: ready for server, ready in zip(pool.servers, answers, strict=True)}
     with alone("operator_mail.probe") as chosen:
         if chosen:
             outages.record(states)

@@ -8,7 +8,8 @@ import pytest
 from promptly.errors import UnsupportedEndpoint, UpstreamUnavailable
 from promptly.gateway import upstreams as module
 from promptly.gateway.chat_request import ChatRequest
-from promptly.gateway.upstreams import EMBEDDINGS_PATH, UpstreamPool
+from promptly.gateway.upstream import EMBEDDINGS_PATH
+from promptly.gateway.upstreams import UpstreamPool
 from sandbox.llama import SimulatedLlama
 from tests.gateway.conftest import MakeLlama
 from tests.support.books import wait_for

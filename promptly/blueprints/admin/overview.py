@@ -94,7 +94,7 @@ def _live() -> dict[str, Any]:
             model=upstream.model,
             slots=upstream.slots,
             n_ctx=upstream.n_ctx,
-            taken=None if occupancy is None else occupancy.taken[upstream.name],
+            taken=None if occupancy is None else occupancy.taken.get(upstream.name, 0),
         )
         for upstream in gateway.pool.upstreams
     ]

@@ -8,7 +8,7 @@ from enum import StrEnum
 from promptly.errors import QueueFull
 from promptly.gateway.counts import Counts
 from promptly.gateway.prefix_chain import PrefixLink
-from promptly.gateway.upstreams import Upstream
+from promptly.gateway.upstream import Upstream
 
 # A token of output keeps its slot several times as long as a token of the prompt, which is read in
 # batches; twice is also the usual ratio of their prices.
@@ -68,7 +68,7 @@ class Lease:
 
 
 class SlotRequest:
-    """A request for a slot of a server that serves `path`, and the lease once it is granted.
+    """A request for a slot of a server that holds `model` and serves `path`, and then the lease.
 
     The `avoided` upstreams, by name, are left out. `prompt_tokens` estimates the prompt; `chain`
     are its prefixes, the longest last. `changed` is set when the slot is granted or refused,
@@ -84,6 +84,7 @@ class SlotRequest:
         "full",
         "id",
         "lease",
+        "model",
         "path",
         "prompt_tokens",
         "queued",
@@ -97,6 +98,7 @@ class SlotRequest:
         identity: str,
         account: int,
         path: str,
+        model: str,
         service_class: ServiceClass,
         avoided: frozenset[str],
         prompt_tokens: int,
@@ -105,6 +107,7 @@ class SlotRequest:
         self.id = identity
         self.account = account
         self.path = path
+        self.model = model
         self.service_class = service_class
         self.avoided = avoided
         self.prompt_tokens = prompt_tokens

@@ -153,7 +153,7 @@ class Simulation:
 
     def _exchange(self, process: int) -> None:
         scheduler = self.schedulers[process]
-        scheduler._exchange(scheduler._queues[GENERATION])
+        scheduler._exchange(scheduler._queue("", ""))
         waiting = self._waiting[process]
         for job in list(waiting):
             assert job.request is not None

@@ -10,7 +10,7 @@ from promptly.gateway.counts import Counts
 from promptly.gateway.slots.exchange import queue_key
 from promptly.gateway.slots.requests import ANY_SLOT, Lease, SlotRequest
 from promptly.gateway.slots.scheduler import SlotScheduler
-from promptly.gateway.upstreams import SLOTS_PATH
+from promptly.gateway.upstream import SLOTS_PATH
 from sandbox.llama import SimulatedLlama
 from tests.gateway.slots.conftest import (
     MakeScheduler,

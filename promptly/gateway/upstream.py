@@ -1,0 +1,55 @@
+"""One model on one model server, as this process last saw it."""
+
+import time
+from dataclasses import dataclass, field
+from urllib.parse import quote
+
+from promptly.clients.llama import LlamaClient
+
+EMBEDDINGS_PATH = "/v1/embeddings"
+SLOTS_PATH = "/slots"
+
+
+@dataclass(slots=True)
+class Upstream:
+    """One model on one llama-server as last probed.
+
+    `slots` is how many requests it runs at a time. `model` is the name that clients see, `aliases`
+    others that the server gives it. A model of a `router` may not be loaded.
+    """
+
+    client: LlamaClient
+    only_embeddings: bool = False
+    ready: bool = False
+    slots: int = 0
+    n_ctx: int = 0
+    model: str = ""
+    aliases: tuple[str, ...] = ()
+    router: "Upstream | None" = None
+    is_router: bool = False
+    is_loaded: bool = True
+    # It could not be loaded the last time.
+    load_failed: bool = False
+    # Whether it says which slots are idle.
+    shows_slots: bool = False
+    probed_at: float = field(default=float("-inf"))
+    # A request has failed and no probe has run since.
+    doubted: bool = False
+    # Paths that it does not serve, each with the (monotonic) time until which we believe it.
+    lacking: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The upstream's name in Redis and in logs: no spaces, for the script separates by them."""
+        url = self.client.base_url
+        return url if self.router is None else f"{url}?model={quote(self.model, safe='')}"
+
+    def holds(self, model: str) -> bool:
+        """Return whether this is the model's name or one of its aliases."""
+        return model == self.model or model in self.aliases
+
+    def serves(self, path: str) -> bool:
+        """Return whether a request to this path is worth trying."""
+        if self.is_router or (self.only_embeddings and path not in ("", EMBEDDINGS_PATH)):
+            return False
+        return path not in self.lacking or self.lacking[path] < time.monotonic()
