@@ -18,7 +18,7 @@ from promptly.gateway.fatal_bodies import FatalBodies
 from promptly.gateway.prefix_chain import PrefixLink
 from promptly.gateway.slots.exchange import Terms
 from promptly.gateway.slots.requests import ServiceClass, SlotRequest
-from promptly.gateway.slots.scheduler import GENERATION, SlotScheduler
+from promptly.gateway.slots.scheduler import SlotScheduler
 from promptly.gateway.upstreams import UpstreamPool
 from promptly.runtime.redis_client import HotPathRedis
 from promptly.secret import Secret

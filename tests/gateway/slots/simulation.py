@@ -15,7 +15,7 @@ from promptly.gateway.fatal_bodies import FatalBodies
 from promptly.gateway.prefix_chain import PrefixLink
 from promptly.gateway.slots.exchange import Terms
 from promptly.gateway.slots.requests import OUTPUT_WEIGHT, ServiceClass, SlotRequest
-from promptly.gateway.slots.scheduler import GENERATION, POLL_SECONDS, SlotScheduler
+from promptly.gateway.slots.scheduler import POLL_SECONDS, SlotScheduler
 from promptly.gateway.upstreams import UpstreamPool
 from promptly.runtime.redis_client import HotPathRedis
 from promptly.secret import Secret
