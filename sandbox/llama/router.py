@@ -124,7 +124,7 @@ class Router(Server):
         entries = []
         for name, state in self._states.items():
             entry = descriptions.models(name, self.options.ctx)["data"][0]
-            status: dict[str, Any] = {"value": state, "args": ["llama-server", "--alias", name]}
+            status: dict[str, Any] = {"value": state, "args": ["llama-server", "--cache-ram", "0"]}
             if name in self._failed:
                 status |= {"exit_code": 1, "failed": True}
             entry |= {"aliases": [], "status": status, "source": "models_dir"}
