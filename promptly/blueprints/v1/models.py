@@ -43,7 +43,7 @@ def _entries() -> dict[str, _Entry]:
     found = {name: _Entry(n_ctx) for name, n_ctx in lengths.items()}
     for alias, model in gateway.model_names.aliases.items():
         name = gateway.model_names.named(model)
-        if name in lengths:
+        if name in lengths and alias != name:
             # An alias wins over a model of the same name, as in requests.
             found[alias] = _Entry(lengths[name], name)
     return found
