@@ -13,6 +13,8 @@ from tests.blueprints.v1.client import CHAT, Client
 from tests.support.books import BooksReader, wait_for
 from tests.support.stack import Stack
 
+pytestmark = pytest.mark.real_llama
+
 BODY: dict[str, Any] = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 3}
 
 
