@@ -17,7 +17,9 @@ def too_small(
     upstreams: Sequence[Upstream], prompt_tokens: int, max_tokens: int | None
 ) -> frozenset[str]:
     """Return the names of the upstreams that have no room, but others have more."""
-    longest = max((up.n_ctx for up in upstreams), default=0)
+    if len(upstreams) < 2:
+        return NONE
+    longest = max(up.n_ctx for up in upstreams)
     return (
         frozenset(
             up.name
@@ -32,7 +34,7 @@ def doubtful_sizes(
     upstreams: Sequence[Upstream], bounds: Sequence[int], max_tokens: int | None
 ) -> list[int]:
     """Return the numbers of the prompts that may have room where their upper bounds have none."""
-    if len({up.n_ctx for up in upstreams}) < 2:
+    if len(upstreams) < 2 or len({up.n_ctx for up in upstreams}) < 2:
         return []
     return [
         number

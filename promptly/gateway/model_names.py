@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from promptly.errors import UnsupportedEndpoint
 from promptly.gateway.chat_request import ChatRequest
-from promptly.gateway.upstream import Upstream
+from promptly.gateway.upstream import EMBEDDINGS_PATH, Upstream
 from promptly.gateway.upstreams import UpstreamPool
 
 
@@ -45,10 +45,13 @@ class ModelNames:
         if chosen and (path == ChatRequest.path or self._holders(chosen, path)):
             return self.named(chosen) or chosen
         able = [up for up in self._pool.upstreams if up.model and up.serves(path)]
-        # A server for this path alone was configured for it.
-        able.sort(key=lambda up: path != ChatRequest.path and not up.only_embeddings)
-        loaded = [up for up in able if up.is_loaded]
-        return next((up.model for up in loaded or able), "")
+        if path == EMBEDDINGS_PATH:
+            # A server for embeddings alone was configured for them.
+            able.sort(key=lambda up: not up.only_embeddings)
+        for upstream in able:
+            if upstream.is_loaded:
+                return upstream.model
+        return able[0].model if able else ""
 
     def named(self, name: str) -> str:
         """Return the model that has this name, empty if none is known."""
@@ -57,13 +60,15 @@ class ModelNames:
 
     def _find(self, name: str, path: str) -> str:
         """Return the model that has this name, empty if none has."""
-        holders = self._holders(name, "")
-        able = [up for up in holders if up.serves(path)]
-        if holders and not able:
-            raise UnsupportedEndpoint(
-                f"The model '{holders[0].model}' does not serve this endpoint."
-            )
-        return able[0].model if able else ""
+        holder = None
+        for upstream in self._pool.upstreams:
+            if upstream.holds(name):
+                if upstream.serves(path):
+                    return upstream.model
+                holder = upstream
+        if holder is not None:
+            raise UnsupportedEndpoint(f"The model '{holder.model}' does not serve this endpoint.")
+        return ""
 
     def _holders(self, name: str, path: str) -> list[Upstream]:
         return [up for up in self._pool.upstreams if up.holds(name) and up.serves(path)]

@@ -11,7 +11,7 @@ from typing import Any
 
 from promptly.clients.llama import ConnectFailed, LlamaError
 from promptly.errors import InvalidRequest, RequestRejected, UpstreamError, UpstreamTimeout
-from promptly.gateway import Gateway
+from promptly.gateway import Gateway, routers
 from promptly.gateway.counts import MOST_TOKENS
 from promptly.gateway.fatal_bodies import MAX_RESENDS
 from promptly.gateway.generation import Input, Prompt
@@ -99,7 +99,7 @@ def _count(gateway: Gateway, prompt: Input, model: str) -> int:
 
 
 class _Busy(Exception):
-    """The upstream cannot count at the moment (503)."""
+    """The upstream cannot count at the moment: it loads its model, or has lost it."""
 
 
 def _ask(gateway: Gateway, upstream: Upstream, advice: str, path: str, body: bytes) -> Any:
@@ -122,7 +122,7 @@ def _ask(gateway: Gateway, upstream: Upstream, advice: str, path: str, body: byt
             fatal_bodies.forgive(fatal_bodies.digest(body))
     if status == 200:
         return answer
-    if status == 503:
+    if status == 503 or routers.is_missing(answer):
         raise _Busy
     if status == 400:
         raise InvalidRequest(f"The model server refused the request. {advice}")

@@ -4,6 +4,7 @@ llama-server is one if it is started without a model, usually with `--models-dir
 it lists is an upstream of its own, whose client names the model in every call.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,10 @@ LIST_TIMEOUT_SECONDS = 3
 
 # A sleeping model wakes by itself, and is in no other model's place.
 _RUNNING = frozenset({"loaded", "sleeping"})
+
+
+# A router's errors for a model that was unloaded, or removed from its folder, since it was listed.
+_MISSING = re.compile(r"model is not loaded|model '[^']*' not found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,15 @@ class ListedModel:
 def is_router(props: Any) -> bool:
     """Return whether a server's `/props` are a router's, which has no slots itself."""
     return isinstance(props, dict) and props.get("role") == "router"
+
+
+def is_missing(answer: Any) -> bool:
+    """Return whether a router's error says that it does not run the model, or not any more."""
+    try:
+        message = answer["error"]["message"]
+    except (KeyError, TypeError):
+        return False
+    return isinstance(message, str) and _MISSING.fullmatch(message) is not None
 
 
 def list_models(client: LlamaClient) -> list[ListedModel]:

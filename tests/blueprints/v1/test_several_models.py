@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+import urllib3
 
 from sandbox.llama import SimulatedLlama
 from tests.blueprints.v1.client import CHAT, Client, sim
@@ -185,7 +186,16 @@ def test_a_router(make_gateway: MakeGateway, make_llama: MakeLlama, account: Acc
     answer = client.call("POST", CHAT, {**DIALECTS[CHAT], "model": "beta"})
     assert (answer.status, answer.error["message"]) == (503, "The model 'beta' is not loaded.")
     assert [entry["id"] for entry in client.get("/v1/models").json["data"]] == ["alpha"]
-    assert router.totals()["loads"] == 0
+    # A model that the gateway still believes to be loaded.
+    for path in (CHAT, f"{CHAT}/input_tokens"):
+        for change in ("load", "unload"):
+            wait_for(lambda: client.get("/v1/models/alpha").status == 200, "alpha is there")
+            data = b'{"model":"alpha"}'
+            urllib3.request("POST", f"{router.url}/models/{change}", body=data, retries=False)
+        answer = client.call("POST", path, DIALECTS[CHAT])
+        assert (answer.status, answer.error["code"]) == (503, "upstream_unavailable")
+        urllib3.request("POST", f"{router.url}/models/load", body=data, retries=False)
+    assert router.totals()["loads"] == 2
 
 
 def test_a_router_that_may_load(
