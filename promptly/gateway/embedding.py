@@ -79,6 +79,7 @@ class Embedding(MeteredRequest):
             body_share,
             path=request.path,
             model=model,
+            model_name=request.model,
             subrequests=subrequests,
         )
 

@@ -11,6 +11,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Generator
+from contextlib import suppress
 from functools import partial
 
 from promptly.clients.llama import ConnectFailed, LlamaError, LlamaStream
@@ -41,8 +42,8 @@ logger = logging.getLogger(__name__)
 class MeteredRequest(ABC):
     """One metered request, from its placed hold to its settlement.
 
-    `path` is the upstream path, `subrequests` the number of requests sent to it, `model` the one
-    that has to answer them. The receipt names it once a server was found.
+    `path` is the upstream path, `subrequests` the number of requests sent to it. `model` has to
+    answer them, because the client said `model_name`; the receipt names it once a slot was granted.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class MeteredRequest(ABC):
         *,
         path: str,
         model: str,
+        model_name: str,
         subrequests: int,
     ) -> None:
         self._gateway = gateway
@@ -64,6 +66,7 @@ class MeteredRequest(ABC):
         self._body_share = body_share
         self._path = path
         self._model = model
+        self._model_name = model_name
         self._subrequests = subrequests
         self._slot_request: SlotRequest | None = None
         self._resends = 0
@@ -195,6 +198,7 @@ class MeteredRequest(ABC):
         make_error = problem.make_error
         if isinstance(problem, NotServed):
             pool.lacks(upstream, self._path)
+            self._choose_again()
             make_error = partial(pool.refusal, self._path, self._model)
         elif isinstance(problem, NotConnected):
             pool.failed(upstream)
@@ -208,6 +212,11 @@ class MeteredRequest(ABC):
         avoided = tried | self._too_small(subrequest)
         if all(other.name in avoided for other in pool.ready(self._path, self._model)):
             raise make_error() from None
+
+    def _choose_again(self) -> None:
+        """Take the default model of the servers that are left, if the client named no model."""
+        with suppress(PromptlyError):
+            self._model = self._gateway.model_names.resolve(self._model_name, self._path)
 
     def _note_death(self, upstream: Upstream, subrequest: int, problem: BrokeOff) -> None:
         """Count a death against the body; raises RequestRejected if it was one too many."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from promptly.errors import UnsupportedEndpoint
 from promptly.gateway.chat_request import ChatRequest
-from promptly.gateway.upstream import EMBEDDINGS_PATH, Upstream
+from promptly.gateway.upstream import EMBEDDINGS_PATH
 from promptly.gateway.upstreams import UpstreamPool
 
 
@@ -42,12 +42,13 @@ class ModelNames:
     def default(self, path: str = ChatRequest.path) -> str:
         """Return the model of requests that name none, as last seen; empty if none is known."""
         chosen = self._default
-        if chosen and (path == ChatRequest.path or self._holders(chosen, path)):
+        if chosen and path != EMBEDDINGS_PATH:
             return self.named(chosen) or chosen
         able = [up for up in self._pool.upstreams if up.model and up.serves(path)]
         if path == EMBEDDINGS_PATH:
             # A server for embeddings alone was configured for them.
-            able.sort(key=lambda up: not up.only_embeddings)
+            able = [up for up in able if up.only_embeddings] or able
+            able = [up for up in able if up.holds(chosen)] or able
         for upstream in able:
             if upstream.is_loaded:
                 return upstream.model
@@ -55,8 +56,7 @@ class ModelNames:
 
     def named(self, name: str) -> str:
         """Return the model that has this name, empty if none is known."""
-        holders = self._holders(name, "")
-        return holders[0].model if holders else ""
+        return next((up.model for up in self._pool.upstreams if up.holds(name)), "")
 
     def _find(self, name: str, path: str) -> str:
         """Return the model that has this name, empty if none has."""
@@ -69,6 +69,3 @@ class ModelNames:
         if holder is not None:
             raise UnsupportedEndpoint(f"The model '{holder.model}' does not serve this endpoint.")
         return ""
-
-    def _holders(self, name: str, path: str) -> list[Upstream]:
-        return [up for up in self._pool.upstreams if up.holds(name) and up.serves(path)]

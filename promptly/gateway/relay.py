@@ -83,6 +83,7 @@ class Relay(MeteredRequest):
             body_share,
             path=self._prompt.path,
             model=placed.model,
+            model_name=request.model,
             subrequests=subrequests,
         )
         self._buffer = sse.EventBuffer()

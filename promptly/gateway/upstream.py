@@ -46,7 +46,7 @@ class Upstream:
 
     def holds(self, model: str) -> bool:
         """Return whether this is the model's name or one of its aliases."""
-        return model == self.model or model in self.aliases
+        return bool(model) and (model == self.model or model in self.aliases)
 
     def serves(self, path: str) -> bool:
         """Return whether a request to this path is worth trying."""

@@ -72,8 +72,9 @@ def test_the_default_stays_while_its_server_is_down() -> None:
 def test_embeddings_have_a_default_of_their_own() -> None:
     names = ModelNames(pool_of("text", vectors="vectors"), {"ada": "vectors"}, "text")
     assert names.resolve("", CHAT) == "text"
-    for name in ("vectors", "ada"):
+    for name in ("", "other", "vectors", "ada"):
         assert names.resolve(name, EMBEDDINGS_PATH) == "vectors"
+    for name in ("vectors", "ada"):
         with pytest.raises(UnsupportedEndpoint, match="'vectors'"):
             names.resolve(name, CHAT)
 

@@ -87,6 +87,17 @@ def test_counts_and_embeddings_of_the_named_model(
     assert (chat.status, chat.error["code"]) == (404, "unsupported_endpoint")
 
 
+def test_of_servers_for_text_the_one_with_embeddings_is_found(
+    make_gateway: MakeGateway, make_llama: MakeLlama, account: Account
+) -> None:
+    plain, able = make_llama(alias="plain"), make_llama(alias="able", embeddings=True)
+    client = Client(make_gateway(plain.url, able.url).url, account.key)
+    answer = client.call("POST", "/v1/embeddings", {"input": "hello"})
+    assert (answer.status, answer.json["model"]) == (200, "able")
+    answer = client.call("POST", "/v1/embeddings", {"input": "hello", "model": "plain"})
+    assert (answer.status, answer.error["code"]) == (404, "unsupported_endpoint")
+
+
 def test_an_alias_of_an_unknown_model_is_no_other_model(several: Client) -> None:
     answer = several.call("POST", CHAT, {**DIALECTS[CHAT], "model": "lost"})
     assert (answer.status, answer.error["code"]) == (503, "upstream_unavailable")
@@ -201,7 +212,7 @@ def test_a_router(make_gateway: MakeGateway, make_llama: MakeLlama, account: Acc
 def test_a_router_that_may_load(
     make_gateway: MakeGateway, make_llama: MakeLlama, books: BooksReader
 ) -> None:
-    router = make_llama(models=("alpha", "beta", "gamma"), loaded=1, load_seconds=2.5)
+    router = make_llama(models=("alpha", "beta", "gamma"), loaded=1, load_seconds=1.5)
     gateway = make_gateway(router.url, ROUTER_AUTOLOAD="true", KEEPALIVE_COMMENT_SECONDS=1)
     rich, poor = (Client(gateway.url, books.account(paid).key) for paid in (1_000_000, 60))
     answer = rich.call("POST", CHAT, {**DIALECTS[CHAT], "model": "gpt-5"})
