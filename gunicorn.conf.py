@@ -25,7 +25,8 @@ from promptly.runtime import (
     request_metrics,  # noqa: F401  (defines the metrics before their memory is shared)
     shared_metrics,
 )
-from promptly.settings import END_SECONDS, SettingsError, from_environment
+from promptly.setting_fields import SettingsError
+from promptly.settings import END_SECONDS, from_environment
 
 try:
     settings = from_environment()

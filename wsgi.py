@@ -6,7 +6,8 @@ import sys
 from promptly.app import create_app
 from promptly.runtime import logs
 from promptly.runtime.celery_app import celery
-from promptly.settings import SettingsError, from_environment
+from promptly.setting_fields import SettingsError
+from promptly.settings import from_environment
 
 try:
     app = create_app(from_environment())

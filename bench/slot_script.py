@@ -20,7 +20,7 @@ from promptly.gateway.slots.exchange import Terms
 from promptly.gateway.slots.place_refresher import MOST_REQUESTS
 from promptly.gateway.slots.places import Waiting
 from promptly.gateway.slots.requests import ServiceClass, SlotRequest
-from promptly.gateway.slots.scheduler import GENERATION, SlotScheduler
+from promptly.gateway.slots.scheduler import SlotScheduler
 from promptly.gateway.upstreams import UpstreamPool
 from promptly.runtime.redis_client import HotPathRedis
 from promptly.secret import Secret
@@ -63,7 +63,7 @@ class Bench:
         self.scheduler._looks.start = lambda *look: None  # type: ignore[method-assign]
         # Looking up places is measured by itself.
         self.scheduler._place_refresher.refresh = lambda *_: None  # type: ignore[method-assign]
-        self.queue = self.scheduler._queues[GENERATION]
+        self.queue = self.scheduler._queue("", "")
         self._know_slots(urls)
 
     def _know_slots(self, urls: list[str]) -> None:
@@ -148,7 +148,7 @@ def measure(bench: Bench) -> Iterator[tuple[str, Callable[[], None]]]:
 
     def look() -> None:
         for _ in range(EXCHANGES):
-            bench.scheduler._places.find(GENERATION, requests[:MOST_REQUESTS], names)
+            bench.scheduler._places.find(bench.queue.name, requests[:MOST_REQUESTS], names)
 
     yield f"{WAITING} wait: places of {MOST_REQUESTS}", look
 

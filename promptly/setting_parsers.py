@@ -3,7 +3,8 @@
 import csv
 import ipaddress
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 from promptly.secret import Secret
@@ -32,6 +33,29 @@ def lines(value: str) -> tuple[str, ...]:
     if len(found) > MOST_LINES:
         raise ValueError(f"must have at most {MOST_LINES} lines")
     return found
+
+
+LONGEST_MODEL_NAME = 256
+
+
+def model_name(value: str) -> str:
+    value = value.strip()
+    if len(value) > LONGEST_MODEL_NAME or not value.isprintable():
+        raise ValueError(f"must be a model's name of at most {LONGEST_MODEL_NAME} characters")
+    return value
+
+
+def model_aliases(value: str) -> Mapping[str, str]:
+    """Parse `alias:model` pairs; models' names may contain colons, aliases may not."""
+    found: dict[str, str] = {}
+    for item in text_list(value):
+        alias, _, model = (part.strip() for part in item.partition(":"))
+        if not alias or not model:
+            raise ValueError("must be a list such as alias:model,other-alias:model")
+        if alias in found:
+            raise ValueError(f"names the alias {alias[:100]} twice")
+        found[model_name(alias)] = model_name(model)
+    return MappingProxyType(found)
 
 
 def secret(value: str) -> Secret:

@@ -6,10 +6,10 @@ line finds its embedded services.
 """
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 from dotenv import dotenv_values
@@ -25,6 +25,7 @@ from promptly.packs import (
     sale_problems,
 )
 from promptly.secret import Secret
+from promptly.setting_fields import SettingsError, read_fields, setting
 from promptly.setting_parsers import (
     Network,
     boolean,
@@ -35,6 +36,8 @@ from promptly.setting_parsers import (
     lines,
     long_secret,
     long_secret_list,
+    model_aliases,
+    model_name,
     network_list,
     optional_long_secret,
     optional_mail_address,
@@ -51,37 +54,11 @@ from promptly.setting_parsers import (
     url_list,
 )
 
-T = TypeVar("T")
-
 ADMIN_CIDRS = "100.64.0.0/10,127.0.0.1/32,::1/128,172.16.0.0/12"
 PACKS = "starter:5000000:50,standard:25000000:200,pro:100000000:600"
 
 # After DRAIN_SECONDS, a gateway that stops has this long to end its requests and settle them.
 END_SECONDS = 10
-
-
-class SettingsError(Exception):
-    """Missing or invalid variables; `problems` has one message for each."""
-
-    summary = "promptly cannot start: wrong configuration"
-
-    def __init__(self, problems: list[str]) -> None:
-        self.problems = problems
-        lines = "\n".join(f"  - {problem}" for problem in problems)
-        super().__init__(f"{self.summary}\n{lines}")
-
-
-def setting(
-    parse: Callable[[str], T], default: str | None = None, *, empty_means_default: bool = True
-) -> T:
-    """Declare a field whose variable is read by `parse`; without a default it must be set.
-
-    To type checkers the field has the type that `parse` returns.
-    """
-    metadata = {"parse": parse, "default": default, "empty_means_default": empty_means_default}
-    if default is None:
-        return cast(T, field(metadata=metadata))
-    return field(default_factory=lambda: parse(default), metadata=metadata)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +72,11 @@ class Settings:
     llama_base_url: tuple[str, ...] = setting(url_list)
     llama_embeddings_base_url: tuple[str, ...] = setting(optional_url_list, "")
     llama_api_key: Secret = setting(secret, "")
+
+    # Models: of requests that name none that is known, other names, loading by a router
+    default_model: str = setting(model_name, "")
+    model_aliases: Mapping[str, str] = setting(model_aliases, "")
+    router_autoload: bool = setting(boolean, "off")
 
     # Secrets
     gateway_secret_key: Secret = setting(long_secret)
@@ -282,20 +264,7 @@ class Settings:
     @classmethod
     def from_mapping(cls, variables: Mapping[str, str]) -> "Settings":
         """Build from variables by name; raises SettingsError listing every problem at once."""
-        values: dict[str, Any] = {}
-        problems: list[str] = []
-        for item in fields(cls):
-            name = item.name.upper()
-            raw = variables.get(name)
-            has_default = item.default_factory is not MISSING
-            if raw is None or (raw == "" and has_default and item.metadata["empty_means_default"]):
-                if not has_default:
-                    problems.append(f"{name} is not set")
-                continue
-            try:
-                values[item.name] = item.metadata["parse"](raw)
-            except ValueError as problem:
-                problems.append(f"{name} {problem}")
+        values, problems = read_fields(fields(cls), variables)
         if values.get("graceful_timeout_seconds"):
             drain_seconds = max(values["graceful_timeout_seconds"] - END_SECONDS, 1)
             values.setdefault("drain_seconds", drain_seconds)

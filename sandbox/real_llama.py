@@ -114,3 +114,26 @@ class RealLlama(Child):
         except urllib3.exceptions.HTTPError:
             return False
         return answer.status == 200
+
+
+class RealRouter(RealLlama):
+    """A llama-server in router mode: the tiny model under several names, none of them loaded."""
+
+    def __init__(self, directory: Path, models: tuple[str, ...], *, ctx: int = 4096) -> None:
+        super().__init__(directory, ctx=ctx)
+        self._folder = directory / "models"
+        self._models = models
+
+    def start(self) -> None:
+        """Start the router; raises as `RealLlama.start`."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for name in self._models:
+            write_tiny_model(self._folder / f"{name}.gguf")
+        super().start()
+
+    def _command(self, model: Path) -> list[str | Path]:
+        command = super()._command(model)
+        for option in ("-m", "--alias"):
+            place = command.index(option)
+            del command[place : place + 2]
+        return [*command, "--models-dir", self._folder]

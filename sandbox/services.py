@@ -1,5 +1,6 @@
 """The services around ``make run``: each is started unless its variable is configured."""
 
+import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ from sandbox.supervisor import Part, Supervisor
 
 SIMULATED_TOKENS_PER_SECOND = 60.0
 SIMULATED_PROMPT_TOKENS_PER_SECOND = 20_000.0
+# Comma-separated names: the simulated llama-server is then a router that has loaded these models.
+MODELS_VARIABLE = "SIMULATED_MODELS"
 # Delay until a bank debit settles, and until the next block confirms.
 SETTLE_SECONDS = 10.0
 CONFIRM_SECONDS = 10.0
@@ -100,8 +103,11 @@ class Services:
         return server
 
     def _start_llama(self) -> Server:
+        models = tuple(filter(None, os.environ.get(MODELS_VARIABLE, "").split(",")))
         llama = SimulatedLlama(
             self.state / "llama",
+            models=models,
+            loaded=len(models),
             speed=SIMULATED_TOKENS_PER_SECOND,
             prompt_speed=SIMULATED_PROMPT_TOKENS_PER_SECOND,
             embeddings=True,

@@ -10,7 +10,7 @@ from promptly.packs import (
     parse_packs,
     too_cheap,
 )
-from promptly.settings import SettingsError
+from promptly.setting_fields import SettingsError
 from tests.support.servers import make_settings
 from tests.test_settings import built
 

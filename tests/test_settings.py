@@ -7,7 +7,9 @@ import pytest
 
 from promptly.admin_keys import AdminKey
 from promptly.secret import Secret
-from promptly.settings import Settings, SettingsError, from_environment
+from promptly.setting_fields import SettingsError
+from promptly.setting_parsers import model_aliases
+from promptly.settings import Settings, from_environment
 from tests.support.servers import VARIABLES
 
 SECRETS = ("GATEWAY_SECRET_KEY", "KEY_PEPPER")
@@ -257,3 +259,24 @@ def test_addresses_of_the_operator(name: str, value: str, is_valid: bool) -> Non
 def test_the_panel_is_below_the_site_unless_it_has_an_address() -> None:
     assert built(BASE_URL="https://llm.example.com").panel_url == "https://llm.example.com/admin"
     assert built(ADMIN_URL="http://10.0.0.1/admin").panel_url == "http://10.0.0.1/admin"
+
+
+def test_aliases_of_models() -> None:
+    found = model_aliases(" gpt-4o-mini: org/qwen:Q4_K_M , sonnet:big,")
+    assert dict(found) == {"gpt-4o-mini": "org/qwen:Q4_K_M", "sonnet": "big"}
+    assert dict(model_aliases("")) == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("gpt-4o-mini", "alias:model"),
+        (":big", "alias:model"),
+        ("a:", "alias:model"),
+        ("a:b,a:c", "twice"),
+        ("a:" + "x" * 257, "256 characters"),
+    ],
+)
+def test_aliases_that_are_none(value: str, problem: str) -> None:
+    with pytest.raises(SettingsError, match=f"MODEL_ALIASES .*{problem}"):
+        built(MODEL_ALIASES=value)

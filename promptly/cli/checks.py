@@ -4,10 +4,8 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
-from urllib.parse import urlsplit
 
 import redis
-import urllib3
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from flask import current_app
@@ -18,12 +16,12 @@ from promptly.cli import (
     backup_checks,
     notification_checks,
     payment_checks,
-    prompt_cache_checks,
     proxy_checks,
     rotation_checks,
     session_checks,
     site_checks,
     trial_checks,
+    upstream_checks,
 )
 from promptly.clients import smtp
 from promptly.extensions import db
@@ -35,7 +33,6 @@ from promptly.services.mail import outbox
 from promptly.settings import Settings
 
 OLDEST_POSTGRESQL = 150000
-UPSTREAM_TIMEOUT = urllib3.Timeout(connect=3, read=5)
 # In addition to the web workers': Celery's processes, a few operator commands, psql.
 OTHER_CONNECTIONS = 12
 # During a deploy the old gateway and the new one run side by side.
@@ -145,34 +142,9 @@ def drain(settings: Settings) -> Iterator[Finding]:
 
 
 def upstreams(settings: Settings) -> Iterator[Finding]:
-    """Check health and properties of every llama-server, and where those for text keep prompts."""
-    headers = {}
-    if settings.llama_api_key:
-        headers["Authorization"] = f"Bearer {settings.llama_api_key.reveal()}"
-    with urllib3.PoolManager(retries=False, timeout=UPSTREAM_TIMEOUT, headers=headers) as http:
-        for name in ("llama_base_url", "llama_embeddings_base_url"):
-            for url in getattr(settings, name):
-                found = _upstream(http, url, name.upper())
-                yield found
-                if found.level == "ok" and name == "llama_base_url":
-                    yield Finding(found.check, *prompt_cache_checks.finding(http, url))
-
-
-def _upstream(http: urllib3.PoolManager, url: str, variable: str) -> Finding:
-    name = f"Upstream {urlsplit(url).netloc}"
-    try:
-        health = http.request("GET", f"{url}/health")
-        if health.status != 200:
-            return Finding(name, "warning", f"not ready: /health returned {health.status}")
-        properties = http.request("GET", f"{url}/props")
-        known = properties.json() if properties.status == 200 else {}
-    except (urllib3.exceptions.HTTPError, ValueError) as problem:
-        reason = type(problem).__name__
-        return Finding(name, "error", f"not responding ({reason}); check {variable}")
-    if properties.status in {401, 403}:
-        return Finding(name, "error", "rejects the key: check LLAMA_API_KEY")
-    context = known.get("default_generation_settings", {}).get("n_ctx", "unknown")
-    return Finding(name, "ok", f"{known.get('total_slots', '?')} slots, context {context}")
+    """Check every model server, its models, and the configured names of models."""
+    for subject, level, message in upstream_checks.findings(settings):
+        yield Finding(subject, level, message)
 
 
 def mail(settings: Settings) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ from promptly.errors import PromptlyError
 from promptly.models import User
 from promptly.services.accounts import accounts
 from promptly.services.paging import LARGEST_PAGE_SIZE, PAGE_SIZE
-from promptly.settings import SettingsError
+from promptly.setting_fields import SettingsError
 
 P = ParamSpec("P")
 R = TypeVar("R")

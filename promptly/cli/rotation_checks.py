@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from sqlalchemy.exc import SQLAlchemyError
 
 from promptly.services.accounts import key_format, peppers
-from promptly.settings import Settings, SettingsError
+from promptly.setting_fields import SettingsError
+from promptly.settings import Settings
 
 SESSION_DAYS = 30
 

@@ -116,7 +116,7 @@ def resume(url: str, as_json: bool) -> None:
 
 
 def _urls(gateway: Gateway) -> list[str]:
-    return [upstream.url for upstream in gateway.pool.upstreams]
+    return [server.url for server in gateway.pool.servers]
 
 
 def _find(gateway: Gateway, url: str) -> str:

@@ -10,7 +10,7 @@ import socket
 import ssl
 import time
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import httptools
 import orjson
@@ -42,11 +42,20 @@ class ConnectFailed(LlamaError):
 
 
 class LlamaClient:
-    """Client of one llama-server."""
+    """Client of one llama-server, or of one `model` of a router.
 
-    def __init__(self, base_url: str, api_key: Secret, connect_timeout_seconds: float) -> None:
+    A router finds the model in the URL of a GET and in the body of a POST, which has to be a JSON
+    object with at least one field. It is asked not to load the model, whatever its own default.
+    """
+
+    def __init__(
+        self, base_url: str, api_key: Secret, connect_timeout_seconds: float, model: str = ""
+    ) -> None:
         self.base_url = base_url
         self._api_key = api_key
+        self._query = f"?model={quote(model, safe='')}&autoload=false" if model else ""
+        # Instead of a body's first byte.
+        self._opening = b'{"model":%b,' % orjson.dumps(model) if model else b""
         self.connect_timeout_seconds = connect_timeout_seconds
         self._http = urllib3.PoolManager(maxsize=4, retries=False, headers=self.headers())
         # For bodies: its connections end with their first answer.
@@ -67,6 +76,10 @@ class LlamaClient:
         self._path = parts.path
         self._head = "\r\n".join(lines)
 
+    def of_model(self, model: str) -> "LlamaClient":
+        """Return a client of one model of this router."""
+        return LlamaClient(self.base_url, self._api_key, self.connect_timeout_seconds, model)
+
     def headers(self) -> dict[str, str]:
         """Return all headers sent upstream; the client's are never forwarded."""
         headers = {"Content-Type": "application/json"}
@@ -81,6 +94,8 @@ class LlamaClient:
         timeout = urllib3.Timeout(connect=self.connect_timeout_seconds, read=timeout_seconds)
         try:
             if body is not None:
+                if self._opening:
+                    body = self._opening + body[1:]
                 # It may be fatal to the server, so it is sent once, on a connection of its own.
                 answer = self._request(self._single_use, method, path, body, timeout)
             else:
@@ -106,7 +121,7 @@ class LlamaClient:
     ) -> urllib3.BaseHTTPResponse:
         return pool.request(
             method,
-            self.base_url + path,
+            self.base_url + path + self._query,
             body=body,
             timeout=timeout,
             retries=False,
@@ -118,8 +133,11 @@ class LlamaClient:
 
         Raises ConnectFailed, or LlamaError if the connection breaks or stalls while sending.
         """
-        head = f"POST {self._path}{path} HTTP/1.1\r\n{self._head}\r\n"
-        head += f"Content-Length: {len(body)}\r\n\r\n"
+        opening = self._opening
+        size = len(opening) + len(body) - 1 if opening else len(body)
+        head = f"POST {self._path}{path}{self._query} HTTP/1.1\r\n{self._head}\r\n"
+        start = f"{head}Content-Length: {size}\r\n\r\n".encode("latin-1") + opening
+        rest = memoryview(body)[1:] if opening else body
         try:
             connection = self._connect()
         except OSError as problem:
@@ -129,10 +147,10 @@ class LlamaClient:
             connection.settimeout(SEND_TIMEOUT_SECONDS)
             if len(body) > LARGE_BYTES:
                 # A second packet costs less than a copy.
-                connection.sendall(head.encode("latin-1"))
-                connection.sendall(body)
+                connection.sendall(start)
+                connection.sendall(rest)
             else:
-                connection.sendall(head.encode("latin-1") + body)
+                connection.sendall(start + rest)
         except OSError as problem:
             connection.close()
             raise LlamaError(type(problem).__name__) from problem

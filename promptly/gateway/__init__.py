@@ -18,10 +18,16 @@ The modules, in the order in which a request meets them:
     session_headers   a client's name for its conversation
     generation        interfaces that the modules below need from a checked request
     hold_placement    holds the cost before upstream sees the request
-    upstreams         the pool of llama-servers and their readiness
+    upstream          one model on one model server
+    upstreams         the pool of model servers and their readiness
+    probes            ask a model server for its properties
     probe_pauses      how long a server is left alone between two probes
     drained_servers   which servers an operator has taken out of service
     shared_calls      calls that run once for all that wait for them
+    routers           model servers that hold several models
+    model_names       which model a request gets
+    model_loading     lets a router load a model, and waits for it
+    context_lengths   which servers of a model have room for a request
     fatal_bodies      refuses bodies that model servers died of
     prompt_counting   counts prompts at upstream, within bounds
     measurements      adds an ended request to the metrics
@@ -57,6 +63,8 @@ from promptly.gateway.hold_refresher import HoldRefresher
 from promptly.gateway.imported_keys import ImportedKeys
 from promptly.gateway.key_hashes import KeyHashes
 from promptly.gateway.limits import RequestLimits
+from promptly.gateway.model_loading import ModelLoading
+from promptly.gateway.model_names import ModelNames
 from promptly.gateway.prefix_chain import PrefixChains
 from promptly.gateway.settling import Settler
 from promptly.gateway.slots.exchange import Terms
@@ -93,6 +101,10 @@ class Gateway:
         shared = settings.slot_isolation == "shared"
         self.prefix_chains = PrefixChains(settings.key_pepper, shared=shared)
         self.pool = UpstreamPool(settings, DrainedServers(self.database))
+        self.model_names = ModelNames(self.pool, settings.model_aliases, settings.default_model)
+        self.model_loading = ModelLoading(
+            self.pool, settings.queue_timeout_seconds if settings.router_autoload else None
+        )
         self.fatal_bodies = FatalBodies(redis, settings.key_pepper)
         terms = Terms(settings.max_queued_requests, settings.trial_weight, shared)
         self.slots = SlotScheduler(redis, self.pool, self.fatal_bodies, terms)

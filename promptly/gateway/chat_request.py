@@ -32,10 +32,11 @@ _LARGE_BYTES = 512 * 1024
 class ChatRequest:
     """A checked request, which is its own only prompt.
 
-    `encoded` is upstream's JSON without limits and streaming options; `prompt_bound` is an upper
-    bound of the prompt in tokens, since a token is at least one byte. `without_alternatives` asks
-    for the logprobs of the generated tokens only, where upstream always adds an alternative.
-    `stop_sequences` are those that the answer has to name, `prefix` the prompt's beginnings.
+    `model` is the client's name for it. `encoded` is upstream's JSON without model, limits and
+    streaming options; `prompt_bound` is an upper bound of the prompt in tokens, since a token is at
+    least one byte. `without_alternatives` asks for the logprobs of the generated tokens only, where
+    upstream always adds an alternative. `stop_sequences` are those that the answer has to name,
+    `prefix` the prompt's beginnings.
     """
 
     path: ClassVar[str] = "/v1/chat/completions"
@@ -44,6 +45,7 @@ class ChatRequest:
     param: ClassVar[str] = "messages"
 
     encoded: bytes
+    model: str
     stream: bool
     include_usage: bool
     max_tokens: int | None
@@ -80,6 +82,7 @@ class ChatRequest:
 def make_chat_request(
     fields: dict[str, Any],
     *,
+    model: str | None,
     stream: bool,
     include_usage: bool,
     max_tokens: int | None,
@@ -100,6 +103,7 @@ def make_chat_request(
     template = _TEMPLATE_TOKENS + _TOKENS_PER_MESSAGE * len(fields["messages"])
     return ChatRequest(
         encoded=encoded,
+        model=model or "",
         stream=stream,
         include_usage=include_usage,
         max_tokens=max_tokens,

@@ -60,6 +60,7 @@ class Embedding(MeteredRequest):
         endpoint: str,
         request: EmbeddingsRequest,
         hold: metering.Hold,
+        model: str,
         body_share: BodyShare,
     ) -> None:
         self._request = request
@@ -77,6 +78,8 @@ class Embedding(MeteredRequest):
             in_flight,
             body_share,
             path=request.path,
+            model=model,
+            model_name=request.model,
             subrequests=subrequests,
         )
 

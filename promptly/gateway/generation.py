@@ -59,9 +59,10 @@ class Prompt(Input, Protocol):
 class GenerationRequest(Protocol):
     """A checked request: prompts answered one after the other, and the options that they share.
 
-    `max_tokens` limits each answer.
+    `model` is the name that the client gave, or empty; `max_tokens` limits each answer.
     """
 
+    model: str
     stream: bool
     include_usage: bool
     max_tokens: int | None

@@ -10,10 +10,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from promptly.errors import InsufficientQuota, TokensReserved
+from promptly.errors import InsufficientQuota, Limit, RateLimited, TokensReserved
 from promptly.gateway import Gateway
+from promptly.gateway.context_lengths import doubtful_sizes
+from promptly.gateway.counts import MOST_TOKENS
 from promptly.gateway.generation import GenerationRequest, Input, Prompt
+from promptly.gateway.model_loading import LOOK_SECONDS
 from promptly.gateway.prompt_counting import PromptCounter, refuse_too_long, require_tokens
+from promptly.gateway.upstream import Upstream
 from promptly.gateway.upstream_errors import context_exceeded
 from promptly.services import metering
 from promptly.services.accounts.authentication import Caller
@@ -24,9 +28,13 @@ _Hold = Callable[[int, int], metering.Hold]
 
 @dataclass(slots=True)
 class PlacedHold:
-    """A placed hold and the tokens of each prompt: exact if `counted`, else upper bounds."""
+    """A placed hold and the tokens of each prompt: exact if `counted`, else upper bounds.
+
+    `model` is the one that answers.
+    """
 
     hold: metering.Hold
+    model: str
     prompt_tokens: list[int]
     counted: bool
 
@@ -47,23 +55,34 @@ def place(
     prompts = request.prompts
     quantum = gateway.settings.hold_quantum_tokens
     output = first_output(request.max_tokens, len(prompts), quantum)
-    upstreams = gateway.pool.require(prompts[0].path)
-    n_ctx = max(upstream.n_ctx for upstream in upstreams)
+    path = prompts[0].path
+    model = gateway.model_names.resolve(request.model, path)
+    upstreams = gateway.pool.ready(path, model)
+    if not upstreams and not (len(prompts) == 1 and gateway.model_loading.may_load(path, model)):
+        upstreams = ready_servers(gateway, path, model, counter)
+    # Unknown as long as the model is not loaded.
+    n_ctx = max((upstream.n_ctx for upstream in upstreams), default=MOST_TOKENS)
     for prompt in prompts:
         refuse_too_long(prompt, n_ctx)
-    sizes = _Sizes(gateway, caller, prompts, n_ctx)
+    sizes = _Sizes(gateway, caller, prompts, n_ctx, model)
     sizes.require_tokens()
-    hold = _holder(gateway, caller, request_id, endpoint, upstreams[0].model)
+    hold = _holder(gateway, caller, request_id, endpoint, model)
+    doubtful = doubtful_sizes(upstreams, sizes.most, request.max_tokens)
+    if doubtful:
+        # Servers of this model differ, and the bounds do not say which of them have room.
+        _count_if_possible(sizes, doubtful, counter)
     if len(prompts) > 1:
         # Refuse too long prompts now, not after others have been answered and charged.
-        doubtful = [n for n, prompt in enumerate(prompts) if prompt.prompt_bound >= n_ctx]
-        sizes.count(doubtful, counter)
+        too_long = [n for n, prompt in enumerate(prompts) if prompt.prompt_bound >= n_ctx]
+        sizes.count(too_long, counter)
     held = _hold_ample(hold, caller, sum(sizes.most) + output)
     if held is not None:
-        return PlacedHold(held, sizes.most, counted=False)
+        return PlacedHold(held, model, sizes.most, counted=sizes.are_counted)
+    if not upstreams:
+        ready_servers(gateway, path, model, counter)
     sizes.count(range(len(prompts)), counter)
     total = sum(sizes.most)
-    return PlacedHold(hold(total + output, total + 1), sizes.most, counted=True)
+    return PlacedHold(hold(total + output, total + 1), model, sizes.most, counted=True)
 
 
 def place_exactly(
@@ -73,21 +92,35 @@ def place_exactly(
     endpoint: str,
     inputs: Input,
     bounds: list[int],
+    model: str,
     counter: PromptCounter,
 ) -> metering.Hold:
     """Hold inputs that have no output; `bounds` are upper bounds in tokens, one for each input.
 
     Raises the same errors as `place`.
     """
-    upstreams = gateway.pool.require(inputs.path)
+    upstreams = ready_servers(gateway, inputs.path, model, counter)
     n_ctx = max(upstream.n_ctx for upstream in upstreams)
-    hold = _holder(gateway, caller, request_id, endpoint, upstreams[0].model)
+    hold = _holder(gateway, caller, request_id, endpoint, model)
     held = _hold_ample(hold, caller, sum(min(bound, n_ctx) for bound in bounds))
     if held is not None:
         return held
     require_tokens(gateway, caller, len(bounds))
-    total = counter.count(inputs)
+    total = counter.count(inputs, model)
     return hold(total, total)
+
+
+def ready_servers(
+    gateway: Gateway, path: str, model: str, counter: PromptCounter
+) -> list[Upstream]:
+    """Return the servers that can take a request; waits for a router that loads their model.
+
+    Raises UpstreamUnavailable or UnsupportedEndpoint if there are none, UpstreamTimeout if loading
+    takes too long, and what the counter raises if the client leaves.
+    """
+    for _ in gateway.model_loading.waits(path, model):
+        counter.pause(LOOK_SECONDS)
+    return gateway.pool.require(path, model)
 
 
 class _Sizes:
@@ -97,14 +130,26 @@ class _Sizes:
     """
 
     def __init__(
-        self, gateway: Gateway, caller: Caller, prompts: Sequence[Prompt], n_ctx: int
+        self,
+        gateway: Gateway,
+        caller: Caller,
+        prompts: Sequence[Prompt],
+        n_ctx: int,
+        model: str,
     ) -> None:
         self._gateway = gateway
         self._caller = caller
         self._prompts = prompts
         self._n_ctx = n_ctx
+        self._model = model
+        self._counted: set[int] = set()
         self._fewest = [max(prompt.fewest_tokens, 1) for prompt in prompts]
         self.most = [min(prompt.prompt_bound, n_ctx) for prompt in prompts]
+
+    @property
+    def are_counted(self) -> bool:
+        """Whether every prompt was counted, so that its size is exact."""
+        return len(self._counted) == len(self._prompts)
 
     def require_tokens(self) -> None:
         """Raise InsufficientQuota or TokensReserved if prompts and a token cannot be covered."""
@@ -119,11 +164,21 @@ class _Sizes:
             if self._fewest[number] == self.most[number]:
                 continue
             prompt = self._prompts[number]
-            tokens = counter.count(prompt)
+            tokens = counter.count(prompt, self._model)
             if tokens >= self._n_ctx:
                 raise context_exceeded(tokens, self._n_ctx, prompt.param)
             self._fewest[number] = self.most[number] = tokens
+            self._counted.add(number)
             self.require_tokens()
+
+
+def _count_if_possible(sizes: _Sizes, numbers: list[int], counter: PromptCounter) -> None:
+    """Count prompts, unless the account has too many counts running: the bounds do as well."""
+    try:
+        sizes.count(numbers, counter)
+    except RateLimited as problem:
+        if problem.limit != Limit.COUNTING:
+            raise
 
 
 def first_output(max_tokens: int | None, prompts: int, quantum: int) -> int:

@@ -5,7 +5,8 @@ import logging
 from promptly.errors import ServiceUnavailable
 from promptly.runtime.database import HotPathDatabase
 from promptly.services.accounts import key_format, peppers
-from promptly.settings import Settings, SettingsError
+from promptly.setting_fields import SettingsError
+from promptly.settings import Settings
 
 logger = logging.getLogger(__name__)
 

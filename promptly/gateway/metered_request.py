@@ -7,9 +7,11 @@ has gone), it is settled exactly once, with the last counts that upstream report
 """
 
 import logging
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Generator
+from contextlib import suppress
 from functools import partial
 
 from promptly.clients.llama import ConnectFailed, LlamaError, LlamaStream
@@ -19,17 +21,16 @@ from promptly.errors import (
     QueueFull,
     RequestRejected,
     ServiceUnavailable,
-    UpstreamUnavailable,
 )
-from promptly.gateway import Gateway, measurements, sse
+from promptly.gateway import Gateway, measurements, model_loading, sse
 from promptly.gateway.body_budget import BodyShare
 from promptly.gateway.fatal_bodies import MAX_RESENDS
 from promptly.gateway.in_flight import ClientGone, InFlightRequest, Stopped
 from promptly.gateway.prefix_chain import PrefixLink
 from promptly.gateway.slots.requests import NONE, Lease, RequestOrigin, ServiceClass, SlotRequest
 from promptly.gateway.time_limits import timeout_error
+from promptly.gateway.upstream import Upstream
 from promptly.gateway.upstream_errors import BrokeOff, NoAnswer, NotConnected, NotServed
-from promptly.gateway.upstreams import Upstream
 from promptly.models.states import Outcome
 from promptly.runtime.request_metrics import queue_waits
 from promptly.services import metering
@@ -41,7 +42,8 @@ logger = logging.getLogger(__name__)
 class MeteredRequest(ABC):
     """One metered request, from its placed hold to its settlement.
 
-    `path` is the upstream path, `subrequests` the number of requests sent to it.
+    `path` is the upstream path, `subrequests` the number of requests sent to it. `model` has to
+    answer them, because the client said `model_name`; the receipt names it once a slot was granted.
     """
 
     def __init__(
@@ -53,6 +55,8 @@ class MeteredRequest(ABC):
         body_share: BodyShare,
         *,
         path: str,
+        model: str,
+        model_name: str,
         subrequests: int,
     ) -> None:
         self._gateway = gateway
@@ -61,6 +65,8 @@ class MeteredRequest(ABC):
         self._endpoint = endpoint
         self._body_share = body_share
         self._path = path
+        self._model = model
+        self._model_name = model_name
         self._subrequests = subrequests
         self._slot_request: SlotRequest | None = None
         self._resends = 0
@@ -107,6 +113,10 @@ class MeteredRequest(ABC):
     def _chain(self) -> tuple[PrefixLink, ...]:
         """Return links to the beginnings of the next prompt, by which its cache is found."""
         return ()
+
+    def _too_small(self, subrequest: int) -> frozenset[str]:
+        """Return the names of the upstreams in whose context the subrequest has no room."""
+        return NONE
 
     def _first_token_at(self) -> float | None:
         """Return when the client got its first token (monotonic seconds), if there was one."""
@@ -188,7 +198,8 @@ class MeteredRequest(ABC):
         make_error = problem.make_error
         if isinstance(problem, NotServed):
             pool.lacks(upstream, self._path)
-            make_error = partial(pool.refusal, self._path)
+            self._choose_again()
+            make_error = partial(pool.refusal, self._path, self._model)
         elif isinstance(problem, NotConnected):
             pool.failed(upstream)
         elif not pool.doubt(upstream) and isinstance(problem, BrokeOff):
@@ -198,8 +209,14 @@ class MeteredRequest(ABC):
             if problem.begun or self._resends == MAX_RESENDS:
                 raise make_error() from None
             self._resends += 1
-        if all(other.name in tried for other in pool.ready(self._path)):
+        avoided = tried | self._too_small(subrequest)
+        if all(other.name in avoided for other in pool.ready(self._path, self._model)):
             raise make_error() from None
+
+    def _choose_again(self) -> None:
+        """Take the default model of the servers that are left, if the client named no model."""
+        with suppress(PromptlyError):
+            self._model = self._gateway.model_names.resolve(self._model_name, self._path)
 
     def _note_death(self, upstream: Upstream, subrequest: int, problem: BrokeOff) -> None:
         """Count a death against the body; raises RequestRejected if it was one too many."""
@@ -222,11 +239,15 @@ class MeteredRequest(ABC):
     def _wait_for_slot(
         self, subrequest: int, avoided: frozenset[str]
     ) -> Generator[bytes, None, Lease]:
-        """Wait for a slot of any upstream that is not `avoided`."""
+        """Wait for a slot of any upstream of the model that is not `avoided`."""
+        yield from self._wait_for_model()
+        pool = self._gateway.pool
+        avoided |= self._too_small(subrequest)
         service_class = ServiceClass.of(pays=self._caller.pays, batch=self._caller.batch)
         slot_request = self._gateway.slots.request(
             self._caller.user_id,
             self._path,
+            model=self._model,
             service_class=service_class,
             avoided=avoided,
             prompt_tokens=self._prompt_tokens(subrequest),
@@ -245,9 +266,8 @@ class MeteredRequest(ABC):
                 if lease is not None:
                     self.model = lease.upstream.model
                     return lease
-                pool = self._gateway.pool
-                if all(other.name in avoided for other in pool.ready(self._path)):
-                    raise UpstreamUnavailable if avoided else pool.refusal(self._path)
+                if all(other.name in avoided for other in pool.ready(self._path, self._model)):
+                    raise pool.refusal(self._path, self._model)
                 if time.monotonic() > started_at + limit_seconds:
                     raise QueueFull(
                         f"The request waited for the model for {limit_seconds} s without getting "
@@ -257,6 +277,15 @@ class MeteredRequest(ABC):
                 yield sse.KEEPALIVE if place is None else sse.queue_comment(*place)
         finally:
             queue_waits[service_class].observe(time.monotonic() - started_at)
+
+    def _wait_for_model(self) -> Generator[bytes, None, None]:
+        """Wait while a router loads the model, if it is not loaded and may be."""
+        for _ in self._gateway.model_loading.waits(self._path, self._model):
+            self.in_flight.wait_for(threading.Event(), model_loading.LOOK_SECONDS)
+            now = time.monotonic()
+            if now - self._spoke_at >= self._settings.keepalive_comment_seconds:
+                self._spoke_at = now
+                yield sse.KEEPALIVE
 
     def _open(self, lease: Lease, subrequest: int) -> LlamaStream:
         body = self._body(subrequest, lease)

@@ -11,12 +11,12 @@ from typing import Any
 
 from promptly.clients.llama import ConnectFailed, LlamaError
 from promptly.errors import InvalidRequest, RequestRejected, UpstreamError, UpstreamTimeout
-from promptly.gateway import Gateway
+from promptly.gateway import Gateway, routers
 from promptly.gateway.counts import MOST_TOKENS
 from promptly.gateway.fatal_bodies import MAX_RESENDS
 from promptly.gateway.generation import Input, Prompt
+from promptly.gateway.upstream import Upstream
 from promptly.gateway.upstream_errors import context_exceeded
-from promptly.gateway.upstreams import Upstream
 from promptly.services import metering
 from promptly.services.accounts.authentication import Caller
 
@@ -56,8 +56,13 @@ class PromptCounter:
         self._raise_if_ended = raise_if_ended
         self._started_at = time.monotonic()
 
-    def count(self, prompt: Input) -> int:
-        """Return the prompt's size in tokens, as upstream will count it.
+    def pause(self, seconds: float) -> None:
+        """Wait, unless nobody waits for the result any more."""
+        self._raise_if_ended()
+        time.sleep(seconds)
+
+    def count(self, prompt: Input, model: str) -> int:
+        """Return the prompt's size in tokens, as servers of the model will count it.
 
         Raises RateLimited, UpstreamTimeout, UpstreamUnavailable, UpstreamError,
         UnsupportedEndpoint, RequestRejected, or InvalidRequest when upstream refuses the prompt.
@@ -68,12 +73,12 @@ class PromptCounter:
                 raise UpstreamTimeout(
                     f"Counting the tokens of the prompts took longer than {MAX_SECONDS} s."
                 )
-            return _count(self._gateway, prompt)
+            return _count(self._gateway, prompt, model)
 
 
-def _count(gateway: Gateway, prompt: Input) -> int:
+def _count(gateway: Gateway, prompt: Input, model: str) -> int:
     resends = 0
-    for upstream in gateway.pool.ready(prompt.path):
+    for upstream in gateway.pool.ready(prompt.path, model):
         try:
             tokens = prompt.count(partial(_ask, gateway, upstream, prompt.advice))
         except ConnectFailed:
@@ -90,11 +95,11 @@ def _count(gateway: Gateway, prompt: Input) -> int:
             if tokens < 0:
                 raise UpstreamError
             return min(tokens, MOST_TOKENS)
-    raise gateway.pool.refusal(prompt.path)
+    raise gateway.pool.refusal(prompt.path, model)
 
 
 class _Busy(Exception):
-    """The upstream cannot count at the moment (503)."""
+    """The upstream cannot count at the moment: it loads its model, or has lost it."""
 
 
 def _ask(gateway: Gateway, upstream: Upstream, advice: str, path: str, body: bytes) -> Any:
@@ -117,7 +122,7 @@ def _ask(gateway: Gateway, upstream: Upstream, advice: str, path: str, body: byt
             fatal_bodies.forgive(fatal_bodies.digest(body))
     if status == 200:
         return answer
-    if status == 503:
+    if status == 503 or routers.is_missing(answer):
         raise _Busy
     if status == 400:
         raise InvalidRequest(f"The model server refused the request. {advice}")

@@ -11,6 +11,7 @@ from promptly.errors import PromptlyError, UpstreamError
 from promptly.gateway import Gateway, chunks, sse
 from promptly.gateway.body_budget import BodyShare
 from promptly.gateway.chunks import ChunkReader
+from promptly.gateway.context_lengths import too_small
 from promptly.gateway.dialects import Sink
 from promptly.gateway.generation import GenerationRequest
 from promptly.gateway.hold_placement import PlacedHold, first_output
@@ -81,6 +82,8 @@ class Relay(MeteredRequest):
             InFlightRequest(self._hold),
             body_share,
             path=self._prompt.path,
+            model=placed.model,
+            model_name=request.model,
             subrequests=subrequests,
         )
         self._buffer = sse.EventBuffer()
@@ -108,6 +111,13 @@ class Relay(MeteredRequest):
     def _prompt_tokens(self, subrequest: int) -> int:
         tokens = self._placed.prompt_tokens[subrequest]
         return tokens if self._placed.counted else tokens // BYTES_PER_TOKEN
+
+    def _too_small(self, subrequest: int) -> frozenset[str]:
+        return too_small(
+            self._gateway.pool.ready(self._path, self._model),
+            self._placed.prompt_tokens[subrequest],
+            self._request.max_tokens,
+        )
 
     def _digest(self, subrequest: int) -> str:
         if self._dropped_digest is not None and subrequest == self._subrequest:
@@ -167,7 +177,7 @@ class Relay(MeteredRequest):
             return False
         counter = PromptCounter(self._gateway, self._caller, self.in_flight.raise_if_stopped)
         try:
-            counted = [counter.count(prompt) for prompt in prompts[subrequest:]]
+            counted = [counter.count(prompt, self._model) for prompt in prompts[subrequest:]]
         except PromptlyError:
             return False
         self._hold.reserved_tokens += sum(counted) - sum(placed.prompt_tokens[subrequest:])

@@ -8,7 +8,7 @@ from promptly.clients.llama import LlamaError
 from promptly.gateway import Gateway
 from promptly.gateway.shared_calls import run_all
 from promptly.gateway.slots.report import ServerState, SlotReport
-from promptly.gateway.upstreams import SLOTS_PATH, Upstream
+from promptly.gateway.upstream import SLOTS_PATH, Upstream
 from promptly.models import DrainedUpstream
 from promptly.models.states import UpstreamState
 from promptly.runtime.redis_client import RedisUnavailable
@@ -45,7 +45,7 @@ class ModelServer:
 def probe_all(gateway: Gateway) -> None:
     """Probe all model servers, at the same time."""
     pool = gateway.pool
-    run_all([partial(pool.probe, upstream) for upstream in pool.upstreams], "probe-upstream")
+    run_all([partial(pool.probe, server) for server in pool.servers], "probe-upstream")
 
 
 def read_slots(gateway: Gateway) -> SlotReport | None:
@@ -59,11 +59,12 @@ def read_slots(gateway: Gateway) -> SlotReport | None:
 def model_servers(
     gateway: Gateway, drained: Mapping[str, DrainedUpstream], report: SlotReport | None
 ) -> list[ModelServer]:
-    """Return the servers in the order of the settings, each once."""
+    """Return the servers in the order of the settings, each once, a router as its models."""
     # The same server may be configured for text and for embeddings.
     by_name: dict[str, Upstream] = {}
     for upstream in gateway.pool.upstreams:
-        by_name.setdefault(upstream.name, upstream)
+        if not upstream.is_router:
+            by_name.setdefault(upstream.name, upstream)
     return [
         ModelServer(
             upstream, drained.get(upstream.url), None if report is None else report.servers[name]
@@ -77,7 +78,7 @@ def count_running(gateway: Gateway, url: str) -> int | None:
 
     The server also knows requests whose client has left and those that Redis has lost.
     """
-    upstreams = {up.name: up for up in gateway.pool.upstreams if up.url == url}
+    upstreams = {up.name: up for up in gateway.pool.upstreams if up.url == url and not up.is_router}
     report = read_slots(gateway)
     counts = [] if report is None else [sum(report.servers[name].running for name in upstreams)]
     for upstream in upstreams.values():

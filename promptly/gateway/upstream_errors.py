@@ -13,6 +13,7 @@ from promptly.errors import (
     UpstreamError,
     UpstreamUnavailable,
 )
+from promptly.gateway import routers
 from promptly.gateway.counts import count_of
 from promptly.gateway.generation import Input
 
@@ -74,7 +75,7 @@ def refusal(stream: LlamaStream, data: bytes | None, sent: Input) -> Exception:
     if too_large:
         batch = _BATCH.search(message)
         return _too_long(too_large[1], batch[1] if batch else None, sent.param)
-    if stream.status == 503:
+    if stream.status == 503 or routers.is_missing({"error": error}):
         return NoAnswer()
     logger.warning("upstream refused", extra={"status": stream.status})
     if stream.status == 400:

@@ -141,7 +141,8 @@ class InputTokens(Struct):
 
 
 NOTES = {
-    "model": "Optional. Any name selects the loaded model; the answer names it.",
+    "model": "Optional. A name of `/v1/models`; any other selects the default model. The answer "
+    "names the model.",
     "messages": "The conversation so far.",
     "max_tokens": "Maximum length of the answer in tokens. Default: what fits the model's context.",
     "max_completion_tokens": "The newer name of `max_tokens`, over which it takes precedence.",

@@ -62,7 +62,8 @@ class CompletionChunk(Struct):
 
 
 NOTES = {
-    "model": "Optional. Any name selects the loaded model; the answer names it.",
+    "model": "Optional. A name of `/v1/models`; any other selects the default model. The answer "
+    "names the model.",
     "prompt": "The text to continue, or a list of texts, answered one after the other.",
     "max_tokens": "Maximum length of each continuation in tokens. Default: 16.",
     "logprobs": "Number of alternatives to return for each token.",

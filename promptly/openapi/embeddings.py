@@ -34,7 +34,8 @@ class Embeddings(Struct):
 
 
 NOTES = {
-    "model": "Optional. Any name selects the loaded model; the answer names it.",
+    "model": "Optional. A name of `/v1/models`; any other selects the default model. The answer "
+    "names the model.",
     "input": "A text, or a list of texts.",
     "encoding_format": "Encoding of the vectors.",
 }

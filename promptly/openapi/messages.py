@@ -164,7 +164,8 @@ NO_THREADS = Fault(
 
 NOTES = {
     "messages": "The conversation so far. A final assistant message is the answer's beginning.",
-    "model": "Optional. Any name selects the loaded model; the answer names it.",
+    "model": "Optional. A name of `/v1/models`; any other selects the default model. The answer "
+    "names the model.",
     "system": "The system prompt.",
     "tools": "Tools that the client executes.",
     "tool_choice": "Whether a tool must be called, and which. `any` and `tool` require `tools`.",

@@ -1,17 +1,21 @@
-"""The loaded models."""
+"""The models and their aliases."""
 
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from promptly.openapi.errors import ALWAYS, NO_MODEL, NO_URL
 from promptly.openapi.operation import Operation, Parameter
 
 
 class ModelMeta(Struct):
-    """`n_ctx` is the context length in tokens, prompt and answer together."""
+    """`n_ctx` is the context length in tokens, prompt and answer together.
+
+    `alias_of` is the model that another name stands for; models have no such field.
+    """
 
     n_ctx: int
+    alias_of: str | UnsetType = UNSET
 
 
 class Model(Struct):
@@ -36,10 +40,10 @@ OPERATIONS = (
         name="listModels",
         schema_prefix="Model",
         tag="Models",
-        summary="List the loaded models",
+        summary="List the models",
         description=ANTHROPIC,
         answer=ModelList,
-        answer_text="The models available now; empty while no model server is ready.",
+        answer_text="The models that are ready and their aliases; empty while there are none.",
         faults=ALWAYS,
     ),
     Operation(

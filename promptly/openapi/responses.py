@@ -18,7 +18,8 @@ from promptly.openapi.schemas import Schema, allow_other_parts
 
 NOTES = {
     "input": "The conversation: a text, or messages, at least one.",
-    "model": "Optional. Any name selects the loaded model; the response names it.",
+    "model": "Optional. A name of `/v1/models`; any other selects the default model. The response "
+    "names the model.",
     "instructions": "A system message before the conversation.",
     "max_output_tokens": "Maximum length of the answer in tokens, reasoning included.",
     "text": "The format of the answer; `verbosity` has no effect.",

@@ -53,13 +53,13 @@ def probe() -> None:
         return
     pool = current_gateway().pool
     with ThreadPoolExecutor(PROBES) as threads:
-        answers = list(threads.map(pool.probe, pool.upstreams))
+        answers = list(threads.map(pool.probe, pool.servers))
     with alone("operator_mail.probe") as chosen:
         if chosen:
             drained = drains.drained()
             outages.record(
                 {
-                    upstream.name: ready or upstream.url in drained
-                    for upstream, ready in zip(pool.upstreams, answers, strict=True)
+                    server.name: ready or server.url in drained
+                    for server, ready in zip(pool.servers, answers, strict=True)
                 }
             )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sandbox.files import write_atomically
 from sandbox.llama.generation import Pace
+from sandbox.llama.router import Router
 from sandbox.llama.server import Options, Server
 
 
@@ -29,8 +30,27 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--answer-tokens", type=int, default=48, help="length of an answer")
     parser.add_argument("--ping-interval", type=float, default=30.0, help="seconds of silence")
     parser.add_argument("--embeddings", action="store_true", help="serve /v1/embeddings")
+    parser.add_argument("--models", help="comma-separated: be a router of these models")
+    parser.add_argument("--loaded", type=int, default=0, help="of them, loaded at the start")
+    parser.add_argument("--models-max", type=int, default=4, help="of them, loaded at a time")
+    parser.add_argument("--load-seconds", type=float, default=0.0, help="to load a model")
+    parser.add_argument("--broken", default="", help="comma-separated models that do not load")
     parser.add_argument("--batch", type=int, default=512, help="tokens of one text to embed")
     return parser.parse_args()
+
+
+def make_server(arguments: argparse.Namespace, options: Options) -> Server:
+    """Return the server, or the router if it is to have several models."""
+    if not arguments.models:
+        return Server(options)
+    return Router(
+        options,
+        arguments.models.split(","),
+        loaded=arguments.loaded,
+        most=arguments.models_max,
+        load_seconds=arguments.load_seconds,
+        broken=frozenset(arguments.broken.split(",")),
+    )
 
 
 async def serve(arguments: argparse.Namespace) -> None:
@@ -38,21 +58,20 @@ async def serve(arguments: argparse.Namespace) -> None:
     pace = Pace(
         arguments.speed, arguments.prompt_speed, arguments.prompt_batch, arguments.ping_interval
     )
-    server = Server(
-        Options(
-            slots=arguments.slots,
-            ctx=arguments.ctx,
-            alias=arguments.alias,
-            api_key=arguments.api_key,
-            answer_tokens=arguments.answer_tokens,
-            embeddings=arguments.embeddings,
-            batch=arguments.batch,
-            cache_ram=arguments.cache_ram,
-            shows_slots=not arguments.no_slots,
-            pace=pace,
-            crash_file=arguments.crash_file,
-        )
+    options = Options(
+        slots=arguments.slots,
+        ctx=arguments.ctx,
+        alias=arguments.alias,
+        api_key=arguments.api_key,
+        answer_tokens=arguments.answer_tokens,
+        embeddings=arguments.embeddings,
+        batch=arguments.batch,
+        cache_ram=arguments.cache_ram,
+        shows_slots=not arguments.no_slots,
+        pace=pace,
+        crash_file=arguments.crash_file,
     )
+    server = make_server(arguments, options)
     await server.listen(arguments.port, arguments.host)
     if arguments.port_file is not None:
         write_atomically(arguments.port_file, f"{server.port}\n")

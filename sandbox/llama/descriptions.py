@@ -87,6 +87,21 @@ def props(alias: str, ctx: int, slot_count: int) -> dict[str, Any]:
     }
 
 
+def router_props(most: int) -> dict[str, Any]:
+    """Return the body of a router's own ``/props``: it has neither slots nor a context."""
+    return {
+        "role": "router",
+        "max_instances": most,
+        "models_autoload": True,
+        "model_alias": "llama-server",
+        "model_path": "none",
+        "default_generation_settings": {"params": None, "n_ctx": 0},
+        "ui_settings": {},
+        "build_info": BUILD,
+        "cors_proxy_enabled": False,
+    }
+
+
 def slots(found: list[Slot], ctx: int) -> list[dict[str, Any]]:
     """Return the body of ``/slots``; one that was never used has fewer fields."""
     return [_slot(slot, ctx) for slot in found]

@@ -22,7 +22,8 @@ class SimulatedLlama(ChildServer):
     batches of ``prompt_batch`` tokens. ``answer_tokens`` is the default length of an answer.
     Each slot keeps its last prompt; ``cache_ram`` MiB, none by default, keep those that slots
     lose. Without ``shows_slots`` there is no ``/slots``. Records are lost on a restart, but not
-    by `crash`.
+    by `crash`. With ``models`` it is a router, whose first ``loaded`` ones are loaded at the start
+    and ``models_max`` at a time; the ``broken`` ones never are, loading takes ``load_seconds``.
     """
 
     module: ClassVar[str] = "sandbox.llama"
@@ -47,6 +48,11 @@ class SimulatedLlama(ChildServer):
         ping_interval: float = 30.0,
         embeddings: bool = False,
         batch: int = 512,
+        models: tuple[str, ...] = (),
+        loaded: int = 0,
+        models_max: int = 4,
+        load_seconds: float = 0.0,
+        broken: tuple[str, ...] = (),
         log: Path | None = None,
     ) -> None:
         options = ["--slots", str(slots), "--ctx", str(ctx), "--alias", alias]
@@ -57,6 +63,10 @@ class SimulatedLlama(ChildServer):
             options += ["--no-slots"]
         if api_key:
             options += ["--api-key", api_key]
+        if models:
+            options += ["--models", ",".join(models), "--loaded", str(loaded)]
+            options += ["--models-max", str(models_max), "--load-seconds", str(load_seconds)]
+            options += ["--broken", ",".join(broken)]
         if embeddings:
             options += ["--embeddings", "--batch", str(batch)]
         super().__init__(directory, options, port=port, host=host, log=log)

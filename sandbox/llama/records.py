@@ -124,11 +124,13 @@ class Totals:
     ``refused`` counts the error answers of every route, not only of generations, and ``counted``
     the prompts that were only counted. ``named_busy`` counts requests that named a slot in which
     another was running, ``foreign_reuse`` those that found another owner's prompt and used it.
+    ``loads`` counts how often a router loaded a model on request.
     """
 
     requests: int = 0
     counted: int = 0
     refused: int = 0
+    loads: int = 0
     named_busy: int = 0
     foreign_reuse: int = 0
     prompt_tokens: int = 0

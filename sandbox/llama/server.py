@@ -61,24 +61,18 @@ class Options:
 
 
 class Server:
-    """The simulated llama-server."""
+    """The simulated llama-server; one with a `parent` shares its records, faults and scripts."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, parent: "Server | None" = None) -> None:
         self.options = options
-        self.faults = Faults()
-        self.scripts = Scripts()
-        self.records = Records()
-        if options.crash_file is not None:
+        self.faults: Faults = parent.faults if parent else Faults()
+        self.scripts: Scripts = parent.scripts if parent else Scripts()
+        self.records: Records = parent.records if parent else Records()
+        if options.crash_file is not None and parent is None:
             self.records.restore(options.crash_file)
         self.slots = Slots(options.slots, PromptMemory(options.cache_ram), self.records)
-        self._control = Control(
-            self.records,
-            self.faults,
-            self.scripts,
-            self.slots,
-            options.crash_file,
-            self._start_refusing,
-        )
+        shared = (self.records, self.faults, self.scripts, self.slots)
+        self._control = Control(*shared, options.crash_file, self._start_refusing)
         self.port = 0
         self._connections: set[Connection] = set()
         self._listener: asyncio.Server | None = None
@@ -111,6 +105,10 @@ class Server:
             return LOADING
         if not self._is_allowed(request):
             return WRONG_KEY
+        return await self.serve(request, connection)
+
+    async def serve(self, request: Request, connection: Connection) -> bytes:
+        """Answer an allowed request: return the response, or nothing if it was sent already."""
         route = (request.method, request.path)
         if route in (("POST", CHAT), ("POST", TEXT)):
             await self._generate(request, connection)

@@ -37,10 +37,10 @@ def test_nothing_is_counted_once_the_request_has_ended(
             raise ClientGone
 
     counter = PromptCounter(gateway, CALLER, raise_if_ended)
-    assert counter.count(PROMPT) == 4
+    assert counter.count(PROMPT, "sim-model") == 4
     has_ended = True
     with pytest.raises(ClientGone):
-        counter.count(PROMPT)
+        counter.count(PROMPT, "sim-model")
     assert llama.totals()["counted"] == 1
 
 
@@ -49,5 +49,5 @@ def test_a_request_counts_for_a_limited_time(
 ) -> None:
     monkeypatch.setattr(prompt_counting, "MAX_SECONDS", 0)
     with pytest.raises(UpstreamTimeout):
-        PromptCounter(gateway, CALLER, lambda: None).count(PROMPT)
+        PromptCounter(gateway, CALLER, lambda: None).count(PROMPT, "sim-model")
     assert llama.totals()["counted"] == 0

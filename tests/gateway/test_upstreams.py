@@ -9,10 +9,13 @@ import pytest
 from flask import Flask
 
 from promptly.errors import UnsupportedEndpoint, UpstreamUnavailable
+from promptly.gateway import probes
 from promptly.gateway import upstreams as module
 from promptly.gateway.chat_request import ChatRequest
 from promptly.gateway.drained_servers import DrainedServers
-from promptly.gateway.upstreams import EMBEDDINGS_PATH, UpstreamPool
+from promptly.gateway.probes import read_properties
+from promptly.gateway.upstream import EMBEDDINGS_PATH
+from promptly.gateway.upstreams import UpstreamPool
 from promptly.services import drains
 from promptly.services.audit import Operator
 from promptly.transactions import transaction
@@ -58,7 +61,7 @@ def test_a_key_that_upstream_wants(make_llama: MakeLlama) -> None:
 def test_a_failed_one_is_left_out_until_it_answers(
     make_llama: MakeLlama, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "PROBE_SECONDS", 0.1)
+    monkeypatch.setattr(probes, "PROBE_SECONDS", 0.1)
     first, second = make_llama(), make_llama()
     pool = pool_of(first, second)
     assert names(pool) == [first.url, second.url]
@@ -115,7 +118,7 @@ def test_a_first_probe_is_followed_by_no_second(make_llama: MakeLlama) -> None:
 def test_the_last_seen_state_is_returned_without_waiting(
     make_llama: MakeLlama, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "PROBE_SECONDS", 0.1)
+    monkeypatch.setattr(probes, "PROBE_SECONDS", 0.1)
     llama = make_llama()
     pool = pool_of(llama)
     # Only the first call probes synchronously; later ones trigger a probe in the background.
@@ -198,7 +201,7 @@ def test_a_server_for_embeddings_gets_nothing_else(make_llama: MakeLlama) -> Non
 def test_a_change_of_slots_is_noticed(
     make_llama: MakeLlama, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "PROBE_SECONDS", 0.1)
+    monkeypatch.setattr(probes, "PROBE_SECONDS", 0.1)
     llama = make_llama(slots=2)
     pool = pool_of(llama)
     assert pool.ready()[0].slots == 2
@@ -225,7 +228,7 @@ def test_a_change_of_slots_is_noticed(
 )
 def test_props_that_make_no_sense(props: object) -> None:
     pool = UpstreamPool(make_settings())
-    assert not UpstreamPool._read(pool.upstreams[0], props)
+    assert not read_properties(pool.upstreams[0], props)
 
 
 @pytest.fixture
@@ -238,13 +241,13 @@ def silent() -> Iterator[str]:
 def test_a_slow_server_does_not_delay_the_probes_of_others(
     make_llama: MakeLlama, silent: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "PROBE_TIMEOUT_SECONDS", 0.2)
-    monkeypatch.setattr(module, "PROBE_SECONDS", 0.05)
+    monkeypatch.setattr(probes, "PROBE_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(probes, "PROBE_SECONDS", 0.05)
     good, other = make_llama(), make_llama()
     pool = UpstreamPool(make_settings(llama_base_url=(silent, good.url, other.url)))
     assert names(pool) == [good.url, other.url]
     # From now on a probe of the silent one takes longer than this test waits.
-    monkeypatch.setattr(module, "PROBE_TIMEOUT_SECONDS", 60.0)
+    monkeypatch.setattr(probes, "PROBE_TIMEOUT_SECONDS", 60.0)
     slow = pool.upstreams[0]
     wait_for(lambda: bool(pool.ready()) and slow.probing.is_running, "its next probe")
     good.kill()
@@ -258,17 +261,17 @@ def test_a_dead_server_is_probed_ever_less_often(make_llama: MakeLlama) -> None:
     llama = make_llama()
     pool = pool_of(llama)
     [upstream] = pool.ready()
-    assert upstream.pause == module.PROBE_SECONDS
+    assert upstream.pause == probes.PROBE_SECONDS
     llama.kill()
     pauses = []
     for _ in range(6):
         assert not pool.probe(upstream)
         pauses.append(upstream.pause)
-    assert pauses[0] < 2 * module.PROBE_SECONDS < pauses[3] <= pauses[-1] + 15 <= 75
+    assert pauses[0] < 2 * probes.PROBE_SECONDS < pauses[3] <= pauses[-1] + 15 <= 75
     assert "no answer" in upstream.problem
     llama.start()
     assert pool.probe(upstream)
-    assert (upstream.pause, upstream.failures, upstream.problem) == (module.PROBE_SECONDS, 0, "")
+    assert (upstream.pause, upstream.failures, upstream.problem) == (probes.PROBE_SECONDS, 0, "")
 
 
 def test_a_server_that_loads_its_model_is_probed_soon(make_llama: MakeLlama) -> None:
@@ -278,7 +281,7 @@ def test_a_server_that_loads_its_model_is_probed_soon(make_llama: MakeLlama) -> 
     [upstream] = pool.upstreams
     for _ in range(4):
         assert not pool.probe(upstream)
-        assert upstream.pause < module.PROBE_SECONDS
+        assert upstream.pause < probes.PROBE_SECONDS
     assert upstream.problem == "loading its model"
 
 

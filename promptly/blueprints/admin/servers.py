@@ -116,7 +116,7 @@ def _act(written: str, *, is_drain: bool) -> AnyResponse:
 
 
 def _find(written: str) -> str:
-    return drains.find(written, [up.url for up in current_gateway().pool.upstreams])
+    return drains.find(written, [server.url for server in current_gateway().pool.servers])
 
 
 def _asked() -> ModelServer:
@@ -131,12 +131,13 @@ def _asked() -> ModelServer:
 
 
 def _others_ready(server: ModelServer) -> bool:
-    """Return whether another server of the same kind takes requests."""
+    """Return whether another server takes the requests that this one gets."""
     pool, url = current_gateway().pool, server.upstream.url
     out = {*drains.drained(), url}
-    embeddings = server.upstream.only_embeddings
+    model, embeddings = server.upstream.model, server.upstream.only_embeddings
     return any(
-        up.ready and up.url not in out and up.only_embeddings == embeddings for up in pool.upstreams
+        up.ready and up.url not in out and (up.model, up.only_embeddings) == (model, embeddings)
+        for up in pool.upstreams
     )
 
 

@@ -19,12 +19,13 @@ def page(*, key_error: str | None = None, status: int = 200) -> Response:
     """Render the landing page, with the error of a key that was entered."""
     settings = current_settings()
     models = live_models()
+    default = current_gateway().model_names.default()
     response = make_response(
         render_template(
             "index.html",
             key_error=key_error,
             models=models,
-            model=models[0] if models else "default",
+            model=default or "default",
             packs=settings.packs,
             currency=settings.packs_currency,
             custom_offer=offers.custom_offer(settings),

@@ -8,9 +8,9 @@ from flask import request
 from promptly.blueprints.v1 import guard
 from promptly.blueprints.v1.body import take_body
 from promptly.errors import InvalidRequest
-from promptly.gateway import Gateway, current_gateway
+from promptly.gateway import Gateway, current_gateway, hold_placement
+from promptly.gateway.chat_request import ChatRequest
 from promptly.gateway.disconnects import has_left
-from promptly.gateway.generation import Prompt
 from promptly.gateway.json_bounds import Body
 from promptly.gateway.prompt_counting import PromptCounter, refuse_too_long, require_tokens
 from promptly.services.accounts.authentication import Caller
@@ -27,16 +27,18 @@ def take_counted(parse: Callable[[Body], T]) -> T:
     return take_body(parse)
 
 
-def count_tokens(prompt: Prompt) -> int:
-    """Return the prompt's size in tokens.
+def count_tokens(chat: ChatRequest) -> int:
+    """Return the prompt's size in tokens, for the model that the request would get.
 
     Raises ContextLengthExceeded if the bytes alone show that it cannot fit, and the errors of
     `PromptCounter.count`.
     """
     gateway = current_gateway()
-    upstreams = gateway.pool.require(prompt.path)
-    refuse_too_long(prompt, max(upstream.n_ctx for upstream in upstreams))
-    return prompt_counter(gateway, guard.caller()).count(prompt)
+    model = gateway.model_names.resolve(chat.model, chat.path)
+    counter = prompt_counter(gateway, guard.caller())
+    upstreams = hold_placement.ready_servers(gateway, chat.path, model, counter)
+    refuse_too_long(chat, max(upstream.n_ctx for upstream in upstreams))
+    return counter.count(chat, model)
 
 
 def prompt_counter(gateway: Gateway, caller: Caller) -> PromptCounter:

@@ -1,8 +1,10 @@
-"""GET /v1/models and /v1/models/{id}: the loaded models, in the format of the client's API.
+"""GET /v1/models and /v1/models/{id}: models and aliases, in the format of the client's API.
 
+Clients look for their configured name in the list, so an alias is an entry like a model.
 Upstream's own answer, which contains paths and sizes, is not passed on.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 from flask import Response, jsonify, request
@@ -20,16 +22,31 @@ Model = dict[str, Any]
 
 
 def loaded() -> list[Model]:
-    """Return the loaded models in OpenAI's format, each once."""
-    return [_openai(name, n_ctx) for name, n_ctx in _context_lengths().items()]
+    """Return the models that are ready and their aliases, in OpenAI's format, each once."""
+    return [_openai(name, entry) for name, entry in _entries().items()]
 
 
-def _context_lengths() -> dict[str, int]:
-    """Return the context length of each loaded model, in tokens."""
-    models: dict[str, int] = {}
-    for upstream in current_gateway().pool.ready():
-        models.setdefault(upstream.model, upstream.n_ctx)
-    return models
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """`n_ctx` is the longest context of its servers, in tokens; `model` is an alias's target."""
+
+    n_ctx: int
+    model: str | None = None
+
+
+def _entries() -> dict[str, _Entry]:
+    """Return the models that are ready, by name, then the operator's aliases of them."""
+    gateway = current_gateway()
+    lengths: dict[str, int] = {}
+    for upstream in gateway.pool.ready():
+        lengths[upstream.model] = max(lengths.get(upstream.model, 0), upstream.n_ctx)
+    found = {name: _Entry(n_ctx) for name, n_ctx in lengths.items()}
+    for alias, model in gateway.model_names.aliases.items():
+        name = gateway.model_names.named(model)
+        if name in lengths and alias != name:
+            # An alias wins over a model of the same name, as in requests.
+            found[alias] = _Entry(lengths[name], name)
+    return found
 
 
 def list_models() -> Response:
@@ -41,28 +58,29 @@ def list_models() -> Response:
 
 def show_model(name: str) -> Response:
     """Return one model; raise NotFound for an unknown id."""
-    n_ctx = _context_lengths().get(name)
-    if n_ctx is None:
+    entry = _entries().get(name)
+    if entry is None:
         raise NotFound(
             f"The model '{redact(name)[:100]}' does not exist.",
             param="model",
             code="model_not_found",
         )
     describe = _anthropic if error_shapes.is_anthropic(request) else _openai
-    return jsonify(describe(name, n_ctx))
+    return jsonify(describe(name, entry))
 
 
-def _openai(name: str, n_ctx: int) -> Model:
+def _openai(name: str, entry: _Entry) -> Model:
+    alias_of = {} if entry.model is None else {"alias_of": entry.model}
     return {
         "id": name,
         "object": "model",
         "created": 0,
         "owned_by": "promptly",
-        "meta": {"n_ctx": n_ctx},
+        "meta": {"n_ctx": entry.n_ctx, **alias_of},
     }
 
 
-def _anthropic(name: str, n_ctx: int) -> Model:
+def _anthropic(name: str, entry: _Entry) -> Model:
     return {
         "type": "model",
         "id": name,
@@ -70,14 +88,14 @@ def _anthropic(name: str, n_ctx: int) -> Model:
         # For an unknown date Anthropic's API has the epoch as well.
         "created_at": "1970-01-01T00:00:00Z",
         "lifecycle": "active",
-        "max_input_tokens": n_ctx,
-        "max_tokens": n_ctx,
+        "max_input_tokens": entry.n_ctx,
+        "max_tokens": entry.n_ctx,
     }
 
 
 def _page() -> dict[str, Any]:
     """Build a page of Anthropic's list, ordered by id: a model that is gone may be its cursor."""
-    models = _context_lengths()
+    models = _entries()
     after, before = request.args.get("after_id"), request.args.get("before_id")
     names = sorted(models)
     if after:

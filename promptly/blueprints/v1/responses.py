@@ -30,7 +30,8 @@ def create_response() -> Response:
     """Create an OpenAI response, streamed or not."""
     gateway = current_gateway()
     chat, echo = take_body(_parser(gateway))
-    model = _loaded_model(gateway)
+    # Until upstream reports it itself.
+    model = gateway.model_names.resolve(chat.model, chat.path)
     try:
         if chat.stream:
             return serve_stream(ENDPOINT, chat, _streamed(model, echo))
@@ -61,12 +62,6 @@ def _streamed(model: str, echo: Echo) -> StreamedAnswer:
 def _whole(model: str, echo: Echo) -> WholeAnswer:
     answer = ResponsesAnswer(g.request_uuid, model, echo)
     return WholeAnswerByCall(answer, echo) if echo.answer_tool else answer
-
-
-def _loaded_model(gateway: Gateway) -> str:
-    """Return the model name that a response carries until upstream reports its own."""
-    ready = gateway.pool.ready()
-    return ready[0].model if ready else ""
 
 
 def _in_terms_of_input(problem: InvalidRequest) -> InvalidRequest:

@@ -44,6 +44,7 @@ def serve_whole(endpoint: str, generation: GenerationRequest, answer: WholeAnswe
 def serve_embeddings(endpoint: str, asked: EmbeddingsRequest) -> Response:
     """Answer with a list of vectors; `endpoint` is recorded in the usage event."""
     gateway, caller = current_gateway(), guard.caller()
+    model = gateway.model_names.resolve(asked.model, asked.path)
     hold = hold_placement.place_exactly(
         gateway,
         caller,
@@ -51,9 +52,10 @@ def serve_embeddings(endpoint: str, asked: EmbeddingsRequest) -> Response:
         endpoint,
         asked,
         asked.bounds,
+        model,
         prompt_counter(gateway, caller),
     )
-    embedding = Embedding(gateway, caller, endpoint, asked, hold, hand_over())
+    embedding = Embedding(gateway, caller, endpoint, asked, hold, model, hand_over())
     return _run(embedding, asked.ignored, embedding.answer)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from promptly.gateway.slots.local_queue import LocalQueue
 from promptly.gateway.slots.requests import Lease, ServiceClass, SlotRequest
-from promptly.gateway.upstreams import Upstream
+from promptly.gateway.upstream import Upstream
 
 _ORDER = list(ServiceClass)
 

@@ -14,7 +14,7 @@ from promptly.gateway.fatal_bodies import REFUSED_KEY
 from promptly.gateway.slots import requests
 from promptly.gateway.slots.local_queue import LocalQueue
 from promptly.gateway.slots.requests import SlotRequest
-from promptly.gateway.upstreams import Upstream
+from promptly.gateway.upstream import Upstream
 from promptly.runtime.redis_client import WARNING_SECONDS, HotPathRedis, RedisUnavailable
 
 logger = logging.getLogger(__name__)

@@ -8,7 +8,8 @@ import threading
 from collections.abc import Callable
 
 from promptly.clients.llama import LlamaError
-from promptly.gateway.upstreams import SLOTS_PATH, Upstream, UpstreamPool
+from promptly.gateway.upstream import SLOTS_PATH, Upstream
+from promptly.gateway.upstreams import UpstreamPool
 
 # Below 0.35 ttl, after which another process looks.
 TIMEOUT_SECONDS = 3.0

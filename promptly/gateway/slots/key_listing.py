@@ -11,7 +11,7 @@ from promptly.gateway.slots.key_index import Entry, KeyIndex, entry_of
 from promptly.gateway.slots.local_queue import LocalQueue
 from promptly.gateway.slots.places import Places
 from promptly.gateway.slots.requests import Place
-from promptly.gateway.upstreams import Upstream
+from promptly.gateway.upstream import Upstream
 from promptly.runtime.redis_client import RedisUnavailable
 
 MOST_LISTED = 100

@@ -12,9 +12,13 @@ from promptly.gateway.slots.requests import SlotRequest
 
 @dataclass(slots=True)
 class LocalQueue:
-    """Requests by id. `counted`: its servers are only counted, their slots are never named."""
+    """Requests by id, for one model; without a name, for any.
+
+    `counted`: its servers are only counted, their slots are never named.
+    """
 
     name: str
+    model: str = ""
     counted: bool = False
     waiting: dict[str, SlotRequest] = field(default_factory=dict)
     held: dict[str, SlotRequest] = field(default_factory=dict)

@@ -11,7 +11,7 @@ from promptly.gateway.slots.key_index import RENEW_SECONDS, KeyIndex
 from promptly.gateway.slots.local_queue import LocalQueue
 from promptly.gateway.slots.places import Places, Waiting
 from promptly.gateway.slots.requests import Place, SlotRequest
-from promptly.gateway.upstreams import Upstream
+from promptly.gateway.upstream import Upstream
 from promptly.runtime.redis_client import RedisUnavailable
 
 # Most requests get a slot before that.

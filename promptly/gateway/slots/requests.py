@@ -11,7 +11,7 @@ from uuid import UUID
 from promptly.errors import QueueFull
 from promptly.gateway.counts import Counts
 from promptly.gateway.prefix_chain import PrefixLink
-from promptly.gateway.upstreams import Upstream
+from promptly.gateway.upstream import Upstream
 
 # A token of output keeps its slot several times as long as a token of the prompt, which is read in
 # batches; twice is also the usual ratio of their prices.
@@ -95,7 +95,7 @@ class Lease:
 
 
 class SlotRequest:
-    """A request for a slot of a server that serves `path`, and the lease once it is granted.
+    """A request for a slot of a server that holds `model` and serves `path`, and then the lease.
 
     The `avoided` upstreams, by name, are left out. `prompt_tokens` estimates the prompt; `chain`
     are its prefixes, the longest last. `origin` is known for requests of clients. `changed` is set
@@ -113,6 +113,7 @@ class SlotRequest:
         "id",
         "lease",
         "listed_at",
+        "model",
         "origin",
         "path",
         "place",
@@ -128,6 +129,7 @@ class SlotRequest:
         identity: str,
         account: int,
         path: str,
+        model: str,
         service_class: ServiceClass,
         avoided: frozenset[str],
         prompt_tokens: int,
@@ -137,6 +139,7 @@ class SlotRequest:
         self.id = identity
         self.account = account
         self.path = path
+        self.model = model
         self.service_class = service_class
         self.avoided = avoided
         self.prompt_tokens = prompt_tokens

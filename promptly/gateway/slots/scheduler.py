@@ -12,6 +12,7 @@ import threading
 import time
 from typing import Any
 
+from promptly.gateway.chat_request import ChatRequest
 from promptly.gateway.fatal_bodies import FatalBodies
 from promptly.gateway.prefix_chain import PrefixLink
 from promptly.gateway.slots import alone, key_listing
@@ -33,7 +34,8 @@ from promptly.gateway.slots.requests import (
     SlotRequest,
 )
 from promptly.gateway.slots.states import StateReader, States
-from promptly.gateway.upstreams import EMBEDDINGS_PATH, Upstream, UpstreamPool
+from promptly.gateway.upstream import EMBEDDINGS_PATH, Upstream
+from promptly.gateway.upstreams import UpstreamPool
 from promptly.runtime import request_metrics
 from promptly.runtime.redis_client import HotPathRedis, RedisUnavailable
 
@@ -43,6 +45,12 @@ POLL_SECONDS = 0.05
 RETRY_SECONDS = 1.0
 
 GENERATION, EMBEDDINGS = "generation", "embeddings"
+
+
+def queue_name(path: str, model: str) -> str:
+    """Return the name of the queue in which requests to `path` wait for `model`."""
+    kind = EMBEDDINGS if path == EMBEDDINGS_PATH else GENERATION
+    return f"{kind}:{model}" if model else kind
 
 
 class SlotScheduler:
@@ -66,38 +74,34 @@ class SlotScheduler:
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
-        # Embeddings usually have servers of their own: in a shared queue, requests that wait for
-        # one kind of server would block the free slots of the other kind.
-        self._queues = {
-            GENERATION: LocalQueue(GENERATION),
-            EMBEDDINGS: LocalQueue(EMBEDDINGS, counted=True),
-        }
+        # One for each model and kind of request: in a shared queue, requests that wait for one kind
+        # of server would block the free slots of the other kind.
+        self._queues: dict[str, LocalQueue] = {}
 
     def request(
         self,
         account: int,
         path: str = "",
         *,
+        model: str = "",
         service_class: ServiceClass = ServiceClass.PAYING,
         avoided: frozenset[str] = NONE,
         prompt_tokens: int = 1,
         chain: tuple[PrefixLink, ...] = (),
         origin: RequestOrigin | None = None,
     ) -> SlotRequest:
-        """Queue for a slot.
+        """Queue for a slot of a server that holds the `model`; without a name, of any server.
 
         Raises UpstreamUnavailable when no upstream is ready, UnsupportedEndpoint when none serves
         the path.
         """
-        ready = self._pool.ready(path)
-        if not ready:
-            raise self._pool.refusal(path)
-        queue = self._queue(path)
-        others = {up.name for up in self._servers(queue) if up not in ready}
+        ready = self._pool.require(path, model)
+        others = {up.name for up in self._servers(path, model) if up not in ready}
         slot_request = SlotRequest(
             f"{self._process}.{next(self._numbers)}",
             account,
             path,
+            model,
             service_class,
             avoided | others if others else avoided,
             prompt_tokens,
@@ -105,7 +109,7 @@ class SlotScheduler:
             origin,
         )
         with self._lock:
-            queue.waiting[slot_request.id] = slot_request
+            self._queue(path, model).waiting[slot_request.id] = slot_request
             self._start()
         self._wake.set()
         return slot_request
@@ -116,8 +120,8 @@ class SlotScheduler:
         Unless it is `settled`, the server may still be busy with the request: the slot is given on
         once `/slots` says that it is idle.
         """
-        queue = self._queue(slot_request.path)
         with self._lock:
+            queue = self._queue(slot_request.path, slot_request.model)
             if queue.held.pop(slot_request.id, None) is not None:
                 queue.end(slot_request, settled=settled)
             elif queue.waiting.pop(slot_request.id, None) is not None:
@@ -126,19 +130,19 @@ class SlotScheduler:
 
     def held(self) -> int:
         """Return the number of slots that this process holds."""
-        return sum(len(queue.held) for queue in self._queues.values())
+        return sum(len(queue.held) for queue in list(self._queues.values()))
 
     def occupancy(self) -> Occupancy:
         """Return what all processes together run and queue now; raises RedisUnavailable."""
-        return read_occupancy(self._redis, [up.name for up in self._pool.upstreams], self._queues)
+        return read_occupancy(self._redis, self._upstream_names(), self._queue_names())
 
     def report(self) -> SlotReport:
         """Return the slots of all servers and those who wait for one; raises RedisUnavailable."""
-        return read_report(self._redis, [up.name for up in self._pool.upstreams], self._queues)
+        return read_report(self._redis, self._upstream_names(), self._queue_names())
 
     def states(self) -> States:
         """Return slots by state and waiting requests by class; raises RedisUnavailable."""
-        return self._states.read([up.name for up in self._pool.upstreams], self._queues)
+        return self._states.read(self._upstream_names(), self._queue_names())
 
     def of_key(self, key_id: int) -> list[QueuedRequest]:
         """Return the requests of an API key that wait for a slot, in all processes."""
@@ -146,21 +150,47 @@ class SlotScheduler:
             key_id, self._key_index, self._places, list(self._queues.values()), self._named
         )
 
+    def _upstream_names(self) -> list[str]:
+        return [up.name for up in self._pool.upstreams if not up.is_router]
+
+    def _queue_names(self) -> set[str]:
+        """Return the names of all queues; other processes know the same models."""
+        models = {up.model for up in self._pool.upstreams if up.model}
+        names = {queue_name(path, model) for path in ("", EMBEDDINGS_PATH) for model in models}
+        return names.union(self._queues)
+
     def _named(self, name: str) -> list[Upstream]:
         """Return the ready upstreams of the queue of this name."""
+        kind, _, model = name.partition(":")
+        return self._servers(EMBEDDINGS_PATH if kind == EMBEDDINGS else "", model)
+
+    def _queue(self, path: str, model: str) -> LocalQueue:
+        """Return a model's queue, after making it if need be; the caller holds the lock."""
+        name = queue_name(path, model)
         queue = self._queues.get(name)
-        return [] if queue is None else self._servers(queue)
+        if queue is None:
+            known = {up.model for up in self._pool.upstreams}
+            gone = [
+                other.name
+                for other in self._queues.values()
+                if other.model not in known and other.is_idle and other.look_at is None
+            ]
+            for other in gone:
+                del self._queues[other]
+            queue = LocalQueue(name, model, counted=path == EMBEDDINGS_PATH)
+            self._queues[name] = queue
+        return queue
 
-    def _queue(self, path: str) -> LocalQueue:
-        return self._queues[EMBEDDINGS if path == EMBEDDINGS_PATH else GENERATION]
+    def _servers(self, path: str, model: str) -> list[Upstream]:
+        """Return the ready upstreams of a queue, as last probed.
 
-    def _servers(self, queue: LocalQueue) -> list[Upstream]:
-        """Return the upstreams of a queue that take requests, as last known."""
+        Some may lack the path, but serve others of the queue.
+        """
+        common = EMBEDDINGS_PATH if path == EMBEDDINGS_PATH else ChatRequest.path
         return [
             up
             for up in self._pool.upstreams
-            if up.takes_requests
-            and (up.serves(EMBEDDINGS_PATH) if queue.counted else not up.only_embeddings)
+            if up.takes_requests and (not model or up.model == model) and up.serves(common)
         ]
 
     def _start(self) -> None:
@@ -174,12 +204,12 @@ class SlotScheduler:
                 seconds = self._pause()
             self._wake.wait(seconds)
             self._wake.clear()
-            for queue in self._queues.values():
+            for queue in list(self._queues.values()):
                 self._exchange(queue)
 
     def _pause(self) -> float | None:
         """Return how long nothing is to be done unless something happens; None: for ever."""
-        queues = self._queues.values()
+        queues = list(self._queues.values())
         pauses = [queue.look_at - time.monotonic() for queue in queues if queue.look_at is not None]
         if any(queue.waiting or queue.to_renew for queue in queues):
             pauses.append(POLL_SECONDS)
@@ -195,10 +225,10 @@ class SlotScheduler:
             if queue.is_idle and queue.look_at is None:
                 return
             paths = {slot_request.path for slot_request in queue.waiting.values()}
-        # Outside the lock: probing upstreams may take a while.
         for path in paths:
-            self._pool.ready(path)
-        upstreams = self._servers(queue)
+            # Never waiting for a server: requests for other models may have theirs.
+            self._pool.refresh(path, queue.model)
+        upstreams = self._servers(EMBEDDINGS_PATH if queue.counted else "", queue.model)
         began_at = time.monotonic()
         with self._lock:
             queue.rejoin_without({up.name for up in upstreams})
@@ -295,8 +325,13 @@ class SlotScheduler:
 
     def _report(self, name: str, idle: list[int], busy: list[int], asked_at: int) -> None:
         """Take in a look at a server's slots, for the next exchange."""
+        upstream = self._pool.named(name)
         with self._lock:
-            self._queues[GENERATION].looks[name] = (idle, busy, asked_at)
+            for queue in self._queues.values():
+                if queue.counted or upstream is None or queue.model not in ("", upstream.model):
+                    continue
+                queue.looks[name] = (idle, busy, asked_at)
+                break
         self._wake.set()
 
 

@@ -15,7 +15,8 @@ from promptly.extensions import db
 from promptly.models import ApiKey, PepperVersion
 from promptly.secret import Secret
 from promptly.services.accounts import email_addresses
-from promptly.settings import Settings, SettingsError
+from promptly.setting_fields import SettingsError
+from promptly.settings import Settings
 
 FIRST_VERSION = 1
 # Accounts whose mailboxes are looked for, to find the first pepper of an older installation.

@@ -7,8 +7,8 @@ import redis
 
 from promptly.gateway.slots.exchange import queue_key
 from promptly.gateway.slots.requests import ServiceClass
-from promptly.gateway.slots.scheduler import GENERATION
-from tests.blueprints.v1.client import Client, sim
+from promptly.gateway.slots.scheduler import queue_name
+from tests.blueprints.v1.client import CHAT, Client, sim
 from tests.blueprints.v1.conftest import MakeGateway, MakeLlama
 from tests.support.books import BooksReader, wait_for
 
@@ -35,7 +35,7 @@ def test_a_paying_account_does_not_wait_for_the_crowd(
     with ExitStack() as streams, redis.Redis.from_url(redis_url) as client:
 
         def wait_for_queue(service_class: ServiceClass, accounts: int) -> None:
-            key = f"{queue_key(GENERATION)}:totals:{service_class}"
+            key = f"{queue_key(queue_name(CHAT, 'sim-model'))}:totals:{service_class}"
             wait_for(lambda: client.zcard(key) == accounts, "the queue", DEADLINE_SECONDS)
 
         running = streams.enter_context(crowd[0].open(messages=sim("tokens=99999 delay_ms=5")))

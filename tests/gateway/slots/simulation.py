@@ -15,7 +15,7 @@ from promptly.gateway.fatal_bodies import FatalBodies
 from promptly.gateway.prefix_chain import PrefixLink
 from promptly.gateway.slots.exchange import Terms
 from promptly.gateway.slots.requests import OUTPUT_WEIGHT, ServiceClass, SlotRequest
-from promptly.gateway.slots.scheduler import GENERATION, POLL_SECONDS, SlotScheduler
+from promptly.gateway.slots.scheduler import POLL_SECONDS, SlotScheduler
 from promptly.gateway.upstreams import UpstreamPool
 from promptly.runtime.redis_client import HotPathRedis
 from promptly.secret import Secret
@@ -159,7 +159,7 @@ class Simulation:
 
     def _exchange(self, process: int) -> None:
         scheduler = self.schedulers[process]
-        scheduler._exchange(scheduler._queues[GENERATION])
+        scheduler._exchange(scheduler._queue("", ""))
         waiting = self._waiting[process]
         for job in list(waiting):
             assert job.request is not None

@@ -11,7 +11,7 @@ from promptly.gateway.counts import Counts
 from promptly.gateway.slots.exchange import queue_key
 from promptly.gateway.slots.requests import ANY_SLOT, Lease, SlotRequest
 from promptly.gateway.slots.scheduler import SlotScheduler
-from promptly.gateway.upstreams import SLOTS_PATH
+from promptly.gateway.upstream import SLOTS_PATH
 from sandbox.llama import SimulatedLlama
 from tests.gateway.slots.conftest import (
     MakeScheduler,
@@ -251,8 +251,8 @@ def test_the_slot_of_a_lease_that_redis_did_not_know_is_found(
     other = make_scheduler()
     other._exchange = lambda queue: None  # type: ignore[method-assign]
     unnamed = other.request(2)
-    queue = other._queue("")
-    other._admit_alone(queue, other._servers(queue))
+    queue = other._queue("", "")
+    other._admit_alone(queue, other._servers("", ""))
     assert fields_of(granted(unnamed)) == (ANY_SLOT, False)
     stream = busy(unnamed)
     del other._exchange

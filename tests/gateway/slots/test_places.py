@@ -155,7 +155,7 @@ def test_a_crowd_takes_turns(redis_url: str, monkeypatch: pytest.MonkeyPatch) ->
     hot = HotPathRedis(redis_url)
     places, queue = NotedPlaces(hot), LocalQueue(GENERATION)
     for number in range(5 * MOST_REQUESTS - 10):
-        item = SlotRequest(str(number), number, "", PAYING, frozenset(), 1, ())
+        item = SlotRequest(str(number), number, "", "", PAYING, frozenset(), 1, ())
         queue.waiting[item.id] = item
     refresher = PlaceRefresher(places, KeyIndex(hot))
     for _ in range(5):

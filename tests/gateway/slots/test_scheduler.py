@@ -13,7 +13,8 @@ from promptly.gateway.fatal_bodies import MAX_DEATHS, FatalBodies
 from promptly.gateway.slots.exchange import queue_key
 from promptly.gateway.slots.requests import ServiceClass, SlotRequest
 from promptly.gateway.slots.scheduler import GENERATION, SlotScheduler
-from promptly.gateway.upstreams import EMBEDDINGS_PATH, UpstreamPool
+from promptly.gateway.upstream import EMBEDDINGS_PATH
+from promptly.gateway.upstreams import UpstreamPool
 from promptly.runtime import request_metrics
 from promptly.runtime.redis_client import HotPathRedis
 from promptly.secret import Secret

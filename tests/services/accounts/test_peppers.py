@@ -11,7 +11,7 @@ from promptly.extensions import db
 from promptly.models import TrialClaim, User
 from promptly.secret import Secret
 from promptly.services.accounts import accounts, email_addresses, keys, peppers, trials
-from promptly.settings import SettingsError
+from promptly.setting_fields import SettingsError
 from promptly.transactions import transaction
 from tests.support import factories
 from tests.support.races import together

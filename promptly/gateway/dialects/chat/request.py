@@ -127,6 +127,7 @@ def parse_chat(body: Body) -> ChatRequest:
         fields.pop("top_logprobs", None)
     request = make_chat_request(
         fields,
+        model=chat.model,
         stream=bool(chat.stream),
         include_usage=bool(chat.stream_options and chat.stream_options.include_usage),
         max_tokens=chat.max_completion_tokens or chat.max_tokens,

@@ -91,6 +91,7 @@ class TextRequest:
     """A checked request; `logprobs` is how many alternatives to each token are requested."""
 
     prompts: list[TextPrompt]
+    model: str
     stream: bool
     include_usage: bool
     max_tokens: int | None
@@ -131,6 +132,7 @@ def parse_completion(body: Body) -> TextRequest:
             )
             for number, text in enumerate(texts.encode(asked.prompt))
         ],
+        model=asked.model or "",
         stream=bool(asked.stream),
         include_usage=bool(asked.stream_options and asked.stream_options.include_usage),
         max_tokens=asked.max_tokens or DEFAULT_MAX_TOKENS,

@@ -11,7 +11,7 @@ from promptly.gateway.chat_request import ignored_fields
 from promptly.gateway.dialects import texts
 from promptly.gateway.generation import Call
 from promptly.gateway.json_bounds import Body
-from promptly.gateway.upstreams import EMBEDDINGS_PATH
+from promptly.gateway.upstream import EMBEDDINGS_PATH
 
 MAX_INPUTS = 2048
 
@@ -42,6 +42,7 @@ class EmbeddingsRequest:
     param: ClassVar[str] = "input"
 
     inputs: list[bytes]
+    model: str
     encoding_format: str
     ignored: tuple[str, ...]
 
@@ -77,6 +78,7 @@ def parse_embeddings(body: Body) -> EmbeddingsRequest:
     asked = json_body.check(value, EmbeddingsBody)
     return EmbeddingsRequest(
         inputs=texts.encode(asked.input),
+        model=asked.model or "",
         encoding_format=asked.encoding_format or "float",
         ignored=ignored_fields(value, _KNOWN),
     )

@@ -74,6 +74,7 @@ def parse_messages(body: Body) -> tuple[ChatRequest, str]:
         deeper = ("thinking.display", *deeper)
     chat = make_chat_request(
         fields,
+        model=message.model,
         stream=bool(message.stream),
         include_usage=True,
         max_tokens=message.max_tokens,
@@ -88,8 +89,10 @@ def parse_count(body: Body) -> ChatRequest:
     """Check the body of a `count_tokens` request; raises InvalidRequest naming the field."""
     value = _decode(body)
     replace_in_tool_results(value.get("messages"))
+    message = _check(value, CountBody)
     return make_chat_request(
-        _prompt_fields(_check(value, CountBody)),
+        _prompt_fields(message),
+        model=message.model,
         stream=False,
         include_usage=False,
         max_tokens=None,

@@ -64,6 +64,7 @@ def parse_responses(body: Body, profile: Profile = TEXT) -> tuple[ChatRequest, E
     echo = make_echo(asked, offer, answer_tool)
     request = make_chat_request(
         fields,
+        model=asked.model,
         stream=bool(asked.stream),
         include_usage=True,
         max_tokens=asked.max_output_tokens,
