@@ -1,8 +1,12 @@
 """The queue as clients see it: comments in waiting streams, and GET /v1/queue."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
+from anthropic import Anthropic
+from openai import OpenAI
 
 from promptly.services.accounts import keys
 from promptly.transactions import transaction
@@ -18,6 +22,29 @@ def request_id(stream: OpenStream) -> str:
     found = REQUEST_ID.search(stream.received)
     assert found is not None
     return found[1].decode()
+
+
+def ask_openai(url: str, key: str) -> str:
+    """Stream a chat with OpenAI's SDK, which skips comments."""
+    sdk = OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, timeout=30)
+    asked: Any = sim("tokens=3")
+    with sdk, sdk.chat.completions.stream(model="any", messages=asked) as stream:
+        return stream.get_final_completion().choices[0].message.content or ""
+
+
+def ask_anthropic(url: str, key: str) -> str:
+    sdk = Anthropic(base_url=url, api_key=key, max_retries=0, timeout=30)
+    asked: Any = sim("tokens=3")
+    with sdk, sdk.messages.stream(model="any", max_tokens=9, messages=asked) as stream:
+        return stream.get_final_text()
+
+
+SDKS = (ask_openai, ask_anthropic)
+
+
+def all_have_waited(client: Client, seconds: int) -> bool:
+    found = client.get("/v1/queue").json["data"]
+    return all(item["waiting_seconds"] >= seconds for item in found)
 
 
 def test_a_key_sees_its_waiting_requests(
@@ -50,7 +77,12 @@ def test_a_key_sees_its_waiting_requests(
             assert 1 <= first["estimated_wait_seconds"] <= second["estimated_wait_seconds"]
             assert first["object"] == "queued_request" and first["waiting_seconds"] >= 1
             assert other.get("/v1/queue").json["data"] == []
-            running.close()
+            with ThreadPoolExecutor(2) as threads:
+                texts = [threads.submit(ask, gateway.url, account.key) for ask in SDKS]
+                wait_for(lambda: len(client.get("/v1/queue").json["data"]) == 4, "the SDKs' two")
+                wait_for(lambda: all_have_waited(client, 2), "a comment in each stream")
+                running.close()
+                assert all(text.result(30) for text in texts)
             for stream, end in ((next_, b"message_stop"), (last, b"[DONE]")):
                 stream.read_until(end)
         assert client.get("/v1/queue").json["data"] == []
