@@ -6,18 +6,16 @@ meanwhile. Time is scaled: the servers are `--speed` times as fast as READ and W
 """
 
 import argparse
-import http.client
-import json
 import statistics
 import sys
 import tempfile
-import threading
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.agent_load import Load, Turn, take_turn, text_of
 from sandbox.checkout import ROOT, Code, checked_out, resolve
 from sandbox.llama import SimulatedLlama
 from tests.support.books import Account
@@ -26,113 +24,11 @@ from tests.support.servers import Gateway
 
 # Tokens per second.
 READ, WRITE = 2000, 50
-OUTPUT_TOKENS = 50
 OUTPUT_WEIGHT = 2
-BYTES_PER_TOKEN = 4
 BATCH_TOKENS = 512
-NEWCOMER_TOKENS = 3000
 
 CACHED_SHARE = 0.9
 FASTER = 5.0
-
-
-@dataclass
-class Turn:
-    """One request as its client saw it (seconds since the epoch)."""
-
-    tag: str
-    owner: str
-    sent_at: float
-    new_tokens: int = 0
-    first_token_at: float = 0.0
-    text: str = ""
-
-
-def take_turn(port: int, key: str, messages: list[dict[str, str]], turn: Turn) -> None:
-    """Send a streamed chat and read its answer; raises AssertionError if it is not complete."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
-    try:
-        headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
-        body = json.dumps({"messages": messages, "stream": True}).encode()
-        turn.sent_at = time.time()
-        connection.request("POST", "/v1/chat/completions", body, headers)
-        response = connection.getresponse()
-        assert response.status == 200, response.read()
-        complete = False
-        while line := response.readline():
-            if line.startswith(b"data: [DONE]"):
-                complete = True
-            elif line.startswith(b"data: "):
-                for choice in json.loads(line[6:])["choices"]:
-                    text = choice["delta"].get("content") or ""
-                    if text and not turn.text:
-                        turn.first_token_at = time.time()
-                    turn.text += text
-        assert complete, "the answer was cut"
-    finally:
-        connection.close()
-
-
-@dataclass
-class Load:
-    """Agents and newcomers in front of one gateway."""
-
-    port: int
-    options: argparse.Namespace
-    turns: list[Turn] = field(default_factory=list)
-    newcomers: list[Turn] = field(default_factory=list)
-    problems: list[BaseException] = field(default_factory=list)
-
-    def run(self, agents: list[Account], newcomers: list[Account]) -> None:
-        """Run to the end of the last agent; raises the first problem of a client."""
-        threads = [
-            threading.Thread(target=self._run, args=(self._agent, f"agent{number}", account))
-            for number, account in enumerate(agents)
-        ]
-        for thread in threads:
-            thread.start()
-        others = []
-        for number, account in enumerate(newcomers):
-            time.sleep(self.options.newcomer_seconds / self.options.speed)
-            if not any(thread.is_alive() for thread in threads):
-                break
-            arguments = (self._newcomer, f"newcomer{number}", account)
-            others.append(threading.Thread(target=self._run, args=arguments))
-            others[-1].start()
-        for thread in [*threads, *others]:
-            thread.join()
-        if self.problems:
-            raise self.problems[0]
-
-    def _run(self, act: Any, name: str, account: Account) -> None:
-        try:
-            act(name, account)
-        except BaseException as problem:
-            self.problems.append(problem)
-
-    def _agent(self, name: str, account: Account) -> None:
-        messages: list[dict[str, str]] = []
-        for number in range(self.options.turns):
-            turn = Turn(f"{name}-{number}", name, 0.0, self.options.new_tokens)
-            messages.append({"role": "user", "content": _text(turn, self.options.new_tokens)})
-            self.turns.append(turn)
-            take_turn(self.port, account.key, messages, turn)
-            messages.append({"role": "assistant", "content": turn.text})
-
-    def _newcomer(self, name: str, account: Account) -> None:
-        turn = Turn(name, name, 0.0)
-        self.newcomers.append(turn)
-        messages = [{"role": "user", "content": _text(turn, NEWCOMER_TOKENS)}]
-        take_turn(self.port, account.key, messages, turn)
-
-
-def _text(turn: Turn, tokens: int) -> str:
-    """Return a text of about so many tokens, of which no two are alike."""
-    end = f"[[sim tag={turn.tag} owner={turn.owner} tokens={OUTPUT_TOKENS}]]"
-    line = f"{turn.tag} says: "
-    size = tokens * BYTES_PER_TOKEN - len(end)
-    numbered = "".join(f"{line}{number} " for number in range(size // len(line) + 1))
-    return numbered[:size] + end
 
 
 @dataclass(frozen=True)
@@ -235,7 +131,7 @@ def _wait_for_named_slots(
     number = 0
     while time.monotonic() < until:
         turn = Turn(f"warm{number}", "warm", 0.0)
-        messages = [{"role": "user", "content": _text(turn, 100)}]
+        messages = [{"role": "user", "content": text_of(turn, 100)}]
         take_turn(gateway.port, accounts[0].key, messages, turn)
         time.sleep(0.5)
         number += 1
@@ -272,7 +168,7 @@ def misses(now: Figures, base: Figures | None) -> list[str]:
     return [name for name, holds in checks.items() if not holds]
 
 
-def parse() -> argparse.Namespace:
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench.agents", description="Agents find their caches.")
     parser.add_argument("--base", metavar="COMMIT", help="measure this commit's gateway too")
     parser.add_argument("--speed", type=float, default=10.0, help="of the servers (default 10)")
@@ -281,7 +177,7 @@ def parse() -> argparse.Namespace:
     for name, value in (("servers", 2), ("slots", 4), ("newcomers", 0)):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--newcomer-seconds", type=float, default=5.0, help="between newcomers")
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 def main() -> int:

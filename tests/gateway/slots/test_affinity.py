@@ -13,6 +13,7 @@ from promptly.gateway.slots.scheduler import GENERATION, POLL_SECONDS
 from promptly.runtime import request_metrics
 from tests.gateway.slots.conftest import Simulate
 from tests.gateway.slots.simulation import Job, Simulation
+from tests.support.process_stack import say
 
 TOKENS_PER_SECOND = 2000
 OUTPUT_PER_SECOND = 50
@@ -107,6 +108,10 @@ def test_agents_find_their_caches(
         runs.append(Agents(simulation, count, turns, new_tokens, remembers))
         run_agents(simulation, runs[-1])
     cached, blind = runs
+    say(
+        f"{count} agents, {turns} turns: {cached.cached_share():.2f} cached, first token after "
+        f"{cached.first_token_seconds():.1f} s instead of {blind.first_token_seconds():.1f} s"
+    )
     assert cached.cached_share() >= 0.9
     assert cached.first_token_seconds() * 5 <= blind.first_token_seconds()
 

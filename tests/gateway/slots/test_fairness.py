@@ -8,6 +8,7 @@ from promptly.gateway.slots.exchange import Terms
 from promptly.gateway.slots.requests import OUTPUT_WEIGHT, ServiceClass
 from tests.gateway.slots.conftest import Simulate
 from tests.gateway.slots.simulation import Job, Simulation
+from tests.support.process_stack import say
 
 # Each heavy account keeps as many requests in the system.
 IN_SYSTEM = 8
@@ -63,6 +64,11 @@ def test_a_newcomer_waits_a_service_time_at_most(
         simulation.seconds_of(job) - (simulation.now - (job.started_at or 0.0))
         for job in simulation.running()
     )
+    say(
+        f"{slots} slots, {heavy} heavy accounts, {processes} processes: newcomers wait "
+        f"{statistics.median(waits):.2f} service times, p95 {waits[int(len(waits) * 0.95)]:.2f}; "
+        f"slots worked {work / slots / simulation.now:.1%} of the time"
+    )
     assert work >= 0.98 * slots * simulation.now
 
 
@@ -74,6 +80,7 @@ def test_large_prompts_get_no_more_than_small_ones(
     large, small = 1, 2
     keep_busy(simulation, small, prompt_tokens=500)
     keep_busy(simulation, large, prompt_tokens=50_000)
+    most = 0.0
     while simulation.now < 60:
         simulation.step()
         served = {large: 0.0, small: 0.0}
@@ -81,7 +88,9 @@ def test_large_prompts_get_no_more_than_small_ones(
             served[job.account] += job.cost
         for job in simulation.running():
             served[job.account] += (simulation.now - (job.started_at or 0.0)) * 2000
-        assert abs(served[large] - served[small]) <= 2 * (50_000 + OUTPUT_WEIGHT * 100)
+        most = max(most, abs(served[large] - served[small]))
+        assert most <= 2 * (50_000 + OUTPUT_WEIGHT * 100)
+    say(f"{slots} slots, {processes} processes: {most:.0f} tokens apart at most")
 
 
 def test_a_crowd_of_trials_delays_no_paying_account(simulate: Simulate) -> None:
@@ -108,6 +117,7 @@ def test_a_crowd_of_trials_delays_no_paying_account(simulate: Simulate) -> None:
     simulation.at(2.0, come)
     simulation.run(lambda: len(paying) == 40 and all(job.ended_at for job in paying))
     waits = sorted(job.wait for job in paying)
+    say(f"paying accounts wait {waits[int(len(waits) * 0.95)]:.2f} service times at p95")
     assert waits[int(len(waits) * 0.95)] < 2.0
     # Trials have got their share meanwhile.
     trials = [job for job in simulation.done if job.service_class == ServiceClass.TRIAL]
