@@ -148,6 +148,9 @@ class UpstreamPool:
             # A server that has never answered may hold any model.
             if upstream.ready or (model and upstream.model not in ("", model)):
                 continue
+            # A router lists many that are not loaded: its own probe finds out when one is.
+            if not model and not upstream.is_loaded:
+                continue
             rested = upstream.doubted or time.monotonic() - upstream.probed_at > 1.0
             if rested and (upstream.is_router or upstream.serves(path)):
                 yield upstream
