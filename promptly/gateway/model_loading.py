@@ -33,6 +33,12 @@ class ModelLoading:
         """Return whether a request for the model would make a router load it."""
         return self._limit_seconds is not None and self._unloaded(path, model) is not None
 
+    def loadable(self) -> list[Upstream]:
+        """Return the upstreams that are not loaded, but would be for a request."""
+        if self._limit_seconds is None:
+            return []
+        return [up for up in self._pool.upstreams if _is_unloaded(up)]
+
     def waits(self, path: str, model: str) -> Iterator[None]:
         """Ask for the model if it has to be loaded, and yield until it is; the caller pauses.
 
@@ -62,11 +68,7 @@ class ModelLoading:
             (
                 up
                 for up in self._pool.upstreams
-                if up.router is not None
-                and up.router.ready
-                and not up.is_loaded
-                and up.model == model
-                and up.serves(path)
+                if _is_unloaded(up) and up.model == model and up.serves(path)
             ),
             None,
         )
@@ -87,3 +89,8 @@ class ModelLoading:
                 "router did not answer",
                 extra={"upstream": router.name, "reason": type(problem).__name__},
             )
+
+
+def _is_unloaded(upstream: Upstream) -> bool:
+    router = upstream.router
+    return router is not None and router.ready and not upstream.is_loaded

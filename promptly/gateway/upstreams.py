@@ -209,6 +209,9 @@ class UpstreamPool:
             # A server that has never answered may hold any model.
             if upstream.drained or (model and upstream.model not in ("", model)):
                 continue
+            # A router lists many that are not loaded: its own probe finds out when one is.
+            if not model and not upstream.is_loaded:
+                continue
             if upstream.is_router or upstream.serves(path):
                 yield upstream
 

@@ -9,12 +9,12 @@ from promptly.openapi.operation import Operation, Parameter
 
 
 class ModelMeta(Struct):
-    """`n_ctx` is the context length in tokens, prompt and answer together.
+    """`n_ctx` is the context length in tokens, prompt and answer together, if it is known.
 
     `alias_of` is the model that another name stands for; models have no such field.
     """
 
-    n_ctx: int
+    n_ctx: int | UnsetType = UNSET
     alias_of: str | UnsetType = UNSET
 
 

@@ -7,8 +7,8 @@ from flask import Response, g, make_response, render_template, request
 
 from promptly import labels
 from promptly.blueprints.charts import Chart, Series, every_day, stacked
+from promptly.blueprints.site.landing import example_model
 from promptly.clock import utcnow
-from promptly.gateway import current_gateway
 from promptly.models import ApiKey
 from promptly.services.accounts import accounts, key_activity, keys, sessions
 from promptly.services.ledger import balances
@@ -76,7 +76,7 @@ def page(*, status: int = 200, **entered: str) -> Response:
         "sessions": sessions.list_open(key.user_id),
         "own_session_id": g.session_id,
         "base_url": settings.base_url,
-        "model": current_gateway().model_names.default() or "default",
+        "model": example_model(),
         "choice": choice,
         "warns": bool(choice.low_balance_tokens) or "threshold" in entered,
         "threshold": f"{choice.low_balance_tokens or SUGGESTED_TOKENS:,}",

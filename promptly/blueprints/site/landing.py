@@ -19,13 +19,12 @@ def page(*, key_error: str | None = None, status: int = 200) -> Response:
     """Render the landing page, with the error of a key that was entered."""
     settings = current_settings()
     models = live_models()
-    default = current_gateway().model_names.default()
     response = make_response(
         render_template(
             "index.html",
             key_error=key_error,
             models=models,
-            model=default or "default",
+            model=example_model(),
             packs=settings.packs,
             currency=settings.packs_currency,
             custom_offer=offers.custom_offer(settings),
@@ -38,6 +37,13 @@ def page(*, key_error: str | None = None, status: int = 200) -> Response:
     )
     response.status_code = status
     return response
+
+
+def example_model() -> str:
+    """Return the name for snippets: the default model's, or one that will mean it."""
+    gateway = current_gateway()
+    gateway.pool.seen()
+    return gateway.model_names.default() or "default"
 
 
 def live_models() -> list[str]:

@@ -28,18 +28,23 @@ def loaded() -> list[Model]:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """`n_ctx` is the longest context of its servers, in tokens; `model` is an alias's target."""
+    """`n_ctx` is the longest context of its servers, in tokens; `model` is an alias's target.
+
+    The context of a model that was never loaded is 0.
+    """
 
     n_ctx: int
     model: str | None = None
 
 
 def _entries() -> dict[str, _Entry]:
-    """Return the models that are ready, by name, then the operator's aliases of them."""
+    """Return the models that are ready or would be loaded, by name, and the aliases of them."""
     gateway = current_gateway()
     lengths: dict[str, int] = {}
     for upstream in gateway.pool.ready():
         lengths[upstream.model] = max(lengths.get(upstream.model, 0), upstream.n_ctx)
+    for upstream in gateway.model_loading.loadable():
+        lengths.setdefault(upstream.model, upstream.n_ctx)
     found = {name: _Entry(n_ctx) for name, n_ctx in lengths.items()}
     for alias, model in gateway.model_names.aliases.items():
         name = gateway.model_names.named(model)
@@ -70,13 +75,14 @@ def show_model(name: str) -> Response:
 
 
 def _openai(name: str, entry: _Entry) -> Model:
+    n_ctx = {"n_ctx": entry.n_ctx} if entry.n_ctx else {}
     alias_of = {} if entry.model is None else {"alias_of": entry.model}
     return {
         "id": name,
         "object": "model",
         "created": 0,
         "owned_by": "promptly",
-        "meta": {"n_ctx": entry.n_ctx, **alias_of},
+        "meta": {**n_ctx, **alias_of},
     }
 
 
@@ -88,8 +94,8 @@ def _anthropic(name: str, entry: _Entry) -> Model:
         # For an unknown date Anthropic's API has the epoch as well.
         "created_at": "1970-01-01T00:00:00Z",
         "lifecycle": "active",
-        "max_input_tokens": entry.n_ctx,
-        "max_tokens": entry.n_ctx,
+        "max_input_tokens": entry.n_ctx or None,
+        "max_tokens": entry.n_ctx or None,
     }
 
 

@@ -32,6 +32,26 @@ def test_the_live_model_and_its_name(app_factory: AppFactory) -> None:
         llama.stop()
 
 
+def test_the_snippets_name_the_default_model(app_factory: AppFactory) -> None:
+    # The first one of the configuration, not of the alphabet.
+    last, first = SimulatedLlama(alias="zeta").start(), SimulatedLlama(alias="alpha").start()
+    try:
+        app = app_factory(llama_base_url=(last.url, first.url))
+        with app.app_context(), transaction():
+            raw = factories.api_key(factories.user().id)[1]
+        client = app.test_client()
+        page = client.get("/").get_data(as_text=True)
+        assert 'model="zeta"' in page and 'model="alpha"' not in page
+        assert '<code class="breakable">alpha</code>' in page
+        client.post("/session", data={"key": raw})
+        assert "zeta" in client.get("/dashboard").get_data(as_text=True)
+        facts = client.get("/AGENTS.md").get_data(as_text=True)
+        assert "`zeta`, the default" in facts and "`alpha`, 32,768 tokens" in facts
+    finally:
+        last.stop()
+        first.stop()
+
+
 def test_a_server_for_embeddings_only_is_not_listed_as_a_model(app_factory: AppFactory) -> None:
     llama = SimulatedLlama(embeddings=True, alias="vectors").start()
     try:

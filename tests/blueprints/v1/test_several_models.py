@@ -215,6 +215,12 @@ def test_a_router_that_may_load(
     router = make_llama(models=("alpha", "beta", "gamma"), loaded=1, load_seconds=1.5)
     gateway = make_gateway(router.url, ROUTER_AUTOLOAD="true", KEEPALIVE_COMMENT_SECONDS=1)
     rich, poor = (Client(gateway.url, books.account(paid).key) for paid in (1_000_000, 60))
+    listed = rich.get("/v1/models").json["data"]
+    assert {entry["id"]: entry["meta"] for entry in listed} == {
+        "alpha": {"n_ctx": 32768},
+        "beta": {},
+        "gamma": {},
+    }
     answer = rich.call("POST", CHAT, {**DIALECTS[CHAT], "model": "gpt-5"})
     assert (answer.json["model"], router.totals()["loads"]) == ("alpha", 0)
     answer = rich.call("POST", CHAT, {**DIALECTS[CHAT], "model": "beta", "stream": True})
