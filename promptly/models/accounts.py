@@ -85,6 +85,7 @@ class ApiKey(Base):
     __table_args__ = (
         CheckConstraint(one_of("scope", KeyScope), name="scope"),
         Index("ix_api_keys_user_id", "user_id", postgresql_where=text("revoked_at IS NULL")),
+        Index("ix_api_keys_of_account", "user_id"),
         Index(
             "ix_api_keys_imported",
             "prefix",

@@ -80,7 +80,7 @@ QUOTA = _fault(
     errors.InsufficientQuota, "the balance does not cover the prompt and one token: top up"
 )
 NO_ACCOUNT = _fault(errors.NotFound, "the account is being deleted")
-NO_RECEIPT = _fault(errors.NotFound, "no such receipt, or not yet available")
+NO_RECEIPT = _fault(errors.NotFound, "no such receipt, or not yet available; no such key")
 NO_MODEL = _fault(errors.NotFound, "no model of this name is loaded", "model_not_found")
 NO_URL = _fault(errors.UnknownURL, "the name cannot be a part of a URL")
 NO_SERVER = _fault(errors.UnsupportedEndpoint, "no model server here serves this endpoint")

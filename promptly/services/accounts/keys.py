@@ -115,6 +115,12 @@ def list_active(user_id: int) -> list[ApiKey]:
     return list(db.session.scalars(query.order_by(ApiKey.id)))
 
 
+def list_all(user_id: int) -> list[ApiKey]:
+    """Return all keys of an account, the revoked ones too, newest first."""
+    query = select(ApiKey).where(ApiKey.user_id == user_id).order_by(ApiKey.id.desc())
+    return list(db.session.scalars(query))
+
+
 def revoke(user_id: int, key_id: int) -> bool:
     """Revoke one key of an account; return False if it has no such valid key."""
     return _revoke(user_id, ApiKey.id == key_id) > 0
