@@ -14,6 +14,7 @@ from functools import partial
 
 from promptly.clients.llama import ConnectFailed, LlamaError, LlamaStream
 from promptly.errors import (
+    AccountSuspended,
     InvalidKey,
     PromptlyError,
     QueueFull,
@@ -142,6 +143,8 @@ class MeteredRequest(ABC):
                 raise timeout_error(self.in_flight, time.monotonic(), self._settings) from None
             if outcome == Outcome.ACCOUNT_DELETED:
                 raise InvalidKey("The account of this key has been deleted.") from None
+            if outcome == Outcome.ACCOUNT_SUSPENDED:
+                raise AccountSuspended(self._settings.support_email) from None
             raise ServiceUnavailable("The service is restarting. Please try again.") from None
         except PromptlyError as problem:
             self._error_code = problem.code
