@@ -30,7 +30,7 @@ Shape and codes follow OpenAI's API, so that its SDKs map them to their own exce
 """
 
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 
 class Limit(StrEnum):
@@ -170,10 +170,13 @@ class Forbidden(PromptlyError):
 
 class AccountSuspended(Forbidden):
     code = "account_suspended"
+    message = "This account is suspended. Its balance is kept. Ask the operator."
 
-    def __init__(self, support_email: str = "") -> None:
-        whom = f"Write to {support_email}" if support_email else "Ask the operator"
-        super().__init__(f"This account is suspended. Its balance is kept. {whom}.")
+    @classmethod
+    def with_contact(cls, support_email: str) -> Self:
+        """Return the error with the address to write to, which may be empty."""
+        ask = f"Write to {support_email}." if support_email else "Ask the operator."
+        return cls(cls.message.replace("Ask the operator.", ask))
 
 
 class InsufficientQuota(PromptlyError):

@@ -144,7 +144,7 @@ class MeteredRequest(ABC):
             if outcome == Outcome.ACCOUNT_DELETED:
                 raise InvalidKey("The account of this key has been deleted.") from None
             if outcome == Outcome.ACCOUNT_SUSPENDED:
-                raise AccountSuspended(self._settings.support_email) from None
+                raise AccountSuspended.with_contact(self._settings.support_email) from None
             raise ServiceUnavailable("The service is restarting. Please try again.") from None
         except PromptlyError as problem:
             self._error_code = problem.code

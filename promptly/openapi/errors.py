@@ -76,6 +76,9 @@ REJECTED = _fault(
     "model servers stopped twice while they processed this request: change it",
 )
 KEY = _fault(errors.InvalidKey, "no key, a wrong one, or one that was replaced")
+SUSPENDED = _fault(
+    errors.AccountSuspended, "the operator suspended the account: ask them; its balance is kept"
+)
 QUOTA = _fault(
     errors.InsufficientQuota, "the balance does not cover the prompt and one token: top up"
 )
@@ -108,7 +111,7 @@ TIMEOUT = _fault(errors.UpstreamTimeout, "the model server took too long")
 
 # Errors of every route below /v1; further ones if it takes a body, calls the model server, or is
 # charged for.
-ALWAYS = (INVALID, KEY, RATE, INTERNAL, SERVICE)
+ALWAYS = (INVALID, KEY, SUSPENDED, RATE, INTERNAL, SERVICE)
 WITH_BODY = (*ALWAYS, UNSUPPORTED, SLOW_BODY, LARGE_BODY, UNKNOWN_CODING)
 COUNTED = (*WITH_BODY, REJECTED, CONTEXT, QUOTA, RESERVED, UPSTREAM, NO_UPSTREAM)
 METERED = (*COUNTED, QUEUE, TIMEOUT)

@@ -40,7 +40,7 @@ def admit() -> None:
     if caller is None:
         raise InvalidKey
     if caller.suspended:
-        raise AccountSuspended(gateway.settings.support_email)
+        raise AccountSuspended.with_contact(gateway.settings.support_email)
     if caller.outdated:
         gateway.key_hashes.renew(caller.key_id, hashes[0])
     g.caller = caller

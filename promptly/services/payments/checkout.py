@@ -112,7 +112,7 @@ def _begin(click: Click, settings: Settings) -> Order:
     if accounts.is_closed(click.user_id):
         raise NotFound("There is no such account.")
     if accounts.is_suspended(click.user_id):
-        raise AccountSuspended(settings.support_email)
+        raise AccountSuspended.with_contact(settings.support_email)
     known = clicks.known_order(click)
     if known is not None:
         return known
