@@ -40,8 +40,8 @@ def limit(user_id: int) -> str | Response:
     usual = defaults(current_settings(), pays=balances.read(user_id)["paid_tokens"] > 0)
     facts = facts_of(user)
     for name, value in changes.items():
-        was = _shown(getattr(user, name), usual[name])
-        facts.append((LABELS[name], f"{_shown(value, usual[name])}, was {was}"))
+        was, new = (_shown(each, usual[name]) for each in (getattr(user, name), value))
+        facts.append((LABELS[name], f"{new}, unchanged" if new == was else f"{new}, was {was}"))
     entered = {name: "" if value is None else str(value) for name, value in changes.items()}
     return confirmation.ask(
         Confirmation(
