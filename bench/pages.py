@@ -13,16 +13,21 @@ import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
+from typing import Literal
 
 from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import text
 
+from bench import seed_sql
 from bench.seed import settings_for
 from bench.statements import Statement, explain, scanned_whole, watched
 from promptly.app import create_app
+from promptly.clock import utcnow
 from promptly.extensions import db
+from promptly.runtime.database import API
 from promptly.services.accounts import keys
 from promptly.services.accounts.directory import Place
 from promptly.settings import Settings
@@ -34,14 +39,17 @@ STATEMENT_SECONDS = 0.100
 ROWS_A_PAGE = 50
 HEAVY_USER = 1
 
+_TODAY = utcnow().date()
+_RANGE = f"start={_TODAY - timedelta(days=seed_sql.DAYS - 1)}&end={_TODAY}"
+
 
 @dataclass(frozen=True)
 class Page:
-    """A page to request, as the operator or as the heaviest user."""
+    """A page to request: as the operator, or as the heaviest user signed in or with a key."""
 
     name: str
     path: str
-    as_user: bool = False
+    who: Literal["operator", "user", "key"] = "operator"
 
 
 @dataclass
@@ -82,9 +90,10 @@ def pages() -> list[Page]:
     """Return every page whose cost could grow with the number of accounts, events or purchases."""
     purchase = _scalar("SELECT number FROM orders WHERE user_id = 1 ORDER BY id DESC LIMIT 1")
     found = [
-        Page("dashboard", "/dashboard", as_user=True),
-        Page("dashboard, all requests", "/dashboard/requests", as_user=True),
-        Page("dashboard, purchases", "/purchases", as_user=True),
+        Page("dashboard", "/dashboard", who="user"),
+        Page("dashboard, all requests", "/dashboard/requests", who="user"),
+        Page("dashboard, purchases", "/purchases", who="user"),
+        Page("usage by key and model", f"/v1/usage?{_RANGE}&group_by=key,model", who="key"),
         Page("overview", "/admin"),
         Page("users", "/admin/users"),
     ]
@@ -123,11 +132,11 @@ def pages() -> list[Page]:
 
 def measure(app: Flask, wanted: Iterable[Page], rounds: int) -> list[Result]:
     """Request each page `rounds` times after one uncounted request; explain its statements."""
-    operator, user = _signed_in(app)
-    engine = db.engine
+    clients = _clients(app)
     results = []
     for page in wanted:
-        client = user if page.as_user else operator
+        engine = db.engines[API] if page.who == "key" else db.engine
+        client = clients[page.who]
         result = Result(page)
         last: list[Statement] = []
         for number in range(rounds + 1):
@@ -165,18 +174,20 @@ def _count(result: Result, seconds: float, seen: list[Statement]) -> None:
         result.statements.setdefault(statement.head, []).append(statement.seconds)
 
 
-def _signed_in(app: Flask) -> tuple[FlaskClient, FlaskClient]:
+def _clients(app: Flask) -> dict[str, FlaskClient]:
+    """Return a client for each value of `Page.who`."""
     settings: Settings = app.extensions["settings"]
     with transaction():
         _, raw = keys.create(HEAVY_USER, "bench", settings.key_pepper)
-    operator, user = app.test_client(), app.test_client()
+    operator, user, with_key = (app.test_client() for _ in range(3))
     for client, path, key in (
         (operator, "/admin/session", settings.admin_key.reveal()),
         (user, "/session", raw),
     ):
         if client.post(path, data={"key": key}).status_code != 303:
             raise RuntimeError(f"no sign-in at {path}")
-    return operator, user
+    with_key.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {raw}"
+    return {"operator": operator, "user": user, "key": with_key}
 
 
 def _page_500() -> Place:

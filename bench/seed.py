@@ -17,7 +17,7 @@ from bench import seed_sql
 from promptly.app import create_app
 from promptly.extensions import db
 from promptly.services.accounts import key_activity
-from promptly.services.usage import rollups, statistics
+from promptly.services.usage import breakdowns, rollups, statistics
 from promptly.settings import Settings
 from promptly.transactions import transaction
 
@@ -67,8 +67,10 @@ def seed(users: int, events: int, say: Say = print) -> None:
         for first in range(1, events + 1, BATCH):
             _run(seed_sql.EVENTS, **sizes, first=first, last=min(first + BATCH - 1, events))
             say(f"  {min(first + BATCH - 1, events):,} events")
+    _run(seed_sql.LONG_BROKEN_DOWN)
     with _reported("roll-ups", say), transaction():
         rolled_up = rollups.roll_up()
+        breakdowns.roll_up()
     with _reported("purchases and the ledger", say):
         _run(seed_sql.ORDERS, seed_sql.ENTRIES, seed_sql.REFUNDS, seed_sql.CASES)
         _run(seed_sql.BALANCES, seed_sql.HOLDS)

@@ -6,6 +6,8 @@ cause most of the usage: an event's account is the fourth power of a random numb
 accounts that existed then.
 """
 
+from promptly.services.usage import breakdowns
+
 # The packs: name, tokens, price in minor units.
 PACKS = "(VALUES ('starter', 5000000, 50), ('standard', 25000000, 200), ('pro', 100000000, 600))"
 DAYS = 90
@@ -201,6 +203,12 @@ LEFT JOIN (
 LEFT JOIN (
     SELECT user_id, sum(charged_tokens) AS paid FROM usage_rollups GROUP BY user_id
 ) AS c ON c.user_id = u.id
+"""
+
+# As if usage had been broken down on each of the days.
+LONG_BROKEN_DOWN = f"""
+INSERT INTO sweep_states (name, last_run_at)
+VALUES ('{breakdowns.SWEEP_NAME}', now() - interval '{DAYS} days')
 """
 
 HOLDS = """

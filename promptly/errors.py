@@ -10,6 +10,7 @@
     │   └── UnsupportedContentEncoding  415  code unsupported_content_encoding
     ├── InvalidKey                   401  code invalid_api_key
     ├── Forbidden                    403
+    │   └── AccountSuspended         403  code account_suspended
     ├── InsufficientQuota            402  code insufficient_quota
     ├── NotFound                     404
     │   ├── UnknownURL               404  code unknown_url
@@ -29,7 +30,7 @@ Shape and codes follow OpenAI's API, so that its SDKs map them to their own exce
 """
 
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 
 class Limit(StrEnum):
@@ -38,6 +39,8 @@ class Limit(StrEnum):
     # Requests per minute of an address and of a key.
     ADDRESS = "address"
     KEY = "key"
+    # The same of an account with a limit of its own.
+    ACCOUNT = "account"
     # Requests of an account at a time; bytes of its bodies, and counts of its prompts.
     CONCURRENCY = "concurrency"
     BODY_MEMORY = "body_memory"
@@ -163,6 +166,17 @@ class Forbidden(PromptlyError):
     type = "invalid_request_error"
     message = "Not allowed."
     retried = False
+
+
+class AccountSuspended(Forbidden):
+    code = "account_suspended"
+    message = "This account is suspended. Its balance is kept. Ask the operator."
+
+    @classmethod
+    def with_contact(cls, support_email: str) -> Self:
+        """Return the error with the address to write to, which may be empty."""
+        ask = f"Write to {support_email}." if support_email else "Ask the operator."
+        return cls(cls.message.replace("Ask the operator.", ask))
 
 
 class InsufficientQuota(PromptlyError):

@@ -29,6 +29,7 @@ OUTCOMES: Mapping[Outcome, str] = {
     Outcome.RECOVERED: "recovered after a crash",
     Outcome.SHUTDOWN: "interrupted by a restart",
     Outcome.ACCOUNT_DELETED: "account deleted",
+    Outcome.ACCOUNT_SUSPENDED: "account suspended",
 }
 
 ORDERS: Mapping[OrderState, str] = {
@@ -85,6 +86,10 @@ OUTCOME_NOTES: Mapping[str, tuple[str, str]] = {
         "The service restarted during this request. The tokens processed by then were charged.",
     ),
     Outcome.ACCOUNT_DELETED: ("odd", "The account was deleted during this request."),
+    Outcome.ACCOUNT_SUSPENDED: (
+        "odd",
+        "The operator suspended the account. The tokens processed by then were charged.",
+    ),
 }
 
 EVENTS: Mapping[EventState, str] = {

@@ -14,7 +14,7 @@ from promptly.cli.output import (
     show_object,
     show_rows,
 )
-from promptly.services.usage import rollups, statistics
+from promptly.services.usage import breakdowns, rollups, statistics
 from promptly.transactions import transaction
 
 group = AppGroup("usage", help="Usage: daily, recent, roll-up.")
@@ -74,4 +74,5 @@ def roll_up(as_json: bool) -> None:
     with transaction():
         rolled_up = rollups.roll_up()
         statistics.refresh(rolled_up)
+        breakdowns.roll_up()
     show_object({"rebuilt_from": rolled_up.first_day.isoformat()}, as_json)

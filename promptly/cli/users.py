@@ -1,10 +1,14 @@
 """flask users: accounts."""
 
+from typing import Any
+
 import click
 from flask.cli import AppGroup
 
 from promptly.cli.operators import operator
 from promptly.cli.output import (
+    account_options,
+    chosen_account,
     json_option,
     limit_option,
     reports_errors,
@@ -14,13 +18,30 @@ from promptly.cli.output import (
 )
 from promptly.models import User
 from promptly.services import account_deletion
-from promptly.services.accounts import accounts, keys
+from promptly.services.accounts import account_limits, accounts, keys
+from promptly.services.accounts.account_limits import (
+    MOST_CONCURRENT_REQUESTS,
+    MOST_REQUESTS_PER_MINUTE,
+    LimitChanges,
+)
 from promptly.services.ledger import adjustments, balances
 from promptly.services.mail import outbox
 from promptly.settings import current_settings
 from promptly.transactions import transaction
 
-group = AppGroup("users", help="Accounts: list, show, create, delete.")
+group = AppGroup("users", help="Accounts: list, show, create, limit, suspend, resume, delete.")
+
+
+class LimitOption(click.IntRange):
+    """A whole number from 1 to `most`, or `default`, which becomes 0."""
+
+    name = "N|default"
+
+    def __init__(self, most: int) -> None:
+        super().__init__(1, most)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        return 0 if value == "default" else int(super().convert(value, param, ctx))
 
 
 @group.command("list")
@@ -29,7 +50,10 @@ group = AppGroup("users", help="Accounts: list, show, create, delete.")
 @json_option
 def list_users(search: str, limit: int, as_json: bool) -> None:
     """List accounts with their balances."""
-    columns = ("user_id", "email", "key_prefix", "paid_tokens", "trial_tokens", "created_at")
+    columns = (
+        *("user_id", "email", "key_prefix", "paid_tokens", "trial_tokens", "created_at"),
+        *("requests_per_minute", "concurrent_requests", "suspended_at"),
+    )
     with transaction():
         rows = [
             (
@@ -39,6 +63,9 @@ def list_users(search: str, limit: int, as_json: bool) -> None:
                 balance.paid_tokens,
                 balance.trial_tokens,
                 user.created_at,
+                user.requests_per_minute,
+                user.concurrent_requests,
+                user.suspended_at,
             )
             for user, balance in accounts.search(search, limit).rows
         ]
@@ -56,6 +83,7 @@ def show(email: str, as_json: bool) -> None:
         values = _described(user) | {
             "key_prefix": user.key_prefix,
             "created_at": user.created_at,
+            **account_limits.of(user).figures(),
             "active_keys": len(keys.list_active(user.id)),
             **{name: value for name, value in balances.read(user.id).items() if name != "object"},
         }
@@ -75,6 +103,72 @@ def create(email: str, mail: bool, as_json: bool) -> None:
             outbox.add("new_key", user.email, user_id=user.id)
         values = _described(user)
         operator().record("account.create", user_id=user.id, after={"mail": mail})
+    show_object(values, as_json)
+
+
+@group.command("limit")
+@account_options
+@click.option(
+    "--requests-per-minute",
+    type=LimitOption(MOST_REQUESTS_PER_MINUTE),
+    help="Requests per minute of all its keys together, instead of those of key and address.",
+)
+@click.option(
+    "--concurrency",
+    type=LimitOption(MOST_CONCURRENT_REQUESTS),
+    help="Requests that it may run at a time.",
+)
+@json_option
+@reports_errors
+def limit(
+    email: str | None,
+    user_id: int | None,
+    requests_per_minute: int | None,
+    concurrency: int | None,
+    as_json: bool,
+) -> None:
+    """Set limits of one account; `default` restores the installation's."""
+    changes: LimitChanges = {}
+    if requests_per_minute is not None:
+        changes["requests_per_minute"] = requests_per_minute or None
+    if concurrency is not None:
+        changes["concurrent_requests"] = concurrency or None
+    if not changes:
+        raise click.UsageError("Give --requests-per-minute or --concurrency.")
+    with transaction():
+        user = chosen_account(email, user_id)
+        limits = account_limits.set_limits(user.id, changes, operator=operator())
+        values = _described(user) | limits.figures()
+    show_object(values, as_json)
+
+
+@group.command("suspend")
+@account_options
+@yes_option
+@json_option
+@reports_errors
+def suspend(email: str | None, user_id: int | None, yes: bool, as_json: bool) -> None:
+    """Refuse an account's keys and end its running requests; its balance is kept."""
+    with transaction():
+        values = _described(chosen_account(email, user_id))
+    if not yes:
+        click.confirm(f"Suspend {values['email']}?", abort=True, err=True)
+    with transaction():
+        user = chosen_account(email, user_id)
+        values |= account_limits.suspend(user.id, operator=operator()).figures()
+    show_object(values, as_json)
+
+
+@group.command("resume")
+@account_options
+@json_option
+@reports_errors
+def resume(email: str | None, user_id: int | None, as_json: bool) -> None:
+    """Accept the keys of a suspended account again."""
+    with transaction():
+        user = chosen_account(email, user_id)
+        limits = account_limits.resume(user.id, operator=operator())
+        values = _described(user) | limits.figures()
     show_object(values, as_json)
 
 

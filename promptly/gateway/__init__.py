@@ -2,8 +2,9 @@
 
 The modules, in the order in which a request meets them:
 
-    limits            requests per minute, per address and per key
     key_hashes        hashes of keys under the current pepper and older ones
+    account_rates     rates of accounts that have their own
+    limits            requests per minute, per address and key, or per account
     imported_keys     the first use of a key that comes from another gateway
     body_budget       bytes of bodies in memory, per account, address and process
     content_encoding  compressed bodies, decoded within a bound
@@ -55,6 +56,7 @@ from typing import cast
 
 from flask import Flask, current_app
 
+from promptly.gateway.account_rates import AccountRates
 from promptly.gateway.body_budget import BodyBudget
 from promptly.gateway.body_decoder import BodyDecoder
 from promptly.gateway.drained_servers import DrainedServers
@@ -94,6 +96,7 @@ class Gateway:
             redis, settings.inference_ip_rate_limit, settings.inference_user_rate_limit
         )
         self.key_hashes = KeyHashes(self.database, settings)
+        self.account_rates = AccountRates(self.database)
         self.imported_keys = ImportedKeys(self.database, redis, self.key_hashes)
         self.body_budget = BodyBudget(settings.max_body_bytes)
         self.body_decoder = BodyDecoder(settings.max_body_bytes, settings.max_json_values)

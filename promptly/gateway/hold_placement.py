@@ -204,6 +204,8 @@ def _holder(
 
 
 def _max_open_holds(gateway: Gateway, caller: Caller) -> int:
+    if caller.concurrent_requests is not None:
+        return caller.concurrent_requests
     settings = gateway.settings
     if caller.pays:
         return settings.max_concurrent_requests

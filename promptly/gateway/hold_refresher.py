@@ -1,9 +1,9 @@
 """Looks after the holds of all running requests of a process, in one thread.
 
-Every few seconds one statement checkpoints all holds and reports the accounts that are being
-deleted, whose requests then end. Adjustments of holds are executed as they are requested, and once
-a second all requests are checked against their time limits. So no request's own thread waits for
-PostgreSQL while tokens flow.
+Every few seconds one statement checkpoints all holds and reports the accounts that are suspended
+or being deleted, whose requests then end. Adjustments of holds are executed as they are requested,
+and once a second all requests are checked against their time limits. So no request's own thread
+waits for PostgreSQL while tokens flow.
 """
 
 import logging
@@ -117,8 +117,9 @@ class HoldRefresher:
             logger.exception("checkpoint failed", extra={"requests": len(counts)})
         else:
             for in_flight in running:
-                if found.get(in_flight.request_id):
-                    in_flight.stop(Outcome.ACCOUNT_DELETED)
+                reason = found.get(in_flight.request_id)
+                if reason is not None:
+                    in_flight.stop(reason)
                 if in_flight.request_id not in found:
                     # Re-place the hold so that no other request can spend these tokens.
                     in_flight.hold.place_again()

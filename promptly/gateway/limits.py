@@ -1,8 +1,9 @@
 """Request limits of /v1: requests per minute of an address and of a key, in sliding windows.
 
-Both windows are lists of the times of admitted requests, so the limits are exact. One Lua call
-checks both, because a call costs as much as all of Flask. While Redis is away, this process keeps
-the same windows in memory.
+An account with a rate of its own has one window instead, for all its keys and addresses. Windows
+are lists of the times of admitted requests, so the limits are exact. One Lua call checks a
+request's windows, because a call costs as much as all of Flask. While Redis is away, this process
+keeps the same windows in memory.
 """
 
 import threading
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from promptly.errors import Limit, RateLimited
 from promptly.runtime.recently_used import RecentlyUsed
 from promptly.runtime.redis_client import HotPathRedis, RedisUnavailable
+from promptly.services.accounts.account_limits import AccountRate
 
 WINDOW_MS = 60_000
 
@@ -46,7 +48,7 @@ return {0, remaining, reset}
 
 @dataclass(slots=True)
 class Allowance:
-    """State of the key's limit (without a key: the address's), or of the limit that is reached."""
+    """State of the key's or account's limit (without a key: the address's), or of a full one."""
 
     limit: int
     remaining: int
@@ -105,26 +107,35 @@ class SlidingWindows:
 
 
 class RequestLimits:
-    """The windows of an address and of a key."""
+    """The windows of an address and of a key, or of an account with a rate of its own."""
 
     def __init__(self, redis: HotPathRedis, per_address: int, per_key: int) -> None:
         self._windows = SlidingWindows(redis)
         self._limits = (per_address, per_key)
 
-    def admit(self, address: str, key_hash: bytes | None) -> Allowance:
+    def admit(
+        self, address: str, key_hash: bytes | None, rate: AccountRate | None = None
+    ) -> Allowance:
         """Count one request against its address, given by its pseudonym, and its key, if given.
 
-        Raises LimitExceeded if a window is full, and then counts the request in none.
+        With a `rate` it counts against the account only: an office may share one address. Raises
+        LimitExceeded if a window is full, and then counts the request in none.
         """
+        if rate is not None:
+            name = f"promptly:rate:account:{rate.user_id}"
+            return self._count([name], (rate.requests_per_minute,), (Limit.ACCOUNT,))
         names = [f"promptly:rate:ip:{address}"]
         if key_hash is not None:
             names.append(f"promptly:rate:key:{key_hash[:16].hex()}")
-        limits = self._limits[: len(names)]
+        return self._count(names, self._limits[: len(names)], (Limit.ADDRESS, Limit.KEY))
+
+    def _count(
+        self, names: list[str], limits: tuple[int, ...], kinds: tuple[Limit, ...]
+    ) -> Allowance:
         full, remaining, reset_ms = self._windows.admit(names, limits)
         if not full:
             return Allowance(limits[-1], remaining, reset_ms)
-        met = (Limit.ADDRESS, Limit.KEY)[full - 1]
-        limit = limits[full - 1]
+        limit, met = limits[full - 1], kinds[full - 1]
         raise LimitExceeded(
             f"Rate limit reached: {limit} requests per minute per {met}.",
             Allowance(limit, 0, reset_ms),

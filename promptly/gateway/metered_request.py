@@ -16,6 +16,7 @@ from functools import partial
 
 from promptly.clients.llama import ConnectFailed, LlamaError, LlamaStream
 from promptly.errors import (
+    AccountSuspended,
     InvalidKey,
     PromptlyError,
     QueueFull,
@@ -152,6 +153,8 @@ class MeteredRequest(ABC):
                 raise timeout_error(self.in_flight, time.monotonic(), self._settings) from None
             if outcome == Outcome.ACCOUNT_DELETED:
                 raise InvalidKey("The account of this key has been deleted.") from None
+            if outcome == Outcome.ACCOUNT_SUSPENDED:
+                raise AccountSuspended.with_contact(self._settings.support_email) from None
             raise ServiceUnavailable("The service is restarting. Please try again.") from None
         except PromptlyError as problem:
             self._error_code = problem.code

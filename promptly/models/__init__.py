@@ -28,7 +28,7 @@ from promptly.models.payments import (
 )
 from promptly.models.sessions import DashboardSession, EndedPanelSession
 from promptly.models.statistics import AccountActivity, DailyOutcome, DailyRevenue, DailyTotal
-from promptly.models.usage import Hold, SweepState, UsageEvent, UsageRollup
+from promptly.models.usage import Hold, SweepState, UsageBreakdown, UsageEvent, UsageRollup
 
 __all__ = [
     "AccountActivity",
@@ -58,6 +58,7 @@ __all__ = [
     "SweepState",
     "TrialClaim",
     "TrialCount",
+    "UsageBreakdown",
     "UsageEvent",
     "UsageRollup",
     "User",

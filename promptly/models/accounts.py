@@ -46,15 +46,29 @@ class User(Base):
     security_notice: Mapped[bool] = mapped_column(Boolean, server_default="true")
     # NULL also if all sign-ins were before releases recorded them.
     first_sign_in_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    # Limits of its own in place of the installation's; NULL: the installation's.
+    requests_per_minute: Mapped[int | None] = mapped_column(Integer)
+    concurrent_requests: Mapped[int | None] = mapped_column(Integer)
+    # While set, its keys are refused and its running requests end.
+    suspended_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     created_at: Mapped[Created]
     # Start of its deletion: keys are refused, running requests end, then the row is removed.
     closed_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
 
     __table_args__ = (
         CheckConstraint("low_balance_tokens >= 0", name="low_balance_tokens"),
+        CheckConstraint("requests_per_minute > 0", name="requests_per_minute"),
+        CheckConstraint("concurrent_requests > 0", name="concurrent_requests"),
         Index("ix_users_created_at", "created_at", "id"),
         # Nearly always empty, so querying it at every checkpoint costs nothing.
         Index("ix_users_closed", "id", postgresql_where=text("closed_at IS NOT NULL")),
+        Index("ix_users_suspended", "id", postgresql_where=text("suspended_at IS NOT NULL")),
+        # Read every few seconds by each process: accounts with a rate of their own are few.
+        Index(
+            "ix_users_requests_per_minute",
+            "id",
+            postgresql_where=text("requests_per_minute IS NOT NULL"),
+        ),
         # Empty once the accounts of earlier versions are recorded under the present folding.
         Index("ix_users_mailbox_folding", "id", postgresql_where=text("mailbox_folding < 2")),
     )
@@ -87,6 +101,7 @@ class ApiKey(Base):
     __table_args__ = (
         CheckConstraint(one_of("scope", KeyScope), name="scope"),
         Index("ix_api_keys_user_id", "user_id", postgresql_where=text("revoked_at IS NULL")),
+        Index("ix_api_keys_of_account", "user_id"),
         Index(
             "ix_api_keys_imported",
             "prefix",

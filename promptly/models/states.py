@@ -28,6 +28,7 @@ class Outcome(StrEnum):
     REJECTED = "rejected"
     RECOVERED = "recovered"
     ACCOUNT_DELETED = "account_deleted"
+    ACCOUNT_SUSPENDED = "account_suspended"
     INTERNAL_ERROR = "internal_error"
 
 

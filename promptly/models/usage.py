@@ -7,7 +7,16 @@ account's deletion removes them explicitly.
 import uuid
 from datetime import date, datetime
 
-from sqlalchemy import BigInteger, CheckConstraint, DateTime, Index, Integer, Text, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    Text,
+    text,
+)
 from sqlalchemy.dialects.postgresql import UUID
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -109,6 +118,38 @@ class UsageRollup(Base):
             name="not_negative",
         ),
         Index("ix_usage_rollups_day", "day"),
+    )
+
+
+class UsageBreakdown(Base):
+    """Totals of a UTC day by key, model, endpoint and outcome, rebuilt from usage events.
+
+    Key 0 stands for requests without one.
+    """
+
+    __tablename__ = "usage_breakdowns"
+
+    user_id: Mapped[int] = mapped_column(
+        ForeignKey("users.id", ondelete="CASCADE"), primary_key=True
+    )
+    day: Mapped[date] = mapped_column(primary_key=True)
+    key_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    model: Mapped[str] = mapped_column(Text, primary_key=True)
+    endpoint: Mapped[str] = mapped_column(Text, primary_key=True)
+    outcome: Mapped[Outcome] = mapped_column(State(Outcome), primary_key=True)
+    requests: Mapped[Tokens]
+    prompt_tokens: Mapped[Tokens]
+    cached_prompt_tokens: Mapped[Tokens]
+    completion_tokens: Mapped[Tokens]
+    charged_tokens: Mapped[Tokens]
+
+    __table_args__ = (
+        CheckConstraint(
+            "requests >= 0 AND prompt_tokens >= 0 AND cached_prompt_tokens >= 0"
+            " AND completion_tokens >= 0 AND charged_tokens >= 0",
+            name="not_negative",
+        ),
+        Index("ix_usage_breakdowns_day", "day"),
     )
 
 

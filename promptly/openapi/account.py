@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from promptly.models.states import Outcome
 from promptly.openapi.errors import ALWAYS, NO_ACCOUNT, NO_RECEIPT
@@ -24,10 +24,25 @@ class Balance(Struct):
     reserved_tokens: Tokens
 
 
-class UsageDay(Struct):
-    """The totals of one day, in UTC. Cached tokens are a part of the prompt's."""
+class UsageKey(Struct):
+    """A key by the name that its account gave it, and its first characters."""
 
-    date: Day
+    name: str
+    prefix: str
+
+
+class UsageRow(Struct, kw_only=True):
+    """The totals of one group. Cached tokens are a part of the prompt's.
+
+    It has those of `date` (in UTC), `key`, `model`, `endpoint` and `outcome` by which `group_by`
+    groups. They are null for usage of which only the totals of a day and a model are known.
+    """
+
+    date: Day | UnsetType = UNSET
+    key: UsageKey | UnsetType | None = UNSET
+    model: str | UnsetType = UNSET
+    endpoint: str | UnsetType | None = UNSET
+    outcome: Outcome | UnsetType | None = UNSET
     requests: Tokens
     prompt_tokens: Tokens
     cached_prompt_tokens: Tokens
@@ -36,9 +51,9 @@ class UsageDay(Struct):
 
 
 class UsageList(Struct, tag_field="object", tag="list"):
-    """The days with at least one request, oldest first."""
+    """The groups with at least one request: the oldest day first, then the most charged."""
 
-    data: list[UsageDay]
+    data: list[UsageRow]
 
 
 class Receipt(Struct, tag_field="object", tag="receipt"):
@@ -63,6 +78,7 @@ class Receipt(Struct, tag_field="object", tag="receipt"):
     duration_ms: Tokens | None
 
 
+GROUP = "day|key|model|endpoint|outcome"
 _DAY = {"type": "string", "format": "date", "pattern": "^2[0-9]{3}-"}
 
 OPERATIONS = (
@@ -83,10 +99,10 @@ OPERATIONS = (
         name="getUsage",
         schema_prefix="Account",
         tag="Account",
-        summary="Get usage by day, or the receipt of one request",
+        summary="Get usage by day, key, model, endpoint or outcome, or the receipt of one request",
         description=(
-            "Daily totals from `start` to `end` or, with `request_id`, the receipt of one request. "
-            "A request that is still running has no receipt yet."
+            "Totals from `start` to `end` or, with `request_id`, the receipt of one request. "
+            "A request that is still running is in no total and has no receipt yet."
         ),
         parameters=(
             Parameter(
@@ -102,14 +118,36 @@ OPERATIONS = (
                 description="Last day, inclusive; at most 366 days in total. Default: today.",
             ),
             Parameter(
+                name="group_by",
+                place="query",
+                schema={
+                    "type": "string",
+                    "pattern": f"^({GROUP})(,({GROUP}))*$",
+                    "example": "key,model",
+                },
+                description="One or more of day, key, model, endpoint, outcome. Default: day.",
+            ),
+            Parameter(
+                name="key",
+                place="query",
+                schema={"type": "string", "example": "laptop"},
+                description="Only requests with this key: its name, or its first characters.",
+            ),
+            Parameter(
+                name="model",
+                place="query",
+                schema={"type": "string"},
+                description="Only requests that this model answered.",
+            ),
+            Parameter(
                 name="request_id",
                 place="query",
                 schema={"type": "string", "example": "req_019ab1c2d3e4f5061728394a5b6c7d8e"},
-                description="The id from `x-promptly-request-id`; overrides `start` and `end`.",
+                description="The id from `x-promptly-request-id`; overrides all others.",
             ),
         ),
         answer=UsageList | Receipt,
-        answer_text="The days, or the receipt.",
+        answer_text="The totals, or the receipt.",
         faults=(*ALWAYS, NO_RECEIPT),
     ),
 )

@@ -76,11 +76,14 @@ REJECTED = _fault(
     "model servers stopped twice while they processed this request: change it",
 )
 KEY = _fault(errors.InvalidKey, "no key, a wrong one, or one that was replaced")
+SUSPENDED = _fault(
+    errors.AccountSuspended, "the operator suspended the account: ask them; its balance is kept"
+)
 QUOTA = _fault(
     errors.InsufficientQuota, "the balance does not cover the prompt and one token: top up"
 )
 NO_ACCOUNT = _fault(errors.NotFound, "the account is being deleted")
-NO_RECEIPT = _fault(errors.NotFound, "no such receipt, or not yet available")
+NO_RECEIPT = _fault(errors.NotFound, "no such receipt, or not yet available; no such key")
 NO_MODEL = _fault(errors.NotFound, "no model of this name is loaded", "model_not_found")
 NO_URL = _fault(errors.UnknownURL, "the name cannot be a part of a URL")
 NO_SERVER = _fault(errors.UnsupportedEndpoint, "no model server here serves this endpoint")
@@ -108,7 +111,7 @@ TIMEOUT = _fault(errors.UpstreamTimeout, "the model server took too long")
 
 # Errors of every route below /v1; further ones if it takes a body, calls the model server, or is
 # charged for.
-ALWAYS = (INVALID, KEY, RATE, INTERNAL, SERVICE)
+ALWAYS = (INVALID, KEY, SUSPENDED, RATE, INTERNAL, SERVICE)
 WITH_BODY = (*ALWAYS, UNSUPPORTED, SLOW_BODY, LARGE_BODY, UNKNOWN_CODING)
 COUNTED = (*WITH_BODY, REJECTED, CONTEXT, QUOTA, RESERVED, UPSTREAM, NO_UPSTREAM)
 METERED = (*COUNTED, QUEUE, TIMEOUT)

@@ -81,6 +81,7 @@ OF_METERED = (
 OF_STATUS = {
     401: ("x-should-retry",),
     402: ("x-should-retry",),
+    403: ("x-should-retry",),
     408: ("x-should-retry",),
     415: ("accept-encoding",),
     429: ("retry-after",),

@@ -32,6 +32,7 @@ ERROR_TYPES = (
     "service_unavailable",
     "rejected",
     "account_deleted",
+    "account_suspended",
     "internal_error",
 )
 NO_ERROR = ""

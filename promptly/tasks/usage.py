@@ -5,7 +5,7 @@ import logging
 from celery import shared_task
 
 from promptly.services.accounts import key_activity
-from promptly.services.usage import partitions, rollups, statistics
+from promptly.services.usage import breakdowns, partitions, rollups, statistics
 from promptly.settings import current_settings
 from promptly.tasks import alone
 
@@ -18,6 +18,9 @@ def roll_up() -> None:
     with alone("usage.roll_up") as chosen:
         if chosen:
             statistics.refresh(rollups.roll_up())
+    with alone("usage.break_down") as chosen:
+        if chosen:
+            breakdowns.roll_up()
     # A separate transaction: it locks keys, and a revocation must not wait for all of the above.
     with alone("usage.keys") as chosen:
         if chosen:

@@ -106,6 +106,7 @@ ERRORS = (
 CUSTOMERS = (
     Shown("dashboard", "/dashboard", who="ada"),
     Shown("dashboard-new", "/dashboard", who="newcomer"),
+    Shown("dashboard-suspended", "/dashboard", who="newcomer", within=ways.suspended),
     Shown("dashboard-saved", "/dashboard?saved=mails", who="newcomer"),
     Shown(
         "dashboard-refused",
@@ -169,6 +170,9 @@ OPERATORS = (
             "user-ledger": "/users/{ada_id}/ledger",
             "adjust": "/users/{ada_id}/adjust?user_id={ada_id}&delta=-1000000",
             "grant": "/users/{ada_id}/grant?user_id={ada_id}&tokens=250000&days=14",
+            "limit": "/users/{ada_id}/limit?requests_per_minute=600&concurrent_requests=",
+            "suspend": "/users/{ada_id}/suspend?user_id={ada_id}",
+            "resume": "/users/{ada_id}/resume?user_id={ada_id}",
             "delete": "/users/{ada_id}/delete?user_id={ada_id}",
             "reissue": "/users/{ada_id}/reissue",
             "revoke": "/users/{ada_id}/keys/{key_id}/revoke",
@@ -216,6 +220,18 @@ OPERATORS = (
         f"/admin/holds/{public_id(ways.DEAD_REQUEST)}/recover",
         who="operator",
         within=ways.a_silent_process,
+    ),
+    Shown(
+        "admin-user-suspended",
+        "/admin/users/{newcomer_id}",
+        who="operator",
+        within=ways.suspended,
+    ),
+    Shown(
+        "admin-limit-refused",
+        "/admin/users/{ada_id}/limit?requests_per_minute=many",
+        who="operator",
+        status=400,
     ),
     Shown(
         "admin-adjust-refused",

@@ -252,3 +252,17 @@ def a_silent_process(site: Site) -> Iterator[None]:
     with site.books.app.app_context(), transaction():
         account_deletion.remove(user_id)
     site.books.rows("UPDATE sweep_states SET grace_until = NULL")
+
+
+@contextmanager
+def suspended(site: Site) -> Iterator[None]:
+    """Suspend the newcomer's account, which has limits of its own."""
+    site.books.rows(
+        "UPDATE users SET suspended_at = now(), requests_per_minute = 600, concurrent_requests = 20"
+        " WHERE email = 'newcomer@example.com'"
+    )
+    yield
+    site.books.rows(
+        "UPDATE users"
+        " SET suspended_at = NULL, requests_per_minute = NULL, concurrent_requests = NULL"
+    )

@@ -105,6 +105,44 @@ def test_delete_asks_first(app: Flask) -> None:
     assert answer(app, "users", "list") == []
 
 
+def test_limits_of_an_account(app: Flask) -> None:
+    with app.app_context(), transaction():
+        user_id = factories.user("ada@example.com", paid_tokens=5).id
+    one = ("--email", "ada@example.com")
+    own = answer(app, "users", "limit", *one, "--requests-per-minute", "600", "--concurrency", "20")
+    assert own == {
+        "user_id": user_id,
+        "email": "ada@example.com",
+        "requests_per_minute": 600,
+        "concurrent_requests": 20,
+        "suspended_at": None,
+    }
+    by_id = ("--user-id", str(user_id), "--concurrency", "default")
+    changed = answer(app, "users", "limit", *by_id)
+    assert (changed["requests_per_minute"], changed["concurrent_requests"]) == (600, None)
+    [listed] = answer(app, "users", "list")
+    shown = answer(app, "users", "show", "ada@example.com")
+    for values in (listed, shown):
+        assert (values["requests_per_minute"], values["concurrent_requests"]) == (600, None)
+    for wrong in ((), ("--concurrency", "0"), ("--requests-per-minute", "many")):
+        flask(app, "users", "limit", *one, *wrong, code=2)
+
+
+def test_suspending_asks_first(app: Flask) -> None:
+    with app.app_context(), transaction():
+        user_id = factories.user("ada@example.com", paid_tokens=5).id
+    one = ("--email", "ada@example.com")
+    flask(app, "users", "suspend", *one, code=1)
+    assert answer(app, "users", "show", "ada@example.com")["suspended_at"] is None
+    suspended = answer(app, "users", "suspend", *one, "--yes")
+    assert suspended["suspended_at"] is not None
+    again = answer(app, "users", "suspend", "--user-id", str(user_id), "--yes")
+    assert again["suspended_at"] == suspended["suspended_at"]
+    assert answer(app, "users", "resume", *one)["suspended_at"] is None
+    entries = answer(app, "audit", "list", "--user-id", str(user_id))
+    assert [entry["action"] for entry in entries] == ["account.resume", "account.suspend"]
+
+
 def test_verify_names_differences(app: Flask) -> None:
     with app.app_context(), transaction() as session:
         factories.user("good@example.com", paid_tokens=5)

@@ -27,7 +27,7 @@ EXCUSED = {
     "createResponse": "input",
     "createCompletion": "stream_options",
     "createMessage": r"messages(\.\d+)?|tool_choice(\.name)?",
-    "getUsage": "start|request_id",
+    "getUsage": "start|request_id|key",
     "getModel": "model",
 }
 EXCUSED["countChatTokens"] = EXCUSED["createChatCompletion"]

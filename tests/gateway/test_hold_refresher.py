@@ -12,6 +12,8 @@ from promptly.gateway.in_flight import InFlightRequest
 from promptly.gateway.running_hold import RunningHold
 from promptly.models.states import Outcome
 from promptly.services import account_deletion
+from promptly.services.accounts import account_limits
+from promptly.services.audit import Operator
 from promptly.settings import Settings, current_settings
 from promptly.transactions import transaction
 from tests.gateway.conftest import Cuttable
@@ -72,6 +74,13 @@ def test_requests_of_an_account_that_is_being_deleted_end(refresher: RequestRefr
     with refresher.cuttable.meter.books.app.app_context(), transaction():
         account_deletion.close(refresher.cuttable.account.user_id, current_settings())
     wait_for(lambda: in_flight.stop_reason == "account_deleted", "the end")
+
+
+def test_requests_of_a_suspended_account_end(refresher: RequestRefresher) -> None:
+    in_flight = refresher.request(prompt=10)
+    with refresher.cuttable.meter.books.app.app_context(), transaction():
+        account_limits.suspend(refresher.cuttable.account.user_id, operator=Operator("cli:test"))
+    wait_for(lambda: in_flight.stop_reason == "account_suspended", "the end")
 
 
 def test_a_settled_request_is_left_alone(refresher: RequestRefresher) -> None:

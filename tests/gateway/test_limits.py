@@ -12,6 +12,7 @@ from promptly.gateway import limits
 from promptly.gateway.limits import LimitExceeded, LocalWindows, RequestLimits, duration
 from promptly.runtime import recently_used
 from promptly.runtime.redis_client import HotPathRedis
+from promptly.services.accounts.account_limits import AccountRate
 
 AWAY = "redis://127.0.0.1:1/0"
 KEY = b"k" * 32
@@ -56,6 +57,24 @@ def test_the_key_limit_and_its_headers(url: str) -> None:
         "x-ratelimit-reset-requests": "1m0s",
     }
     assert windows.admit("a", b"other" * 7).remaining == 2
+
+
+def test_an_account_with_its_own_rate_has_one_window(url: str) -> None:
+    windows = RequestLimits(HotPathRedis(url), 1, 1)
+    rate, other = AccountRate(7, 3), AccountRate(8, 3)
+    keys = (KEY, b"other" * 7, KEY)
+    left = [windows.admit("a", key, rate) for key in keys]
+    assert [(allowance.limit, allowance.remaining) for allowance in left] == [
+        (3, 2),
+        (3, 1),
+        (3, 0),
+    ]
+    with pytest.raises(LimitExceeded, match="3 requests per minute per account") as refusal:
+        windows.admit("b", KEY, rate)
+    assert (refusal.value.limit, refusal.value.allowance.limit) == ("account", 3)
+    # It used neither the window of its address nor those of its keys.
+    assert windows.admit("a", KEY).remaining == 0
+    assert windows.admit("a", KEY, other).remaining == 2
 
 
 def test_the_address_limit_comes_first(url: str) -> None:

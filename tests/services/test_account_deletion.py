@@ -74,7 +74,9 @@ def test_running_requests_settle_before_it_goes(
     deleted: list[bool] = []
     thread = threading.Thread(target=lambda: deleted.append(delete(books, account)))
     thread.start()
-    wait_for(lambda: meter.checkpoint((hold.request_id, 20, 5))[hold.request_id], "the order")
+    wait_for(
+        lambda: meter.checkpoint((hold.request_id, 20, 5))[hold.request_id] is not None, "the order"
+    )
     assert left(books)["holds"] == 1 and not deleted
     charge = meter.settle(account, hold.request_id, 20, 7)
     assert charge is not None

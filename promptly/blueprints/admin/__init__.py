@@ -14,11 +14,13 @@ from promptly.blueprints.admin import (
     access,
     account_confirmations,
     account_keys,
+    account_limits,
     actor,
     audit_log,
     cases,
     form_api,
     holds,
+    limit_confirmations,
     outbox,
     overview,
     purchases,
@@ -38,7 +40,16 @@ from promptly.blueprints.site.origins import refuse_foreign_posts
 from promptly.errors import Forbidden, InvalidRequest
 from promptly.extensions import csrf
 
-FORM_API = frozenset({"admin.adjust", "admin.grant", "admin.delete"})
+FORM_API = frozenset(
+    {
+        "admin.adjust",
+        "admin.grant",
+        "admin.delete",
+        "admin.limit",
+        "admin.suspend",
+        "admin.resume",
+    }
+)
 FORM = "application/x-www-form-urlencoded"
 
 USER, KEY, CASE, EVENT, MAIL = (
@@ -67,6 +78,9 @@ blueprint.add_url_rule("/session/end", "end_session", sign_in.end_session, metho
 blueprint.add_url_rule("/adjust", "adjust", form_api.adjust, methods=["POST"])
 blueprint.add_url_rule("/grant", "grant", form_api.grant, methods=["POST"])
 blueprint.add_url_rule("/delete", "delete", form_api.delete, methods=["POST"])
+blueprint.add_url_rule("/limit", "limit", account_limits.limit, methods=["POST"])
+blueprint.add_url_rule("/suspend", "suspend", account_limits.suspend, methods=["POST"])
+blueprint.add_url_rule("/resume", "resume", account_limits.resume, methods=["POST"])
 
 blueprint.add_url_rule("/users", "users", users.users)
 blueprint.add_url_rule(f"/users/{USER}", "user", user.user)
@@ -74,6 +88,9 @@ blueprint.add_url_rule(f"/users/{USER}/ledger", "user_ledger", user.user_ledger)
 blueprint.add_url_rule(f"/users/{USER}/adjust", "confirm_adjust", account_confirmations.adjust)
 blueprint.add_url_rule(f"/users/{USER}/grant", "confirm_grant", account_confirmations.grant)
 blueprint.add_url_rule(f"/users/{USER}/delete", "confirm_delete", account_confirmations.delete)
+blueprint.add_url_rule(f"/users/{USER}/limit", "confirm_limit", limit_confirmations.limit)
+blueprint.add_url_rule(f"/users/{USER}/suspend", "confirm_suspend", limit_confirmations.suspend)
+blueprint.add_url_rule(f"/users/{USER}/resume", "confirm_resume", limit_confirmations.resume)
 blueprint.add_url_rule(f"/users/{USER}/reissue", "confirm_reissue", account_confirmations.reissue)
 blueprint.add_url_rule(f"/users/{USER}/reissue", "reissue", account_keys.reissue, methods=["POST"])
 blueprint.add_url_rule(

@@ -24,7 +24,7 @@ def adjust(user_id: int) -> AnyPage:
             request.args, "delta", -adjustments.MOST_TOKENS, adjustments.MOST_TOKENS
         )
     except InvalidRequest as problem:
-        return _again(user, "Adjust paid tokens", {"delta": "Tokens"}, problem)
+        return ask_again(user, "Adjust paid tokens", {"delta": "Tokens"}, problem)
     paid, held = balance["paid_tokens"], balance["reserved_tokens"]
     word = "Add" if delta >= 0 else "Remove"
     effects = []
@@ -36,7 +36,7 @@ def adjust(user_id: int) -> AnyPage:
         Confirmation(
             title="Adjust paid tokens",
             facts=[
-                *_account(user),
+                *facts_of(user),
                 (word, f"{abs(delta):,} paid tokens"),
                 ("Before", f"{paid:,}"),
                 ("After", f"{max(paid + delta, 0):,}"),
@@ -44,7 +44,7 @@ def adjust(user_id: int) -> AnyPage:
             effects=effects,
             action=url_for("admin.adjust"),
             button=f"{word} {abs(delta):,} tokens",
-            back=_page_of(user),
+            back=page_of(user),
             user_id=user_id,
             fields={"delta": str(delta), "reference": _reference()},
             danger=False,
@@ -60,7 +60,7 @@ def grant(user_id: int) -> AnyPage:
         days = fields.integer(request.args, "days", 1, adjustments.MOST_DAYS)
     except InvalidRequest as problem:
         labels = {"tokens": "Tokens", "days": "Days"}
-        return _again(user, "Grant trial tokens", labels, problem)
+        return ask_again(user, "Grant trial tokens", labels, problem)
     trial, ends = balance["trial_tokens"], balance["trial_expires_at"]
     # If the current trial ends later, its expiry applies to all trial tokens.
     ends_then = max(balances.iso(utcnow() + timedelta(days=days)) or "", ends or "")
@@ -68,7 +68,7 @@ def grant(user_id: int) -> AnyPage:
         Confirmation(
             title="Grant trial tokens",
             facts=[
-                *_account(user),
+                *facts_of(user),
                 ("Grant", f"{tokens:,} tokens for {days} {'day' if days == 1 else 'days'}"),
                 ("Before", f"{trial:,}" + (f", until {_moment(ends)}" if ends else "")),
                 ("After", f"{trial + tokens:,}, until {_moment(ends_then)}"),
@@ -76,7 +76,7 @@ def grant(user_id: int) -> AnyPage:
             effects=[],
             action=url_for("admin.grant"),
             button=f"Grant {tokens:,} tokens",
-            back=_page_of(user),
+            back=page_of(user),
             user_id=user_id,
             fields={"tokens": str(tokens), "days": str(days), "reference": _reference()},
             danger=False,
@@ -92,7 +92,7 @@ def delete(user_id: int) -> AnyPage:
         Confirmation(
             title="Delete this account?",
             facts=[
-                *_account(user),
+                *facts_of(user),
                 ("Tokens lost", lost),
                 ("Keys revoked", str(len(keys.list_active(user_id)))),
             ],
@@ -104,7 +104,7 @@ def delete(user_id: int) -> AnyPage:
             ],
             action=url_for("admin.delete"),
             button=f"Delete {user.email}",
-            back=_page_of(user),
+            back=page_of(user),
             user_id=user_id,
         )
     )
@@ -116,14 +116,14 @@ def reissue(user_id: int) -> AnyPage:
     return confirmation.ask(
         Confirmation(
             title="Revoke all keys and email a new one?",
-            facts=[*_account(user), ("Keys revoked", str(active))],
+            facts=[*facts_of(user), ("Keys revoked", str(active))],
             effects=[
                 "All keys stop working immediately, and dashboard sessions end.",
                 f"A new key is emailed to {user.email}. The balance does not change.",
             ],
             action=url_for("admin.reissue", user_id=user_id),
             button="Revoke and email",
-            back=_page_of(user),
+            back=page_of(user),
             user_id=user_id,
         )
     )
@@ -135,11 +135,11 @@ def revoke(user_id: int, key_id: int) -> AnyPage:
     return confirmation.ask(
         Confirmation(
             title="Revoke this key?",
-            facts=[*_account(user), ("Key", key.name), ("Starts with", key.prefix)],
+            facts=[*facts_of(user), ("Key", key.name), ("Starts with", key.prefix)],
             effects=["It stops working immediately. The customer is not notified by email."],
             action=url_for("admin.revoke", user_id=user_id, key_id=key_id),
             button="Revoke",
-            back=_page_of(user),
+            back=page_of(user),
             user_id=user_id,
         )
     )
@@ -175,8 +175,15 @@ def good_key(user_id: int, key_id: int) -> ApiKey:
     return key
 
 
-def _again(user: User, title: str, labels: dict[str, str], problem: InvalidRequest) -> Response:
-    """Show the form again with the input and the error."""
+def ask_again(
+    user: User,
+    title: str,
+    labels: dict[str, str],
+    problem: InvalidRequest,
+    *,
+    required: bool = True,
+) -> Response:
+    """Show the form again with the input and the error; `required` if no field may be empty."""
     # The label already names the field.
     message = problem.message.replace(f"'{problem.param}'", "This")
     page = render_template(
@@ -187,15 +194,16 @@ def _again(user: User, title: str, labels: dict[str, str], problem: InvalidReque
         entered=request.args,
         wrong=problem.param,
         message=message,
+        required=required,
     )
     return make_response(page, 400)
 
 
-def _account(user: User) -> list[tuple[str, str]]:
+def facts_of(user: User) -> list[tuple[str, str]]:
     return [("Account", user.email), ("Number", str(user.id))]
 
 
-def _page_of(user: User) -> str:
+def page_of(user: User) -> str:
     return url_for("admin.user", user_id=user.id)
 
 

@@ -37,6 +37,11 @@ def integer(form: Form, name: str, least: int, most: int) -> int:
     return number
 
 
+def optional_integer(form: Form, name: str, least: int, most: int) -> int | None:
+    """Parse a whole number as `integer` does; None if the field is empty or missing."""
+    return integer(form, name, least, most) if form.get(name, "").strip() else None
+
+
 def reference(form: Form) -> str | None:
     """Return the idempotency reference, if any; raise InvalidRequest if it is malformed."""
     entered = form.get("reference", "").strip()

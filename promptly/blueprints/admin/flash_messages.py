@@ -57,6 +57,9 @@ def _checked(after: Figures) -> str:
 
 _SENTENCES: Mapping[str, str] = {
     "account.delete": "Account {user_id} was deleted.",
+    "account.limit": "The limits were set. They apply within seconds.",
+    "account.resume": "The account works again.",
+    "account.suspend": "The account is suspended. Its running requests end within seconds.",
     "hold.recover": "The request was settled at its last checkpoint.",
     "key.batch": "The key was changed, from its next request on.",
     "key.reissue": "All keys were revoked. A new one is on its way by email.",

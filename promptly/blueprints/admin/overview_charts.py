@@ -17,7 +17,12 @@ GROUPS = (
     (
         "second",
         "cut short",
-        (Outcome.CLIENT_DISCONNECTED, Outcome.BALANCE_EXHAUSTED, Outcome.ACCOUNT_DELETED),
+        (
+            Outcome.CLIENT_DISCONNECTED,
+            Outcome.BALANCE_EXHAUSTED,
+            Outcome.ACCOUNT_DELETED,
+            Outcome.ACCOUNT_SUSPENDED,
+        ),
     ),
     ("third", "rejected", (Outcome.REJECTED,)),
     ("fourth", "failed", ()),

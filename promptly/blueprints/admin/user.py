@@ -5,7 +5,7 @@ from datetime import timedelta
 from flask import render_template
 
 from promptly import labels
-from promptly.blueprints.admin import flash_messages, pages
+from promptly.blueprints.admin import flash_messages, limit_confirmations, pages
 from promptly.blueprints.charts import Series, every_day, stacked
 from promptly.clock import utcnow
 from promptly.services import audit, paging
@@ -14,6 +14,7 @@ from promptly.services.ledger import balances, ledger
 from promptly.services.metering import running
 from promptly.services.payments import customer_view
 from promptly.services.usage import rollups
+from promptly.settings import current_settings
 
 CHART_DAYS = 30
 RECENT = 10
@@ -35,11 +36,14 @@ def user(user_id: int) -> str:
     bought = customer_view.history(user_id, RECENT)
     entries = ledger.page(user_id, RECENT)
     acts = audit.entries(RECENT, user_id=user_id)
+    balance = balances.read(user_id)
     return render_template(
         "admin/user.html",
         notice=flash_messages.notice(user_id),
         user=row,
-        balance=balances.read(user_id),
+        balance=balance,
+        limits=limit_confirmations.LABELS,
+        defaults=limit_confirmations.defaults(current_settings(), pays=balance["paid_tokens"] > 0),
         chart=stacked(
             [start + timedelta(days=number) for number in range(CHART_DAYS)],
             [

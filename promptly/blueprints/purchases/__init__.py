@@ -3,7 +3,6 @@
 from flask import (
     Blueprint,
     Response,
-    g,
     make_response,
     redirect,
     render_template,
@@ -39,7 +38,7 @@ def guard() -> AnyResponse | None:
             csrf.protect()
     signed_in = sessions.current()
     if signed_in is not None:
-        g.key, g.session_id = signed_in.key, signed_in.session_id
+        sessions.use(signed_in.key, signed_in.session_id)
         return None
     session.clear()
     if request.endpoint in PUBLIC:

@@ -4,7 +4,7 @@ Every route requires a session unless it is in PUBLIC. Forms that act for a sign
 a CSRF token; every form is refused if a browser sent it from another site.
 """
 
-from flask import Blueprint, Flask, Response, g, redirect, request, session, url_for
+from flask import Blueprint, Flask, Response, redirect, request, session, url_for
 from flask.blueprints import BlueprintSetupState
 from werkzeug.wrappers import Response as AnyResponse
 
@@ -110,7 +110,7 @@ def guard() -> AnyResponse | None:
     if signed_in is None:
         session.clear()
         return redirect(url_for("site.index"), 303)
-    g.key, g.session_id = signed_in.key, signed_in.session_id
+    sessions.use(signed_in.key, signed_in.session_id)
     return None
 
 

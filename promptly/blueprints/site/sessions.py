@@ -5,7 +5,7 @@ session's token. Cookies of those releases have no token and are adopted at thei
 (`services.accounts.sessions`).
 """
 
-from flask import Flask, Request, redirect, request, session, url_for
+from flask import Flask, Request, g, redirect, request, session, url_for
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from werkzeug.wrappers import Response as AnyResponse
 
@@ -66,6 +66,12 @@ def current() -> SignedIn | None:
         with transaction():
             stored.touch(found.session_id)
     return found
+
+
+def use(key: ApiKey, session_id: int | None) -> None:
+    """Record the key and session that this request's pages are for."""
+    g.key, g.session_id = key, session_id
+    g.suspended = accounts.is_suspended(key.user_id)
 
 
 def own() -> SignedIn | None:

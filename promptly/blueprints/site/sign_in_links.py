@@ -37,7 +37,7 @@ def enter() -> AnyResponse | None:
     if key is None:
         raise InvalidKey("This key is not valid.")
     if not is_navigation():
-        g.key, g.session_id = key, None
+        sessions.use(key, None)
         return None
     signed_in = sessions.current()
     if signed_in is not None and signed_in.key.user_id != key.user_id:

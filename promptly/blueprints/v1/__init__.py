@@ -3,7 +3,7 @@
 from flask import Blueprint
 
 from promptly.blueprints.v1 import (
-    account,
+    balance,
     body,
     chat,
     completions,
@@ -13,6 +13,7 @@ from promptly.blueprints.v1 import (
     models,
     queue,
     responses,
+    usage,
 )
 
 blueprint = Blueprint("v1", __name__, url_prefix="/v1")
@@ -48,6 +49,6 @@ blueprint.add_url_rule(
 )
 blueprint.add_url_rule("/models", "list_models", models.list_models)
 blueprint.add_url_rule("/models/<path:name>", "show_model", models.show_model)
-blueprint.add_url_rule("/balance", "show_balance", account.show_balance)
-blueprint.add_url_rule("/usage", "show_usage", account.show_usage)
+blueprint.add_url_rule("/balance", "show_balance", balance.show_balance)
+blueprint.add_url_rule("/usage", "show_usage", usage.show_usage)
 blueprint.add_url_rule("/queue", "list_queue", queue.list_queue)

@@ -1,7 +1,8 @@
 """Checks before every route of /v1: rate limits per address and key, and authentication.
 
 The key is looked up before the body is read. Its limit is counted under its hash in the same Redis
-call as the address's, so requests with a wrong key count as well.
+call as the address's, so requests with a wrong key count as well. The keys of accounts with a rate
+of their own are known by their hashes.
 """
 
 from typing import cast
@@ -13,16 +14,17 @@ from promptly import pseudonyms
 from promptly.blueprints import error_shapes
 from promptly.blueprints.error_handlers import request_id
 from promptly.blueprints.v1 import cross_origin
-from promptly.errors import InvalidKey
+from promptly.errors import AccountSuspended, InvalidKey
 from promptly.gateway import current_gateway
 from promptly.gateway.limits import LimitExceeded
 from promptly.request_ids import new_request_id, public_id
 from promptly.services.accounts import key_format
+from promptly.services.accounts.account_limits import AccountRate
 from promptly.services.accounts.authentication import Caller, authenticate
 
 
 def admit() -> None:
-    """Admit the request, or raise LimitExceeded or InvalidKey; runs before every view."""
+    """Admit the request, or raise LimitExceeded, InvalidKey or AccountSuspended; runs first."""
     g.request_uuid = new_request_id()
     g.request_id = public_id(g.request_uuid)
     gateway = current_gateway()
@@ -31,12 +33,14 @@ def admit() -> None:
         count(None)
         raise InvalidKey
     hashes = gateway.key_hashes.of(key)
-    count(hashes[0])
+    count(hashes[0], gateway.account_rates.find(hashes))
     caller = authenticate(gateway.database, *hashes)
     if caller is None and key_format.is_imported(key):
         caller = gateway.imported_keys.authenticate(key, network())
     if caller is None:
         raise InvalidKey
+    if caller.suspended:
+        raise AccountSuspended.with_contact(gateway.settings.support_email)
     if caller.outdated:
         gateway.key_hashes.renew(caller.key_id, hashes[0])
     g.caller = caller
@@ -59,11 +63,11 @@ def count_refused() -> None:
         count(None)
 
 
-def count(key_hash: bytes | None) -> None:
-    """Count a request against its address and key; keep the result for its headers."""
+def count(key_hash: bytes | None, rate: AccountRate | None = None) -> None:
+    """Count a request against its address and key, or its account; keep the headers' values."""
     g.network = pseudonyms.of_network()
     try:
-        allowance = current_gateway().limits.admit(g.network, key_hash)
+        allowance = current_gateway().limits.admit(g.network, key_hash, rate)
     except LimitExceeded as problem:
         g.rate_headers = problem.allowance.headers()
         raise

@@ -151,6 +151,11 @@ def is_closed(user_id: int) -> bool:
     return db.session.scalar(query) is None
 
 
+def is_suspended(user_id: int) -> bool:
+    query = select(User.id).where(User.id == user_id, User.suspended_at.is_not(None))
+    return db.session.scalar(query) is not None
+
+
 def _insert(address: str, settings: Settings) -> User | None:
     user = add(address)
     if user is not None:

@@ -92,6 +92,7 @@ class Listed:
     month_tokens: int
     created_at: datetime
     closed: bool
+    suspended: bool
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,8 @@ _SECTIONS: dict[str, tuple[_Section, ...]] = {
 _SHOWN = text(f"""
 SELECT u.id, u.email, u.key_prefix, {AVAILABLE},
        CASE WHEN b.trial_expires_at > now() THEN b.trial_tokens ELSE b.held_trial END,
-       b.trial_expires_at, coalesce(a.tokens, 0), u.created_at, u.closed_at IS NOT NULL
+       b.trial_expires_at, coalesce(a.tokens, 0), u.created_at, u.closed_at IS NOT NULL,
+       u.suspended_at IS NOT NULL
 FROM users u JOIN balances b ON b.user_id = u.id
 LEFT JOIN account_activity a ON a.user_id = u.id
 WHERE u.id = ANY(:ids)

@@ -123,6 +123,12 @@ def list_active(user_id: int) -> list[ApiKey]:
     return list(db.session.scalars(query.order_by(ApiKey.id)))
 
 
+def list_all(user_id: int) -> list[ApiKey]:
+    """Return all keys of an account, the revoked ones too, newest first."""
+    query = select(ApiKey).where(ApiKey.user_id == user_id).order_by(ApiKey.id.desc())
+    return list(db.session.scalars(query))
+
+
 def set_batch(user_id: int, key_id: int, batch: bool) -> bool | None:
     """Let the requests of an active key yield to all others, or not.
 

@@ -176,10 +176,13 @@ def adjust_hold(database: Database, request_id: uuid.UUID, target_tokens: int) -
     return None if row is None or row[0] is None else int(row[0])
 
 
-def checkpoint(database: Database, counts: Sequence[RunningCounts]) -> dict[uuid.UUID, bool]:
+def checkpoint(
+    database: Database, counts: Sequence[RunningCounts]
+) -> dict[uuid.UUID, Outcome | None]:
     """Store the counts of requests so far; return the requests still open.
 
-    A value of True means that the account is being deleted, so the request must end.
+    The value is the outcome of a request that must end, as its account is being deleted or is
+    suspended.
     """
     rows = database.fetch_all(
         sql.CHECKPOINT,
@@ -190,7 +193,13 @@ def checkpoint(database: Database, counts: Sequence[RunningCounts]) -> dict[uuid
             "completion_tokens": [item.completion_tokens for item in counts],
         },
     )
-    return {uuid.UUID(str(row[0])): bool(row[1]) for row in rows}
+    return {uuid.UUID(str(row[0])): _end_of(closed=row[1], suspended=row[2]) for row in rows}
+
+
+def _end_of(*, closed: bool, suspended: bool) -> Outcome | None:
+    if closed:
+        return Outcome.ACCOUNT_DELETED
+    return Outcome.ACCOUNT_SUSPENDED if suspended else None
 
 
 def settle(database: Database, settlement: Settlement) -> Charge | None:

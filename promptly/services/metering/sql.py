@@ -66,7 +66,9 @@ FROM quick, unnest(
     %(completion_tokens)s::int[]
 ) AS n (request_id, prompt_tokens, cached_prompt_tokens, completion_tokens)
 WHERE h.request_id = n.request_id AND h.state = 'open'
-RETURNING h.request_id, h.user_id IN (SELECT u.id FROM users u WHERE u.closed_at IS NOT NULL)
+RETURNING h.request_id,
+          h.user_id IN (SELECT u.id FROM users u WHERE u.closed_at IS NOT NULL),
+          h.user_id IN (SELECT u.id FROM users u WHERE u.suspended_at IS NOT NULL)
 """
 
 STALE_HOLDS = """

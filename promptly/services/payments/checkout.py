@@ -10,7 +10,13 @@ import time
 from dataclasses import dataclass
 
 from promptly.clients.provider_errors import ProviderProblem, ProviderRefused, ProviderUnavailable
-from promptly.errors import InvalidRequest, NotFound, PaymentRefused, PaymentUnavailable
+from promptly.errors import (
+    AccountSuspended,
+    InvalidRequest,
+    NotFound,
+    PaymentRefused,
+    PaymentUnavailable,
+)
 from promptly.extensions import db
 from promptly.models import Order, User
 from promptly.models.payments import PROVIDERS
@@ -67,8 +73,8 @@ def start(
     If it is paid, or being paid, that is the path of the purchase's own page. `amount` is that of a
     pack whose amount the customer chooses. Opens transactions of its own. Raises InvalidRequest
     (param `pack`, `amount`, `method`, `token`), NotFound if the account is being deleted or gone,
-    PaymentRefused, and PaymentUnavailable if the provider is not configured or does not answer
-    within ten seconds.
+    AccountSuspended, PaymentRefused, and PaymentUnavailable if the provider is not configured or
+    does not answer within ten seconds.
     """
     pack = offers.chosen(pack_name, amount, settings)
     if provider_name not in PROVIDERS:
@@ -105,6 +111,8 @@ def _begin(click: Click, settings: Settings) -> Order:
     accounts.lock(click.user_id)
     if accounts.is_closed(click.user_id):
         raise NotFound("There is no such account.")
+    if accounts.is_suspended(click.user_id):
+        raise AccountSuspended.with_contact(settings.support_email)
     known = clicks.known_order(click)
     if known is not None:
         return known

@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime, timedelta
 from sqlalchemy import text
 
 from promptly.extensions import db
-from promptly.services.usage.rollups import WATERMARK
+from promptly.services.usage.breakdowns import WATERMARK
 
 MONTHS_AHEAD = 2
 DEFAULT_PARTITION = "usage_events_default"

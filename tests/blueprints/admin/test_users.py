@@ -148,7 +148,7 @@ def test_the_page_of_an_account(panel: FlaskClient, user_id: int) -> None:
                  "No operator actions"):  # fmt: skip
         assert word in page, word
     forms = re.findall(r"<form.*?</form>", page, re.DOTALL)
-    assert len([form for form in forms if f'name="user_id" value="{user_id}"' in form]) == 3
+    assert len([form for form in forms if f'name="user_id" value="{user_id}"' in form]) == 5
 
 
 def test_data_from_others_is_shown_as_text(admin_app: Flask, panel: FlaskClient) -> None:

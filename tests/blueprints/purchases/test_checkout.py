@@ -66,6 +66,22 @@ def test_a_form_leads_to_the_providers_page(
     assert provider.url in policy.partition("form-action")[2]
 
 
+def test_a_suspended_account_buys_nothing(shop: Flask, stripe_server: SimulatedStripe) -> None:
+    client = signed_in(shop)
+    form = {"pack": "standard", "method": "stripe", "csrf_token": token(client)}
+    assert "Pay by card" in client.get("/dashboard").text
+    with shop.app_context(), transaction():
+        db.session.execute(text("UPDATE users SET suspended_at = now()"))
+    assert "Pay by card" not in client.get("/dashboard").text
+    answer = client.post("/checkout", data=form)
+    assert answer.status_code == 403
+    assert "This account is suspended. Its balance is kept." in answer.text
+    assert orders(shop) == []
+    with shop.app_context(), transaction():
+        db.session.execute(text("UPDATE users SET suspended_at = NULL"))
+    assert client.post("/checkout", data=form).status_code == 303
+
+
 def test_forged_forms_and_strangers(shop: Flask) -> None:
     client = signed_in(shop)
     form = {"pack": "standard", "method": "stripe"}

@@ -5,6 +5,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from promptly.blueprints.site.dashboard import remaining
+from promptly.models import User
 from promptly.services.accounts import keys
 from promptly.transactions import transaction
 from tests.conftest import AppFactory
@@ -48,6 +49,25 @@ def test_the_dashboard_shows_the_account(client: FlaskClient, raw_key: str) -> N
     assert raw_key not in page
     assert " style=" not in page and "<script>" not in page and "onclick" not in page
     assert answer.headers["Cache-Control"] == "no-store"
+
+
+def test_a_suspended_account_sees_why_its_keys_are_refused(
+    app_factory: AppFactory, raw_key: str
+) -> None:
+    app = app_factory(support_email="help@example.com")
+    client = app.test_client()
+    # Signing in stays possible.
+    with app.app_context(), transaction() as session:
+        [user] = session.query(User)
+        user.suspended_at = datetime.now(UTC)
+    sign_in(client, raw_key)
+    for path in ("/dashboard", "/dashboard/requests", "/purchases"):
+        page = client.get(path).text
+        assert "This account is suspended" in page and "mailto:help@example.com" in page, path
+    with app.app_context(), transaction() as session:
+        [user] = session.query(User)
+        user.suspended_at = None
+    assert "suspended" not in client.get("/dashboard").text
 
 
 def test_without_a_session(client: FlaskClient) -> None:

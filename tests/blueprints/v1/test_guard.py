@@ -163,6 +163,17 @@ def test_a_trial_runs_fewer_requests_at_once(
         books.wait_for_events(account, 1 + (second == 200))
         if second == 429:
             assert answer.error["code"] == "rate_limit_exceeded"
+    # Its own number applies to a trial as well, even beyond that of paying accounts.
+    books.rows("UPDATE users SET concurrent_requests = 3 WHERE id = :id", id=trial.user_id)
+    client = Client(gateway.url, trial.key)
+    with (
+        client.open(messages=sim("tokens=9999 delay_ms=20")) as first,
+        client.open(messages=sim("tokens=9999 delay_ms=20")) as second_stream,
+    ):
+        first.read_until(b"data: ")
+        second_stream.read_until(b"data: ")
+        assert client.chat(messages=sim("tokens=2")).status == 200
+    books.wait_for_events(trial, 4)
 
 
 def test_an_empty_balance(gateway: Gateway, llama: SimulatedLlama, books: BooksReader) -> None:

@@ -64,6 +64,20 @@ def test_an_account_pays_as_long_as_it_owns_paid_tokens(
     assert caller.pays is pays
 
 
+def test_limits_and_suspension_come_with_the_key(app: Flask) -> None:
+    with app.app_context(), transaction():
+        user = factories.user(paid_tokens=7)
+        user.concurrent_requests = 2
+        user.suspended_at = datetime.now(UTC)
+        row, raw = factories.api_key(user.id)
+        user_id, expected = user.id, Caller(row.id, user.id, 7, pays=True, concurrent_requests=2)
+    suspended = ask(app, raw)
+    assert suspended is not None and suspended.suspended
+    with app.app_context(), transaction() as session:
+        session.get_one(User, user_id).suspended_at = None
+    assert ask(app, raw) == expected
+
+
 def test_an_expired_trial_does_not_count(app: Flask) -> None:
     past = datetime.now(UTC) - timedelta(seconds=1)
     with app.app_context(), transaction():

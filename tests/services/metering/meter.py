@@ -93,7 +93,7 @@ class Meter:
 
     def checkpoint(
         self, *counts: tuple[uuid.UUID, int, int], cached: int = 0
-    ) -> dict[uuid.UUID, bool]:
+    ) -> dict[uuid.UUID, Outcome | None]:
         """Store (request, prompt tokens, completion tokens); `cached` is that of each prompt."""
         return metering.checkpoint(
             self.database,

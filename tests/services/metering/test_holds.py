@@ -7,6 +7,8 @@ import pytest
 from promptly.errors import InsufficientQuota, RateLimited, TokensReserved
 from promptly.request_ids import new_request_id
 from promptly.services import account_deletion, metering
+from promptly.services.accounts import account_limits
+from promptly.services.audit import Operator
 from promptly.services.metering.holds import SILENT_SECONDS
 from promptly.settings import current_settings
 from promptly.transactions import transaction
@@ -141,7 +143,7 @@ def test_checkpoints_are_noted_in_one_batch(meter: Meter, account: Account) -> N
     counts = [(hold.request_id, 100 + n, 10 * n) for n, hold in enumerate(holds)]
     unknown: uuid.UUID = new_request_id()
     still_open = meter.checkpoint(*counts, (unknown, 1, 1))
-    assert still_open == {holds[0].request_id: False, holds[1].request_id: False}
+    assert still_open == {holds[0].request_id: None, holds[1].request_id: None}
     for hold, (_, prompt, completion) in zip(holds[:2], counts, strict=False):
         row = meter.hold_row(hold.request_id)
         assert row is not None
@@ -160,7 +162,24 @@ def test_a_checkpoint_reports_accounts_that_are_being_deleted(
     with meter.books.app.app_context(), transaction():
         account_deletion.close(closed.user_id, current_settings())
     counts = [(hold.request_id, 1, 0) for hold in (kept, ending)]
-    assert meter.checkpoint(*counts) == {kept.request_id: False, ending.request_id: True}
+    assert meter.checkpoint(*counts) == {
+        kept.request_id: None,
+        ending.request_id: "account_deleted",
+    }
+
+
+def test_a_checkpoint_reports_suspended_accounts(meter: Meter, account: Account) -> None:
+    suspended = meter.books.account(paid_tokens=100)
+    kept, ending = meter.place(account, 10), meter.place(suspended, 10)
+    cli = Operator("cli:test")
+    with meter.books.app.app_context(), transaction():
+        account_limits.suspend(suspended.user_id, operator=cli)
+    counts = [(hold.request_id, 1, 0) for hold in (kept, ending)]
+    reported = {kept.request_id: None, ending.request_id: "account_suspended"}
+    assert meter.checkpoint(*counts) == reported
+    with meter.books.app.app_context(), transaction():
+        account_limits.resume(suspended.user_id, operator=cli)
+    assert set(meter.checkpoint(*counts).values()) == {None}
 
 
 def test_a_hold_is_seen_by_the_account(meter: Meter, trial_account: Account) -> None:

@@ -1,24 +1,11 @@
 from datetime import UTC, datetime, timedelta
+from urllib.parse import quote
 
 import pytest
 
 from tests.blueprints.v1.client import Client
 from tests.support.books import Account, BooksReader
 from tests.support.servers import Gateway
-
-
-def test_a_balance_with_a_trial(gateway: Gateway, books: BooksReader) -> None:
-    account = books.account(paid_tokens=50, trial_tokens=30)
-    balance = Client(gateway.url, account.key).get("/v1/balance").json
-    expires = datetime.fromisoformat(balance.pop("trial_expires_at"))
-    assert timedelta(days=6) < expires - datetime.now(UTC) < timedelta(days=8)
-    assert balance == {
-        "object": "balance",
-        "available_tokens": 80,
-        "trial_tokens": 30,
-        "paid_tokens": 50,
-        "reserved_tokens": 0,
-    }
 
 
 def test_usage_is_empty_at_first(client: Client) -> None:
@@ -32,6 +19,46 @@ def test_usage_of_chosen_days(client: Client) -> None:
     [day] = client.get(f"/v1/usage?start={yesterday}&end={today}").json["data"]
     assert day["date"] == today.isoformat()
     assert client.get(f"/v1/usage?start={yesterday}&end={yesterday}").json["data"] == []
+
+
+def test_usage_by_groups(client: Client) -> None:
+    charged = [client.get(f"/v1/usage?request_id={chat(client)}").json["charged_tokens"]] * 2
+    chat(client)
+    [model] = [item["id"] for item in client.get("/v1/models").json["data"]]
+    [by_key] = client.get("/v1/usage?group_by=key").json["data"]
+    assert client.key.startswith(by_key["key"]["prefix"])
+    assert (by_key["requests"], by_key["charged_tokens"]) == (2, sum(charged))
+    for query in ("group_by=model,outcome,endpoint", "group_by=model&group_by=outcome,%20endpoint"):
+        [row] = client.get(f"/v1/usage?{query}").json["data"]
+        assert not {"date", "key"} & row.keys()
+        assert (row["model"], row["endpoint"], row["outcome"]) == (
+            model, "chat.completions", "completed",
+        )  # fmt: skip
+    for chosen in (by_key["key"]["name"], by_key["key"]["prefix"]):
+        [day] = client.get(f"/v1/usage?key={chosen}&model={model}").json["data"]
+        assert (day["date"], day["requests"]) == (datetime.now(UTC).date().isoformat(), 2)
+    assert client.get("/v1/usage?model=another").json == {"object": "list", "data": []}
+
+
+def chat(client: Client) -> str:
+    """Return the id of a request that has ended."""
+    return client.chat().headers["x-promptly-request-id"]
+
+
+@pytest.mark.parametrize("query", ["group_by=", "group_by=day,week", "group_by=key&group_by=x"])
+def test_unknown_groups(client: Client, query: str) -> None:
+    answer = client.get(f"/v1/usage?{query}")
+    assert (answer.status, answer.error["param"]) == (400, "group_by")
+
+
+def test_a_key_of_nobody_is_refused_and_not_repeated(
+    client: Client, gateway: Gateway, books: BooksReader
+) -> None:
+    other = books.account()
+    for key in (other.key, "nobody's", ""):
+        answer = client.get(f"/v1/usage?key={quote(key)}")
+        assert (answer.status, answer.error["param"]) == (404, "key")
+        assert not key or key not in answer.error["message"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,14 @@
+"""GET /v1/balance: the account's tokens."""
+
+from flask import Response, jsonify
+
+from promptly.blueprints.v1 import guard
+from promptly.runtime.database import API
+from promptly.services.ledger import balances
+from promptly.transactions import use_pool
+
+
+def show_balance() -> Response:
+    """Return the balance, in tokens."""
+    use_pool(API)
+    return jsonify(balances.read(guard.caller().user_id))
