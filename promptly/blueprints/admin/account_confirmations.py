@@ -151,7 +151,7 @@ def batch(user_id: int, key_id: int) -> AnyPage:
     return confirmation.ask(
         Confirmation(
             title="Make this key normal?" if key.batch else "Make this a batch key?",
-            facts=[*_account(user), ("Key", key.name), ("Starts with", key.prefix)],
+            facts=[*facts_of(user), ("Key", key.name), ("Starts with", key.prefix)],
             effects=[
                 "From its next request on, it waits for slots like others."
                 if key.batch
@@ -159,7 +159,7 @@ def batch(user_id: int, key_id: int) -> AnyPage:
             ],
             action=url_for("admin.set_batch", user_id=user_id, key_id=key_id),
             button="Make normal" if key.batch else "Make batch",
-            back=_page_of(user),
+            back=page_of(user),
             user_id=user_id,
             fields={} if key.batch else {"batch": "on"},
             danger=False,

@@ -3,14 +3,14 @@
 Beside `usage_rollups`, which the release before reads and writes. Days from before stay there.
 Rows go with their account, also when the release before deletes it.
 
-Revision: 0020, after 0016.
+Revision: 0019, after 0018.
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0020"
-down_revision = "0016"
+revision = "0019"
+down_revision = "0018"
 branch_labels = None
 depends_on = None
 

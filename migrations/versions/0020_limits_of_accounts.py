@@ -2,14 +2,14 @@
 
 The columns are empty for every account: the release before ignores them.
 
-Revision: 0021, after 0020.
+Revision: 0020, after 0019.
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0021"
-down_revision = "0020"
+revision = "0020"
+down_revision = "0019"
 branch_labels = None
 depends_on = None
 
