@@ -17,6 +17,7 @@ The modules, in the order in which a request meets them:
     prefix_chain      names for what a prompt begins with, by which its cache is found
     session_headers   a client's name for its conversation
     generation        interfaces that the modules below need from a checked request
+    price_list        the prices in force
     hold_placement    holds the cost before upstream sees the request
     upstreams         the pool of llama-servers and their readiness
     fatal_bodies      refuses bodies that model servers died of
@@ -54,6 +55,7 @@ from promptly.gateway.imported_keys import ImportedKeys
 from promptly.gateway.key_hashes import KeyHashes
 from promptly.gateway.limits import RequestLimits
 from promptly.gateway.prefix_chain import PrefixChains
+from promptly.gateway.price_list import PriceList
 from promptly.gateway.settling import Settler
 from promptly.gateway.slots.exchange import Terms
 from promptly.gateway.slots.scheduler import SlotScheduler
@@ -87,6 +89,7 @@ class Gateway:
         self.body_decoder = BodyDecoder(settings.max_body_bytes, settings.max_json_values)
         self.count_turns = CountTurns()
         self.prefix_chains = PrefixChains(settings.key_pepper)
+        self.price_list = PriceList(app, self.database, settings.prices)
         self.pool = UpstreamPool(settings)
         self.fatal_bodies = FatalBodies(redis, settings.key_pepper)
         terms = Terms(

@@ -15,6 +15,7 @@ from promptly.gateway import Gateway
 from promptly.gateway.generation import GenerationRequest, Input, Prompt
 from promptly.gateway.prompt_counting import PromptCounter, refuse_too_long, require_tokens
 from promptly.gateway.upstream_errors import context_exceeded
+from promptly.prices import Price
 from promptly.services import metering
 from promptly.services.accounts.authentication import Caller
 
@@ -51,19 +52,22 @@ def place(
     n_ctx = max(upstream.n_ctx for upstream in upstreams)
     for prompt in prompts:
         refuse_too_long(prompt, n_ctx)
-    sizes = _Sizes(gateway, caller, prompts, n_ctx)
+    model = upstreams[0].model
+    price = gateway.price_list.of(model)
+    sizes = _Sizes(gateway, caller, prompts, n_ctx, price)
     sizes.require_tokens()
-    hold = _holder(gateway, caller, request_id, endpoint, upstreams[0].model)
+    hold = _holder(gateway, caller, request_id, endpoint, model, price)
     if len(prompts) > 1:
         # Refuse too long prompts now, not after others have been answered and charged.
         doubtful = [n for n, prompt in enumerate(prompts) if prompt.prompt_bound >= n_ctx]
         sizes.count(doubtful, counter)
-    held = _hold_ample(hold, caller, sum(sizes.most) + output)
+    held = _hold_ample(hold, caller, price.bound(sum(sizes.most), output))
     if held is not None:
         return PlacedHold(held, sizes.most, counted=False)
     sizes.count(range(len(prompts)), counter)
     total = sum(sizes.most)
-    return PlacedHold(hold(total + output, total + 1), sizes.most, counted=True)
+    wanted, minimum = price.bound(total, output), price.bound(total, 1)
+    return PlacedHold(hold(wanted, minimum), sizes.most, counted=True)
 
 
 def place_exactly(
@@ -81,12 +85,15 @@ def place_exactly(
     """
     upstreams = gateway.pool.require(inputs.path)
     n_ctx = max(upstream.n_ctx for upstream in upstreams)
-    hold = _holder(gateway, caller, request_id, endpoint, upstreams[0].model)
-    held = _hold_ample(hold, caller, sum(min(bound, n_ctx) for bound in bounds))
+    model = upstreams[0].model
+    price = gateway.price_list.of(model)
+    hold = _holder(gateway, caller, request_id, endpoint, model, price)
+    most = sum(min(bound, n_ctx) for bound in bounds)
+    held = _hold_ample(hold, caller, price.cost(most, 0, 0))
     if held is not None:
         return held
-    require_tokens(gateway, caller, len(bounds))
-    total = counter.count(inputs)
+    require_tokens(gateway, caller, price.cost(len(bounds), 0, 0))
+    total = price.cost(counter.count(inputs), 0, 0)
     return hold(total, total)
 
 
@@ -97,18 +104,25 @@ class _Sizes:
     """
 
     def __init__(
-        self, gateway: Gateway, caller: Caller, prompts: Sequence[Prompt], n_ctx: int
+        self,
+        gateway: Gateway,
+        caller: Caller,
+        prompts: Sequence[Prompt],
+        n_ctx: int,
+        price: Price,
     ) -> None:
         self._gateway = gateway
         self._caller = caller
         self._prompts = prompts
         self._n_ctx = n_ctx
+        self._price = price
         self._fewest = [max(prompt.fewest_tokens, 1) for prompt in prompts]
         self.most = [min(prompt.prompt_bound, n_ctx) for prompt in prompts]
 
     def require_tokens(self) -> None:
         """Raise InsufficientQuota or TokensReserved if prompts and a token cannot be covered."""
-        require_tokens(self._gateway, self._caller, sum(self._fewest) + 1)
+        least = self._price.bound(sum(self._fewest), 1)
+        require_tokens(self._gateway, self._caller, least)
 
     def count(self, numbers: Iterable[int], counter: PromptCounter) -> None:
         """Count the prompts with these numbers, unless they are counted already.
@@ -132,7 +146,12 @@ def first_output(max_tokens: int | None, prompts: int, quantum: int) -> int:
 
 
 def _holder(
-    gateway: Gateway, caller: Caller, request_id: uuid.UUID, endpoint: str, model: str
+    gateway: Gateway,
+    caller: Caller,
+    request_id: uuid.UUID,
+    endpoint: str,
+    model: str,
+    price: Price,
 ) -> _Hold:
     terms = partial(
         metering.place_hold,
@@ -142,6 +161,7 @@ def _holder(
         key_id=caller.key_id,
         endpoint=endpoint,
         model=model,
+        price=price,
         max_open_holds=_max_open_holds(gateway, caller),
         top_up_url=gateway.top_up_url,
     )

@@ -21,6 +21,7 @@ from promptly.models.payments import (
     Reconciliation,
     WebhookEvent,
 )
+from promptly.models.prices import PriceVersion
 from promptly.models.sessions import DashboardSession, EndedPanelSession
 from promptly.models.statistics import AccountActivity, DailyOutcome, DailyRevenue, DailyTotal
 from promptly.models.usage import Hold, SweepState, UsageEvent, UsageRollup
@@ -48,6 +49,7 @@ __all__ = [
     "PaymentCase",
     "PaymentReversal",
     "PepperVersion",
+    "PriceVersion",
     "Reconciliation",
     "SweepState",
     "TrialClaim",

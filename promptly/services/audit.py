@@ -32,6 +32,7 @@ ACTIONS = (
     "payment.reconcile",
     "payment.refund",
     "payment.resolve",
+    "prices.change",
     "session.end",
     "session.open",
     "session.refuse",

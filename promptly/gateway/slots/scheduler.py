@@ -215,9 +215,9 @@ class SlotScheduler:
             upstream = message.upstreams.get(name) or self._pool.named(name)
             slot_request = queue.waiting.get(identity)
             if slot_request is not None and upstream is not None:
-                self._grant(
-                    queue, slot_request, Lease(upstream, slot, reuses_cache, True, began_at)
-                )
+                lease = Lease(upstream, slot, bool(reuses_cache), True, began_at)
+                lease.owns_cache = reuses_cache is True
+                self._grant(queue, slot_request, lease)
             elif identity not in queue.held:
                 # The request left the queue during the exchange, or this process knows no such
                 # server: it then asks for another one, as Redis does not know the request any more.

@@ -82,7 +82,8 @@ local function grant(id, request, account, server, slot, cached)
   if slot >= 0 then
     redis.call('ZREM', server.free, slot)
     local contents = contents_of(server, slot)
-    reuses = contents ~= nil and (input.shared or contents.owner == account.id)
+    reuses = contents ~= nil
+      and (contents.owner == account.id or (input.shared and 'shared'))
     if cached == 0 and waiting > 0 then disappoint(server, slot) end
     set_contents(server, slot, contents, {
       owner = account.id, used = now, tokens = request.tokens, chain = request.chain})
