@@ -32,6 +32,14 @@ class Price:
     def __str__(self) -> str:
         return f"{self.input}:{self.cached}:{self.output}"
 
+    def in_tokens(self) -> dict[str, str]:
+        """Return what a token of each kind costs in tokens, as exact decimals: `"1.5"`."""
+        return {
+            "input": _decimal(self.input),
+            "cached_input": _decimal(self.cached),
+            "output": _decimal(self.output),
+        }
+
     @property
     def dearest_input(self) -> int:
         """The most that a token of the prompt can cost, cached or not."""
@@ -74,6 +82,10 @@ class ModelPrice:
 
     def __str__(self) -> str:
         return f"{self.model}:{self.price}"
+
+
+def _decimal(hundredths: int) -> str:
+    return f"{hundredths // 100}.{hundredths % 100:02}".rstrip("0").rstrip(".")
 
 
 def rounded_up(hundredths: int) -> int:

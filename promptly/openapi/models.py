@@ -1,8 +1,8 @@
 """The loaded models."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from promptly.openapi.errors import ALWAYS, NO_MODEL, NO_URL
 from promptly.openapi.operation import Operation, Parameter
@@ -14,12 +14,28 @@ class ModelMeta(Struct):
     n_ctx: int
 
 
+Decimal = Annotated[str, Meta(pattern="^[0-9]+([.][0-9]{1,2})?$")]
+
+
+class Pricing(Struct):
+    """Tokens of the balance that one token of each kind costs, as exact decimals.
+
+    The charge of a request is rounded up once. The names are not those of APIs whose prices are in
+    a currency (`prompt`, `completion`), so that no client takes tokens for dollars.
+    """
+
+    input: Decimal
+    cached_input: Decimal
+    output: Decimal
+
+
 class Model(Struct):
     id: str
     object: Literal["model"]
     created: int
     owned_by: str
     meta: ModelMeta
+    pricing: Pricing
 
 
 class ModelList(Struct):

@@ -59,6 +59,7 @@ def _openai(name: str, n_ctx: int) -> Model:
         "created": 0,
         "owned_by": "promptly",
         "meta": {"n_ctx": n_ctx},
+        "pricing": _pricing(name),
     }
 
 
@@ -72,7 +73,13 @@ def _anthropic(name: str, n_ctx: int) -> Model:
         "lifecycle": "active",
         "max_input_tokens": n_ctx,
         "max_tokens": n_ctx,
+        "pricing": _pricing(name),
     }
+
+
+def _pricing(name: str) -> dict[str, str]:
+    """Return what a token costs, in tokens of the balance."""
+    return current_gateway().price_list.shown(name).in_tokens()
 
 
 def _page() -> dict[str, Any]:
