@@ -12,6 +12,7 @@ from promptly.models import (
     LedgerEntry,
     Order,
     OutboxMail,
+    PriceVersion,
     UsageEvent,
     User,
 )
@@ -145,6 +146,22 @@ def usage_event(
     db.session.add(row)
     db.session.flush()
     return row
+
+
+def price(input_: int, cached: int, output: int) -> int:
+    """Create a version of a price that has ended; return its number."""
+    now = datetime.now(UTC)
+    row = PriceVersion(
+        model="ended",
+        input=input_,
+        cached=cached,
+        output=output,
+        valid_from=now,
+        valid_until=now,
+    )
+    db.session.add(row)
+    db.session.flush()
+    return row.id
 
 
 def mail(
