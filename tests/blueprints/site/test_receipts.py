@@ -44,7 +44,8 @@ def test_a_receipt(app: Flask, visitor: Visitor) -> None:
     page = visitor.get(f"/dashboard/requests/{request_id}").text
     for said in (request_id, "900", "777</span> of them cached", "81", "800", ">200<", "181",
                  "500", "4.5", "20.0", "default", "balance used up", "covered no more output",
-                 "chat.completions", "1.5 tokens for each", "0.25 where", "3.33 for each"):  # fmt: skip
+                 "chat.completions", "1.5 tokens for each", "0.25 where",
+                 "3.33 for each"):  # fmt: skip
         assert said in page, said
 
 
