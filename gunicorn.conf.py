@@ -134,10 +134,11 @@ def post_request(worker: Any, req: Any, environ: dict[str, Any], resp: Any) -> N
 
 
 def post_worker_init(worker: Any) -> None:
-    """Check the pepper, tune memory management, and start the greenlet that drains on shutdown."""
+    """Check the pepper, apply PRICES, tune memory management, start the greenlet that drains."""
     import gc
 
     check_peppers(worker)
+    apply_prices(worker)
     memory.return_large_blocks()
 
     # Loaded objects stay for good: exclude them from collection, and collect less often.
@@ -170,3 +171,12 @@ def check_peppers(worker: Any) -> None:
     except (ServiceUnavailable, psycopg2.Error) as problem:
         # The first registration checks again.
         worker.log.warning("the pepper is checked later: %s", type(problem).__name__)
+
+
+def apply_prices(worker: Any) -> None:
+    """Put PRICES in force, if they have changed since the last start of a gateway.
+
+    Replacements of workers do not: another gateway, with other PRICES, may have started since.
+    """
+    if worker.age <= worker.cfg.workers:
+        worker.wsgi.extensions["gateway"].price_list.put_in_force()

@@ -24,6 +24,7 @@ from promptly.packs import (
     parse_packs,
     sale_problems,
 )
+from promptly.prices import ModelPrice, parse_prices
 from promptly.secret import Secret
 from promptly.setting_fields import SettingsError, read_fields, setting
 from promptly.setting_parsers import (
@@ -152,6 +153,8 @@ class Settings:
     # its accounts' limits.
     checkpoint_seconds: int = setting(integer(1, 5), "3")
     usage_retention_days: int = setting(integer(0), "0")
+    # By model; an empty value has every model at the default.
+    prices: tuple[ModelPrice, ...] = setting(parse_prices, "*:100:100:100")
 
     # Time limits of one request
     body_timeout_seconds: int = setting(integer(1), "60")

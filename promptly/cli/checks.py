@@ -16,6 +16,7 @@ from promptly.cli import (
     backup_checks,
     notification_checks,
     payment_checks,
+    price_checks,
     proxy_checks,
     rotation_checks,
     session_checks,
@@ -213,6 +214,12 @@ def public_site(settings: Settings) -> Iterator[Finding]:
         yield Finding("Site", level, message)
 
 
+def prices(settings: Settings) -> Iterator[Finding]:
+    """Check that the prices in force are those of PRICES."""
+    for level, message in price_checks.findings(settings):
+        yield Finding("Prices", level, message)
+
+
 def trial_abuse(settings: Settings) -> Iterator[Finding]:
     """Check what limits trials, and that all mailboxes that had one are recorded."""
     for level, message in trial_checks.findings(settings):
@@ -250,6 +257,7 @@ CHECKS: tuple[Check, ...] = (
     rotation,
     administration,
     public_site,
+    prices,
     trial_abuse,
     proxies,
 )

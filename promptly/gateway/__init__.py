@@ -18,6 +18,7 @@ The modules, in the order in which a request meets them:
     prefix_chain      names for what a prompt begins with, by which its cache is found
     session_headers   a client's name for its conversation
     generation        interfaces that the modules below need from a checked request
+    price_list        the prices in force
     hold_placement    holds the cost before upstream sees the request
     upstream          one model on one model server
     upstreams         the pool of model servers and their readiness
@@ -68,6 +69,7 @@ from promptly.gateway.limits import RequestLimits
 from promptly.gateway.model_loading import ModelLoading
 from promptly.gateway.model_names import ModelNames
 from promptly.gateway.prefix_chain import PrefixChains
+from promptly.gateway.price_list import PriceList
 from promptly.gateway.settling import Settler
 from promptly.gateway.slots.exchange import Terms
 from promptly.gateway.slots.scheduler import SlotScheduler
@@ -103,6 +105,7 @@ class Gateway:
         self.count_turns = CountTurns()
         shared = settings.slot_isolation == "shared"
         self.prefix_chains = PrefixChains(settings.key_pepper, shared=shared)
+        self.price_list = PriceList(app, self.database, settings.prices)
         self.pool = UpstreamPool(settings, DrainedServers(self.database))
         self.model_names = ModelNames(self.pool, settings.model_aliases, settings.default_model)
         self.model_loading = ModelLoading(

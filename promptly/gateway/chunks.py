@@ -38,7 +38,9 @@ class ChunkReader(Counts):
     With a `sink` every chunk, usage included, goes there decoded and its result is returned;
     without one the stream must be a chat's. With `counts_only` the sink's chunks have no choices
     any more: its result would reach nobody. `output_limit` returns the completion tokens that the
-    hold covers after a prompt of a given size; it is called once, when that size is known.
+    hold covers after a prompt of a given size, and so many of its tokens cached; it is called once,
+    when that size is known. Without `owns_cache` the cache is another account's: no token counts as
+    cached, neither for the charge nor for the client.
     """
 
     __slots__ = (
@@ -53,6 +55,7 @@ class ChunkReader(Counts):
         "error",
         "finish_reason",
         "limit_reached",
+        "owns_cache",
         "usage",
     )
 
@@ -60,7 +63,7 @@ class ChunkReader(Counts):
         self,
         *,
         include_usage: bool,
-        output_limit: Callable[[int], int | None] | None = None,
+        output_limit: Callable[[int, int], int | None] | None = None,
         sink: Sink | None = None,
     ) -> None:
         super().__init__()
@@ -71,6 +74,7 @@ class ChunkReader(Counts):
         self._rest = b""
         self._base: dict[str, Any] = {}
         self.counts_only = False
+        self.owns_cache = True
         self.limit_reached = False
         self.finish_reason: str | None = None
         self.usage: dict[str, Any] | None = None
@@ -140,9 +144,10 @@ class ChunkReader(Counts):
             return b""
         progress = chunk.get("prompt_progress")
         if progress is not None:
-            self._set_prompt_size(count_of(progress["total"], self.prompt_size or 0))
+            size = count_of(progress["total"], self.prompt_size or 0)
             self.prompt_tokens = max(self.prompt_tokens, count_of(progress["processed"]))
-            self._set_cached(progress.get("cache"))
+            self._set_reused(count_of(progress.get("cache"), self.reused_tokens))
+            self._set_prompt_size(size)
             return b""
         usage = chunk.get("usage")
         self._read_counts(chunk)
@@ -177,7 +182,7 @@ class ChunkReader(Counts):
 
     def _set_prompt_size(self, tokens: int) -> None:
         if self.prompt_size is None and self._output_limit is not None:
-            self.limit = self._output_limit(tokens)
+            self.limit = self._output_limit(tokens, self.cached_tokens)
         self.prompt_size = tokens
         self.release_hold()
 
@@ -201,10 +206,10 @@ class ChunkReader(Counts):
                 self.first_token_at = time.monotonic()
                 self.prompt_ms = count_of(timings.get("prompt_ms"))
             size = cached + processed
+            self.prompt_tokens = max(self.prompt_tokens, self.prompt_size or size)
+            self._set_reused(cached)
             if self.prompt_size is None:
                 self._set_prompt_size(size)
-            self.prompt_tokens = max(self.prompt_tokens, self.prompt_size or size)
-            self.cached_tokens = cached if cached < self.prompt_tokens else self.prompt_tokens
             self.completion_tokens = max(self.completion_tokens, predicted)
         usage = chunk.get("usage")
         if usage is not None:
@@ -212,12 +217,14 @@ class ChunkReader(Counts):
             self.completion_tokens = count_of(usage["completion_tokens"], self.completion_tokens)
             self.prompt_size = self.prompt_tokens
             details = usage.get("prompt_tokens_details")
-            self._set_cached(details.get("cached_tokens") if isinstance(details, dict) else None)
+            reported = details.get("cached_tokens") if isinstance(details, dict) else None
+            self._set_reused(count_of(reported, self.reused_tokens))
             chunk["usage"] = self.usage = self._corrected(usage)
 
-    def _set_cached(self, reported: object) -> None:
+    def _set_reused(self, tokens: int) -> None:
         """Take in how much of the prompt was cached: at most all of it."""
-        self.cached_tokens = min(count_of(reported, self.cached_tokens), self.prompt_tokens)
+        self.reused_tokens = tokens if tokens < self.prompt_tokens else self.prompt_tokens
+        self.cached_tokens = self.reused_tokens if self.owns_cache else 0
 
     def _corrected(self, usage: dict[str, Any]) -> dict[str, Any]:
         """Return upstream's usage, corrected where it differs from our counts."""

@@ -46,8 +46,9 @@ class Counts:
     """Running counts of one answer, as reported by upstream; they only grow.
 
     `prompt_tokens` are the prompt's tokens processed so far, `prompt_size` all of them once known,
-    `cached_tokens` those that upstream had in its cache, and `prompt_ms` the time that reading the
+    `reused_tokens` those that upstream had in its cache, and `prompt_ms` the time that reading the
     others took; `completion_tokens` are those generated, `limit` how many of them the hold covers.
+    `cached_tokens` are the reused ones that the account's own requests had left there.
     """
 
     __slots__ = (
@@ -58,6 +59,7 @@ class Counts:
         "prompt_ms",
         "prompt_size",
         "prompt_tokens",
+        "reused_tokens",
     )
 
     def __init__(self) -> None:
@@ -65,6 +67,7 @@ class Counts:
         self.prompt_tokens = 0
         self.prompt_ms = 0
         self.cached_tokens = 0
+        self.reused_tokens = 0
         self.completion_tokens = 0
         self.limit: int | None = None
         self.first_token_at: float | None = None

@@ -19,6 +19,7 @@ from promptly.gateway.model_loading import LOOK_SECONDS
 from promptly.gateway.prompt_counting import PromptCounter, refuse_too_long, require_tokens
 from promptly.gateway.upstream import Upstream
 from promptly.gateway.upstream_errors import context_exceeded
+from promptly.prices import Price
 from promptly.services import metering
 from promptly.services.accounts.authentication import Caller
 
@@ -64,9 +65,10 @@ def place(
     n_ctx = max((upstream.n_ctx for upstream in upstreams), default=MOST_TOKENS)
     for prompt in prompts:
         refuse_too_long(prompt, n_ctx)
-    sizes = _Sizes(gateway, caller, prompts, n_ctx, model)
+    price = gateway.price_list.of(model)
+    sizes = _Sizes(gateway, caller, prompts, n_ctx, model, price)
     sizes.require_tokens()
-    hold = _holder(gateway, caller, request_id, endpoint, model)
+    hold = _holder(gateway, caller, request_id, endpoint, model, price)
     doubtful = doubtful_sizes(upstreams, sizes.most, request.max_tokens)
     if doubtful:
         # Servers of this model differ, and the bounds do not say which of them have room.
@@ -75,14 +77,15 @@ def place(
         # Refuse too long prompts now, not after others have been answered and charged.
         too_long = [n for n, prompt in enumerate(prompts) if prompt.prompt_bound >= n_ctx]
         sizes.count(too_long, counter)
-    held = _hold_ample(hold, caller, sum(sizes.most) + output)
+    held = _hold_ample(hold, caller, price.bound(sum(sizes.most), output))
     if held is not None:
         return PlacedHold(held, model, sizes.most, counted=sizes.are_counted)
     if not upstreams:
         ready_servers(gateway, path, model, counter)
     sizes.count(range(len(prompts)), counter)
     total = sum(sizes.most)
-    return PlacedHold(hold(total + output, total + 1), model, sizes.most, counted=True)
+    wanted, minimum = price.bound(total, output), price.bound(total, 1)
+    return PlacedHold(hold(wanted, minimum), model, sizes.most, counted=True)
 
 
 def place_exactly(
@@ -101,12 +104,14 @@ def place_exactly(
     """
     upstreams = ready_servers(gateway, inputs.path, model, counter)
     n_ctx = max(upstream.n_ctx for upstream in upstreams)
-    hold = _holder(gateway, caller, request_id, endpoint, model)
-    held = _hold_ample(hold, caller, sum(min(bound, n_ctx) for bound in bounds))
+    price = gateway.price_list.of(model)
+    hold = _holder(gateway, caller, request_id, endpoint, model, price)
+    most = sum(min(bound, n_ctx) for bound in bounds)
+    held = _hold_ample(hold, caller, price.cost(most, 0, 0))
     if held is not None:
         return held
-    require_tokens(gateway, caller, len(bounds))
-    total = counter.count(inputs, model)
+    require_tokens(gateway, caller, price.cost(len(bounds), 0, 0))
+    total = price.cost(counter.count(inputs, model), 0, 0)
     return hold(total, total)
 
 
@@ -136,6 +141,7 @@ class _Sizes:
         prompts: Sequence[Prompt],
         n_ctx: int,
         model: str,
+        price: Price,
     ) -> None:
         self._gateway = gateway
         self._caller = caller
@@ -143,6 +149,7 @@ class _Sizes:
         self._n_ctx = n_ctx
         self._model = model
         self._counted: set[int] = set()
+        self._price = price
         self._fewest = [max(prompt.fewest_tokens, 1) for prompt in prompts]
         self.most = [min(prompt.prompt_bound, n_ctx) for prompt in prompts]
 
@@ -153,7 +160,8 @@ class _Sizes:
 
     def require_tokens(self) -> None:
         """Raise InsufficientQuota or TokensReserved if prompts and a token cannot be covered."""
-        require_tokens(self._gateway, self._caller, sum(self._fewest) + 1)
+        least = self._price.bound(sum(self._fewest), 1)
+        require_tokens(self._gateway, self._caller, least)
 
     def count(self, numbers: Iterable[int], counter: PromptCounter) -> None:
         """Count the prompts with these numbers, unless they are counted already.
@@ -187,7 +195,12 @@ def first_output(max_tokens: int | None, prompts: int, quantum: int) -> int:
 
 
 def _holder(
-    gateway: Gateway, caller: Caller, request_id: uuid.UUID, endpoint: str, model: str
+    gateway: Gateway,
+    caller: Caller,
+    request_id: uuid.UUID,
+    endpoint: str,
+    model: str,
+    price: Price,
 ) -> _Hold:
     terms = partial(
         metering.place_hold,
@@ -197,6 +210,7 @@ def _holder(
         key_id=caller.key_id,
         endpoint=endpoint,
         model=model,
+        price=price,
         max_open_holds=_max_open_holds(gateway, caller),
         top_up_url=gateway.top_up_url,
     )

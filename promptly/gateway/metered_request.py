@@ -348,6 +348,7 @@ class MeteredRequest(ABC):
             if first_token_at is None
             else round((first_token_at - in_flight.started_at) * 1000),
             duration_ms=round((now - in_flight.started_at) * 1000),
+            price_id=in_flight.hold.placed.price.id,
         )
         measurements.record(
             settlement,

@@ -23,6 +23,7 @@ from promptly.gateway.running_hold import RunningHold
 from promptly.gateway.slots.requests import BYTES_PER_TOKEN, Lease
 from promptly.gateway.upstream_errors import BrokeOff, refusal
 from promptly.models.states import Outcome
+from promptly.prices import rounded_up
 from promptly.services import metering
 from promptly.services.accounts.authentication import Caller
 
@@ -64,6 +65,7 @@ class Relay(MeteredRequest):
         self._prompt = request.prompts[0]
         self._placed = placed
         self._sink = sink
+        self._price = placed.hold.price
         subrequests = len(placed.prompt_tokens)
         self._hold = RunningHold(
             placed.hold,
@@ -71,7 +73,7 @@ class Relay(MeteredRequest):
             gateway.hold_refresher.request_adjustment,
             max_tokens=request.max_tokens,
             subrequests=subrequests,
-            reserved_tokens=sum(placed.prompt_tokens[1:]),
+            reserved_hundredths=sum(placed.prompt_tokens[1:]) * self._price.dearest_input,
         )
         self.reader = self._make_reader()
         self._hold.start(self.reader)
@@ -99,9 +101,11 @@ class Relay(MeteredRequest):
     def _body(self, subrequest: int, lease: Lease) -> bytes:
         placed = self._placed
         counted = placed.prompt_tokens[subrequest] if placed.counted else None
-        return self._prompt.upstream_body(
-            self._hold.limit_output(counted, self._request.max_tokens), lease.fields()
+        self.reader.owns_cache = lease.owns_cache
+        limit = self._hold.limit_output(
+            counted, self._request.max_tokens, owns_cache=lease.owns_cache
         )
+        return self._prompt.upstream_body(limit, lease.fields())
 
     def _chain(self) -> tuple[PrefixLink, ...]:
         return self._gateway.prefix_chains.links(
@@ -142,19 +146,30 @@ class Relay(MeteredRequest):
 
     def _cover(self, subrequest: int) -> Generator[bytes, None, bool]:
         """Wait until the hold covers the prompts from this one on, and a token of output."""
-        covered = self._reserved(subrequest) + self._placed.prompt_tokens[subrequest]
+        price = self._price
+        prompt = self._placed.prompt_tokens[subrequest] * price.dearest_input
+        covered = self._reserved(subrequest) + prompt
         output = first_output(
             self._request.max_tokens,
             self._subrequests - subrequest,
             self._settings.hold_quantum_tokens,
         )
-        return (yield from self._hold.cover(self.in_flight, covered + 1, covered + output))
+        least = rounded_up(covered + price.output)
+        wanted = rounded_up(covered + output * price.output)
+        return (yield from self._hold.cover(self.in_flight, least, wanted))
 
     def _reserved(self, subrequest: int) -> int:
-        """Return the hold's tokens that are not for this subrequest, which is about to start."""
-        counts = self._hold.total_counts()
+        """Return what the hold has for others than this subrequest, which is about to start.
+
+        In hundredths of a token.
+        """
+        counts, price = self._hold.total_counts(), self._price
         later = sum(self._placed.prompt_tokens[subrequest + 1 :])
-        return counts.prompt_tokens + counts.completion_tokens + later
+        return (
+            price.prompt(counts.prompt_tokens, counts.cached_prompt_tokens)
+            + counts.completion_tokens * price.output
+            + later * price.dearest_input
+        )
 
     def _start_subrequest(self, subrequest: int) -> None:
         reserved = self._reserved(subrequest)
@@ -180,7 +195,8 @@ class Relay(MeteredRequest):
             counted = [counter.count(prompt, self._model) for prompt in prompts[subrequest:]]
         except PromptlyError:
             return False
-        self._hold.reserved_tokens += sum(counted) - sum(placed.prompt_tokens[subrequest:])
+        fewer = sum(placed.prompt_tokens[subrequest:]) - sum(counted)
+        self._hold.reserved_hundredths -= fewer * self._price.dearest_input
         placed.prompt_tokens[subrequest:] = counted
         placed.counted = True
         return True

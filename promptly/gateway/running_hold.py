@@ -12,6 +12,7 @@ from typing import Protocol
 from promptly.errors import ServiceUnavailable
 from promptly.gateway import sse
 from promptly.gateway.counts import MOST_TOKENS, Counts
+from promptly.prices import rounded_up
 from promptly.services import metering
 from promptly.settings import Settings
 
@@ -30,9 +31,12 @@ class RunningHold:
     """The hold of one running request, its counts, and the output limit that follows from both.
 
     A request consists of one or more subrequests, one after the other: `counts` belong to the
-    current one, `reserved_tokens` is the part of the hold that is not for it (the cost of earlier
-    ones, the prompts of later ones). `request_adjustment` queues this hold for the hold refresher,
-    which moves it to `target_tokens` and calls `on_adjusted`.
+    current one, `reserved_hundredths` is the part of the hold that is not for it (the cost of
+    earlier ones, the prompts of later ones), in hundredths of a token as prices are: only the whole
+    is rounded. The quantum is in tokens of output.
+
+    `request_adjustment` queues this hold for the hold refresher, which moves it to `target_tokens`
+    and calls `on_adjusted`.
     """
 
     __slots__ = (
@@ -40,7 +44,9 @@ class RunningHold:
         "_ended_cached_tokens",
         "_ended_completion_tokens",
         "_ended_prompt_tokens",
+        "_price",
         "_quantum",
+        "_quantum_cost",
         "_request_adjustment",
         "adjusted",
         "can_grow",
@@ -50,7 +56,7 @@ class RunningHold:
         "max_tokens",
         "next_check_at",
         "placed",
-        "reserved_tokens",
+        "reserved_hundredths",
         "settled",
         "subrequests_left",
         "target_tokens",
@@ -64,16 +70,18 @@ class RunningHold:
         *,
         max_tokens: int | None,
         subrequests: int = 1,
-        reserved_tokens: int = 0,
+        reserved_hundredths: int = 0,
     ) -> None:
+        self._price = placed.price
         self._quantum = settings.hold_quantum_tokens
+        self._quantum_cost = self._price.cost(0, 0, self._quantum)
         self._comment_seconds = settings.keepalive_comment_seconds
         self._request_adjustment = request_adjustment
         self._ended_prompt_tokens = self._ended_cached_tokens = self._ended_completion_tokens = 0
         self.placed = placed
         self.counts = Counts()
         self.held_tokens = placed.held_tokens
-        self.reserved_tokens = reserved_tokens
+        self.reserved_hundredths = reserved_hundredths
         # The output limit of each subrequest; None without one.
         self.max_tokens = max_tokens
         self.subrequests_left = subrequests
@@ -115,43 +123,55 @@ class RunningHold:
         """Count the first subrequest with `counts`."""
         self.counts = counts
 
-    def start_next(self, counts: Counts, reserved_tokens: int) -> None:
+    def start_next(self, counts: Counts, reserved_hundredths: int) -> None:
         """Count the next subrequest with `counts`, of which nothing is known yet."""
         self._ended_prompt_tokens += self.counts.prompt_tokens
         self._ended_cached_tokens += self.counts.cached_tokens
         self._ended_completion_tokens += self.counts.completion_tokens
         self.counts = counts
-        self.reserved_tokens = reserved_tokens
+        self.reserved_hundredths = reserved_hundredths
         self.subrequests_left -= 1
         self.next_check_at = 0
 
-    def limit_output(self, prompt_tokens: int | None, max_tokens: int | None) -> int | None:
+    def limit_output(
+        self, prompt_tokens: int | None, max_tokens: int | None, *, owns_cache: bool
+    ) -> int | None:
         """Set and return the output limit that upstream is given.
 
         It is the client's `max_tokens`, or what the balance affords if this hold has all of it:
         upstream then ends the answer itself, at the balance's last token. `prompt_tokens` is the
-        size of the prompt that is about to run, if it was counted.
+        size of the prompt that is about to run, if it was counted. How much of it is in a cache of
+        the account's own turns out later: upstream gets the limit for the best case, and our own
+        ends the answer before, at the last token that is paid.
         """
-        placed = self.placed
+        placed, price = self.placed, self._price
         self.max_tokens = max_tokens
-        if placed.has_all and prompt_tokens is not None and self.held_tokens == placed.held_tokens:
-            affordable = self.held_tokens - self.reserved_tokens - prompt_tokens
+        if (
+            placed.has_all
+            and prompt_tokens is not None
+            and self.held_tokens == placed.held_tokens
+            and price.output
+        ):
+            rate = price.cheapest_input if owns_cache else price.input
+            affordable = price.output_for(self._room() - prompt_tokens * rate)
             self.max_tokens = affordable if max_tokens is None else min(max_tokens, affordable)
         return self.max_tokens
 
-    def output_limit(self, prompt_tokens: int) -> int | None:
+    def output_limit(self, prompt_tokens: int, cached_tokens: int) -> int | None:
         """Return how many completion tokens the hold covers after a prompt of this size.
 
         None if upstream stops before, at `max_tokens`.
         """
-        limit = max(self.held_tokens - self.reserved_tokens - prompt_tokens, 0)
+        price = self._price
+        limit = price.output_for(self._room() - price.prompt(prompt_tokens, cached_tokens))
         return None if self.max_tokens is not None and limit >= self.max_tokens else limit
 
     def update_limit(self) -> None:
         """Set where output has to end, and where more has to be requested; idempotent."""
-        if self.counts.prompt_size is None:
+        counts = self.counts
+        if counts.prompt_size is None:
             return
-        limit = self.counts.limit = self.output_limit(self.counts.prompt_size)
+        limit = counts.limit = self.output_limit(counts.prompt_size, counts.cached_tokens)
         if limit is None or not self.can_grow:
             self.next_check_at = NEVER
         else:
@@ -169,11 +189,9 @@ class RunningHold:
     def shrink(self) -> None:
         """Give back what the prompt, the output so far and a quantum do not need."""
         self.update_limit()
-        counts = self.counts
-        needed = self.reserved_tokens + (counts.prompt_size or 0) + counts.completion_tokens
-        needed = self._capped(needed + self._quantum)
+        needed = self._capped(self._cost(self.counts.completion_tokens + self._quantum))
         # Keep a small surplus as room for output: a statement costs more than it frees.
-        if self.held_tokens - needed > self._quantum:
+        if self.held_tokens - needed > self._quantum_cost:
             # Lower our limit first: freed tokens may be taken before we hear back.
             self.held_tokens = needed
             self.update_limit()
@@ -187,6 +205,8 @@ class RunningHold:
         away.
         """
         deadline = time.monotonic() + EXTENSION_SECONDS
+        # More of the prompt may have turned out to be cached.
+        self.update_limit()
         while self.target_tokens is not None or self._is_used_up():
             if not self._has_more(self._next_target()):
                 return False
@@ -253,13 +273,21 @@ class RunningHold:
 
     def _next_target(self) -> int:
         # Normally the hold covers the counts; where they jumped, one step makes up for it.
-        counts = self.counts
-        used = self.reserved_tokens + (counts.prompt_size or 0) + counts.completion_tokens
-        return self._capped(max(self.held_tokens, used) + self._quantum)
+        used = self._cost(self.counts.completion_tokens)
+        return self._capped(max(self.held_tokens, used) + self._quantum_cost)
 
     def _capped(self, tokens: int) -> int:
         """Limit tokens to the whole cost of the request, if the client limited its output."""
         if self.max_tokens is None:
             return tokens
-        whole = self.reserved_tokens + (self.counts.prompt_size or 0)
-        return min(tokens, whole + self.max_tokens * self.subrequests_left)
+        return min(tokens, self._cost(self.max_tokens * self.subrequests_left))
+
+    def _room(self) -> int:
+        """Return the hundredths of a token that are held for the current subrequest."""
+        return self.held_tokens * 100 - self.reserved_hundredths
+
+    def _cost(self, output_tokens: int) -> int:
+        """Return the tokens that cover what is reserved, the current prompt and this output."""
+        counts, price = self.counts, self._price
+        prompt = price.prompt(counts.prompt_size or 0, counts.cached_tokens)
+        return rounded_up(self.reserved_hundredths + prompt + output_tokens * price.output)

@@ -26,6 +26,7 @@ from promptly.models.payments import (
     Reconciliation,
     WebhookEvent,
 )
+from promptly.models.prices import PriceVersion
 from promptly.models.sessions import DashboardSession, EndedPanelSession
 from promptly.models.statistics import AccountActivity, DailyOutcome, DailyRevenue, DailyTotal
 from promptly.models.usage import Hold, SweepState, UsageBreakdown, UsageEvent, UsageRollup
@@ -54,6 +55,7 @@ __all__ = [
     "PaymentCase",
     "PaymentReversal",
     "PepperVersion",
+    "PriceVersion",
     "Reconciliation",
     "SweepState",
     "TrialClaim",

@@ -18,9 +18,10 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import UUID
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Mapped, foreign, mapped_column, relationship, remote
 
 from promptly.models.base import Base, Created, Moment, Tokens
+from promptly.models.prices import PriceVersion
 from promptly.models.states import HoldState, Outcome, State, one_of
 
 # Cached tokens are a part of the prompt. Rows from before they were recorded have 0.
@@ -44,6 +45,7 @@ class Hold(Base):
     completion_tokens: Mapped[int] = mapped_column(Integer, server_default="0")
     endpoint: Mapped[str] = mapped_column(Text)
     model: Mapped[str] = mapped_column(Text)
+    price_id: Mapped[int] = mapped_column(Integer, server_default="1")
     created_at: Mapped[Created]
     checkpoint_at: Mapped[Created]
 
@@ -83,6 +85,7 @@ class UsageEvent(Base):
     balance_tokens: Mapped[int] = mapped_column(BigInteger)
     time_to_first_token_ms: Mapped[int | None] = mapped_column(Integer)
     duration_ms: Mapped[int] = mapped_column(Integer)
+    price_id: Mapped[int] = mapped_column(Integer, server_default="1")
 
     __table_args__ = (
         CheckConstraint(
@@ -94,6 +97,14 @@ class UsageEvent(Base):
         Index("ix_usage_events_user_id", "user_id", "created_at"),
         Index("ix_usage_events_created_at", "created_at", postgresql_using="brin"),
         {"postgresql_partition_by": "RANGE (created_at)"},
+    )
+
+    # Read with the event; there is no foreign key, which each settlement would have to check.
+    price_version: Mapped[PriceVersion] = relationship(
+        primaryjoin=lambda: foreign(UsageEvent.price_id) == remote(PriceVersion.id),
+        lazy="joined",
+        innerjoin=True,
+        viewonly=True,
     )
 
 

@@ -59,8 +59,11 @@ class UsageList(Struct, tag_field="object", tag="list"):
 class Receipt(Struct, tag_field="object", tag="receipt"):
     """One settled request.
 
-    `cached_prompt_tokens` are the part of the prompt that the model server had in its cache;
-    `uncharged_tokens` are those that the balance did not cover.
+    `cached_prompt_tokens` are the part of the prompt that the model server had in its cache, from
+    the account's own requests; `uncharged_tokens` are those that the balance did not cover. `price`
+    is what a token of input, of cached input and of output cost, in hundredths of a token: charged
+    and uncharged tokens together are the sum of the counts times their prices, divided by 100 and
+    rounded up.
     """
 
     request_id: Annotated[str, Meta(pattern="^req_[0-9a-f]{32}$")]
@@ -71,6 +74,7 @@ class Receipt(Struct, tag_field="object", tag="receipt"):
     prompt_tokens: Tokens
     cached_prompt_tokens: Tokens
     completion_tokens: Tokens
+    price: Annotated[str, Meta(pattern="^[0-9]+:[0-9]+:[0-9]+$")]
     charged_tokens: Tokens
     uncharged_tokens: Tokens
     balance_tokens: Tokens

@@ -58,7 +58,7 @@ class Logprobs(Struct):
 
 
 class PromptDetails(Struct):
-    """`cached_tokens` were in the prompt cache and took no time; they cost the same."""
+    """`cached_tokens` were in the prompt cache and took no time; they may cost less."""
 
     cached_tokens: int
 

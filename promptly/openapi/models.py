@@ -1,8 +1,8 @@
 """The models and their aliases."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from promptly.openapi.errors import ALWAYS, NO_MODEL, NO_URL
 from promptly.openapi.operation import Operation, Parameter
@@ -18,12 +18,28 @@ class ModelMeta(Struct):
     alias_of: str | UnsetType = UNSET
 
 
+Decimal = Annotated[str, Meta(pattern="^[0-9]+([.][0-9]{1,2})?$")]
+
+
+class Pricing(Struct):
+    """Tokens of the balance that one token of each kind costs, as exact decimals.
+
+    The charge of a request is rounded up once. The names are not those of APIs whose prices are in
+    a currency (`prompt`, `completion`), so that no client takes tokens for dollars.
+    """
+
+    input: Decimal
+    cached_input: Decimal
+    output: Decimal
+
+
 class Model(Struct):
     id: str
     object: Literal["model"]
     created: int
     owned_by: str
     meta: ModelMeta
+    pricing: Pricing
 
 
 class ModelList(Struct):

@@ -36,6 +36,7 @@ ACTIONS = (
     "payment.reconcile",
     "payment.refund",
     "payment.resolve",
+    "prices.change",
     "session.end",
     "session.open",
     "session.refuse",

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from promptly.cli import backup_checks, checks
 from promptly.clock import utcnow
 from promptly.models import SweepState
+from promptly.prices import parse_prices
 from promptly.secret import Secret
 from promptly.services.accounts import accounts
 from promptly.settings import Settings
@@ -134,3 +135,12 @@ def test_trials_that_are_used_up(session: Session) -> None:
     assert "TRIALS_PER_DOMAIN_PER_DAY: 1." in today.message
     [today] = list(checks.trial_abuse(make_settings()))[1:]
     assert today.level == "ok"
+
+
+def test_prices_in_force_that_are_not_those_of_the_setting(session: Session) -> None:
+    assert [finding.level for finding in checks.prices(make_settings())] == ["ok"]
+    wanted = make_settings(prices=parse_prices("*:100:25:100,big:1:2:3"))
+    [finding] = checks.prices(wanted)
+    assert finding.level == "warning"
+    assert "* costs 100:100:100, PRICES has 100:25:100" in finding.message
+    assert "big costs what * does, PRICES has 1:2:3" in finding.message

@@ -8,8 +8,10 @@ from flask import Flask
 from sqlalchemy import text
 
 from promptly.extensions import db
+from promptly.prices import parse_prices
 from promptly.services.accounts import keys
 from promptly.services.ledger import verification
+from promptly.services.metering import price_versions
 from promptly.tasks import mail
 from promptly.transactions import transaction
 from sandbox.mail import MailCatcher
@@ -257,4 +259,20 @@ def test_trials_of_today(app_factory: AppFactory) -> None:
     assert answer(app, "trials", "today") == [
         {"domain": "all", "granted": 2, "limit": None},
         {"domain": "example.com", "granted": 1, "limit": 1},
+    ]
+
+
+def test_prices(app: Flask) -> None:
+    [first] = answer(app, "prices", "list")
+    assert first["valid_from"] == "1970-01-01T00:00:00+00:00"
+    assert [first[name] for name in ("model", "input", "cached", "output", "valid_until")] == [
+        *("*", 100, 100, 100, None)
+    ]
+    with app.app_context(), transaction():
+        price_versions.put_in_force(parse_prices("*:100:100:100,big:150:25:333"))
+        price_versions.put_in_force(parse_prices("*:100:100:100"))
+    rows = answer(app, "prices", "list")
+    assert [(row["model"], row["valid_until"] is None) for row in rows] == [
+        ("*", True),
+        ("big", False),
     ]

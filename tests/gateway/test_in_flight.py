@@ -9,6 +9,7 @@ from promptly.gateway import in_flight as module
 from promptly.gateway.in_flight import STOPPED_SECONDS, STUCK_SECONDS, InFlightRequest
 from promptly.gateway.running_hold import RunningHold
 from promptly.models.states import Outcome
+from promptly.prices import DEFAULT
 from promptly.services.metering import Hold
 from tests.support.servers import make_settings
 
@@ -31,7 +32,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def request_(clock: Clock) -> InFlightRequest:
-    hold = Hold(uuid.uuid4(), 100, has_all=False, terms={})
+    hold = Hold(uuid.uuid4(), 100, has_all=False, price=DEFAULT, terms={})
     return InFlightRequest(RunningHold(hold, make_settings(), lambda _: None, max_tokens=None))
 
 

@@ -11,6 +11,7 @@ from promptly.gateway.counts import MOST_TOKENS
 from promptly.gateway.hold_refresher import HoldRefresher
 from promptly.gateway.in_flight import InFlightRequest
 from promptly.gateway.running_hold import NEVER, RunningHold
+from promptly.prices import DEFAULT, Price
 from promptly.request_ids import new_request_id
 from promptly.services import metering
 from promptly.settings import Settings
@@ -104,7 +105,7 @@ def test_the_cost_of_later_subrequests_is_not_spent_on_an_earlier_one(
 ) -> None:
     hold = running.hold
     quantum = cuttable.app.extensions["settings"].hold_quantum_tokens
-    hold.reserved_tokens, hold.subrequests_left = 900, 3
+    hold.reserved_hundredths, hold.subrequests_left = 90_000, 3
     hold.keep_ahead()
     assert hold.adjusted.wait(10)
     # The later ones' cost, the prompt, the token so far and a quantum.
@@ -114,7 +115,7 @@ def test_the_cost_of_later_subrequests_is_not_spent_on_an_earlier_one(
 
 def test_a_hold_never_grows_beyond_the_whole_cost(running: Request) -> None:
     hold = running.hold
-    hold.reserved_tokens, hold.subrequests_left = 4_000, 3
+    hold.reserved_hundredths, hold.subrequests_left = 400_000, 3
     hold.max_tokens = 10
     hold.held_tokens = 4_105
     hold.keep_ahead()
@@ -129,9 +130,9 @@ def test_the_next_subrequest_starts_with_the_rest(running: Request) -> None:
     running.reader.cached_tokens = 80
     second = ChunkReader(include_usage=False, output_limit=hold.output_limit)
     hold.next_check_at = 7
-    hold.start_next(second, 150)
+    hold.start_next(second, 15_000)
     assert hold.total_counts() == (hold.request_id, 100, 80, 50)
-    assert (hold.next_check_at, hold.reserved_tokens, hold.counts) == (0, 150, second)
+    assert (hold.next_check_at, hold.reserved_hundredths, hold.counts) == (0, 15_000, second)
     second.prompt_size = second.prompt_tokens = 30
     second.completion_tokens = 5
     second.cached_tokens = 20
@@ -168,8 +169,12 @@ def test_a_subrequest_without_its_hold_does_not_start(cuttable: Cuttable, runnin
         drained(running.hold.cover(running.in_flight, 6_000, 7_000))
 
 
-def hold_of(held: int, *, has_all: bool = False, max_tokens: int | None = None) -> RunningHold:
-    placed = metering.Hold(new_request_id(), held_tokens=held, has_all=has_all, terms={})
+def hold_of(
+    held: int, *, has_all: bool = False, max_tokens: int | None = None, price: Price = DEFAULT
+) -> RunningHold:
+    placed = metering.Hold(
+        new_request_id(), held_tokens=held, has_all=has_all, price=price, terms={}
+    )
     return RunningHold(placed, make_settings(), lambda _: None, max_tokens=max_tokens)
 
 
@@ -205,4 +210,71 @@ def test_upstream_ends_at_the_last_token_of_the_balance(
     has_all: bool, prompt_tokens: int | None, max_tokens: int | None, expected: int | None
 ) -> None:
     hold = hold_of(500, has_all=has_all)
-    assert hold.limit_output(prompt_tokens, max_tokens) == expected == hold.max_tokens
+    for owns_cache in (False, True):
+        limit = hold.limit_output(prompt_tokens, max_tokens, owns_cache=owns_cache)
+        assert limit == expected == hold.max_tokens
+
+
+@pytest.mark.parametrize(
+    ("price", "owns_cache", "for_upstream", "cached", "limit"),
+    [
+        # 500 tokens less 100 of the prompt at 1.5: 350, of which 116 tokens at 3 take 348.
+        (Price(150, 50, 300), False, 116, 0, None),
+        # At best all of the prompt is cached; 60 of it are, and leave 410.
+        (Price(150, 50, 300), True, 150, 60, 136),
+        (Price(150, 50, 300), True, 150, 0, 116),
+        # Cached tokens that cost more.
+        (Price(50, 150, 300), True, 150, 60, 130),
+        (Price(100, 0, 1), True, 50_000, 99, 49_900),
+        # Free output needs no limit.
+        (Price(100, 100, 0), True, None, 60, 2**31 - 1),
+    ],
+)
+def test_output_ends_at_the_last_token_that_the_price_leaves(
+    price: Price, owns_cache: bool, for_upstream: int | None, cached: int, limit: int | None
+) -> None:
+    hold = hold_of(500, has_all=True, price=price)
+    reader = ChunkReader(include_usage=False, output_limit=hold.output_limit)
+    hold.start(reader)
+    assert hold.limit_output(100, None, owns_cache=owns_cache) == for_upstream
+    reader.read(
+        b'data: {"choices":[],"prompt_progress":{"total":100,"processed":99,"cache":%d}}\n\n'
+        % cached
+    )
+    assert reader.limit == limit
+    last = (for_upstream or 0) if limit is None else limit
+    if price.output:
+        assert price.cost(100, cached, last) <= 500 < price.cost(100, cached, last + 1)
+
+
+def test_a_quantum_of_output_is_held_at_its_price() -> None:
+    hold = hold_of(50_000, price=Price(150, 25, 333))
+    quantum = make_settings().hold_quantum_tokens
+    hold.counts.prompt_size = hold.counts.prompt_tokens = 101
+    hold.counts.cached_tokens = 40
+    hold.counts.completion_tokens = 7
+    hold.shrink()
+    assert hold.target_tokens == hold.held_tokens
+    assert hold.target_tokens == -(-(61 * 150 + 40 * 25 + (7 + quantum) * 333) // 100)
+    hold.on_adjusted(hold.held_tokens)
+    assert hold.counts.limit == 7 + quantum
+    hold.counts.completion_tokens = 7 + quantum
+    hold.keep_ahead()
+    assert hold.target_tokens == hold.held_tokens + -(-quantum * 333 // 100)
+    # What earlier prompts cost and later ones may cost is added before it is rounded, once.
+    hold.start_next(hold.counts, reserved_hundredths=49_999 * 100 + 1)
+    hold.counts.completion_tokens = hold.counts.prompt_size = hold.counts.cached_tokens = 0
+    hold.held_tokens = 50_000 + 3
+    hold.update_limit()
+    assert hold.counts.limit == 1
+
+
+def test_tokens_that_turn_out_to_be_cached_leave_more_for_output(running: Request) -> None:
+    hold = hold_of(500, has_all=True, price=Price(100, 0, 100))
+    hold.start(running.reader)
+    hold.can_grow = False
+    hold.update_limit()
+    assert running.reader.limit == 400
+    running.reader.completion_tokens, running.reader.cached_tokens = 400, 70
+    assert drained(hold.grow(running.in_flight)) is True
+    assert running.reader.limit == 470

@@ -8,6 +8,7 @@ import pytest
 from promptly.gateway.in_flight import InFlightRequest
 from promptly.gateway.running_hold import RunningHold
 from promptly.gateway.time_limits import overdue, timeout_error
+from promptly.prices import DEFAULT
 from promptly.request_ids import new_request_id
 from promptly.services.metering import Hold
 from tests.support.servers import make_settings
@@ -18,7 +19,7 @@ LONG = 1000
 
 
 def request(now: float, state: dict[str, Any]) -> InFlightRequest:
-    placed = Hold(new_request_id(), held_tokens=200, has_all=False, terms={})
+    placed = Hold(new_request_id(), held_tokens=200, has_all=False, price=DEFAULT, terms={})
     hold = RunningHold(placed, make_settings(), lambda _: None, max_tokens=None)
     hold.counts.completion_tokens = state.get("completion", 0)
     in_flight = InFlightRequest(hold)

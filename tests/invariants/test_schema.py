@@ -14,6 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from promptly.extensions import db
 from promptly.models import Hold, UsageEvent
 from promptly.request_ids import new_request_id
+from promptly.services.ledger import verification
 from promptly.services.usage import rollups
 from promptly.transactions import transaction
 from tests.support import factories
@@ -138,3 +139,45 @@ def test_the_release_before_cached_tokens_meters_on_the_new_schema(
             assert call("SELECT charged FROM metering_recover(%s, -1)", dead) == 3
             assert call("SELECT sum(cached_prompt_tokens) FROM usage_events") == 0
             assert call("SELECT paid_tokens FROM balances") == 1000 - 5 * 25 - 3
+
+
+SETTLE_CACHED = "SELECT charged FROM metering_settle(%s, 'm', 'completed', 20, 8, 5, NULL, 1)"
+BOOKS = """
+SELECT e.request_id, e.prompt_tokens, e.completion_tokens, e.charged_paid, b.paid_tokens
+FROM usage_events e JOIN balances b USING (user_id)
+"""
+
+
+def test_an_upgrade_to_prices_changes_no_charge(app: Flask, project: object) -> None:
+    """Neither of requests before it, nor of those that run through it in the release before."""
+    migrations = f"{project}/migrations"
+    before = ScriptDirectory(migrations).get_revision("0021").down_revision
+    assert isinstance(before, str)
+    with app.app_context():
+        with transaction():
+            user_id = factories.user(paid_tokens=1000).id
+        flask_migrate.downgrade(directory=migrations, revision=before)
+        with db.engine.connect() as connection:
+            connection.execution_options(isolation_level="AUTOCOMMIT")
+
+            def call(function: str, *arguments: object) -> object:
+                return connection.exec_driver_sql(function, arguments).scalar()
+
+            def place() -> str:
+                request_id = str(new_request_id())
+                assert call(PLACE, request_id, user_id)
+                return request_id
+
+            assert call(SETTLE_CACHED, place()) == 25
+            [books] = connection.exec_driver_sql(BOOKS).all()
+            running, dead = place(), place()
+            flask_migrate.upgrade(directory=migrations)
+            assert connection.exec_driver_sql(BOOKS).all() == [books]
+            assert call(SETTLE_CACHED, running) == 25
+            assert call(SETTLE_CACHED, place()) == 25
+            call("UPDATE holds SET completion_tokens = 3 RETURNING 1")
+            assert call("SELECT charged FROM metering_recover(%s, -1)", dead) == 3
+            assert call("SELECT paid_tokens FROM balances") == 1000 - 3 * 25 - 3
+        with transaction():
+            assert {receipt["price"] for receipt in rollups.recent(user_id)} == {"100:100:100"}
+            assert verification.verify() == []

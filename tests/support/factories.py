@@ -12,6 +12,7 @@ from promptly.models import (
     LedgerEntry,
     Order,
     OutboxMail,
+    PriceVersion,
     UsageEvent,
     User,
 )
@@ -106,13 +107,22 @@ def usage_event(
     outcome: str = "completed",
     key_id: int | None = None,
     endpoint: str = "chat.completions",
-    prompt_tokens: int = 10,
+    prompt_tokens: int | None = None,
     cached_prompt_tokens: int = 0,
-    completion_tokens: int = 5,
+    completion_tokens: int | None = None,
     charged_paid: int = 0,
     charged_trial: int = 0,
+    price_id: int = 1,
 ) -> UsageEvent:
-    """Create a usage event and charge the balance for it."""
+    """Create a usage event and charge the balance for it.
+
+    By default its counts are those that were charged, or 10 and 5 if nothing was.
+    """
+    charged = charged_paid + charged_trial or 15
+    if completion_tokens is None:
+        completion_tokens = min(charged, 5)
+    if prompt_tokens is None:
+        prompt_tokens = max(charged - completion_tokens, 0)
     balance = db.session.get_one(Balance, user_id)
     balance.paid_tokens -= charged_paid
     balance.trial_tokens -= charged_trial
@@ -134,10 +144,27 @@ def usage_event(
         balance_tokens=balance.paid_tokens + balance.trial_tokens,
         time_to_first_token_ms=20,
         duration_ms=100,
+        price_id=price_id,
     )
     db.session.add(row)
     db.session.flush()
     return row
+
+
+def price(input_: int, cached: int, output: int) -> int:
+    """Create a version of a price that has ended; return its number."""
+    now = datetime.now(UTC)
+    row = PriceVersion(
+        model="ended",
+        input=input_,
+        cached=cached,
+        output=output,
+        valid_from=now,
+        valid_until=now,
+    )
+    db.session.add(row)
+    db.session.flush()
+    return row.id
 
 
 def mail(

@@ -20,7 +20,7 @@ COLUMNS = (
     "prompt_tokens", "completion_tokens", "uncharged_tokens",
     "time_to_first_token_ms", "duration_ms", "key", "reference",
     # New columns come last, so that older ones keep their numbers.
-    "cached_prompt_tokens",
+    "cached_prompt_tokens", "price",
 )  # fmt: skip
 DETAILS = COLUMNS[6:]
 # First characters that make a spreadsheet treat text as a formula.

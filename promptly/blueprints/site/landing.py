@@ -4,6 +4,7 @@ from flask import Response, make_response, render_template
 
 from promptly.gateway import current_gateway
 from promptly.gateway.chat_request import ChatRequest
+from promptly.prices import DEFAULT, Price
 from promptly.services.payments import offers
 from promptly.services.payments.providers import registry
 from promptly.settings import current_settings
@@ -24,6 +25,7 @@ def page(*, key_error: str | None = None, status: int = 200) -> Response:
             "index.html",
             key_error=key_error,
             models=models,
+            prices=model_prices(models),
             model=example_model(),
             packs=settings.packs,
             currency=settings.packs_currency,
@@ -44,6 +46,13 @@ def example_model() -> str:
     gateway = current_gateway()
     gateway.pool.seen()
     return gateway.model_names.default() or "default"
+
+
+def model_prices(models: list[str]) -> list[tuple[str, Price]]:
+    """Return the price of each model; of none if all of them charge what is counted."""
+    price_list = current_gateway().price_list
+    found = [(model, price_list.shown(model)) for model in models]
+    return found if any(price != DEFAULT for _, price in found) else []
 
 
 def live_models() -> list[str]:

@@ -83,6 +83,7 @@ def _openai(name: str, entry: _Entry) -> Model:
         "created": 0,
         "owned_by": "promptly",
         "meta": {**n_ctx, **alias_of},
+        "pricing": _pricing(entry.model or name),
     }
 
 
@@ -96,7 +97,13 @@ def _anthropic(name: str, entry: _Entry) -> Model:
         "lifecycle": "active",
         "max_input_tokens": entry.n_ctx or None,
         "max_tokens": entry.n_ctx or None,
+        "pricing": _pricing(entry.model or name),
     }
+
+
+def _pricing(name: str) -> dict[str, str]:
+    """Return what a token costs, in tokens of the balance."""
+    return current_gateway().price_list.shown(name).in_tokens()
 
 
 def _page() -> dict[str, Any]:

@@ -49,7 +49,7 @@ class LocalQueue:
         read_tokens, read_us, service_ms = 0, 0, -1
         counts = slot_request.counts
         if settled and counts is not None and counts.prompt_ms > 0:
-            read_tokens = (counts.prompt_size or 0) - counts.cached_tokens
+            read_tokens = (counts.prompt_size or 0) - counts.reused_tokens
             read_us = counts.prompt_ms * 1000
             service_ms = round((time.monotonic() - lease.granted_at) * 1000)
         charged = slot_request.charged() if slot_request.reached else 0

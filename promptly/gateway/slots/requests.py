@@ -68,10 +68,10 @@ class Place(NamedTuple):
 class Lease:
     """A slot that is ours until it is released, as long as it is renewed.
 
-    `slot` is ANY_SLOT where the server chooses. `reuses_cache` is whether the slot's contents are
-    the account's own, `hits_cache` whether they begin like the prompt. `in_redis` is false for one
-    that was granted while Redis was away. `granted_at` is when the exchange began (monotonic
-    seconds).
+    `slot` is ANY_SLOT where the server chooses. `reuses_cache` is whether the slot's contents may
+    be reused, `owns_cache` whether they are the account's own as well, `hits_cache` whether they
+    begin like the prompt. `in_redis` is false for one that was granted while Redis was away.
+    `granted_at` is when the exchange began (monotonic seconds).
     """
 
     upstream: Upstream
@@ -80,6 +80,7 @@ class Lease:
     hits_cache: bool = False
     in_redis: bool = False
     granted_at: float = field(default_factory=time.monotonic)
+    owns_cache: bool = False
 
     def fields(self) -> bytes:
         """Return the JSON fields for the body of a request that is sent now.
@@ -184,7 +185,7 @@ class SlotRequest:
         if counts is None or counts.first_token_at is None:
             return -1
         size = counts.prompt_size or 0
-        return max(size - counts.cached_tokens, 0) + OUTPUT_WEIGHT * counts.completion_tokens
+        return max(size - counts.reused_tokens, 0) + OUTPUT_WEIGHT * counts.completion_tokens
 
     def slot_tokens(self) -> int:
         """Return the tokens that the slot holds now, -1 if they may be those of another request.

@@ -282,7 +282,8 @@ class SlotScheduler:
             upstream = message.upstreams.get(name) or self._pool.named(name)
             slot_request = queue.waiting.get(identity)
             if slot_request is not None and upstream is not None:
-                lease = Lease(upstream, slot, reuses_cache, hits_cache, True, began_at)
+                lease = Lease(upstream, slot, bool(reuses_cache), hits_cache, True, began_at)
+                lease.owns_cache = reuses_cache is True
                 self._grant(queue, slot_request, lease)
             elif identity not in queue.held:
                 # The request left the queue during the exchange, or this process knows no such

@@ -1,4 +1,4 @@
-"""Verification of the books: recompute every balance and every order from its entries."""
+"""Verification of the books: recompute every balance, order and charge from its entries."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -39,6 +39,21 @@ held AS (
     SELECT user_id, sum(held_paid) AS paid, sum(held_trial) AS trial, count(*) AS holds
     FROM holds WHERE state = 'open' GROUP BY user_id
 ),
+-- Each charge, with what the balance did not cover, is the cost of its counts by its price.
+miscounted AS (
+    SELECT user_id,
+           'charges of ' || count(*) || ' requests, the first ' || min(request_id) AS figure,
+           sum(stored) AS stored, sum(expected) AS expected
+    FROM (
+        SELECT e.user_id, 'req_' || replace(e.request_id::text, '-', '') AS request_id,
+               e.charged_paid + e.charged_trial + e.uncharged_tokens AS stored,
+               metering_cost(p, e.prompt_tokens, e.cached_prompt_tokens, e.completion_tokens)
+                   AS expected
+        FROM usage_events e LEFT JOIN prices p ON p.id = e.price_id
+    ) AS recomputed
+    WHERE stored IS DISTINCT FROM expected
+    GROUP BY user_id
+),
 purchases AS (
     SELECT split_part(reference, '/', 1) AS number,
            coalesce(sum(paid_delta) FILTER (WHERE kind = 'purchase'), 0) AS credited,
@@ -78,6 +93,8 @@ figures AS (
     WHERE f.stored <> f.expected
     UNION ALL
     SELECT user_id, figure, stored, expected FROM of_orders
+    UNION ALL
+    SELECT user_id, figure, stored, coalesce(expected, 0) FROM miscounted
 )
 SELECT u.id, u.email, f.figure, f.stored, f.expected
 FROM figures f JOIN users u ON u.id = f.user_id

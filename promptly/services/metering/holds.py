@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 from promptly.errors import InsufficientQuota, Limit, RateLimited, TokensReserved
 from promptly.models.states import Outcome
+from promptly.prices import Price
 from promptly.services.metering import sql
 
 # Holds without a checkpoint for this long do not count against their account's limit.
@@ -26,12 +27,13 @@ class Database(Protocol):
 class Hold:
     """Tokens set aside for one request; `has_all` if it took everything the account could spend.
 
-    `terms` are the parameters that it was placed with.
+    `price` is what the request is charged by, `terms` are the parameters that it was placed with.
     """
 
     request_id: uuid.UUID
     held_tokens: int
     has_all: bool
+    price: Price
     terms: dict[str, Any]
 
 
@@ -59,6 +61,8 @@ class Settlement:
     completion_tokens: int
     time_to_first_token_ms: int | None
     duration_ms: int
+    # The version that its hold has, for a hold that PostgreSQL has lost.
+    price_id: int
 
 
 @dataclass(slots=True)
@@ -81,9 +85,12 @@ def place_hold(
     wanted_tokens: int,
     minimum_tokens: int,
     max_open_holds: int,
+    price: Price,
     top_up_url: str,
 ) -> Hold:
     """Hold `wanted_tokens`, or all that is available if that is at least `minimum_tokens`.
+
+    The request is charged by `price`, whatever becomes of it meanwhile.
 
     Raises RateLimited if the account already runs `max_open_holds` requests, TokensReserved if
     its other holds are in the way, InsufficientQuota if it does not own enough.
@@ -97,6 +104,7 @@ def place_hold(
         "wanted": wanted_tokens,
         "minimum": minimum_tokens,
         "max_open_holds": max_open_holds,
+        "price_id": price.id,
     }
     row = database.fetch_one(sql.PLACE_HOLD, parameters)
     if row is not None and not row[0] and row[4] >= max_open_holds and row[2] >= minimum_tokens:
@@ -113,7 +121,7 @@ def place_hold(
         raise _not_covered(minimum_tokens, 0, 0, top_up_url)
     placed, held, available, reserved, open_holds = row
     if placed:
-        return Hold(request_id, held, has_all=held >= available, terms=parameters)
+        return Hold(request_id, held, has_all=held >= available, price=price, terms=parameters)
     if open_holds >= max_open_holds:
         raise RateLimited(
             f"This account already runs {open_holds} requests, as many as it may at a time.",
@@ -247,4 +255,5 @@ def parameters_of(settlement: Settlement) -> dict[str, Any]:
         "completion_tokens": settlement.completion_tokens,
         "time_to_first_token_ms": settlement.time_to_first_token_ms,
         "duration_ms": settlement.duration_ms,
+        "price_id": settlement.price_id,
     }

@@ -3,6 +3,7 @@
 import logging
 import uuid
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
@@ -82,6 +83,8 @@ def purge_holds(session: Session) -> int:
 def settle_late(session: Session, settlement: Settlement) -> Charge | None:
     """Settle a request whose hold is not open, charging only what has not been charged yet.
 
+    If it costs less than what was charged at its last checkpoint, the difference is given back.
+
     An earlier attempt whose answer was lost may have settled the hold, the sweep may have
     recovered it while this process was stalled, or a crash of PostgreSQL may have lost it.
     Returns None if the account itself is gone.
@@ -95,30 +98,57 @@ def settle_late(session: Session, settlement: Settlement) -> Charge | None:
     # new snapshot. A lock within the next statement would not do: it would keep its snapshot.
     session.execute(text(sql.LOCK_REQUEST), request)
     session.execute(text(sql.LOCK_HOLD), request)
-    state, charged, uncharged, balance = session.execute(text(sql.LATE_STATE), parameters).one()
+    state, charged, uncharged, balance, cost = session.execute(
+        text(sql.LATE_STATE), parameters
+    ).one()
     if state == "open":
         row = session.connection().exec_driver_sql(sql.SETTLE, parameters_of(settlement)).first()
         return None if row is None else Charge(*row)
     if charged is not None and state != "recovered":
         return Charge(charged, uncharged, balance)
 
-    recorded = (
-        session.execute(text(sql.EVENT_COUNTS), parameters).first() if charged is not None else None
+    event = (
+        session.execute(text(sql.EVENT_CHARGES), parameters).first()
+        if charged is not None
+        else None
     )
-    already = recorded[0] + recorded[1] if recorded is not None else 0
-    cost = max(settlement.prompt_tokens + settlement.completion_tokens - already, 0)
-    free = session.execute(text(sql.LOCK_BALANCE), parameters).first()
-    if free is None:
+    balances = session.execute(text(sql.LOCK_BALANCE), parameters).first()
+    if balances is None:
         return None
-    charged_trial = min(cost, free[0])
-    charged_paid = min(cost - charged_trial, free[1])
+    free_trial, free_paid, has_trial = balances
+    so_far = _Split(0, 0, 0) if event is None else _Split(*event)
+    change = so_far.change_to(cost, free_trial, free_paid)
+    # What an expired trial gets back cannot be spent.
+    spendable_trial = change.trial if has_trial else max(change.trial, 0)
     parameters |= {
-        "charged_trial": charged_trial,
-        "charged_paid": charged_paid,
-        "uncharged_tokens": cost - charged_trial - charged_paid,
-        "balance_tokens": free[0] + free[1] - charged_trial - charged_paid,
+        "charged_trial": change.trial,
+        "charged_paid": change.paid,
+        "uncharged_tokens": change.uncharged,
+        "balance_tokens": free_trial + free_paid - spendable_trial - change.paid,
     }
     session.execute(text(sql.CHARGE_FREE), parameters)
     session.execute(text(sql.MARK_SETTLED), request)
-    statement = sql.INSERT_EVENT if recorded is None else sql.UPDATE_EVENT
+    statement = sql.INSERT_EVENT if event is None else sql.UPDATE_EVENT
     return Charge(*session.execute(text(statement), parameters).one())
+
+
+class _Split(NamedTuple):
+    """A cost by who bears it: trial tokens, paid tokens, or nobody."""
+
+    trial: int
+    paid: int
+    uncharged: int
+
+    def change_to(self, cost: int, free_trial: int, free_paid: int) -> "_Split":
+        """Return what is added for `cost` in all, or what is taken off, as negative figures.
+
+        It is spent in the usual order from what is free, and given back in the reverse one.
+        """
+        more = cost - sum(self)
+        if more >= 0:
+            trial = min(more, free_trial)
+            paid = min(more - trial, free_paid)
+            return _Split(trial, paid, more - trial - paid)
+        uncharged = max(more, -self.uncharged)
+        paid = max(more - uncharged, -self.paid)
+        return _Split(more - uncharged - paid, paid, uncharged)

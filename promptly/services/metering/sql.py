@@ -7,7 +7,7 @@ statements that run rarely or for many holds at once are written out here.
 PLACE_HOLD = """
 SELECT * FROM metering_place_hold(
     %(request_id)s, %(user_id)s, %(key_id)s, %(endpoint)s, %(model)s,
-    %(wanted)s, %(minimum)s, %(max_open_holds)s
+    %(wanted)s, %(minimum)s, %(max_open_holds)s, %(price_id)s
 )
 """
 
@@ -93,7 +93,9 @@ LOCK_HOLD = "SELECT 1 FROM holds WHERE request_id = CAST(:request_id AS uuid) FO
 
 LATE_STATE = """
 SELECT (SELECT state FROM holds WHERE request_id = CAST(:request_id AS uuid)),
-       e.charged_trial + e.charged_paid, e.uncharged_tokens, e.balance_tokens
+       e.charged_trial + e.charged_paid, e.uncharged_tokens, e.balance_tokens,
+       (SELECT metering_cost(p, :prompt_tokens, :cached_prompt_tokens, :completion_tokens)
+        FROM prices p WHERE p.id = :price_id)
 FROM (VALUES (1)) AS one (row)
 LEFT JOIN usage_events e
        ON e.request_id = CAST(:request_id AS uuid) AND e.created_at >= :not_before
@@ -105,11 +107,11 @@ MARK_SETTLED = "UPDATE holds SET state = 'settled' WHERE request_id = CAST(:requ
 # before it notices a concurrent update, and would reject a valid change.
 LOCK_BALANCE = """
 SELECT CASE WHEN trial_expires_at > now() THEN trial_tokens - held_trial ELSE 0 END,
-       paid_tokens - held_paid
+       paid_tokens - held_paid, trial_expires_at > now()
 FROM balances WHERE user_id = :user_id FOR UPDATE
 """
 
-# Charge a cost that no hold covers to the free tokens.
+# Charge a cost that no hold covers to the free tokens; negative figures are given back.
 CHARGE_FREE = """
 UPDATE balances
 SET trial_tokens = trial_tokens - :charged_trial,
@@ -117,8 +119,8 @@ SET trial_tokens = trial_tokens - :charged_trial,
 WHERE user_id = :user_id
 """
 
-EVENT_COUNTS = """
-SELECT prompt_tokens, completion_tokens FROM usage_events
+EVENT_CHARGES = """
+SELECT charged_trial, charged_paid, uncharged_tokens FROM usage_events
 WHERE request_id = CAST(:request_id AS uuid) AND created_at >= :not_before
 FOR UPDATE
 """
@@ -145,13 +147,13 @@ INSERT INTO usage_events (
     request_id, user_id, key_id, endpoint, model, outcome,
     prompt_tokens, cached_prompt_tokens, completion_tokens,
     charged_trial, charged_paid, uncharged_tokens, balance_tokens,
-    time_to_first_token_ms, duration_ms
+    time_to_first_token_ms, duration_ms, price_id
 )
 VALUES (
     CAST(:request_id AS uuid), :user_id, :key_id, :endpoint, :model, :outcome,
     :prompt_tokens, :cached_prompt_tokens, :completion_tokens,
     :charged_trial, :charged_paid, :uncharged_tokens, :balance_tokens,
-    :time_to_first_token_ms, :duration_ms
+    :time_to_first_token_ms, :duration_ms, :price_id
 )
 RETURNING charged_trial + charged_paid, uncharged_tokens, balance_tokens
 """

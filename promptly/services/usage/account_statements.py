@@ -58,10 +58,11 @@ WHERE b.user_id = :user_id
 """)
 
 _EVENTS = text("""
-SELECT created_at, request_id, charged_paid, charged_trial, endpoint, model, outcome,
+SELECT created_at, request_id, charged_paid, charged_trial, endpoint, e.model, outcome,
        prompt_tokens, cached_prompt_tokens, completion_tokens, uncharged_tokens,
-       time_to_first_token_ms, duration_ms, key_id
-FROM usage_events
+       time_to_first_token_ms, duration_ms, key_id,
+       p.input || ':' || p.cached || ':' || p.output AS price
+FROM usage_events e JOIN prices p ON p.id = e.price_id
 WHERE user_id = :user_id AND created_at >= :start AND created_at < :end
   AND created_at >= :after AND (created_at, request_id) > (:after, :after_id)
 ORDER BY created_at, request_id
@@ -147,6 +148,7 @@ class Statement:
                     "time_to_first_token_ms": row.time_to_first_token_ms,
                     "duration_ms": row.duration_ms,
                     "key": names.get(row.key_id),
+                    "price": row.price,
                 }
                 paid, trial = -row.charged_paid, -row.charged_trial
                 yield Line(row.created_at, "usage", paid, trial, 0, details)

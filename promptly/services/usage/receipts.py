@@ -7,6 +7,7 @@ from sqlalchemy import select
 from promptly import labels
 from promptly.extensions import db
 from promptly.models import ApiKey, UsageEvent
+from promptly.prices import Price
 from promptly.request_ids import public_id
 from promptly.services.ledger.balances import iso
 from promptly.services.paging import START, Cursor, Page, newest_first
@@ -28,6 +29,7 @@ class Receipt:
     prompt_tokens: int
     cached_prompt_tokens: int
     completion_tokens: int
+    price: Price
     charged_tokens: int
     trial_tokens: int
     paid_tokens: int
@@ -61,6 +63,7 @@ class Receipt:
             prompt_tokens=event.prompt_tokens,
             cached_prompt_tokens=event.cached_prompt_tokens,
             completion_tokens=event.completion_tokens,
+            price=event.price_version.price,
             charged_tokens=event.charged_paid + event.charged_trial,
             trial_tokens=event.charged_trial,
             paid_tokens=event.charged_paid,

@@ -203,6 +203,7 @@ def described(event: UsageEvent) -> dict[str, Any]:
         "prompt_tokens": event.prompt_tokens,
         "cached_prompt_tokens": event.cached_prompt_tokens,
         "completion_tokens": event.completion_tokens,
+        "price": str(event.price_version.price),
         "charged_tokens": event.charged_paid + event.charged_trial,
         "uncharged_tokens": event.uncharged_tokens,
         "balance_tokens": event.balance_tokens,

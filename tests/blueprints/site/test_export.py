@@ -39,6 +39,7 @@ def test_it_adds_up_to_the_balance(app: Flask, visitor: Visitor) -> None:
     used = next(row for row in found if row["kind"] == "usage")
     assert (used["model"], used["key"], used["prompt_tokens"]) == ("test-model", "default", "10")
     assert (used["cached_prompt_tokens"], found[0]["cached_prompt_tokens"]) == ("6", "")
+    assert (used["price"], found[0]["price"]) == ("100:100:100", "")
     path = f"/dashboard/requests/{used['request_id']}"
     assert visitor.get(path).status_code == 200
 

@@ -4,6 +4,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from promptly.gateway import current_gateway
+from promptly.prices import parse_prices
 from promptly.transactions import transaction
 from sandbox.llama import SimulatedLlama
 from tests.conftest import AppFactory
@@ -69,3 +70,20 @@ def test_signed_in_users_are_not_asked_for_a_key(app: Flask, client: FlaskClient
     client.post("/session", data={"key": raw})
     page = client.get("/").get_data(as_text=True)
     assert "You are signed in" in page and 'id="key"' not in page
+
+
+def test_prices_only_where_models_have_their_own(app_factory: AppFactory) -> None:
+    llama = SimulatedLlama(alias="big").start()
+    try:
+        app = app_factory(llama_base_url=(llama.url,), prices=parse_prices("big:150:25:333"))
+        page = app.test_client().get("/").get_data(as_text=True)
+        # The settings of a process that serves pages change nothing.
+        assert "Prompt and answer tokens cost the same" in page and "Prompt, cached" not in page
+        with app.app_context():
+            current_gateway().price_list.put_in_force()
+        page = app.test_client().get("/").get_data(as_text=True)
+        assert "cost the same" not in page
+        cells = ["<bdi>big</bdi>", "1,500,000", "250,000", "3,330,000"]
+        assert [cell for cell in cells if cell not in page] == []
+    finally:
+        llama.stop()

@@ -38,12 +38,14 @@ def test_a_receipt(app: Flask, visitor: Visitor) -> None:
         event.key_id = visitor.key_id
         event.time_to_first_token_ms, event.duration_ms = 500, 4500
         event.uncharged_tokens, event.outcome = 181, Outcome.BALANCE_EXHAUSTED
+        event.price_id = factories.price(150, 25, 333)
         request_id = public_id(event.request_id)
     assert f"/dashboard/requests/{request_id}" in visitor.get("/dashboard").text
     page = visitor.get(f"/dashboard/requests/{request_id}").text
     for said in (request_id, "900", "777</span> of them cached", "81", "800", ">200<", "181",
                  "500", "4.5", "20.0", "default", "balance used up", "covered no more output",
-                 "chat.completions"):  # fmt: skip
+                 "chat.completions", "1.5 tokens for each", "0.25 where",
+                 "3.33 for each"):  # fmt: skip
         assert said in page, said
 
 

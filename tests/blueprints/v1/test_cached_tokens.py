@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.blueprints.v1.client import Answer, Client, sim
+from tests.blueprints.v1.conftest import name_its_slots
 from tests.support.books import Account, BooksReader
 from tests.support.servers import Gateway
 from tests.support.stack import Stack
@@ -74,6 +75,27 @@ DIALECTS: dict[str, tuple[str, dict[str, Any], Shown]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def one_slot(v1_stack: Stack) -> Gateway:
+    """A gateway in front of a single slot, which holds what the last request left there."""
+    llama = v1_stack.simulated_llama(slots=1)
+    gateway = v1_stack.gateway(llama.url, HOLD_QUANTUM_TOKENS=16)
+    name_its_slots(v1_stack, llama, gateway)
+    return gateway
+
+
+def with_own_cache(gateway: Gateway, account: Account) -> Client:
+    """Return a client whose account filled the slot last: nothing else counts as cached."""
+    client = Client(gateway.url, account.key)
+    assert client.chat(max_tokens=1).status == 200
+    return client
+
+
+@pytest.fixture
+def client(one_slot: Gateway, account: Account) -> Client:
+    return with_own_cache(one_slot, account)
+
+
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_what_is_shown_is_recorded(
     client: Client, books: BooksReader, account: Account, dialect: str
@@ -82,7 +104,7 @@ def test_what_is_shown_is_recorded(
     answer = client.call("POST", path, body)
     assert answer.status == 200, answer
     assert shown(answer) == 20
-    [event] = books.wait_for_events(account, 1)
+    [_, event] = books.wait_for_events(account, 2)
     assert event["cached_prompt_tokens"] == 20
     # The price is the same.
     assert event["charged_tokens"] == event["prompt_tokens"] + event["completion_tokens"]
@@ -95,7 +117,7 @@ def test_what_is_shown_is_recorded(
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
 def test_where_the_balance_ends(
-    growing_gateway: Gateway, client: Client, books: BooksReader, path: str
+    one_slot: Gateway, client: Client, books: BooksReader, path: str
 ) -> None:
     """The answer's end, and with it the usage, is promptly's own."""
     steered = f"{TEXT}[[sim tokens=500 cache=20]]"
@@ -105,10 +127,16 @@ def test_where_the_balance_ends(
     else:
         body["prompt"] = steered
     usage = client.call("POST", path, body).json["usage"]
-    account = books.account(paid_tokens=usage["prompt_tokens"] + 100)
-    answer = Client(growing_gateway.url, account.key).call("POST", path, body)
+    account = books.account(paid_tokens=1_000)
+    client = with_own_cache(one_slot, account)
+    books.rows(
+        "UPDATE token_purchases SET paid_tokens = :left WHERE user_id = :user_id",
+        left=usage["prompt_tokens"] + 100,
+        user_id=account.user_id,
+    )
+    answer = client.call("POST", path, body)
     assert answer.json["choices"][0]["finish_reason"] == "length"
-    [event] = books.wait_for_events(account, 1)
+    [_, event] = books.wait_for_events(account, 2)
     assert event["completion_tokens"] == 100
     assert of_chat(answer.json["usage"]) == event["cached_prompt_tokens"] == 20
 
@@ -119,7 +147,7 @@ def test_a_prompt_that_failed_costs_nothing_and_counts_as_nothing_cached(
     prompts = [f"{TEXT}[[sim tokens=5 cache=7]]", f"{TEXT}[[sim cache=13 eof_after=0]]"]
     answer = client.call("POST", "/v1/completions", {"prompt": prompts})
     assert answer.status == 502, answer
-    [event] = books.wait_for_events(account, 1)
+    [_, event] = books.wait_for_events(account, 2)
     assert (event["outcome"], event["cached_prompt_tokens"]) == ("upstream_error", 7)
 
 

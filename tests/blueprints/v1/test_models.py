@@ -15,6 +15,7 @@ MODEL = {
     "created": 0,
     "owned_by": "promptly",
     "meta": {"n_ctx": 32768},
+    "pricing": {"input": "1", "cached_input": "1", "output": "1"},
 }
 
 
@@ -49,6 +50,7 @@ def anthropics(name: str, n_ctx: int) -> dict[str, Any]:
         "lifecycle": "active",
         "max_input_tokens": n_ctx,
         "max_tokens": n_ctx,
+        "pricing": {"input": "1", "cached_input": "1", "output": "1"},
     }
 
 

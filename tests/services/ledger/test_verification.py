@@ -1,6 +1,8 @@
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from promptly.models import UsageEvent, User
+from promptly.request_ids import public_id
 from promptly.services.ledger import verification
 from promptly.services.payments import credit
 from tests.support import factories
@@ -37,6 +39,42 @@ def test_every_wrong_figure_is_named(session: Session) -> None:
     }
     assert {row.email for row in found} == {"bad@example.com"}
     assert good.id not in {row.user_id for row in found}
+
+
+def test_every_charge_is_recomputed_from_its_event(session: Session) -> None:
+    price_id = session.scalar(
+        text("""
+            INSERT INTO prices (model, input, cached, output, valid_until)
+            VALUES ('dear', 150, 25, 333, now()) RETURNING id
+        """)
+    )
+    assert price_id is not None
+
+    def charge(user: User, tokens: int, price_id: int = price_id) -> UsageEvent:
+        return factories.usage_event(
+            user.id,
+            prompt_tokens=101,
+            cached_prompt_tokens=40,
+            completion_tokens=7,
+            charged_paid=tokens,
+            price_id=price_id,
+        )
+
+    # 61 * 1.5 + 40 * 0.25 + 7 * 3.33 = 124.81
+    good = factories.user(paid_tokens=1000)
+    charge(good, 125)
+    charge(good, 100).uncharged_tokens = 25
+    session.flush()
+    assert verification.verify() == []
+    bad = factories.user("bad@example.com", paid_tokens=1000)
+    first = charge(bad, 124)
+    charge(bad, 126)
+    # A price that does not exist proves no charge.
+    charge(bad, 108, price_id=10**6)
+    [found] = verification.verify()
+    assert found.email == "bad@example.com"
+    assert found.figure == f"charges of 3 requests, the first {public_id(first.request_id)}"
+    assert (found.stored, found.expected) == (358, 250)
 
 
 def test_the_documented_update_stays_clean(session: Session) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from promptly.models import Balance
 from promptly.models.states import Outcome
+from promptly.prices import DEFAULT, Price
 from promptly.request_ids import new_request_id
 from promptly.services import metering
 from promptly.services.ledger.verification import Difference
@@ -24,7 +25,12 @@ class Meter:
         self.database = books.app.extensions["hot_path_database"]
 
     def place(
-        self, account: Account, wanted: int, minimum: int | None = None, max_open_holds: int = 8
+        self,
+        account: Account,
+        wanted: int,
+        minimum: int | None = None,
+        max_open_holds: int = 8,
+        price: Price = DEFAULT,
     ) -> metering.Hold:
         return metering.place_hold(
             self.database,
@@ -36,6 +42,7 @@ class Meter:
             wanted_tokens=wanted,
             minimum_tokens=wanted if minimum is None else minimum,
             max_open_holds=max_open_holds,
+            price=price,
             top_up_url=TOP_UP_URL,
         )
 
@@ -47,6 +54,7 @@ class Meter:
         completion: int,
         outcome: Outcome = Outcome.COMPLETED,
         cached: int = 0,
+        price: Price = DEFAULT,
     ) -> metering.Settlement:
         return metering.Settlement(
             request_id=request_id,
@@ -60,6 +68,7 @@ class Meter:
             completion_tokens=completion,
             time_to_first_token_ms=12,
             duration_ms=345,
+            price_id=price.id,
         )
 
     def settle(
@@ -83,8 +92,11 @@ class Meter:
         completion: int = 0,
         *,
         cached: int = 0,
+        price: Price = DEFAULT,
     ) -> metering.Charge | None:
-        settlement = self.settlement(account, request_id, prompt, completion, cached=cached)
+        settlement = self.settlement(
+            account, request_id, prompt, completion, cached=cached, price=price
+        )
         with self.books.app.app_context(), transaction() as session:
             return recovery.settle_late(session, settlement)
 

@@ -10,6 +10,7 @@ import pytest
 import celeryconfig
 from promptly.errors import InvalidRequest, NotFound, PromptlyError
 from promptly.models.states import Outcome
+from promptly.prices import DEFAULT
 from promptly.request_ids import new_request_id
 from promptly.services import account_deletion, metering
 from promptly.services.payments import orders, reconciliation, refunds, webhook_inbox
@@ -278,6 +279,7 @@ def test_a_refund_while_fifty_requests_spend(shop: Shop, told_by: str) -> None:
                 wanted_tokens=60,
                 minimum_tokens=20,
                 max_open_holds=1000,
+                price=DEFAULT,
                 top_up_url="https://example.com",
             )
         except PromptlyError:
@@ -296,6 +298,7 @@ def test_a_refund_while_fifty_requests_spend(shop: Shop, told_by: str) -> None:
                 completion_tokens=dice.randint(0, hold.held_tokens - 10),
                 time_to_first_token_ms=1,
                 duration_ms=2,
+                price_id=DEFAULT.id,
             ),
         )
         return 0 if charge is None else charge.charged_tokens

@@ -143,6 +143,7 @@ def test_a_receipt_is_the_accounts_own(session: Session) -> None:
         "prompt_tokens": 10,
         "cached_prompt_tokens": 8,
         "completion_tokens": 5,
+        "price": "100:100:100",
         "charged_tokens": 15,
         "uncharged_tokens": 0,
         "balance_tokens": 85,

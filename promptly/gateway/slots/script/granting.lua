@@ -87,7 +87,8 @@ local function grant(id, request, account, server, slot, cached)
     if cached > 0 and contents and request.arrival_us / 1000 - contents.used < MOST_KEPT_MS then
       note_return(account, 1)
     end
-    reuses = contents ~= nil and (input.shared or contents.owner == account.id)
+    reuses = contents ~= nil
+      and (contents.owner == account.id or (input.shared and 'shared'))
     if cached == 0 and waiting > 0 then disappoint(server, slot) end
     local goes_on = cached > 0 and contents and contents.owner == account.id
     set_contents(server, slot, contents, {
