@@ -1,4 +1,4 @@
-"""What tokens of each model cost: the setting PRICES, and the arithmetic of a charge.
+"""Prices of tokens by model: the setting PRICES, and the arithmetic of a charge.
 
 A price is in hundredths of a token of the balance, so 100 for each kind of token charges exactly
 what was counted. A request's cost is rounded up once, over all of its tokens.
@@ -19,7 +19,7 @@ _UNLIMITED = 2**31 - 1
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What a token of the input, of the cached input and of the output costs, in hundredths.
+    """The cost of a token of input, of cached input and of output, in hundredths of a token.
 
     `id` is the number of its version in the database, 0 for a price that is not from there.
     """

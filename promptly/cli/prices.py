@@ -1,4 +1,4 @@
-"""flask prices: what tokens cost, and cost before."""
+"""flask prices: the prices of tokens in force, and earlier ones."""
 
 from flask.cli import AppGroup
 

@@ -10,11 +10,11 @@ from promptly.prices import Price
 
 
 class PriceVersion(Base):
-    """The price of a model, or of `*`, during a time; in hundredths of a token for each.
+    """The price of a model, or of `*`, during a time, in hundredths of a token.
 
-    Holds and usage events name the version that they are charged by. So it stays as it is, which a
-    trigger guards, but for its end. Version 1 charges what was counted: it is that of all rows from
-    before there were prices, and of those that an older release writes.
+    Holds and usage events name the version that they are charged by, so a trigger allows only its
+    end to be entered. Version 1 charges what was counted: all rows from before there were prices
+    have it, and those that an older release writes.
     """
 
     __tablename__ = "prices"

@@ -58,6 +58,10 @@ class Hold(Base):
         {"postgresql_with": {"fillfactor": "50"}},
     )
 
+    price_version: Mapped[PriceVersion] = relationship(
+        primaryjoin=lambda: foreign(Hold.price_id) == remote(PriceVersion.id), viewonly=True
+    )
+
 
 class UsageEvent(Base):
     """One metered request: its counts, and at the same time the ledger record of its charge.

@@ -261,7 +261,7 @@ def test_a_quantum_of_output_is_held_at_its_price() -> None:
     hold.counts.completion_tokens = 7 + quantum
     hold.keep_ahead()
     assert hold.target_tokens == hold.held_tokens + -(-quantum * 333 // 100)
-    # What earlier prompts cost and later ones may cost is added before it is rounded, once.
+    # The cost of earlier prompts, and the bound of later ones, is added before it is rounded.
     hold.start_next(hold.counts, reserved_hundredths=49_999 * 100 + 1)
     hold.counts.completion_tokens = hold.counts.prompt_size = hold.counts.cached_tokens = 0
     hold.held_tokens = 50_000 + 3

@@ -34,7 +34,9 @@ def recover_question(request_id: str) -> str:
     """Confirm settling a dead request."""
     hold = running.find(request_id)
     user = db.session.get(User, hold.user_id)
-    counted = hold.prompt_tokens + hold.completion_tokens
+    # A request without output is not charged.
+    prompt = (hold.prompt_tokens, hold.cached_prompt_tokens) if hold.completion_tokens else (0, 0)
+    cost = hold.price_version.price.cost(*prompt, hold.completion_tokens)
     return confirmation.ask(
         Confirmation(
             title="Settle this request now?",
@@ -45,7 +47,7 @@ def recover_question(request_id: str) -> str:
                 ("Held", f"{hold.held_paid + hold.held_trial:,} tokens"),
             ],
             effects=[
-                f"The {counted:,} tokens of its last checkpoint are charged; the rest is released.",
+                f"{cost:,} tokens for its last checkpoint are charged; the rest is released.",
                 f"A process counts as dead after {recovery.STALE_SECONDS} seconds of silence."
                 " While the workers run, the sweep settles such requests automatically.",
             ],

@@ -118,7 +118,7 @@ def settle_late(session: Session, settlement: Settlement) -> Charge | None:
     free_trial, free_paid, has_trial = balances
     so_far = _Split(0, 0, 0) if event is None else _Split(*event)
     change = so_far.change_to(cost, free_trial, free_paid)
-    # What an expired trial gets back cannot be spent.
+    # Tokens given back to an expired trial cannot be spent.
     spendable_trial = change.trial if has_trial else max(change.trial, 0)
     parameters |= {
         "charged_trial": change.trial,

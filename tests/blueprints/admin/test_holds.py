@@ -64,7 +64,7 @@ def test_a_dead_request_is_settled_at_its_last_checkpoint(pages: Panel) -> None:
     assert "Settle…" in pages.words("/admin/holds")
     path = f"/admin/holds/{request_id}/recover"
     question = pages.words(path)
-    assert "ann@example.com" in question and "The 120 tokens of its last checkpoint" in question
+    assert "ann@example.com" in question and "120 tokens for its last checkpoint" in question
     assert "was settled at its last checkpoint" in pages.confirm(path)
     with pages.app.app_context(), transaction() as session:
         [hold] = session.query(Hold)
