@@ -135,9 +135,9 @@ blueprint.add_url_rule(
     "/holds/<request_id>/recover", "recover_hold", holds.recover, methods=["POST"]
 )
 blueprint.add_url_rule("/servers", "servers", servers.index)
-blueprint.add_url_rule("/servers/drain", "confirm_drain", servers.drain_question)
+blueprint.add_url_rule("/servers/drain", "confirm_drain_server", servers.drain_question)
 blueprint.add_url_rule("/servers/drain", "drain_server", servers.drain, methods=["POST"])
-blueprint.add_url_rule("/servers/resume", "confirm_resume", servers.resume_question)
+blueprint.add_url_rule("/servers/resume", "confirm_resume_server", servers.resume_question)
 blueprint.add_url_rule("/servers/resume", "resume_server", servers.resume, methods=["POST"])
 
 
