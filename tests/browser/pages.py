@@ -208,7 +208,7 @@ OPERATORS = (
     Shown("admin-drain", "/admin/servers", who="operator", act=ways.drain_a_server),
     Shown("admin-servers-drained", "/admin/servers", who="operator", within=ways.a_drained_server),
     Shown(
-        "admin-resume",
+        "admin-servers-resume",
         "/admin/servers",
         who="operator",
         act=ways.resume_a_server,
