@@ -38,7 +38,7 @@ AnsweredBlock = AnsweredText | AnsweredThinking | AnsweredToolUse
 
 
 class Usage(Struct):
-    """Counted tokens, whose sum is charged; `cache_read_input_tokens` were in the prompt cache."""
+    """Counted tokens, charged at their prices; `cache_read_input_tokens` were cached."""
 
     input_tokens: int
     cache_creation_input_tokens: int

@@ -193,7 +193,8 @@ class Simulation:
         job.ended_at = self.now
         counts = job.request.counts = Counts()
         counts.prompt_size = counts.prompt_tokens = job.prompt_tokens
-        counts.cached_tokens, counts.completion_tokens = job.cached_tokens, job.output_tokens
+        counts.reused_tokens = counts.cached_tokens = job.cached_tokens
+        counts.completion_tokens = job.output_tokens
         counts.first_token_at = 1.0
         counts.prompt_ms = round(self.read_seconds(job) * 1000)
         job.request.reached = True

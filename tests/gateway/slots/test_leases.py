@@ -137,6 +137,7 @@ def test_a_cache_is_reused_by_its_account_only(scheduler: SlotScheduler) -> None
         slot_request = lease(scheduler, account)
         assert slots_of(slot_request) == [2]
         assert fields_of(slot_request.lease) == (2, reused)
+        assert slot_request.lease is not None and slot_request.lease.owns_cache is reused
         finish(scheduler, slot_request)
         for item in held:
             finish(scheduler, item)
@@ -150,7 +151,11 @@ def test_a_shared_cache_is_reused_by_all(
     for account in (1, 2):
         for slot_request in take_all(scheduler, account):
             assert fields_of(slot_request.lease)[1] == (account == 2)
+            # It was another's: reused, but not the account's own.
+            assert slot_request.lease is not None and not slot_request.lease.owns_cache
             finish(scheduler, slot_request)
+    for slot_request in take_all(scheduler, 2):
+        assert slot_request.lease is not None and slot_request.lease.owns_cache
 
 
 def test_a_slot_keeps_its_contents_if_a_request_is_refused_before_it_is_read(
