@@ -41,8 +41,8 @@ def upgrade() -> None:
         sa.Column("valid_until", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_prices")),
         sa.CheckConstraint(
-            "input BETWEEN 0 AND 100000 AND cached BETWEEN 0 AND 100000"
-            " AND output BETWEEN 0 AND 100000",
+            "input >= 0 AND input <= 100000 AND cached >= 0 AND cached <= 100000"
+            " AND output >= 0 AND output <= 100000",
             name=op.f("ck_prices_in_range"),
         ),
         sa.CheckConstraint("valid_until >= valid_from", name=op.f("ck_prices_ends_after_start")),

@@ -29,8 +29,8 @@ class PriceVersion(Base):
 
     __table_args__ = (
         CheckConstraint(
-            "input BETWEEN 0 AND 100000 AND cached BETWEEN 0 AND 100000"
-            " AND output BETWEEN 0 AND 100000",
+            "input >= 0 AND input <= 100000 AND cached >= 0 AND cached <= 100000"
+            " AND output >= 0 AND output <= 100000",
             name="in_range",
         ),
         CheckConstraint("valid_until >= valid_from", name="ends_after_start"),

@@ -50,8 +50,12 @@ def test_it_names_the_loaded_model(
     llama = SimulatedLlama(folder, alias="river-9b", ctx=54_321).start()
     try:
         client = app_factory(llama_base_url=(llama.url,)).test_client()
-        assert "`river-9b`, 54,321 tokens" in client.get("/AGENTS.md").get_data(as_text=True)
-        assert "`river-9b` with 54321 tokens" in client.get("/llms.txt").get_data(as_text=True)
+        assert "`river-9b`, the default, 54,321 tokens" in client.get("/AGENTS.md").get_data(
+            as_text=True
+        )
+        assert "`river-9b` (the default) with 54321 tokens" in client.get("/llms.txt").get_data(
+            as_text=True
+        )
     finally:
         llama.stop()
 

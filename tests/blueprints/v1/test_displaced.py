@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from promptly.gateway.slots.exchange import queue_key
-from promptly.gateway.slots.scheduler import GENERATION
+from promptly.gateway.slots.scheduler import queue_name
 from tests.blueprints.v1.client import CHAT, Client, sim
 from tests.blueprints.v1.conftest import MakeGateway, MakeLlama
 from tests.support.books import BooksReader, wait_for
@@ -69,7 +69,7 @@ def test_a_displaced_request_ends_with_an_error_and_costs_nothing(
     with redis.Redis.from_url(redis_url) as client, ThreadPoolExecutor(1) as threads:
 
         def wait_for_queue(length: int) -> None:
-            key = f"{queue_key(GENERATION)}:requests"
+            key = f"{queue_key(queue_name(CHAT, 'sim-model'))}:requests"
             wait_for(lambda: client.hlen(key) == length, f"{length} in the queue")
 
         with paying.open(messages=sim("tokens=9999 delay_ms=5")) as running:
