@@ -9,6 +9,7 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+from unittest.mock import patch
 
 from promptly.gateway.counts import Counts
 from promptly.gateway.fatal_bodies import FatalBodies
@@ -17,6 +18,7 @@ from promptly.gateway.slots.exchange import Terms
 from promptly.gateway.slots.requests import OUTPUT_WEIGHT, ServiceClass, SlotRequest
 from promptly.gateway.slots.scheduler import POLL_SECONDS, SlotScheduler
 from promptly.gateway.upstreams import UpstreamPool
+from promptly.runtime import redis_client
 from promptly.runtime.redis_client import HotPathRedis
 from promptly.secret import Secret
 from tests.support.servers import make_settings
@@ -98,7 +100,9 @@ class Simulation:
             upstream.ready = upstream.shows_slots = True
             upstream.slots = count
             upstream.probed_at = float("inf")
-        hot = HotPathRedis(self.redis_url)
+        # On a busy machine a late answer would make the process grant slots by itself.
+        with patch.dict(redis_client.TIMEOUTS, socket_timeout=60.0, socket_connect_timeout=60.0):
+            hot = HotPathRedis(self.redis_url)
         scheduler = SlotScheduler(hot, pool, FatalBodies(hot, Secret("pepper")), self.terms)
         exchange = scheduler._exchange_with_redis
         script = hot.script(exchange.source.replace("redis.call('TIME')", "cjson.decode(ARGV[2])"))
