@@ -25,7 +25,7 @@ from tests.support.load import Load, Reply
 from tests.support.process_stack import ProcessStack, Site, running, say, until
 from tests.support.slots import name_slots
 
-pytestmark = [pytest.mark.alone, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.alone, pytest.mark.exhaustive, pytest.mark.timeout(900)]
 
 # Complete answers to clients that stay.
 REQUESTS = 1000 if EXHAUSTIVE else 100

@@ -87,6 +87,7 @@ def test_a_rolling_restart_fails_no_request(
     assert {reply.status for reply in replies} == {200}
 
 
+@pytest.mark.exhaustive
 def test_a_restart_without_warning_costs_only_what_had_begun(
     stack: Stack, llamas: list[SimulatedLlama]
 ) -> None:

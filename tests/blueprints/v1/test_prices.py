@@ -38,7 +38,7 @@ def llama(stack: Stack) -> SimulatedLlama:
     return stack.simulated_llama(slots=1)
 
 
-@pytest.fixture(scope="module", params=[1024, 16])
+@pytest.fixture(scope="module", params=[pytest.param(1024, marks=pytest.mark.exhaustive), 16])
 def gateway(stack: Stack, llama: SimulatedLlama, request: pytest.FixtureRequest) -> Gateway:
     """A gateway whose holds take all of a small balance at once, or grow in small steps."""
     gateway = stack.gateway(llama.url, HOLD_QUANTUM_TOKENS=request.param)
@@ -114,6 +114,7 @@ def test_what_was_cached_leaves_more_output(stack: Stack, gateway: Gateway) -> N
     assert client.chat(messages=messages).status == 402
 
 
+@pytest.mark.exhaustive
 def test_free_output_goes_on_when_the_prompt_took_the_balance(stack: Stack) -> None:
     gateway = stack.gateway(stack.simulated_llama(alias="free-output").url)
     measured = Client(gateway.url, stack.books.account().key).chat(messages=sim("tokens=300"))

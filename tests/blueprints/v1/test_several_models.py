@@ -186,6 +186,7 @@ def test_a_long_prompt_goes_to_a_server_that_fits(
     assert "16384" in answer.error["message"]
 
 
+@pytest.mark.exhaustive
 def test_a_router(make_gateway: MakeGateway, make_llama: MakeLlama, account: Account) -> None:
     router = make_llama(models=("alpha", "beta"), loaded=1)
     client = Client(make_gateway(router.url).url, account.key)
