@@ -97,7 +97,6 @@ def _anthropic(name: str, entry: _Entry) -> Model:
         "lifecycle": "active",
         "max_input_tokens": entry.n_ctx or None,
         "max_tokens": entry.n_ctx or None,
-        "pricing": _pricing(entry.model or name),
     }
 
 

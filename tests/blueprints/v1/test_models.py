@@ -50,7 +50,6 @@ def anthropics(name: str, n_ctx: int) -> dict[str, Any]:
         "lifecycle": "active",
         "max_input_tokens": n_ctx,
         "max_tokens": n_ctx,
-        "pricing": {"input": "1", "cached_input": "1", "output": "1"},
     }
 
 

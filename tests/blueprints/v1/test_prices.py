@@ -246,6 +246,3 @@ def test_models_have_their_price(stack: Stack) -> None:
     pricing = {"input": "1.5", "cached_input": "0.05", "output": "1000"}
     [model] = client.get("/v1/models").json["data"]
     assert model["pricing"] == pricing
-    version = {"anthropic-version": "2023-06-01"}
-    found = client.call("GET", "/v1/models/listed", headers=version).json
-    assert found["pricing"] == pricing

@@ -51,7 +51,7 @@ def test_history_is_shown_and_survives_roll_ups(session: Session) -> None:
     ]  # fmt: skip
     # Charged there, so not here.
     assert [row["charged_tokens"] for row in before] == [0, 0]
-    factories.usage_event(user_of(first).id)
+    factories.usage_event(user_of(first).id, prompt_tokens=0, completion_tokens=0)
     for _ in range(2):
         roll_up()
     assert requests_of(second) == {str(day(10)): 4}
