@@ -65,7 +65,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute(f"DROP FUNCTION metering_place_hold({PLACE})")
-    # What was charged stays charged; open holds cost their counts again.
+    # Charges stay as they are; open holds cost their counts again.
     before = (FUNCTIONS / "metering_0016.sql").read_text()
     charge = before[before.index("CREATE OR REPLACE FUNCTION metering_charge(") :]
     op.execute(charge[: charge.index("END $$;") + len("END $$;")])

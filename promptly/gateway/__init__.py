@@ -26,6 +26,7 @@ The modules, in the order in which a request meets them:
     probe_pauses      how long a server is left alone between two probes
     drained_servers   which servers an operator has taken out of service
     shared_calls      calls that run once for all that wait for them
+    refreshed         values from PostgreSQL, read again off requests' path
     routers           model servers that hold several models
     model_names       which model a request gets
     model_loading     lets a router load a model, and waits for it

@@ -1,19 +1,15 @@
 """The prices in force, kept in memory.
 
-They are read again while requests go on, off their path. A process that had no requests for a while
-reads them first, so none is charged by a price that ended long ago. With PostgreSQL away, the last
-known prices stay.
+A process that had no requests for a while reads them first, so none is charged by a price that
+ended long ago.
 """
 
 import logging
-import threading
-import time
 
-import psycopg2
 from flask import Flask
-from sqlalchemy.exc import SQLAlchemyError
 
 from promptly.errors import ServiceUnavailable
+from promptly.gateway.refreshed import Refreshed
 from promptly.prices import EVERY_MODEL, ModelPrice, Price
 from promptly.runtime.database import API, HotPathDatabase
 from promptly.services.metering import price_versions
@@ -24,10 +20,6 @@ logger = logging.getLogger(__name__)
 REFRESH_SECONDS = 3.0
 # A request waits for the prices only if they are older.
 STALE_SECONDS = 15.0
-# While none were ever read.
-RETRY_SECONDS = 0.5
-
-_FAILURES = (ServiceUnavailable, SQLAlchemyError, psycopg2.Error)
 
 
 class PriceList:
@@ -39,28 +31,27 @@ class PriceList:
         self._app = app
         self._database = database
         self._wanted = wanted
-        self._prices: dict[str, Price] = {}
-        self._read_at = float("-inf")
-        # PRICES have to be put in force, which PostgreSQL was away for.
+        self._prices: Refreshed[dict[str, Price]] = Refreshed(
+            "price-list",
+            self._read,
+            {},
+            every_seconds=REFRESH_SECONDS,
+            trusted_seconds=STALE_SECONDS,
+        )
+        # PRICES are to be put in force, once PostgreSQL answers.
         self._is_due = False
-        self._refreshing = threading.Lock()
 
     def put_in_force(self) -> None:
         """Put PRICES in force, as a gateway does when it starts; later if PostgreSQL is away."""
         self._is_due = True
-        self._refresh()
+        self._prices.refresh()
 
     def of(self, model: str) -> Price:
         """Return the price in force of a model.
 
         Raises ServiceUnavailable if PostgreSQL has not answered since this process started.
         """
-        age = time.monotonic() - self._read_at
-        if age >= STALE_SECONDS:
-            self._refresh()
-        elif age >= REFRESH_SECONDS and not self._refreshing.locked():
-            threading.Thread(target=self._refresh, name="price_list", daemon=True).start()
-        prices = self._prices
+        prices = self._prices.get()
         if not prices:
             raise ServiceUnavailable
         return prices.get(model) or prices[EVERY_MODEL]
@@ -73,22 +64,10 @@ class PriceList:
             known = {item.model: item.price for item in self._wanted}
             return known.get(model) or known[EVERY_MODEL]
 
-    def _refresh(self) -> None:
-        """Read the prices, once at a time."""
-        with self._refreshing:
-            age = time.monotonic() - self._read_at
-            if age < (REFRESH_SECONDS if self._prices else STALE_SECONDS) and not self._is_due:
-                return
-            try:
-                if self._is_due:
-                    self._change()
-                self._prices = price_versions.in_force(self._database)
-            except _FAILURES as problem:
-                logger.warning("prices not read", extra={"reason": type(problem).__name__})
-            # Also after a failure: the last known prices stay for as long again.
-            self._read_at = time.monotonic()
-            if not self._prices:
-                self._read_at += RETRY_SECONDS - STALE_SECONDS
+    def _read(self) -> dict[str, Price]:
+        if self._is_due:
+            self._change()
+        return price_versions.in_force(self._database)
 
     def _change(self) -> None:
         with self._app.app_context():

@@ -67,7 +67,7 @@ def test_later_requests_do_not_wait_for_a_reading(cuttable: Cuttable) -> None:
     with cuttable.meter.books.app.app_context(), transaction() as session:
         session.execute(text("LOCK TABLE users IN ACCESS EXCLUSIVE MODE"))
         wait_for(
-            lambda: rates.find([key_hash]) == known and rates._reading.locked(),
+            lambda: rates.find([key_hash]) == known and rates._rates.is_reading,
             "an answer while the reading waits",
         )
-    wait_for(lambda: not rates._reading.locked(), "the end of the reading")
+    wait_for(lambda: not rates._rates.is_reading, "the end of the reading")

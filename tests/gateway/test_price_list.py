@@ -3,7 +3,7 @@
 import pytest
 
 from promptly.errors import ServiceUnavailable
-from promptly.gateway import price_list as module
+from promptly.gateway import refreshed as module
 from promptly.gateway.price_list import REFRESH_SECONDS, STALE_SECONDS, PriceList
 from promptly.prices import DEFAULT, Price, parse_prices
 from tests.gateway.conftest import Cuttable
