@@ -35,6 +35,7 @@ The modules, in the order in which a request meets them:
     prompt_counting   counts prompts at upstream, within bounds
     measurements      adds an ended request to the metrics
     metered_request   from the hold to the settlement; base class of the next two
+    slot_waiting      waits for a model and a slot, with comments for the client
     relay             generated text, streamed and counted
     embedding         vectors, computed in batches
     in_flight         a running request as other threads see it

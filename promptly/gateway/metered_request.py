@@ -7,7 +7,6 @@ has gone), it is settled exactly once, with the last counts that upstream report
 """
 
 import logging
-import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Generator
@@ -19,11 +18,10 @@ from promptly.errors import (
     AccountSuspended,
     InvalidKey,
     PromptlyError,
-    QueueFull,
     RequestRejected,
     ServiceUnavailable,
 )
-from promptly.gateway import Gateway, measurements, model_loading, sse
+from promptly.gateway import Gateway, measurements, slot_waiting
 from promptly.gateway.body_budget import BodyShare
 from promptly.gateway.fatal_bodies import MAX_RESENDS
 from promptly.gateway.in_flight import ClientGone, InFlightRequest, Stopped
@@ -33,7 +31,6 @@ from promptly.gateway.time_limits import timeout_error
 from promptly.gateway.upstream import Upstream
 from promptly.gateway.upstream_errors import BrokeOff, NoAnswer, NotConnected, NotServed
 from promptly.models.states import Outcome
-from promptly.runtime.request_metrics import queue_waits
 from promptly.services import metering
 from promptly.services.accounts.authentication import Caller
 
@@ -72,7 +69,6 @@ class MeteredRequest(ABC):
         self._slot_request: SlotRequest | None = None
         self._resends = 0
         self._error_code: str | None = None
-        self._spoke_at = time.monotonic()
         self.in_flight = in_flight
         self.model = ""
         self.charge: metering.Charge | None = None
@@ -243,15 +239,13 @@ class MeteredRequest(ABC):
         self, subrequest: int, avoided: frozenset[str]
     ) -> Generator[bytes, None, Lease]:
         """Wait for a slot of any upstream of the model that is not `avoided`."""
-        yield from self._wait_for_model()
-        pool = self._gateway.pool
+        yield from slot_waiting.for_model(self._gateway, self.in_flight, self._path, self._model)
         avoided |= self._too_small(subrequest)
-        service_class = ServiceClass.of(pays=self._caller.pays, batch=self._caller.batch)
         slot_request = self._gateway.slots.request(
             self._caller.user_id,
             self._path,
             model=self._model,
-            service_class=service_class,
+            service_class=ServiceClass.of(pays=self._caller.pays, batch=self._caller.batch),
             avoided=avoided,
             prompt_tokens=self._prompt_tokens(subrequest),
             chain=self._chain(),
@@ -259,36 +253,11 @@ class MeteredRequest(ABC):
         )
         self._slot_request = slot_request
         self.in_flight.raise_if_stopped()
-        started_at = time.monotonic()
-        limit_seconds = self._settings.queue_timeout_seconds
-        wait_seconds = self._settings.keepalive_comment_seconds
-        try:
-            while True:
-                self.in_flight.wait_for(slot_request.changed, wait_seconds)
-                lease = slot_request.granted()
-                if lease is not None:
-                    self.model = lease.upstream.model
-                    return lease
-                if all(other.name in avoided for other in pool.ready(self._path, self._model)):
-                    raise pool.refusal(self._path, self._model)
-                if time.monotonic() > started_at + limit_seconds:
-                    raise QueueFull(
-                        f"The request waited for the model for {limit_seconds} s without getting "
-                        "a slot."
-                    )
-                place = slot_request.place
-                yield sse.KEEPALIVE if place is None else sse.queue_comment(*place)
-        finally:
-            queue_waits[service_class].observe(time.monotonic() - started_at)
-
-    def _wait_for_model(self) -> Generator[bytes, None, None]:
-        """Wait while a router loads the model, if it is not loaded and may be."""
-        for _ in self._gateway.model_loading.waits(self._path, self._model):
-            self.in_flight.wait_for(threading.Event(), model_loading.LOOK_SECONDS)
-            now = time.monotonic()
-            if now - self._spoke_at >= self._settings.keepalive_comment_seconds:
-                self._spoke_at = now
-                yield sse.KEEPALIVE
+        lease = yield from slot_waiting.for_slot(
+            self._gateway, self.in_flight, slot_request, avoided
+        )
+        self.model = lease.upstream.model
+        return lease
 
     def _open(self, lease: Lease, subrequest: int) -> LlamaStream:
         body = self._body(subrequest, lease)

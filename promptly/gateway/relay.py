@@ -66,6 +66,7 @@ class Relay(MeteredRequest):
         self._placed = placed
         self._sink = sink
         self._price = placed.hold.price
+        self._spoke_at = time.monotonic()
         subrequests = len(placed.prompt_tokens)
         self._hold = RunningHold(
             placed.hold,
