@@ -19,7 +19,6 @@ import redis
 from promptly.gateway.slots.requests import TTL_MS
 from sandbox.process import wait_until
 from tests.blueprints.v1.client import Client, sim
-from tests.run import EXHAUSTIVE
 from tests.support.books import Account, wait_for
 from tests.support.load import Load, Reply
 from tests.support.process_stack import ProcessStack, Site, running, say, until
@@ -28,7 +27,7 @@ from tests.support.slots import name_slots
 pytestmark = [pytest.mark.alone, pytest.mark.exhaustive, pytest.mark.timeout(900)]
 
 # Complete answers to clients that stay.
-REQUESTS = 1000 if EXHAUSTIVE else 100
+REQUESTS = 1000
 SLOTS = 6
 CLIENTS = 14
 LEAVING = 4
@@ -75,14 +74,12 @@ class Churn:
 
     def disturb(self, load: Load) -> None:
         """Cause the faults, each at its share of the requests; returns after the last request."""
-        acts = [self.restart_server]
-        if EXHAUSTIVE:
-            acts = [self.restart_server, self.restart_redis, self.restart_server]
+        acts = [self.restart_server, self.restart_redis, self.restart_server]
         due = [(REQUESTS * place // (len(acts) + 1), act) for place, act in enumerate(acts, 1)]
         killed_at = time.monotonic()
         while (done := len(load.sent("done"))) < REQUESTS:
             time.sleep(0.05)
-            if EXHAUSTIVE and time.monotonic() - killed_at > KILL_SECONDS:
+            if time.monotonic() - killed_at > KILL_SECONDS:
                 killed_at = time.monotonic()
                 self.kill_worker()
             if due and done >= due[0][0]:

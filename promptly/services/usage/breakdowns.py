@@ -6,7 +6,7 @@ of an unknown key, endpoint and outcome, so that all groups together equal the d
 """
 
 from collections.abc import Collection, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 from typing import Any, Literal, get_args
 
 from sqlalchemy import text
@@ -158,10 +158,7 @@ def grouped(
         statement,
         {
             "user_id": user_id,
-            "start": start,
-            "end": end,
-            "first_moment": datetime(start.year, start.month, start.day, tzinfo=UTC),
-            "last_moment": datetime(end.year, end.month, end.day, tzinfo=UTC) + timedelta(days=1),
+            **rollups.bounds(start, end),
             **({} if key_ids is None else {"key_ids": list(key_ids)}),
             **({} if model is None else {"model": model}),
         },

@@ -132,11 +132,7 @@ def daily(user_id: int, start: date, end: date) -> list[dict[str, Any]]:
         _DAILY,
         {
             "user_id": user_id,
-            "start": start,
-            "end": end,
-            # Literal bounds, so that PostgreSQL reads only the partitions of these months.
-            "first_moment": datetime(start.year, start.month, start.day, tzinfo=UTC),
-            "last_moment": datetime(end.year, end.month, end.day, tzinfo=UTC) + timedelta(days=1),
+            **bounds(start, end),
         },
     )
     return [
@@ -150,6 +146,17 @@ def daily(user_id: int, start: date, end: date) -> list[dict[str, Any]]:
         }
         for row in rows
     ]
+
+
+def bounds(start: date, end: date) -> dict[str, Any]:
+    """Return the parameters of statements that read the days from `start` to `end`."""
+    return {
+        "start": start,
+        "end": end,
+        # Literal bounds, so that PostgreSQL reads only the partitions of these months.
+        "first_moment": datetime(start.year, start.month, start.day, tzinfo=UTC),
+        "last_moment": datetime(end.year, end.month, end.day, tzinfo=UTC) + timedelta(days=1),
+    }
 
 
 def receipt(user_id: int, request_id: str) -> dict[str, Any]:
