@@ -24,7 +24,7 @@ class DrainedServers:
         )
 
     def names(self) -> frozenset[str]:
-        """Return the URLs; the same object as long as nothing has changed."""
+        """Return the URLs as they were last read."""
         return self._names.get()
 
     def _read(self) -> frozenset[str]:

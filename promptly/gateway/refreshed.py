@@ -57,7 +57,7 @@ class Refreshed(Generic[T]):
         return self._reading.is_running
 
     def get(self) -> T:
-        """Return the value: the same object as long as nothing has changed."""
+        """Return the value as it was last read."""
         now = time.monotonic()
         if now >= self._due_at:
             if now < self._trusted_until:
@@ -81,8 +81,7 @@ class Refreshed(Generic[T]):
             logger.exception("not read from the database", extra={"subject": self._name})
         else:
             self._is_known = True
-            if value != self._value:
-                self._value = value
+            self._value = value
         now = time.monotonic()
         if self._is_known:
             self._trusted_until = now + self._trusted_seconds

@@ -222,7 +222,7 @@ class UpstreamPool:
     def _mark_drained(self) -> None:
         """Take in which servers are drained; one that is resumed is probed at once."""
         names = self._drained_servers.names()
-        if names is not self._drained:
+        if names != self._drained:
             self._drained = names
             for upstream in self.upstreams:
                 drained = upstream.url in names

@@ -55,6 +55,18 @@ def test_after_a_pause_the_first_request_has_the_new_price(
     assert running.of("small") == Price(10, 1, 30)
 
 
+def test_a_price_that_came_back_is_a_version_of_its_own(cuttable: Cuttable, clock: Clock) -> None:
+    make(cuttable).put_in_force()
+    running = make(cuttable)
+    before = running.of("small")
+    for prices in ("*:1:1:1", WANTED):
+        make(cuttable, prices).put_in_force()
+    clock.now += STALE_SECONDS
+    after = running.of("small")
+    assert after == before
+    assert after.id > before.id
+
+
 def test_the_last_known_prices_stay_while_postgresql_is_away(
     cuttable: Cuttable, clock: Clock
 ) -> None:
