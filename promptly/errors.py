@@ -12,6 +12,7 @@
     ├── Forbidden                    403
     │   └── AccountSuspended         403  code account_suspended
     ├── InsufficientQuota            402  code insufficient_quota
+    ├── KeyLimitReached              402  code key_limit_reached
     ├── NotFound                     404
     │   ├── UnknownURL               404  code unknown_url
     │   └── UnsupportedEndpoint      404  code unsupported_endpoint
@@ -184,6 +185,19 @@ class InsufficientQuota(PromptlyError):
     type = "insufficient_quota"
     code = "insufficient_quota"
     retried = False
+
+
+class KeyLimitReached(PromptlyError):
+    """The cap of a key leaves `room` tokens, too few for a request."""
+
+    status = 402
+    type = "insufficient_quota"
+    code = "key_limit_reached"
+    retried = False
+
+    def __init__(self, message: str, *, room: int) -> None:
+        super().__init__(message)
+        self.room = room
 
 
 class NotFound(PromptlyError):

@@ -21,6 +21,7 @@ SCOPES: Mapping[KeyScope, str] = {
 OUTCOMES: Mapping[Outcome, str] = {
     Outcome.COMPLETED: "completed",
     Outcome.BALANCE_EXHAUSTED: "balance used up",
+    Outcome.KEY_LIMIT_REACHED: "key's limit reached",
     Outcome.CLIENT_DISCONNECTED: "client disconnected",
     Outcome.REJECTED: "rejected",
     Outcome.UPSTREAM_ERROR: "model server failed",
@@ -56,6 +57,11 @@ OUTCOME_NOTES: Mapping[str, tuple[str, str]] = {
     Outcome.BALANCE_EXHAUSTED: (
         "odd",
         "The balance covered no more output, so the answer ended there, with finish_reason length.",
+    ),
+    Outcome.KEY_LIMIT_REACHED: (
+        "odd",
+        "The key's limit covered no more output, so the answer ended there, with finish_reason "
+        "length.",
     ),
     Outcome.CLIENT_DISCONNECTED: (
         "odd",

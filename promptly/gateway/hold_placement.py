@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from promptly.errors import InsufficientQuota, Limit, RateLimited, TokensReserved
+from promptly.errors import InsufficientQuota, KeyLimitReached, Limit, RateLimited, TokensReserved
 from promptly.gateway import Gateway
 from promptly.gateway.context_lengths import doubtful_sizes
 from promptly.gateway.counts import MOST_TOKENS
@@ -50,8 +50,8 @@ def place(
 ) -> PlacedHold:
     """Hold the prompts and a first quantum of output.
 
-    Raises InsufficientQuota, TokensReserved, RateLimited, ContextLengthExceeded, and the errors of
-    `PromptCounter.count`.
+    Raises InsufficientQuota, KeyLimitReached, TokensReserved, RateLimited, ContextLengthExceeded, and
+    the errors of `PromptCounter.count`.
     """
     prompts = request.prompts
     quantum = gateway.settings.hold_quantum_tokens
@@ -77,7 +77,7 @@ def place(
         # Refuse too long prompts now, not after others have been answered and charged.
         too_long = [n for n, prompt in enumerate(prompts) if prompt.prompt_bound >= n_ctx]
         sizes.count(too_long, counter)
-    held = _hold_ample(hold, caller, price.bound(sum(sizes.most), output))
+    held = _hold_ample(hold, caller, price.bound(sum(sizes.most), output), sizes.least)
     if held is not None:
         return PlacedHold(held, model, sizes.most, counted=sizes.are_counted)
     if not upstreams:
@@ -107,10 +107,11 @@ def place_exactly(
     price = gateway.price_list.of(model)
     hold = _holder(gateway, caller, request_id, endpoint, model, price)
     most = sum(min(bound, n_ctx) for bound in bounds)
-    held = _hold_ample(hold, caller, price.cost(most, 0, 0))
+    least = price.cost(len(bounds), 0, 0)
+    held = _hold_ample(hold, caller, price.cost(most, 0, 0), least)
     if held is not None:
         return held
-    require_tokens(gateway, caller, price.cost(len(bounds), 0, 0))
+    require_tokens(gateway, caller, least)
     total = price.cost(counter.count(inputs, model), 0, 0)
     return hold(total, total)
 
@@ -158,10 +159,14 @@ class _Sizes:
         """Whether every prompt was counted, so that its size is exact."""
         return len(self._counted) == len(self._prompts)
 
+    @property
+    def least(self) -> int:
+        """The least that the prompts and one token of output can cost."""
+        return self._price.bound(sum(self._fewest), 1)
+
     def require_tokens(self) -> None:
         """Raise InsufficientQuota or TokensReserved if prompts and a token cannot be covered."""
-        least = self._price.bound(sum(self._fewest), 1)
-        require_tokens(self._gateway, self._caller, least)
+        require_tokens(self._gateway, self._caller, self.least)
 
     def count(self, numbers: Iterable[int], counter: PromptCounter) -> None:
         """Count the prompts with these numbers, unless they are counted already.
@@ -226,12 +231,19 @@ def _max_open_holds(gateway: Gateway, caller: Caller) -> int:
     return min(settings.max_concurrent_requests, settings.trial_concurrent_requests)
 
 
-def _hold_ample(hold: _Hold, caller: Caller, bound: int) -> metering.Hold | None:
-    """Hold an upper bound if the balance covers it; otherwise return None."""
+def _hold_ample(hold: _Hold, caller: Caller, bound: int, least: int) -> metering.Hold | None:
+    """Hold an upper bound if balance and key cover it; otherwise return None.
+
+    Raises KeyLimitReached if the key cannot even spend `least`: counting would not help.
+    """
     if caller.available_tokens < bound:
         return None
     try:
         return hold(bound, bound)
     except (InsufficientQuota, TokensReserved):
         # Another request has spent it since the key was looked up: count exactly.
+        return None
+    except KeyLimitReached as problem:
+        if problem.room < least:
+            raise
         return None

@@ -91,9 +91,9 @@ class HoldRefresher:
         if target is None or hold.settled:
             return
         try:
-            held = metering.adjust_hold(self._database, hold.request_id, target)
-            if held is None:
-                held = metering.place_lost_hold(self._database, hold.placed, target)
+            moved = metering.adjust_hold(self._database, hold.request_id, target)
+            if moved is None:
+                moved = metering.place_lost_hold(self._database, hold.placed, target)
         except PromptlyError:
             # PostgreSQL is away: the request goes on with what it has.
             self._deferred.append(hold)
@@ -101,8 +101,8 @@ class HoldRefresher:
         except Exception:
             # A bug must not stop the adjustments of all other requests.
             logger.exception("hold not adjusted", extra={"request_id": hold.request_id.hex})
-            held = None
-        hold.on_adjusted(held)
+            moved = None
+        hold.on_adjusted(moved)
 
     def _checkpoint(self) -> None:
         running = [item for item in self._in_flight.values() if not item.hold.settled]

@@ -6,7 +6,12 @@ from promptly.runtime.request_metrics import ERROR_TYPES, NO_ERROR, operations
 from promptly.services.metering import Settlement
 
 # The others are failures.
-_FINE = (Outcome.COMPLETED, Outcome.BALANCE_EXHAUSTED, Outcome.CLIENT_DISCONNECTED)
+_FINE = (
+    Outcome.COMPLETED,
+    Outcome.BALANCE_EXHAUSTED,
+    Outcome.KEY_LIMIT_REACHED,
+    Outcome.CLIENT_DISCONNECTED,
+)
 
 
 def record(

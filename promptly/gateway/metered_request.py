@@ -138,7 +138,7 @@ class MeteredRequest(ABC):
         outcome = Outcome.CLIENT_DISCONNECTED
         try:
             covered = yield from self._relay()
-            outcome = Outcome.COMPLETED if covered else Outcome.BALANCE_EXHAUSTED
+            outcome = Outcome.COMPLETED if covered else self._used_up()
         except GeneratorExit:
             raise
         except ClientGone:
@@ -161,6 +161,11 @@ class MeteredRequest(ABC):
             raise
         finally:
             self._end(outcome)
+
+    def _used_up(self) -> Outcome:
+        if self.in_flight.hold.stopped_by_key:
+            return Outcome.KEY_LIMIT_REACHED
+        return Outcome.BALANCE_EXHAUSTED
 
     def _relay(self) -> Generator[bytes, None, bool]:
         """Run one subrequest after the other; False when the balance ended before they did."""

@@ -58,6 +58,7 @@ class RunningHold:
         "placed",
         "reserved_hundredths",
         "settled",
+        "stopped_by_key",
         "subrequests_left",
         "target_tokens",
     )
@@ -88,8 +89,10 @@ class RunningHold:
         # The pending adjustment; `adjusted` is set once it is done.
         self.target_tokens: int | None = None
         self.adjusted = threading.Event()
-        # False once the balance has nothing left to add.
+        # False once the balance, or the key's cap, has nothing left to add.
         self.can_grow = True
+        # The cap leaves less than the balance.
+        self.stopped_by_key = placed.stopped_by_key
         # Another process has settled or recovered the hold.
         self.ended = False
         # The request's settlement has started: its hold must not be adjusted any more.
@@ -232,15 +235,15 @@ class RunningHold:
         if self.can_grow and self.target_tokens is None and not self.settled:
             self._adjust(self.held_tokens)
 
-    def on_adjusted(self, held_tokens: int | None) -> None:
+    def on_adjusted(self, moved: metering.MovedHold | None) -> None:
         """Take in what is held after an adjustment; None if the hold has ended."""
         target, self.target_tokens = self.target_tokens, None
-        if held_tokens is None:
+        if moved is None:
             self.can_grow = False
             self.ended = True
         else:
-            self.held_tokens = held_tokens
-            self.can_grow = target is None or held_tokens >= target
+            self.held_tokens, self.stopped_by_key = moved
+            self.can_grow = target is None or moved.held_tokens >= target
         self.update_limit()
         self.adjusted.set()
 

@@ -11,6 +11,7 @@ from promptly.models.accounts import (
 from promptly.models.audit import AuditEntry
 from promptly.models.balances import Balance, LedgerEntry
 from promptly.models.base import Base
+from promptly.models.key_limits import KeyLimit
 from promptly.models.operations import (
     DrainedUpstream,
     LedgerVerification,
@@ -44,6 +45,7 @@ __all__ = [
     "DrainedUpstream",
     "EndedPanelSession",
     "Hold",
+    "KeyLimit",
     "ImportedAccount",
     "Installation",
     "LedgerEntry",

@@ -16,6 +16,7 @@ from sqlalchemy import (
     Text,
     text,
 )
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
 from promptly.models.base import Base, BigId, Created, Tokens
@@ -91,6 +92,11 @@ class ApiKey(Base):
     pepper_version: Mapped[int] = mapped_column(SmallInteger, server_default="1")
     # Its requests yield to all others that wait for a slot.
     batch: Mapped[bool] = mapped_column(Boolean, server_default="false")
+    # Refused from then on; NULL: never.
+    expires_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    # Models that it may use, and networks (CIDR) that it may be used from; NULL: all.
+    allowed_models: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+    allowed_addresses: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
     # The mail that carries this key; a repeated sending carries another key.
     outbox_id: Mapped[int | None] = mapped_column(BigInteger)
     created_at: Mapped[Created]

@@ -23,8 +23,11 @@ class Balance(Base):
     trial_expires_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     # Number of requests that run or wait; exact, because it is counted under the row's lock.
     open_holds: Mapped[int] = mapped_column(Integer, server_default="0")
+    # Number of its keys with limits, so that holds of other accounts need not look.
+    limited_keys: Mapped[int] = mapped_column(Integer, server_default="0")
 
     __table_args__ = (
+        CheckConstraint("limited_keys >= 0", name="limited_keys_counted"),
         CheckConstraint("held_paid >= 0 AND held_paid <= paid_tokens", name="paid_covers_held"),
         CheckConstraint("held_trial >= 0 AND held_trial <= trial_tokens", name="trial_covers_held"),
         CheckConstraint("open_holds >= 0", name="open_holds_counted"),

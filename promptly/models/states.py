@@ -16,11 +16,21 @@ class KeyScope(StrEnum):
     INFERENCE = "inference"
 
 
+class CapPeriod(StrEnum):
+    """Time that the cap of a key is for, in UTC; weeks begin on Monday."""
+
+    DAY = "day"
+    WEEK = "week"
+    MONTH = "month"
+    EVER = "ever"
+
+
 class Outcome(StrEnum):
     """How a metered request ended (docs/operating/metering.md says what each is charged)."""
 
     COMPLETED = "completed"
     BALANCE_EXHAUSTED = "balance_exhausted"
+    KEY_LIMIT_REACHED = "key_limit_reached"
     CLIENT_DISCONNECTED = "client_disconnected"
     UPSTREAM_ERROR = "upstream_error"
     TIMEOUT = "timeout"

@@ -82,6 +82,9 @@ SUSPENDED = _fault(
 QUOTA = _fault(
     errors.InsufficientQuota, "the balance does not cover the prompt and one token: top up"
 )
+KEY_LIMIT = _fault(
+    errors.KeyLimitReached, "the key's own limit of tokens is used up: use another key, or raise it"
+)
 NO_ACCOUNT = _fault(errors.NotFound, "the account is being deleted")
 NO_RECEIPT = _fault(errors.NotFound, "no such receipt, or not yet available; no such key")
 NO_MODEL = _fault(errors.NotFound, "no model of this name is loaded", "model_not_found")
@@ -114,4 +117,4 @@ TIMEOUT = _fault(errors.UpstreamTimeout, "the model server took too long")
 ALWAYS = (INVALID, KEY, SUSPENDED, RATE, INTERNAL, SERVICE)
 WITH_BODY = (*ALWAYS, UNSUPPORTED, SLOW_BODY, LARGE_BODY, UNKNOWN_CODING)
 COUNTED = (*WITH_BODY, REJECTED, CONTEXT, QUOTA, RESERVED, UPSTREAM, NO_UPSTREAM)
-METERED = (*COUNTED, QUEUE, TIMEOUT)
+METERED = (*COUNTED, KEY_LIMIT, QUEUE, TIMEOUT)

@@ -17,7 +17,7 @@ from promptly.models import Balance, Hold, UsageEvent, UsageRollup, User
 from promptly.services.accounts import accounts, keys, trials
 from promptly.services.mail import outbox
 from promptly.services.metering import recovery
-from promptly.services.metering.holds import SILENT_SECONDS
+from promptly.services.metering.placing import SILENT_SECONDS
 from promptly.services.payments import orders
 from promptly.settings import Settings
 from promptly.transactions import transaction

@@ -256,7 +256,7 @@ def test_a_quantum_of_output_is_held_at_its_price() -> None:
     hold.shrink()
     assert hold.target_tokens == hold.held_tokens
     assert hold.target_tokens == -(-(61 * 150 + 40 * 25 + (7 + quantum) * 333) // 100)
-    hold.on_adjusted(hold.held_tokens)
+    hold.on_adjusted(metering.MovedHold(hold.held_tokens, stopped_by_key=False))
     assert hold.counts.limit == 7 + quantum
     hold.counts.completion_tokens = 7 + quantum
     hold.keep_ahead()

@@ -14,7 +14,12 @@ from promptly.gateway.slots.requests import ServiceClass
 from promptly.models.states import Outcome
 from promptly.runtime import request_metrics
 
-FINE = {Outcome.COMPLETED, Outcome.BALANCE_EXHAUSTED, Outcome.CLIENT_DISCONNECTED}
+FINE = {
+    Outcome.COMPLETED,
+    Outcome.BALANCE_EXHAUSTED,
+    Outcome.KEY_LIMIT_REACHED,
+    Outcome.CLIENT_DISCONNECTED,
+}
 # The sweep's: no process that could count it is left.
 BY_RECOVERY = {Outcome.RECOVERED}
 

@@ -20,6 +20,7 @@ GROUPS = (
         (
             Outcome.CLIENT_DISCONNECTED,
             Outcome.BALANCE_EXHAUSTED,
+            Outcome.KEY_LIMIT_REACHED,
             Outcome.ACCOUNT_DELETED,
             Outcome.ACCOUNT_SUSPENDED,
         ),

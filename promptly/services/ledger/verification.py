@@ -77,20 +77,47 @@ of_orders AS (
     -- A deleted account's entries are gone with it.
     WHERE o.user_id IS NOT NULL AND f.stored <> f.expected
 ),
+-- Of keys with limits, as far as they use their period's tokens.
+of_keys AS (
+    SELECT l.user_id, 'key ' || l.key_id || ' ' || f.figure AS figure, f.stored, f.expected
+    FROM key_limits l
+    LEFT JOIN (
+        SELECT key_id, sum(held_paid + held_trial) AS held, count(*) AS holds
+        FROM holds WHERE state = 'open' GROUP BY key_id
+    ) AS h USING (key_id)
+    LEFT JOIN (
+        SELECT e.key_id, sum(e.charged_paid + e.charged_trial) AS charged
+        FROM usage_events e JOIN key_limits k USING (key_id)
+        WHERE e.created_at >= k.period_start
+        GROUP BY e.key_id
+    ) AS c USING (key_id)
+    CROSS JOIN LATERAL (VALUES
+        ('used_tokens', l.used_tokens, coalesce(c.charged, 0)),
+        ('held_tokens', l.held_tokens, coalesce(h.held, 0)),
+        ('open_holds', l.open_holds, coalesce(h.holds, 0))
+    ) AS f (figure, stored, expected)
+    WHERE f.stored <> f.expected
+),
 figures AS (
     SELECT b.user_id, f.figure, f.stored, f.expected
     FROM balances b
     LEFT JOIN entered e USING (user_id)
     LEFT JOIN charged c USING (user_id)
     LEFT JOIN held h USING (user_id)
+    LEFT JOIN (
+        SELECT user_id, count(*) AS keys FROM key_limits GROUP BY user_id
+    ) AS k USING (user_id)
     CROSS JOIN LATERAL (VALUES
         ('paid_tokens', b.paid_tokens, coalesce(e.paid, 0) - coalesce(c.paid, 0)),
         ('trial_tokens', b.trial_tokens, coalesce(e.trial, 0) - coalesce(c.trial, 0)),
         ('held_paid', b.held_paid, coalesce(h.paid, 0)),
         ('held_trial', b.held_trial, coalesce(h.trial, 0)),
-        ('open_holds', b.open_holds, coalesce(h.holds, 0))
+        ('open_holds', b.open_holds, coalesce(h.holds, 0)),
+        ('limited_keys', b.limited_keys, coalesce(k.keys, 0))
     ) AS f (figure, stored, expected)
     WHERE f.stored <> f.expected
+    UNION ALL
+    SELECT user_id, figure, stored, expected FROM of_keys
     UNION ALL
     SELECT user_id, figure, stored, expected FROM of_orders
     UNION ALL

@@ -4,27 +4,31 @@
                      └──── process died ──► recover ──► recovered ──► settle_late ─► settled
 
 Each step is one statement and so one short transaction; the SQL is in `sql` and in
-`migrations/functions`. `holds` contains the steps of a running request, `recovery` those of the
-sweep and of late settlements; `running` lists open holds for operators.
+`migrations/functions`. `placing` and `holds` contain the steps of a running request, `recovery`
+those of the sweep and of late settlements; `running` lists open holds for operators.
 """
 
 from promptly.services.metering.holds import (
     Charge,
-    Hold,
     RunningCounts,
     Settlement,
-    adjust_hold,
     checkpoint,
+    settle,
+    settle_many,
+)
+from promptly.services.metering.placing import (
+    Hold,
+    MovedHold,
+    adjust_hold,
     place_hold,
     place_lost_hold,
     require_tokens,
-    settle,
-    settle_many,
 )
 
 __all__ = [
     "Charge",
     "Hold",
+    "MovedHold",
     "RunningCounts",
     "Settlement",
     "adjust_hold",

@@ -3,7 +3,7 @@
 import logging
 import uuid
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
@@ -115,9 +115,11 @@ def settle_late(session: Session, settlement: Settlement) -> Charge | None:
     balances = session.execute(text(sql.LOCK_BALANCE), parameters).first()
     if balances is None:
         return None
-    free_trial, free_paid, has_trial = balances
-    so_far = _Split(0, 0, 0) if event is None else _Split(*event)
-    change = so_far.change_to(cost, free_trial, free_paid)
+    free_trial, free_paid, has_trial, has_limited_keys = balances
+    so_far = _Split(0, 0, 0) if event is None else _Split(*event[:3])
+    key = _KeyPart(session, parameters) if has_limited_keys else None
+    room = None if key is None else key.room_for(None if event is None else event.created_at)
+    change = so_far.change_to(cost, free_trial, free_paid, room)
     # Tokens given back to an expired trial cannot be spent.
     spendable_trial = change.trial if has_trial else max(change.trial, 0)
     parameters |= {
@@ -127,9 +129,38 @@ def settle_late(session: Session, settlement: Settlement) -> Charge | None:
         "balance_tokens": free_trial + free_paid - spendable_trial - change.paid,
     }
     session.execute(text(sql.CHARGE_FREE), parameters)
+    if key is not None:
+        key.charge(change.trial + change.paid)
     session.execute(text(sql.MARK_SETTLED), request)
     statement = sql.INSERT_EVENT if event is None else sql.UPDATE_EVENT
     return Charge(*session.execute(text(statement), parameters).one())
+
+
+class _KeyPart:
+    """The part of a late settlement that concerns the limits of its key."""
+
+    def __init__(self, session: Session, parameters: dict[str, Any]) -> None:
+        self._session = session
+        self._key_id = parameters["key_id"]
+        self._room, self._period_start = session.execute(text(sql.KEY_ROOM), parameters).one()
+        self._counts = True
+
+    def room_for(self, charged_at: datetime | None) -> int | None:
+        """Return the tokens that can be charged besides those charged then; None for any number.
+
+        An event of a period that has ended stays in that period, whose use is not known any more.
+        """
+        if charged_at is not None and self._period_start and charged_at < self._period_start:
+            self._counts = False
+            return 0 if self._room is not None else None
+        return self._room  # type: ignore[no-any-return]
+
+    def charge(self, tokens: int) -> None:
+        """Count tokens as used in the key's period; negative ones are given back."""
+        if self._counts:
+            self._session.execute(
+                text(sql.CHARGE_KEY), {"key_id": self._key_id, "charged_of_key": tokens}
+            )
 
 
 class _Split(NamedTuple):
@@ -139,15 +170,17 @@ class _Split(NamedTuple):
     paid: int
     uncharged: int
 
-    def change_to(self, cost: int, free_trial: int, free_paid: int) -> "_Split":
+    def change_to(self, cost: int, free_trial: int, free_paid: int, room: int | None) -> "_Split":
         """Return what is added for `cost` in all, or what is taken off, as negative figures.
 
-        It is spent in the usual order from what is free, and given back in the reverse one.
+        It is spent in the usual order from what is free, and given back in the reverse one. A key
+        with a cap has `room` for so many more tokens.
         """
         more = cost - sum(self)
         if more >= 0:
-            trial = min(more, free_trial)
-            paid = min(more - trial, free_paid)
+            charged = more if room is None else min(more, room)
+            trial = min(charged, free_trial)
+            paid = min(charged - trial, free_paid)
             return _Split(trial, paid, more - trial - paid)
         uncharged = max(more, -self.uncharged)
         paid = max(more - uncharged, -self.paid)

@@ -7,7 +7,7 @@ statements that run rarely or for many holds at once are written out here.
 PLACE_HOLD = """
 SELECT * FROM metering_place_hold(
     %(request_id)s, %(user_id)s, %(key_id)s, %(endpoint)s, %(model)s,
-    %(wanted)s, %(minimum)s, %(max_open_holds)s, %(price_id)s
+    %(wanted)s, %(minimum)s, %(max_open_holds)s, %(price_id)s, %(silent_of_key)s
 )
 """
 
@@ -28,7 +28,7 @@ SELECT paid_tokens - held_paid
 FROM balances WHERE user_id = %(user_id)s
 """
 
-ADJUST_HOLD = "SELECT metering_adjust_hold(%(request_id)s, %(target)s)"
+MOVE_HOLD = "SELECT * FROM metering_move_hold(%(request_id)s, %(target)s)"
 
 SETTLE = """
 SELECT * FROM metering_settle(
@@ -47,9 +47,10 @@ SELECT * FROM metering_settle_many(
 
 RECOVER = "SELECT * FROM metering_recover(%(request_id)s, %(stale_seconds)s)"
 
-# Open holds without a checkpoint for `silent_seconds`: their process must be dead or stopped.
+# Open holds without a checkpoint for `silent_seconds`, of an account, and of one of its keys: their
+# process must be dead or stopped.
 SILENT_HOLDS = """
-SELECT count(*) FROM holds
+SELECT count(*), count(*) FILTER (WHERE key_id = %(key_id)s) FROM holds
 WHERE user_id = %(user_id)s AND state = 'open'
   AND checkpoint_at < now() - make_interval(secs => %(silent_seconds)s)
 """
@@ -107,8 +108,21 @@ MARK_SETTLED = "UPDATE holds SET state = 'settled' WHERE request_id = CAST(:requ
 # before it notices a concurrent update, and would reject a valid change.
 LOCK_BALANCE = """
 SELECT CASE WHEN trial_expires_at > now() THEN trial_tokens - held_trial ELSE 0 END,
-       paid_tokens - held_paid, trial_expires_at > now()
+       paid_tokens - held_paid, trial_expires_at > now(), limited_keys > 0
 FROM balances WHERE user_id = :user_id FOR UPDATE
+"""
+
+# Of a key with limits, under the lock of its balance: the tokens that it can still take, null without
+# a cap, and the start of its period.
+KEY_ROOM = """
+SELECT metering_key_room(l), l.period_start FROM metering_key_limits(:key_id) AS l
+"""
+
+CHARGE_KEY = """
+UPDATE key_limits l
+SET period_start = n.period_start, used_tokens = n.used_tokens + :charged_of_key
+FROM metering_key_limits(:key_id) AS n
+WHERE l.key_id = n.key_id
 """
 
 # Charge a cost that no hold covers to the free tokens; negative figures are given back.
@@ -120,7 +134,7 @@ WHERE user_id = :user_id
 """
 
 EVENT_CHARGES = """
-SELECT charged_trial, charged_paid, uncharged_tokens FROM usage_events
+SELECT charged_trial, charged_paid, uncharged_tokens, created_at FROM usage_events
 WHERE request_id = CAST(:request_id AS uuid) AND created_at >= :not_before
 FOR UPDATE
 """

@@ -9,7 +9,7 @@ from promptly.request_ids import new_request_id
 from promptly.services import account_deletion, metering
 from promptly.services.accounts import account_limits
 from promptly.services.audit import Operator
-from promptly.services.metering.holds import SILENT_SECONDS
+from promptly.services.metering.placing import SILENT_SECONDS
 from promptly.settings import current_settings
 from promptly.transactions import transaction
 from tests.services.metering.meter import TOP_UP_URL, Meter

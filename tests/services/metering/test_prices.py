@@ -126,7 +126,7 @@ def test_late_for_a_lost_hold_charges_by_the_price(
         "UPDATE balances SET held_paid = 0, open_holds = 0 WHERE user_id = :id", id=account.user_id
     )
     # A hold that is placed again has the same price.
-    assert metering.place_lost_hold(meter.database, hold, 60) == 60
+    assert metering.place_lost_hold(meter.database, hold, 60) == (60, False)
     row = meter.hold_row(hold.request_id)
     assert row is not None and row["price_id"] == price.id
     meter.books.rows(lose, id=hold.request_id)
