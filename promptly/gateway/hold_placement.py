@@ -50,8 +50,8 @@ def place(
 ) -> PlacedHold:
     """Hold the prompts and a first quantum of output.
 
-    Raises InsufficientQuota, KeyLimitReached, TokensReserved, RateLimited, ContextLengthExceeded, and
-    the errors of `PromptCounter.count`.
+    Raises InsufficientQuota, KeyLimitReached, TokensReserved, RateLimited, ContextLengthExceeded,
+    and the errors of `PromptCounter.count`.
     """
     prompts = request.prompts
     quantum = gateway.settings.hold_quantum_tokens

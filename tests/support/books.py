@@ -64,6 +64,12 @@ class BooksReader:
             row, raw = keys.create(user.id, "default", self._settings.key_pepper)
             return Account(user.id, user.email, row.id, raw)
 
+    def key(self, account: Account) -> Account:
+        """Create another key of an account."""
+        with self.app.app_context(), transaction():
+            row, raw = keys.create(account.user_id, "another", self._settings.key_pepper)
+            return Account(account.user_id, account.email, row.id, raw)
+
     def balance(self, account: Account) -> dict[str, Any]:
         """Return the balance as the API shows it."""
         with self.app.app_context(), transaction():

@@ -1,8 +1,8 @@
 """Limits of single keys: expiry, models, addresses, a cap of tokens, requests at a time.
 
-Cap and number of requests are part of each hold, so their state is in a row of its own that metering
-keeps exact (`migrations/functions/metering_0022.sql`); the rest is checked when the key is looked
-up. A change holds for running requests as well: they take no more than the new cap leaves.
+Holds take a part of cap and number of requests, so metering keeps their row exact
+(`migrations/functions/metering_0022.sql`); the rest is checked when the key is looked up. A change
+holds for running requests as well: they take no more than the new cap leaves.
 """
 
 from dataclasses import asdict, dataclass
@@ -11,13 +11,13 @@ from typing import Any, TypedDict
 
 from sqlalchemy import func, select, text
 
+from promptly import cap_periods
 from promptly.clock import utcnow
 from promptly.errors import NotFound
 from promptly.extensions import db
 from promptly.models import ApiKey, Balance, KeyLimit
 from promptly.models.states import CapPeriod
 from promptly.services.accounts import accounts, keys
-from promptly.services.metering import cap_periods
 
 MOST_CAP_TOKENS = 10**15
 MOST_CONCURRENT_REQUESTS = 10_000

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from promptly import cap_periods
 from promptly.errors import InsufficientQuota, KeyLimitReached, Limit, RateLimited, TokensReserved
 from promptly.models.states import CapPeriod
 from promptly.prices import Price
-from promptly.services.metering import cap_periods, sql
+from promptly.services.metering import sql
 from promptly.services.metering.holds import Database
 
 # Holds without a checkpoint for this long do not count against their account's limit.

@@ -3,7 +3,7 @@
 import logging
 import uuid
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
@@ -117,9 +117,9 @@ def settle_late(session: Session, settlement: Settlement) -> Charge | None:
         return None
     free_trial, free_paid, has_trial, has_limited_keys = balances
     so_far = _Split(0, 0, 0) if event is None else _Split(*event[:3])
-    key = _KeyPart(session, parameters) if has_limited_keys else None
-    room = None if key is None else key.room_for(None if event is None else event.created_at)
-    change = so_far.change_to(cost, free_trial, free_paid, room)
+    charged_at = None if event is None else event.created_at
+    key = _KeyPart(session, settlement.key_id, charged_at) if has_limited_keys else None
+    change = so_far.change_to(cost, free_trial, free_paid, None if key is None else key.room)
     # Tokens given back to an expired trial cannot be spent.
     spendable_trial = change.trial if has_trial else max(change.trial, 0)
     parameters |= {
@@ -139,25 +139,18 @@ def settle_late(session: Session, settlement: Settlement) -> Charge | None:
 class _KeyPart:
     """The part of a late settlement that concerns the limits of its key."""
 
-    def __init__(self, session: Session, parameters: dict[str, Any]) -> None:
+    def __init__(self, session: Session, key_id: int, charged_at: datetime | None) -> None:
+        """`charged_at` is the time of the event that was charged before, if there is one."""
+        room, period_start = session.execute(text(sql.KEY_ROOM), {"key_id": key_id}).one()
         self._session = session
-        self._key_id = parameters["key_id"]
-        self._room, self._period_start = session.execute(text(sql.KEY_ROOM), parameters).one()
-        self._counts = True
-
-    def room_for(self, charged_at: datetime | None) -> int | None:
-        """Return the tokens that can be charged besides those charged then; None for any number.
-
-        An event of a period that has ended stays in that period, whose use is not known any more.
-        """
-        if charged_at is not None and self._period_start and charged_at < self._period_start:
-            self._counts = False
-            return 0 if self._room is not None else None
-        return self._room  # type: ignore[no-any-return]
+        self._key_id = key_id
+        # An event stays in its period; of one that has ended it is not known any more what is left.
+        self._has_ended = None not in (charged_at, period_start) and charged_at < period_start
+        self.room: int | None = 0 if self._has_ended and room is not None else room
 
     def charge(self, tokens: int) -> None:
         """Count tokens as used in the key's period; negative ones are given back."""
-        if self._counts:
+        if not self._has_ended:
             self._session.execute(
                 text(sql.CHARGE_KEY), {"key_id": self._key_id, "charged_of_key": tokens}
             )

@@ -112,8 +112,8 @@ SELECT CASE WHEN trial_expires_at > now() THEN trial_tokens - held_trial ELSE 0 
 FROM balances WHERE user_id = :user_id FOR UPDATE
 """
 
-# Of a key with limits, under the lock of its balance: the tokens that it can still take, null without
-# a cap, and the start of its period.
+# Of a key with limits, under the lock of its balance: the tokens that it can still take, null
+# without a cap, and the start of its period.
 KEY_ROOM = """
 SELECT metering_key_room(l), l.period_start FROM metering_key_limits(:key_id) AS l
 """

@@ -101,7 +101,8 @@ class Meter:
             return recovery.settle_late(session, settlement)
 
     def adjust(self, request_id: uuid.UUID, target: int) -> int | None:
-        return metering.adjust_hold(self.database, request_id, target)
+        moved = metering.adjust_hold(self.database, request_id, target)
+        return None if moved is None else moved.held_tokens
 
     def checkpoint(
         self, *counts: tuple[uuid.UUID, int, int], cached: int = 0

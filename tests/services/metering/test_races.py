@@ -1,14 +1,16 @@
 """Concurrent requests on one balance: never below zero, none charged twice, none lost."""
 
 import random
+import threading
 from collections.abc import Callable
 from functools import partial
 
 import pytest
 
-from promptly.errors import InsufficientQuota, RateLimited, TokensReserved
+from promptly.errors import InsufficientQuota, KeyLimitReached, RateLimited, TokensReserved
 from promptly.services import metering
 from promptly.services.metering.recovery import STALE_SECONDS
+from tests.services.metering import caps
 from tests.services.metering.meter import Meter
 from tests.support.books import Account
 from tests.support.races import together
@@ -136,3 +138,53 @@ def test_recovery_and_late_settlement_at_once(
     together(meter.books.app, late, late, partial(meter.recover, hold.request_id))
     assert meter.figures(account) == (820, 0, 0, 0, 0)
     assert len(meter.books.events(account)) == 1
+
+
+def test_one_key_never_spends_more_than_its_cap(meter: Meter) -> None:
+    """Requests race on a key's cap while the day changes and the cap is set again."""
+    account = meter.books.account(paid_tokens=100_000)
+    other = meter.books.key(account)
+    caps.set_cap(meter, account, 1000)
+    rounds = threading.Semaphore(0)
+
+    def request(number: int) -> int:
+        dice = random.Random(number)
+        while True:
+            try:
+                hold = meter.place(account, 60, minimum=11, max_open_holds=1000)
+            except TokensReserved:
+                continue
+            except KeyLimitReached:
+                rounds.release()
+                return 0
+            held = meter.adjust(hold.request_id, dice.choice([20, 60, 90])) or 0
+            meter.settle(account, hold.request_id, 10, min(held - 10, dice.randint(0, 60)))
+
+    def spend_elsewhere() -> int:
+        for _ in range(20):
+            hold = meter.place(other, 50, max_open_holds=1000)
+            meter.settle(other, hold.request_id, 50)
+        return 0
+
+    def change() -> int:
+        # Once somebody has met the cap, a day goes by; then the same cap is set anew.
+        rounds.acquire(timeout=30)
+        caps.turn_back(meter, account)
+        caps.set_cap(meter, account, 1000)
+        return 0
+
+    calls: list[Callable[[], int]] = [partial(request, number) for number in range(16)]
+    together(meter.books.app, *calls, spend_elsewhere, change)
+    spent = meter.books.rows(
+        "SELECT date_trunc('day', created_at, 'UTC') AS day,"
+        " sum(charged_paid) AS tokens, sum(uncharged_tokens) AS uncharged"
+        " FROM usage_events WHERE key_id = :key_id GROUP BY 1 ORDER BY 1",
+        key_id=account.key_id,
+    )
+    assert 1 <= len(spent) <= 2
+    for day in spent:
+        assert day["tokens"] <= 1000
+        assert day["uncharged"] == 0
+    # Whoever was refused last had not even the smallest request left.
+    assert caps.use(meter, account)[1:] == (0, 0)
+    assert 1000 - spent[0]["tokens"] < 11
