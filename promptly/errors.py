@@ -195,7 +195,7 @@ class KeyLimitReached(PromptlyError):
     code = "key_limit_reached"
     retried = False
 
-    def __init__(self, message: str, *, room: int) -> None:
+    def __init__(self, message: str, *, room: int = 0) -> None:
         super().__init__(message)
         self.room = room
 
