@@ -121,14 +121,12 @@ def test_recovering_in_parallel_charges_once(app: Flask, own: Meter, spender: Ac
 
 
 def test_ended_holds_are_purged_after_a_while(app: Flask, own: Meter, spender: Account) -> None:
-    settled = own.place(spender, 10).request_id
-    own.settle(spender, settled, 5)
-    young = own.place(spender, 10).request_id
-    own.settle(spender, young, 5)
     still_open = own.place(spender, 10).request_id
-    [recovered] = dead_holds(own, spender, 1)
-    own.recover(recovered)
-    for request_id in (settled, recovered, still_open):
+    old, settled_late, young = dead_holds(own, spender, 3)
+    for request_id in (old, settled_late, young):
+        own.recover(request_id)
+    own.settle_late(spender, settled_late, 12)
+    for request_id in (old, settled_late, still_open):
         own.silence(request_id, recovery.KEEP_SECONDS + 1)
     own.silence(young, recovery.KEEP_SECONDS - 60)
     together(app, purge_holds, purge_holds)
