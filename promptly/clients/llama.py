@@ -16,7 +16,7 @@ import httptools
 import orjson
 import urllib3
 
-from promptly.clients.readiness import Readiness
+from promptly.runtime.readiness import Readiness
 from promptly.secret import Secret
 
 RECEIVE_BYTES = 16 * 1024

@@ -20,6 +20,7 @@
 - `newer_schema`: recognises a database that a newer release has migrated
 - `pool_session`: SQLAlchemy's session, with a choice of the connection pool
 - `psycopg_gevent`: cooperative psycopg2 waits with a deadline
+- `readiness`: waits for a socket that stays registered with the event loop
 - `recently_used`: a bounded mapping for limits counted in this process
 - `redis_client`: the hot path's access to Redis, with a circuit breaker
 - `request_metrics`: counts and durations of requests, over all web workers

@@ -39,12 +39,21 @@ class ConnectionPool:
                 idle = self._idle.pop()
                 if not idle.closed:
                     return idle
-            connection: Connection = psycopg2.connect(**self._arguments)
+            connection = self._connect()
             connection.autocommit = True
             return connection
         except BaseException:
             self._places.release()
             raise
+
+    def _connect(self) -> Connection:
+        if psycopg2.extensions.get_wait_callback() is None:
+            plain: Connection = psycopg2.connect(**self._arguments)
+            return plain
+        # Only processes under gevent load it.
+        from promptly.runtime import psycopg_gevent
+
+        return psycopg_gevent.connect(self._timeout_seconds, **self._arguments)
 
     def give_back(self, connection: Connection) -> None:
         """Return a reusable connection to the pool."""

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = """
 from gevent import monkey
 monkey.patch_all()
@@ -12,7 +14,7 @@ import psycopg2
 from promptly.runtime import psycopg_gevent
 psycopg_gevent.install(1.0)
 
-connect = lambda: psycopg2.connect({url!r})
+connect = lambda: {connect}
 
 # Waits yield to each other: all begin before the first ends.
 events = []
@@ -53,16 +55,39 @@ except psycopg2.ProgrammingError:
 cursor = connection.cursor()
 cursor.execute("SELECT 1")
 assert cursor.fetchone() == (1,)
+
+# A server that ends the session while nobody waits is noticed by the next statement.
+ended, other = connect(), connect()
+ended.autocommit = other.autocommit = True
+other.cursor().execute("SELECT pg_terminate_backend(%s)", (ended.info.backend_pid,))
+gevent.sleep(0.2)
+try:
+    ended.cursor().execute("SELECT 1")
+except psycopg2.OperationalError:
+    pass
+else:
+    raise AssertionError("still there")
+assert ended.closed
+# The next connection gets the number of its socket, and has nothing to do with it.
+again = connect()
+for _ in range(3):
+    again.cursor().execute("SELECT 1")
+again.close()
+again.close()
 print("good")
 """
 
+PLAIN = "psycopg2.connect(dsn={url!r})"
+REGISTERED = "psycopg_gevent.connect(1.0, dsn={url!r})"
 
+
+@pytest.mark.parametrize("connect", [PLAIN, REGISTERED], ids=["plain", "registered"])
 def test_waits_yield_end_in_time_and_leave_no_answer_behind(
-    fresh_database: str, project: Path
+    fresh_database: str, project: Path, connect: str
 ) -> None:
     url = fresh_database.replace("postgresql+psycopg2://", "postgresql://")
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT.format(url=url)],
+        [sys.executable, "-c", SCRIPT.format(connect=connect.format(url=url))],
         cwd=project,
         capture_output=True,
         text=True,

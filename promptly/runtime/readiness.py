@@ -19,21 +19,22 @@ class Readiness:
     Bound to the event loop of the thread that creates it. `close` it before the socket.
     """
 
-    __slots__ = ("_hub", "_seconds", "_started", "_timer", "_waiting", "_watcher")
+    __slots__ = ("_hub", "_started", "_timer", "_waiting", "_watcher", "seconds")
 
     def __init__(self, fileno: int) -> None:
         self._hub = get_hub()
         self._watcher: Any = self._hub.loop.io(fileno, _READABLE)
         self._timer: Any = None
-        self._seconds = 0.0
+        # The timeout of each wait.
+        self.seconds = 0.0
         self._started = False
         self._waiting: Any = None
 
     def wait_at_most(self, seconds: float) -> None:
         """Set the timeout of every following wait."""
-        if seconds != self._seconds:
+        if seconds != self.seconds:
             self._stop_timer()
-            self._seconds = seconds
+            self.seconds = seconds
             self._timer = self._hub.loop.timer(seconds, seconds)
 
     def wait(self) -> bool:
