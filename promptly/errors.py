@@ -10,7 +10,9 @@
     │   └── UnsupportedContentEncoding  415  code unsupported_content_encoding
     ├── InvalidKey                   401  code invalid_api_key
     ├── Forbidden                    403
-    │   └── AccountSuspended         403  code account_suspended
+    │   ├── AccountSuspended         403  code account_suspended
+    │   ├── AddressNotAllowed        403  code address_not_allowed
+    │   └── ModelNotAllowed          403  code model_not_allowed
     ├── InsufficientQuota            402  code insufficient_quota
     ├── KeyLimitReached              402  code key_limit_reached
     ├── NotFound                     404
@@ -178,6 +180,14 @@ class AccountSuspended(Forbidden):
         """Return the error with the address to write to, which may be empty."""
         ask = f"Write to {support_email}." if support_email else "Ask the operator."
         return cls(cls.message.replace("Ask the operator.", ask))
+
+
+class AddressNotAllowed(Forbidden):
+    code = "address_not_allowed"
+
+
+class ModelNotAllowed(Forbidden):
+    code = "model_not_allowed"
 
 
 class InsufficientQuota(PromptlyError):

@@ -26,7 +26,8 @@ REPLACED = (
 
 
 def upgrade() -> None:
-    op.execute((FUNCTIONS / "metering_0023.sql").read_text())
+    for file in ("authenticate_0023.sql", "metering_0023.sql"):
+        op.execute((FUNCTIONS / file).read_text())
 
 
 def downgrade() -> None:

@@ -1,8 +1,11 @@
 """flask keys: API keys."""
 
+from typing import Any
+
 import click
 from flask.cli import AppGroup
 
+from promptly.cli.key_limits import entered, limit_options, shown
 from promptly.cli.operators import operator
 from promptly.cli.output import (
     account_options,
@@ -14,11 +17,11 @@ from promptly.cli.output import (
     yes_option,
 )
 from promptly.models.states import KeyScope
-from promptly.services.accounts import accounts, keys
+from promptly.services.accounts import accounts, key_changes, key_limit_fields, key_limits, keys
 from promptly.settings import current_settings
 from promptly.transactions import transaction
 
-group = AppGroup("keys", help="API keys: list, create, batch, revoke.")
+group = AppGroup("keys", help="API keys: list, create, limit, batch, revoke.")
 
 
 @group.command("list")
@@ -26,14 +29,23 @@ group = AppGroup("keys", help="API keys: list, create, batch, revoke.")
 @json_option
 @reports_errors
 def list_keys(email: str | None, user_id: int | None, as_json: bool) -> None:
-    """List an account's active keys."""
+    """List an account's active keys, with their limits."""
     with transaction():
         user = chosen_account(email, user_id)
+        limits = key_limits.of_keys(user.id)
         rows = [
-            (key.id, key.name, key.prefix, str(key.scope), key.batch, key.created_at)
+            (
+                *(key.id, key.name, key.prefix, str(key.scope), key.batch, key.created_at),
+                *shown(limits[key.id]).values(),
+            )
             for key in keys.list_active(user.id)
         ]
-    show_rows(("id", "name", "prefix", "scope", "batch", "created_at"), rows, as_json)
+    columns = (
+        *("id", "name", "prefix", "scope", "batch", "created_at"),
+        *("expires_at", "models", "addresses", "concurrency"),
+        *("cap_tokens", "per", "used_tokens", "left_tokens"),
+    )
+    show_rows(columns, rows, as_json)
 
 
 @group.command("create")
@@ -47,13 +59,21 @@ def list_keys(email: str | None, user_id: int | None, as_json: bool) -> None:
     help="inference: /v1 only; full: the dashboard, too.",
 )
 @click.option("--batch", is_flag=True, help="Its requests yield to all others.")
+@limit_options
 @json_option
 @reports_errors
 def create(
-    email: str | None, user_id: int | None, name: str, scope: str, batch: bool, as_json: bool
+    email: str | None,
+    user_id: int | None,
+    name: str,
+    scope: str,
+    batch: bool,
+    as_json: bool,
+    **limits: str | None,
 ) -> None:
     """Create a key and print it; it cannot be shown again."""
     settings = current_settings()
+    changes = key_limit_fields.parse(entered(limits))
     with transaction():
         user = chosen_account(email, user_id)
         accounts.lock(user.id)
@@ -65,10 +85,56 @@ def create(
             batch=batch,
             by_operator=True,
         )
-        after = {"prefix": key.prefix, "scope": scope, "batch": batch}
+        after: dict[str, Any] = {"prefix": key.prefix, "scope": scope, "batch": batch}
+        if changes:
+            _, set_now = key_limits.set_limits(user.id, key.id, changes)
+            after |= {name: value for name, value in shown(set_now).items() if value is not None}
         values = {"key": raw, "id": key.id, **after}
         operator().record("key.create", user_id=user.id, subject=str(key.id), after=after)
     show_object(values, as_json)
+
+
+@group.command("limit")
+@account_options
+@click.option("--name", help="Name of the key.")
+@click.option("--id", "key_id", type=int, help="The key's id, in place of its name.")
+@limit_options
+@click.option("--scope", type=click.Choice([str(scope) for scope in KeyScope]))
+@click.option("--rename", help="A new name for the key.")
+@json_option
+@reports_errors
+def limit(
+    email: str | None,
+    user_id: int | None,
+    name: str | None,
+    key_id: int | None,
+    scope: str | None,
+    rename: str | None,
+    as_json: bool,
+    **limits: str | None,
+) -> None:
+    """Change the limits of a key; those not named stay. Without any, show them.
+
+    A cap starts with what the key was charged in the present period already.
+    """
+    if (name is None) == (key_id is None):
+        raise click.UsageError("Give either --name or --id.")
+    with transaction():
+        user = chosen_account(email, user_id)
+        accounts.lock(user.id)
+        if name is not None:
+            key_id = keys.named(user.id, name).id
+        assert key_id is not None
+        found = key_changes.change(
+            user.id,
+            key_id,
+            entered({**limits, "scope": scope, "name": rename}),
+            operator=operator(),
+        )
+    show_object(
+        {"id": key_id, "name": found.name, "scope": str(found.scope), **shown(found.limits)},
+        as_json,
+    )
 
 
 @group.command("batch")

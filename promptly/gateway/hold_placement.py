@@ -50,14 +50,14 @@ def place(
 ) -> PlacedHold:
     """Hold the prompts and a first quantum of output.
 
-    Raises InsufficientQuota, KeyLimitReached, TokensReserved, RateLimited, ContextLengthExceeded,
-    and the errors of `PromptCounter.count`.
+    Raises InsufficientQuota, KeyLimitReached, TokensReserved, RateLimited, ModelNotAllowed,
+    ContextLengthExceeded, and the errors of `PromptCounter.count`.
     """
     prompts = request.prompts
     quantum = gateway.settings.hold_quantum_tokens
     output = first_output(request.max_tokens, len(prompts), quantum)
     path = prompts[0].path
-    model = gateway.model_names.resolve(request.model, path)
+    model = gateway.model_names.resolve_for(caller, request.model, path)
     upstreams = gateway.pool.ready(path, model)
     if not upstreams and not (len(prompts) == 1 and gateway.model_loading.may_load(path, model)):
         upstreams = ready_servers(gateway, path, model, counter)

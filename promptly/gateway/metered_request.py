@@ -220,7 +220,8 @@ class MeteredRequest(ABC):
     def _choose_again(self) -> None:
         """Take the default model of the servers that are left, if the client named no model."""
         with suppress(PromptlyError):
-            self._model = self._gateway.model_names.resolve(self._model_name, self._path)
+            names = self._gateway.model_names
+            self._model = names.resolve_for(self._caller, self._model_name, self._path)
 
     def _note_death(self, upstream: Upstream, subrequest: int, problem: BrokeOff) -> None:
         """Count a death against the body; raises RequestRejected if it was one too many."""

@@ -6,6 +6,7 @@ from promptly.errors import UnsupportedEndpoint
 from promptly.gateway.chat_request import ChatRequest
 from promptly.gateway.upstream import EMBEDDINGS_PATH
 from promptly.gateway.upstreams import UpstreamPool
+from promptly.services.accounts.authentication import Caller
 
 
 class ModelNames:
@@ -38,6 +39,13 @@ class ModelNames:
         if not default:
             raise pool.refusal(path)
         return default
+
+    def resolve_for(self, caller: Caller, name: str, path: str) -> str:
+        """Return the model as `resolve` does; raises ModelNotAllowed if the key may not use it."""
+        model = self.resolve(name, path)
+        if caller.leash is not None:
+            caller.leash.require_model(model, self.aliases)
+        return model
 
     def default(self, path: str = ChatRequest.path) -> str:
         """Return the model of requests that name none, as last seen; empty if none is known."""

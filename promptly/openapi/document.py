@@ -13,6 +13,7 @@ from promptly.openapi import (
     completions,
     embeddings,
     health,
+    key,
     messages,
     models,
     queue,
@@ -34,6 +35,7 @@ def operations(responses_profile: str = "text") -> tuple[Operation, ...]:
         *messages.OPERATIONS,
         *models.OPERATIONS,
         *account.OPERATIONS,
+        *key.OPERATIONS,
         *queue.OPERATIONS,
         *health.OPERATIONS,
     )

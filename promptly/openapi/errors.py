@@ -75,7 +75,7 @@ REJECTED = _fault(
     errors.RequestRejected,
     "model servers stopped twice while they processed this request: change it",
 )
-KEY = _fault(errors.InvalidKey, "no key, a wrong one, or one that was replaced")
+KEY = _fault(errors.InvalidKey, "no key, a wrong one, or one that was replaced or has expired")
 SUSPENDED = _fault(
     errors.AccountSuspended, "the operator suspended the account: ask them; its balance is kept"
 )
@@ -85,6 +85,9 @@ QUOTA = _fault(
 KEY_LIMIT = _fault(
     errors.KeyLimitReached, "the key's own limit of tokens is used up: use another key, or raise it"
 )
+ADDRESS = _fault(errors.AddressNotAllowed, "the key may not be used from this address")
+MODEL = _fault(errors.ModelNotAllowed, "the key may not use this model: the message names others")
+NO_KEY = _fault(errors.NotFound, "the key has just been revoked")
 NO_ACCOUNT = _fault(errors.NotFound, "the account is being deleted")
 NO_RECEIPT = _fault(errors.NotFound, "no such receipt, or not yet available; no such key")
 NO_MODEL = _fault(errors.NotFound, "no model of this name is loaded", "model_not_found")
@@ -114,7 +117,7 @@ TIMEOUT = _fault(errors.UpstreamTimeout, "the model server took too long")
 
 # Errors of every route below /v1; further ones if it takes a body, calls the model server, or is
 # charged for.
-ALWAYS = (INVALID, KEY, SUSPENDED, RATE, INTERNAL, SERVICE)
+ALWAYS = (INVALID, KEY, SUSPENDED, ADDRESS, RATE, INTERNAL, SERVICE)
 WITH_BODY = (*ALWAYS, UNSUPPORTED, SLOW_BODY, LARGE_BODY, UNKNOWN_CODING)
-COUNTED = (*WITH_BODY, REJECTED, CONTEXT, QUOTA, RESERVED, UPSTREAM, NO_UPSTREAM)
+COUNTED = (*WITH_BODY, REJECTED, CONTEXT, MODEL, QUOTA, RESERVED, UPSTREAM, NO_UPSTREAM)
 METERED = (*COUNTED, KEY_LIMIT, QUEUE, TIMEOUT)

@@ -27,6 +27,7 @@ ACTIONS = (
     "hold.recover",
     "key.batch",
     "key.create",
+    "key.limit",
     "key.reissue",
     "key.revoke",
     "mail.cancel",

@@ -18,8 +18,10 @@ from promptly.extensions import limiter
 from promptly.gateway import current_gateway
 from promptly.models import ApiKey
 from promptly.models.states import KeyScope
+from promptly.proxies import client_address
 from promptly.services.accounts import accounts, key_format, keys
 from promptly.services.accounts import sessions as stored
+from promptly.services.accounts.leash import Leash
 from promptly.services.accounts.sessions import SignedIn
 from promptly.settings import current_settings
 from promptly.transactions import release_connection, transaction
@@ -86,7 +88,8 @@ def own() -> SignedIn | None:
 def entered_key(raw: str) -> ApiKey | None:
     """Return the active key that was entered, None if it is not valid.
 
-    Raises Forbidden for a key that may not open the dashboard, RateLimitExceeded after too many
+    Raises Forbidden for a key that may not open the dashboard, or not from here, RateLimitExceeded
+    after too many
     keys that are not valid, and as `ImportedKeys.authenticate` does.
     """
     raw = raw.strip()
@@ -106,6 +109,7 @@ def entered_key(raw: str) -> ApiKey | None:
         gateway.key_hashes.renew(key.id, newest)
     if key.scope != KeyScope.FULL:
         raise Forbidden(WRONG_SCOPE)
+    Leash(key.allowed_models, key.allowed_addresses).require_address(client_address())
     return key
 
 

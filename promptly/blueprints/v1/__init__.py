@@ -9,6 +9,7 @@ from promptly.blueprints.v1 import (
     completions,
     embeddings,
     guard,
+    key,
     messages,
     models,
     queue,
@@ -51,4 +52,5 @@ blueprint.add_url_rule("/models", "list_models", models.list_models)
 blueprint.add_url_rule("/models/<path:name>", "show_model", models.show_model)
 blueprint.add_url_rule("/balance", "show_balance", balance.show_balance)
 blueprint.add_url_rule("/usage", "show_usage", usage.show_usage)
+blueprint.add_url_rule("/key", "show_key", key.show_key)
 blueprint.add_url_rule("/queue", "list_queue", queue.list_queue)

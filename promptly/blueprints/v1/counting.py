@@ -33,9 +33,9 @@ def count_tokens(chat: ChatRequest) -> int:
     Raises ContextLengthExceeded if the bytes alone show that it cannot fit, and the errors of
     `PromptCounter.count`.
     """
-    gateway = current_gateway()
-    model = gateway.model_names.resolve(chat.model, chat.path)
-    counter = prompt_counter(gateway, guard.caller())
+    gateway, caller = current_gateway(), guard.caller()
+    model = gateway.model_names.resolve_for(caller, chat.model, chat.path)
+    counter = prompt_counter(gateway, caller)
     upstreams = hold_placement.ready_servers(gateway, chat.path, model, counter)
     refuse_too_long(chat, max(upstream.n_ctx for upstream in upstreams))
     return counter.count(chat, model)

@@ -17,6 +17,7 @@ from promptly.blueprints.v1 import cross_origin
 from promptly.errors import AccountSuspended, InvalidKey
 from promptly.gateway import current_gateway
 from promptly.gateway.limits import LimitExceeded
+from promptly.proxies import client_address
 from promptly.request_ids import new_request_id, public_id
 from promptly.services.accounts import key_format
 from promptly.services.accounts.account_limits import AccountRate
@@ -24,7 +25,10 @@ from promptly.services.accounts.authentication import Caller, authenticate
 
 
 def admit() -> None:
-    """Admit the request, or raise LimitExceeded, InvalidKey or AccountSuspended; runs first."""
+    """Admit the request; runs first.
+
+    Raises LimitExceeded, InvalidKey, AddressNotAllowed or AccountSuspended.
+    """
     g.request_uuid = new_request_id()
     g.request_id = public_id(g.request_uuid)
     gateway = current_gateway()
@@ -39,6 +43,10 @@ def admit() -> None:
         caller = gateway.imported_keys.authenticate(key, network())
     if caller is None:
         raise InvalidKey
+    if caller.expired:
+        raise InvalidKey("This API key has expired.")
+    if caller.leash is not None:
+        caller.leash.require_address(client_address())
     if caller.suspended:
         raise AccountSuspended.with_contact(gateway.settings.support_email)
     if caller.outdated:

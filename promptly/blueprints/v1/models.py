@@ -10,6 +10,7 @@ from typing import Any
 from flask import Response, jsonify, request
 
 from promptly.blueprints import error_shapes
+from promptly.blueprints.v1 import guard
 from promptly.errors import InvalidRequest, NotFound
 from promptly.gateway import current_gateway
 from promptly.runtime.logs import redact
@@ -19,11 +20,6 @@ DEFAULT_LIMIT = 20
 MAX_LIMIT = 1000
 
 Model = dict[str, Any]
-
-
-def loaded() -> list[Model]:
-    """Return the models that are ready and their aliases, in OpenAI's format, each once."""
-    return [_openai(name, entry) for name, entry in _entries().items()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +50,38 @@ def _entries() -> dict[str, _Entry]:
     return found
 
 
+def loaded() -> list[Model]:
+    """Return the models that are ready and their aliases, in OpenAI's format, each once."""
+    return _listed(_entries())
+
+
+def _listed(entries: dict[str, _Entry]) -> list[Model]:
+    return [_openai(name, entry) for name, entry in entries.items()]
+
+
+def _allowed() -> dict[str, _Entry]:
+    """Return the entries that the caller's key may use."""
+    found, leash = _entries(), guard.caller().leash
+    if leash is None:
+        return found
+    aliases = current_gateway().model_names.aliases
+    return {
+        name: entry
+        for name, entry in found.items()
+        if leash.allows_model(entry.model or name, aliases)
+    }
+
+
 def list_models() -> Response:
-    """List the models that are ready."""
+    """List the models that are ready and that the key may use."""
     if error_shapes.is_anthropic(request):
         return jsonify(_page())
-    return jsonify(object="list", data=loaded())
+    return jsonify(object="list", data=_listed(_allowed()))
 
 
 def show_model(name: str) -> Response:
     """Return one model; raise NotFound for an unknown id."""
-    entry = _entries().get(name)
+    entry = _allowed().get(name)
     if entry is None:
         raise NotFound(
             f"The model '{redact(name)[:100]}' does not exist.",
@@ -107,7 +125,7 @@ def _pricing(name: str) -> dict[str, str]:
 
 def _page() -> dict[str, Any]:
     """Build a page of Anthropic's list, ordered by id: a model that is gone may be its cursor."""
-    models = _entries()
+    models = _allowed()
     after, before = request.args.get("after_id"), request.args.get("before_id")
     names = sorted(models)
     if after:

@@ -44,7 +44,7 @@ def serve_whole(endpoint: str, generation: GenerationRequest, answer: WholeAnswe
 def serve_embeddings(endpoint: str, asked: EmbeddingsRequest) -> Response:
     """Answer with a list of vectors; `endpoint` is recorded in the usage event."""
     gateway, caller = current_gateway(), guard.caller()
-    model = gateway.model_names.resolve(asked.model, asked.path)
+    model = gateway.model_names.resolve_for(caller, asked.model, asked.path)
     hold = hold_placement.place_exactly(
         gateway,
         caller,

@@ -6,21 +6,9 @@ Every request queries PostgreSQL, so that a revoked key is refused everywhere at
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-# The sums are left to Python: PostgreSQL plans each statement anew, and each expression with it.
-# So the account is a subquery, which costs half as much as joining a third table, with one value:
-# its number of concurrent requests if it has its own, 0 while it is suspended.
-_SELECTION = """
-SELECT k.id, k.user_id, k.batch, b.paid_tokens, b.held_paid,
-       CASE WHEN b.trial_expires_at > now() THEN b.trial_tokens - b.held_trial END,
-       (SELECT CASE WHEN u.suspended_at IS NULL THEN u.concurrent_requests ELSE 0 END
-        FROM users u WHERE u.id = k.user_id)
-"""
-_SOURCE = "FROM api_keys k LEFT JOIN balances b ON b.user_id = k.user_id"
-_STATEMENT = f"{_SELECTION}{_SOURCE} WHERE k.key_hash = %(current)s AND k.revoked_at IS NULL"
-_STATEMENT_FOR_SEVERAL = (
-    f"{_SELECTION}, k.key_hash <> %(current)s {_SOURCE} "
-    "WHERE k.key_hash IN %(key_hashes)s AND k.revoked_at IS NULL"
-)
+from promptly.services.accounts.leash import Leash
+
+_STATEMENT = "SELECT * FROM authenticate(%(key_hash)s)"
 
 
 class Database(Protocol):
@@ -43,6 +31,9 @@ class Caller:
     suspended: bool = False
     # How many requests it may run at a time, 0 while suspended; None: as many as the settings say.
     concurrent_requests: int | None = None
+    expired: bool = False
+    # None for a key of any model that may be used from anywhere, as most are.
+    leash: Leash | None = None
     # Whether the stored hash was made with an older pepper.
     outdated: bool = False
 
@@ -52,13 +43,15 @@ def authenticate(database: Database, *key_hashes: bytes) -> Caller | None:
 
     The first is the hash under the current pepper.
     """
-    statement = _STATEMENT if len(key_hashes) == 1 else _STATEMENT_FOR_SEVERAL
-    row = database.look_up(statement, {"key_hashes": key_hashes, "current": key_hashes[0]})
-    if row is None:
-        return None
-    key_id, user_id, batch, paid, held_paid, free_trial, concurrent, *outdated = row
-    paid = paid or 0
-    available = paid - (held_paid or 0) + (free_trial or 0)
-    return Caller(
-        *(key_id, user_id, available, paid > 0, batch, concurrent == 0, concurrent), *outdated
-    )
+    for number, key_hash in enumerate(key_hashes):
+        row = database.look_up(_STATEMENT, {"key_hash": key_hash})
+        if row is not None and row[0] is not None:
+            key_id, user_id, batch, available, pays, concurrent, expired, models, addresses = row
+            leash = Leash(models, addresses) if models or addresses else None
+            return Caller(
+                *(key_id, user_id, available, pays, batch, concurrent == 0, concurrent),
+                expired=bool(expired),
+                leash=leash,
+                outdated=number > 0,
+            )
+    return None

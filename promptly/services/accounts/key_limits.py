@@ -18,6 +18,7 @@ from promptly.extensions import db
 from promptly.models import ApiKey, Balance, KeyLimit
 from promptly.models.states import CapPeriod
 from promptly.services.accounts import accounts, keys
+from promptly.services.ledger.balances import iso
 
 MOST_CAP_TOKENS = 10**15
 MOST_CONCURRENT_REQUESTS = 10_000
@@ -103,6 +104,34 @@ def of_keys(user_id: int) -> dict[int, KeyLimits]:
 def of(key: ApiKey) -> KeyLimits:
     """Return the limits of a key."""
     return _described(key, db.session.get(KeyLimit, key.id))
+
+
+def described(key: ApiKey) -> dict[str, Any]:
+    """Return a key with its limits and their use, as the API shows it."""
+    limits = of(key)
+    cap = None
+    if limits.cap_tokens is not None:
+        cap = {
+            "tokens": limits.cap_tokens,
+            "per": limits.cap_period,
+            "used_tokens": limits.used_tokens,
+            "reserved_tokens": limits.reserved_tokens,
+            "left_tokens": limits.left_tokens,
+            "resets_at": iso(limits.resets_at),
+        }
+    return {
+        "object": "key",
+        "name": key.name,
+        "prefix": key.prefix,
+        "scope": key.scope,
+        "batch": key.batch,
+        "created_at": iso(key.created_at),
+        "expires_at": iso(limits.expires_at),
+        "models": limits.allowed_models,
+        "addresses": limits.allowed_addresses,
+        "concurrent_requests": limits.concurrent_requests,
+        "cap": cap,
+    }
 
 
 def set_limits(user_id: int, key_id: int, changes: KeyLimitChanges) -> tuple[KeyLimits, KeyLimits]:

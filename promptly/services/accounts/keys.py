@@ -16,6 +16,8 @@ from promptly.services.accounts import key_format, peppers
 from promptly.services.mail import security_alerts
 
 MOST_KEYS = 50
+# An expired key is refused, but stays listed: its owner may extend it.
+NOT_EXPIRED = ApiKey.expires_at.is_(None) | (ApiKey.expires_at > func.now())
 LONGEST_NAME = 60
 
 
@@ -80,10 +82,11 @@ def create_named(
 
     The caller must have locked the account.
 
-    Raises InvalidRequest (param `name`) for an invalid name or beyond MOST_KEYS keys, NotFound as
-    `create` does.
+    Raises InvalidRequest (param `name`) for an invalid name, one that another key has, or beyond
+    MOST_KEYS keys, NotFound as `create` does.
     """
     name = checked_name(name)
+    require_free_name(user_id, name)
     if len(list_active(user_id)) >= MOST_KEYS:
         raise InvalidRequest(
             f"An account may have {MOST_KEYS} keys. Revoke one that is not needed.", param="name"
@@ -106,6 +109,29 @@ def checked_name(name: str) -> str:
     if not name.isprintable():
         raise InvalidRequest("This name holds characters that cannot be shown.", param="name")
     return name
+
+
+def require_free_name(user_id: int, name: str) -> None:
+    """Raise InvalidRequest (param `name`) if another valid key of the account has this name."""
+    taken = select(ApiKey.id).where(
+        ApiKey.user_id == user_id, ApiKey.revoked_at.is_(None), ApiKey.name == name
+    )
+    if db.session.scalar(taken.limit(1)) is not None:
+        raise InvalidRequest("Another key of this account has this name.", param="name")
+
+
+def named(user_id: int, name: str) -> ApiKey:
+    """Return the valid key of this name.
+
+    Raises NotFound if there is none, and InvalidRequest (param `name`) if there are several: names
+    of earlier releases were not unique.
+    """
+    found = [key for key in list_active(user_id) if key.name == name]
+    if not found:
+        raise NotFound("There is no active key of this name.")
+    if len(found) > 1:
+        raise InvalidRequest("Several keys have this name: choose one by its id.", param="name")
+    return found[0]
 
 
 def checked_scope(scope: str) -> KeyScope:
@@ -142,6 +168,25 @@ def set_batch(user_id: int, key_id: int, batch: bool) -> bool | None:
     return before
 
 
+def change(user_id: int, key_id: int, name: str | None, scope: KeyScope | None) -> dict[str, str]:
+    """Rename a valid key, or give it another scope; return what differs from before, as it was.
+
+    The caller must have locked the account. Raises NotFound if the account has no such valid key,
+    InvalidRequest (param `name`) as `create_named` does.
+    """
+    key = find_active(key_id)
+    if key is None or key.user_id != user_id:
+        raise NotFound("There is no such active key.")
+    before: dict[str, str] = {}
+    if name is not None and (name := checked_name(name)) != key.name:
+        require_free_name(user_id, name)
+        before["name"], key.name = key.name, name
+    if scope is not None and scope != key.scope:
+        before["scope"], key.scope = str(key.scope), scope
+    db.session.flush()
+    return before
+
+
 def revoke(user_id: int, key_id: int) -> bool:
     """Revoke one key of an account; return False if it has no such valid key."""
     return _revoke(user_id, ApiKey.id == key_id) > 0
@@ -158,11 +203,16 @@ def revoke_of_mail(user_id: int, outbox_id: int) -> int:
 
 
 def find(raw: str, *accepted: Secret) -> ApiKey | None:
-    """Return the valid key whose raw form is `raw`, hashed under one of these peppers, or None."""
+    """Return the valid key whose raw form is `raw`, hashed under one of these peppers, or None.
+
+    An expired key is not valid.
+    """
     if not key_format.is_well_formed(raw) and not key_format.is_imported(raw):
         return None
     hashes = [key_format.digest(raw, pepper.reveal()) for pepper in accepted]
-    query = select(ApiKey).where(ApiKey.key_hash.in_(hashes), ApiKey.revoked_at.is_(None))
+    query = select(ApiKey).where(
+        ApiKey.key_hash.in_(hashes), ApiKey.revoked_at.is_(None), NOT_EXPIRED
+    )
     return db.session.scalar(query)
 
 

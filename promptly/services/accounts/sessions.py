@@ -1,7 +1,7 @@
 """Sessions of the dashboard, kept on the server: started, found, listed, ended.
 
 The browser's signed cookie has a random token; the database has its hash. A session is valid until
-it is ended, was not used for IDLE_DAYS, or its key is revoked.
+it is ended, was not used for IDLE_DAYS, or its key is revoked or has expired.
 
 Cookies of releases before these sessions name a key and have no token. All those of one key share
 one session, adopted at the first use of any of them, so ending it refuses every copy. Its row stays
@@ -89,6 +89,7 @@ def find(key_id: int, token: str | None) -> SignedIn | None:
             DashboardSession.token_hash == _hash(_adopted(key_id) if token is None else token),
             _IS_OPEN,
             ApiKey.revoked_at.is_(None),
+            keys.NOT_EXPIRED,
             ApiKey.scope == KeyScope.FULL,
         )
     )
@@ -125,7 +126,12 @@ def list_open(user_id: int) -> list[DashboardSession]:
     query = (
         select(DashboardSession)
         .join(ApiKey, ApiKey.id == DashboardSession.key_id)
-        .where(DashboardSession.user_id == user_id, _IS_OPEN, ApiKey.revoked_at.is_(None))
+        .where(
+            DashboardSession.user_id == user_id,
+            _IS_OPEN,
+            ApiKey.revoked_at.is_(None),
+            keys.NOT_EXPIRED,
+        )
         .order_by(DashboardSession.seen_at.desc(), DashboardSession.id.desc())
     )
     return list(db.session.scalars(query))
