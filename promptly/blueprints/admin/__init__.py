@@ -20,6 +20,7 @@ from promptly.blueprints.admin import (
     cases,
     form_api,
     holds,
+    key_limits,
     limit_confirmations,
     outbox,
     overview,
@@ -46,6 +47,7 @@ FORM_API = frozenset(
         "admin.grant",
         "admin.delete",
         "admin.limit",
+        "admin.limit_key",
         "admin.suspend",
         "admin.resume",
     }
@@ -79,6 +81,7 @@ blueprint.add_url_rule("/adjust", "adjust", form_api.adjust, methods=["POST"])
 blueprint.add_url_rule("/grant", "grant", form_api.grant, methods=["POST"])
 blueprint.add_url_rule("/delete", "delete", form_api.delete, methods=["POST"])
 blueprint.add_url_rule("/limit", "limit", account_limits.limit, methods=["POST"])
+blueprint.add_url_rule("/limit-key", "limit_key", key_limits.limit, methods=["POST"])
 blueprint.add_url_rule("/suspend", "suspend", account_limits.suspend, methods=["POST"])
 blueprint.add_url_rule("/resume", "resume", account_limits.resume, methods=["POST"])
 
@@ -93,6 +96,8 @@ blueprint.add_url_rule(f"/users/{USER}/suspend", "confirm_suspend", limit_confir
 blueprint.add_url_rule(f"/users/{USER}/resume", "confirm_resume", limit_confirmations.resume)
 blueprint.add_url_rule(f"/users/{USER}/reissue", "confirm_reissue", account_confirmations.reissue)
 blueprint.add_url_rule(f"/users/{USER}/reissue", "reissue", account_keys.reissue, methods=["POST"])
+blueprint.add_url_rule(f"/users/{USER}/keys/{KEY}", "key", key_limits.show)
+blueprint.add_url_rule(f"/users/{USER}/keys/{KEY}/limits", "confirm_key_limits", key_limits.confirm)
 blueprint.add_url_rule(
     f"/users/{USER}/keys/{KEY}/revoke", "confirm_revoke", account_confirmations.revoke
 )

@@ -4,12 +4,12 @@ from datetime import timedelta
 
 from flask import render_template
 
-from promptly import labels
+from promptly import cap_periods, labels
 from promptly.blueprints.admin import flash_messages, limit_confirmations, pages
 from promptly.blueprints.charts import Series, every_day, stacked
 from promptly.clock import utcnow
 from promptly.services import audit, paging
-from promptly.services.accounts import accounts, key_activity, keys
+from promptly.services.accounts import accounts, key_activity, key_limits, keys
 from promptly.services.ledger import balances, ledger
 from promptly.services.metering import running
 from promptly.services.payments import customer_view
@@ -56,6 +56,8 @@ def user(user_id: int) -> str:
         entries=entries.rows,
         more_entries=entries.next is not None,
         keys=keys.list_active(user_id),
+        key_limits=key_limits.of_keys(user_id),
+        per=cap_periods.LABELS,
         last_used=key_activity.last_used(user_id),
         scopes=labels.SCOPES,
         purchases=bought.rows,

@@ -14,6 +14,7 @@ from promptly.blueprints.site import (
     dashboard,
     deletion,
     export,
+    key_limits,
     keys,
     landing,
     mails,
@@ -73,6 +74,9 @@ blueprint.add_url_rule("/dashboard/requests", "requests", receipts.history)
 blueprint.add_url_rule("/dashboard/requests/<request_id>", "receipt", receipts.receipt)
 blueprint.add_url_rule("/dashboard/usage.csv", "export", export.statement)
 blueprint.add_url_rule("/dashboard/keys", "create_key", keys.create, methods=["POST"])
+blueprint.add_url_rule(
+    "/dashboard/keys/<int:key_id>", "key", key_limits.show, methods=["GET", "POST"]
+)
 blueprint.add_url_rule(
     "/dashboard/keys/<int:key_id>/batch", "set_batch", keys.set_batch, methods=["POST"]
 )

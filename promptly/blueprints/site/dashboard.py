@@ -5,12 +5,13 @@ from typing import Any
 
 from flask import Response, g, make_response, render_template, request
 
-from promptly import labels
+from promptly import cap_periods
+from promptly.blueprints import key_limits as forms
 from promptly.blueprints.charts import Chart, Series, every_day, stacked
 from promptly.blueprints.site.landing import example_model
 from promptly.clock import utcnow
 from promptly.models import ApiKey
-from promptly.services.accounts import accounts, key_activity, keys, sessions
+from promptly.services.accounts import accounts, key_activity, key_limits, keys, sessions
 from promptly.services.ledger import balances
 from promptly.services.mail import alerts
 from promptly.services.payments import customer_view, offers
@@ -38,11 +39,12 @@ def dashboard() -> Response:
     return page()
 
 
-def page(*, status: int = 200, **entered: str) -> Response:
+def page(*, status: int = 200, **entered: Any) -> Response:
     """Render the dashboard, with the input and errors of its forms.
 
     `entered`: `threshold` and `threshold_error`; `key_name`, `key_error`, `key_scope`, `key_batch`
-    and `scope_error`; `amount` and `amount_error`.
+    and `scope_error`; `limit_wrong` and `limit_message`, and what `key_limits.in_form` returns;
+    `amount` and `amount_error`.
     """
     key: ApiKey = g.key
     settings = current_settings()
@@ -69,7 +71,11 @@ def page(*, status: int = 200, **entered: str) -> Response:
         "more_receipts": recent.next is not None,
         "keys": keys.list_active(key.user_id),
         "last_used": key_activity.last_used(key.user_id),
-        "scopes": labels.SCOPES,
+        **forms.in_form(None),
+        "key_limits": key_limits.of_keys(key.user_id),
+        "per": cap_periods.LABELS,
+        "limit_wrong": None,
+        "limit_message": None,
         "own_key_id": key.id,
         "most_keys": keys.MOST_KEYS,
         "longest_name": keys.LONGEST_NAME,

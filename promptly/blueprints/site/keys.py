@@ -1,5 +1,7 @@
 """Keys on the dashboard: created and shown once, made batch keys or not, revoked."""
 
+from typing import Any
+
 from flask import (
     Response,
     g,
@@ -12,11 +14,13 @@ from flask import (
 from flask import session as cookie
 from werkzeug.wrappers import Response as AnyResponse
 
-from promptly.blueprints.site import dashboard
+from promptly.blueprints import key_limits as forms
+from promptly.blueprints.site import dashboard, key_limits
 from promptly.errors import InvalidRequest, NotFound
 from promptly.models import ApiKey
 from promptly.models.states import KeyScope
-from promptly.services.accounts import accounts, keys
+from promptly.services.accounts import accounts, key_limit_fields, keys
+from promptly.services.accounts import key_limits as stored
 from promptly.settings import current_settings
 from promptly.transactions import transaction
 
@@ -28,22 +32,33 @@ def create() -> Response:
     name = request.form.get("name", "")
     entered = request.form.get("scope", KeyScope.INFERENCE)
     batch = "batch" in request.form
+    key_limits.require_free_hand()
+    typed = forms.entered(request)
     try:
+        limits = key_limit_fields.parse(typed)
         with transaction():
             accounts.lock(key.user_id)
             scope = keys.checked_scope(entered)
             row, raw = keys.create_named(
                 key.user_id, name, settings.key_pepper, scope=scope, batch=batch
             )
+            if limits:
+                stored.set_limits(key.user_id, row.id, limits)
             stored_name = row.name
     except InvalidRequest as problem:
-        wrong = "scope_error" if problem.param == "scope" else "key_error"
+        wrong = {"scope": "scope_error", "name": "key_error"}.get(problem.param or "")
+        errors: dict[str, Any] = (
+            {wrong: problem.message}
+            if wrong
+            else {"limit_wrong": problem.param, "limit_message": forms.plain(problem)}
+        )
         return dashboard.page(
             status=400,
             key_name=name,
             key_scope=entered,
             key_batch="on" if batch else "",
-            **{wrong: problem.message},
+            **errors,
+            **forms.in_form(None, typed),
         )
     return make_response(
         render_template(
@@ -60,6 +75,7 @@ def create() -> Response:
 def set_batch(key_id: int) -> AnyResponse:
     """Let the requests of a key yield to all others if the form has `batch`, else not."""
     key: ApiKey = g.key
+    key_limits.require_free_hand()
     with transaction():
         accounts.lock(key.user_id)
         if keys.set_batch(key.user_id, key_id, "batch" in request.form) is None:

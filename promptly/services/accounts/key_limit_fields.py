@@ -35,7 +35,8 @@ def parse(entered: Mapping[str, str], current: KeyLimits | None = None) -> KeyLi
     """
     changes: KeyLimitChanges = {}
     if "expires" in entered:
-        changes["expires_at"] = expiry(entered["expires"])
+        kept = None if current is None else current.expires_at
+        changes["expires_at"] = expiry(entered["expires"], kept)
     if "models" in entered:
         changes["allowed_models"] = models(entered["models"])
     if "addresses" in entered:
@@ -45,18 +46,41 @@ def parse(entered: Mapping[str, str], current: KeyLimits | None = None) -> KeyLi
             entered["concurrency"], "concurrency", MOST_CONCURRENT_REQUESTS
         )
     if "cap" in entered or "per" in entered:
-        kept = None if current is None else current.cap_tokens
-        tokens = _number(entered["cap"], "cap", MOST_CAP_TOKENS) if "cap" in entered else kept
+        tokens = None if current is None else current.cap_tokens
+        if "cap" in entered:
+            tokens = _number(entered["cap"], "cap", MOST_CAP_TOKENS)
         changes["cap_tokens"] = tokens
         changes["cap_period"] = None if tokens is None else _period(entered.get("per"), current)
     return changes
 
 
-def expiry(text: str) -> datetime | None:
+def as_entered(limits: KeyLimits) -> dict[str, str]:
+    """Return limits as the text that `parse` would take them from."""
+    numbers = (limits.concurrent_requests, limits.cap_tokens)
+    concurrency, cap = ("" if number is None else str(number) for number in numbers)
+    return {
+        "expires": _moment(limits.expires_at),
+        "models": ", ".join(limits.allowed_models or ()),
+        "addresses": ", ".join(limits.allowed_addresses or ()),
+        "cap": cap,
+        "per": str(limits.cap_period or CapPeriod.MONTH),
+        "concurrency": concurrency,
+    }
+
+
+def _moment(moment: datetime | None) -> str:
+    if moment is None:
+        return ""
+    if moment.time() == time():
+        return f"{moment - timedelta(days=1):%Y-%m-%d}"
+    return f"{moment:%Y-%m-%dT%H:%M:%S}Z".replace(":00Z", "Z")
+
+
+def expiry(text: str, kept: datetime | None = None) -> datetime | None:
     """Return the moment from which a key is refused; the end of the day for a date, in UTC.
 
     Raises InvalidRequest (param `expires`) for anything but a date, a date and time, or nothing,
-    and for a moment that has passed.
+    and for a moment that has passed, unless it is the one that is `kept`.
     """
     text = text.strip()
     if text.lower() in NONE:
@@ -73,7 +97,7 @@ def expiry(text: str) -> datetime | None:
             "2027-01-31T18:00Z.",
             param="expires",
         ) from None
-    if moment <= utcnow():
+    if moment <= utcnow() and moment != kept:
         raise InvalidRequest("'expires' lies in the past: revoke the key.", param="expires")
     return moment
 
