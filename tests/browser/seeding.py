@@ -13,6 +13,7 @@ from promptly.extensions import db
 from promptly.models import (
     AuditEntry,
     Balance,
+    KeyLimit,
     Order,
     OutboxMail,
     PaymentCase,
@@ -20,8 +21,8 @@ from promptly.models import (
     SweepState,
     WebhookEvent,
 )
-from promptly.models.states import MailState, OrderState
-from promptly.services.accounts import accounts
+from promptly.models.states import CapPeriod, MailState, OrderState
+from promptly.services.accounts import accounts, key_limits
 from promptly.services.ledger import ledger
 from promptly.services.usage import rollups, statistics
 from promptly.transactions import transaction
@@ -104,6 +105,7 @@ class Seeder:
         user.created_at = self._ago(45)
         for name in ("laptop", "continuous integration", "<script>alert(1)</script>"):
             self.past.key_id = factories.api_key(user.id, name)[0].id
+        self._limit(user.id, self.past.key_id)
         self._order(user.id, "pro", "stripe", "paid", 29.5)
         self._order(user.id, "standard", "btcpay", "paid", 12)
         self._requests(user.id, 26)
@@ -114,6 +116,22 @@ class Seeder:
         half = self._order(user.id, "standard", "btcpay", "open", 0.01)
         half.seen_minor, half.due_satoshis = 100, 1_000
         self.past.orders["underpaid"] = half.number
+
+    def _limit(self, user_id: int, key_id: int) -> None:
+        key_limits.set_limits(
+            user_id,
+            key_id,
+            {
+                "cap_tokens": 5_000_000,
+                "cap_period": CapPeriod.MONTH,
+                "expires_at": self._ago(-90),
+                "allowed_models": [CHAT],
+                "allowed_addresses": ["192.0.2.0/24", "2001:db8::/32"],
+                "concurrent_requests": 4,
+            },
+        )
+        used = db.session.get_one(KeyLimit, key_id)
+        used.used_tokens, used.held_tokens = 3_400_000, 12_000
 
     def _requests(self, user_id: int, a_day: int) -> None:
         """Add a month of requests with quiet weekends, charged to paid tokens."""

@@ -100,6 +100,12 @@ def make_a_key(name: str) -> Callable[[Page, World], None]:
     return act
 
 
+def limit_a_key(page: Page, _: World) -> None:
+    """Enter a network with bits of a host."""
+    page.get_by_label("Addresses").fill("192.0.2.7/24")
+    page.get_by_role("button", name="Save").click()
+
+
 def enter_a_key_for_the_api(page: Page, world: World) -> None:
     books = world.site.books
     address, _ = world.site.open_account(f"builder{next(_numbers)}@example.com")

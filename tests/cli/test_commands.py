@@ -276,3 +276,47 @@ def test_prices(app: Flask) -> None:
         ("*", True),
         ("big", False),
     ]
+
+
+def test_limits_of_a_key(app: Flask) -> None:
+    answer(app, "users", "create", "ada@example.com")
+    ada = ("--email", "ada@example.com")
+    made = answer(app, "keys", "create", *ada, "--name", "laptop", "--cap", "500", "--per", "day")
+    assert (made["cap_tokens"], made["per"], made["left_tokens"]) == (500, "day", 500)
+    limited = answer(
+        app, "keys", "limit", *ada, "--name", "laptop", "--cap", "1,000", "--models", "a,b",
+        "--addresses", "192.0.2.0/24", "--concurrency", "2", "--expires", "2999-12-31",
+    )  # fmt: skip
+    assert limited == {
+        "id": made["id"],
+        "name": "laptop",
+        "scope": "full",
+        "expires_at": "3000-01-01T00:00:00Z",
+        "models": "a,b",
+        "addresses": "192.0.2.0/24",
+        "concurrency": 2,
+        "cap_tokens": 1000,
+        "per": "day",
+        "used_tokens": 0,
+        "left_tokens": 1000,
+    }
+    [listed] = [key for key in answer(app, "keys", "list", *ada) if key["name"] == "laptop"]
+    assert (listed["cap_tokens"], listed["models"]) == (1000, "a,b")
+    freed = answer(
+        app, "keys", "limit", *ada, "--id", str(made["id"]), "--cap", "none", "--models", "all",
+        "--addresses", "all", "--concurrency", "none", "--expires", "never", "--rename", "desk",
+        "--scope", "inference",
+    )  # fmt: skip
+    assert (freed["name"], freed["scope"], freed["cap_tokens"]) == ("desk", "inference", None)
+    assert freed["expires_at"] is freed["models"] is freed["concurrency"] is None
+    wrong = (
+        (("--name", "nobody"), "no active key"),
+        (("--name", "desk", "--cap", "5"), "'per' is one of"),
+        (("--name", "desk", "--addresses", "192.0.2.1/24"), "Do you mean 192.0.2.0/24?"),
+    )
+    for options, message in wrong:
+        assert message in flask(app, "keys", "limit", *ada, *options, code=1).output
+    again = flask(app, "keys", "create", *ada, "--name", "desk", code=1)
+    assert "Another key of this account has this name." in again.output
+    acts = [entry["action"] for entry in answer(app, "audit", "list")]
+    assert acts.count("key.limit") == 2

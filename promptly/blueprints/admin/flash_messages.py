@@ -58,6 +58,7 @@ def _checked(after: Figures) -> str:
 _SENTENCES: Mapping[str, str] = {
     "account.delete": "Account {user_id} was deleted.",
     "account.limit": "The limits were set. They apply within seconds.",
+    "key.limit": "The key was changed. It holds from its next request on.",
     "account.resume": "The account works again.",
     "account.suspend": "The account is suspended. Its running requests end within seconds.",
     "hold.recover": "The request was settled at its last checkpoint.",

@@ -1,15 +1,16 @@
 """Keys on the dashboard: created with a scope, shown once, revoked."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from flask import Flask
 
+from promptly.clock import utcnow
 from promptly.extensions import db
 from promptly.models import OutboxMail
 from promptly.models.states import KeyScope
-from promptly.services.accounts import keys
+from promptly.services.accounts import key_limits, keys
 from promptly.transactions import transaction
 from tests.blueprints.site.conftest import Visitor
 from tests.support import factories
@@ -236,3 +237,82 @@ def test_the_list_says_when_each_was_used(app: Flask, visitor: Visitor) -> None:
         event.created_at = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
     page = visitor.get("/dashboard").text
     assert page.count(">never<") == 1 and page.count("2026-01-02 03:04") >= 1
+
+
+LIMITS = {
+    "cap": "1,000,000",
+    "per": "week",
+    "expires": "2999-12-31",
+    "models": "sim-model",
+    "addresses": "127.0.0.0/8",
+    "concurrency": "3",
+}
+
+
+def test_a_new_key_with_limits(app: Flask, visitor: Visitor) -> None:
+    assert visitor.post("/dashboard/keys", name="agent", **LIMITS).status_code == 200
+    with app.app_context():
+        key = keys.named(visitor.user_id, "agent")
+        limits = key_limits.of(key)
+    assert (limits.cap_tokens, limits.cap_period) == (1_000_000, "week")
+    assert (limits.allowed_models, limits.concurrent_requests) == (["sim-model"], 3)
+    page = visitor.get("/dashboard").text
+    assert "1,000,000 tokens a week; until <time" in page and "; only sim-model; only from" in page
+    shown = visitor.get(f"/dashboard/keys/{key.id}").text
+    assert (
+        "tokens a week used" in shown and "0</span> of" in shown and 'value="2999-12-31"' in shown
+    )
+    refused = visitor.post("/dashboard/keys", name="other", cap="many", per="day")
+    assert refused.status_code == 400 and "This must be a whole number" in refused.text
+    assert '<details class="limits" open>' in refused.text and 'value="many"' in refused.text
+    assert names(app, visitor) == ["default", "agent"]
+
+
+def test_a_key_is_changed(app: Flask, visitor: Visitor) -> None:
+    key_id = add(app, visitor, "agent")
+    path = f"/dashboard/keys/{key_id}"
+    saved = visitor.post(path, name="robot", scope="inference", **LIMITS)
+    assert (saved.status_code, saved.location) == (303, f"{path}?saved=limits")
+    page = visitor.get(saved.location).text
+    assert "Saved." in page and '<option value="inference" selected>' in page
+    # The form as it is shown changes nothing; an emptied field takes a limit away.
+    assert visitor.post(path, name="robot", scope="inference", **LIMITS).status_code == 303
+    assert visitor.post(path, **{**LIMITS, "cap": "", "expires": ""}).status_code == 303
+    with app.app_context():
+        limits = key_limits.of(keys.named(visitor.user_id, "robot"))
+    assert (limits.cap_tokens, limits.expires_at) == (None, None)
+    assert limits.allowed_addresses == ["127.0.0.0/8"]
+    wrong = visitor.post(path, name="default", addresses="10.0.0.1/8")
+    assert wrong.status_code == 400
+    assert "Do you mean 10.0.0.0/8?" in wrong.text and 'value="10.0.0.1/8"' in wrong.text
+    taken = visitor.post(path, name="default")
+    assert taken.status_code == 400 and "has this name" in taken.text
+    assert visitor.get("/dashboard/keys/999999").status_code == 404
+
+
+def test_a_limited_key_cannot_lift_its_limits(app: Flask, visitor: Visitor) -> None:
+    other = add(app, visitor, "other")
+    with app.app_context(), transaction():
+        own = keys.named(visitor.user_id, "default").id
+        key_limits.set_limits(visitor.user_id, own, {"concurrent_requests": 5})
+    for path in (f"/dashboard/keys/{own}", f"/dashboard/keys/{other}", "/dashboard/keys"):
+        refused = visitor.post(path, name="new")
+        assert refused.status_code == 403 and "limits of its own" in refused.text
+    assert "limits of its own" in visitor.get(f"/dashboard/keys/{other}").text
+    assert names(app, visitor) == ["default", "other"]
+    assert visitor.post(f"/dashboard/keys/{other}/revoke").status_code == 303
+
+
+def test_an_expired_key_ends_its_sessions_and_opens_none(app: Flask, visitor: Visitor) -> None:
+    with app.app_context(), transaction():
+        key = keys.named(visitor.user_id, "default")
+        key.expires_at = utcnow() - timedelta(seconds=1)
+    assert visitor.get("/dashboard").status_code == 303
+    assert visitor.client.post("/session", data={"key": visitor.key}).status_code == 401
+
+
+def test_a_key_for_other_addresses_opens_no_session(app: Flask, visitor: Visitor) -> None:
+    with app.app_context(), transaction():
+        keys.named(visitor.user_id, "default").allowed_addresses = ["192.0.2.0/24"]
+    refused = visitor.client.post("/session", data={"key": visitor.key})
+    assert refused.status_code == 403 and "may not be used from 127.0.0.1" in refused.text

@@ -37,12 +37,12 @@ def test_both_keys_are_accepted_while_processes_change(
     switched = app_factory(gateway_secret_key=NEW, gateway_secret_key_previous=(OLD,))
     after = app_factory(gateway_secret_key=NEW)
     moved = visitor
-    for app in (announced, switched, announced, switched):
+    for number, app in enumerate((announced, switched, announced, switched)):
         # The form was opened before the visitor came to this process.
         page = moved.get("/dashboard").text
         token = page.split('name="csrf_token" value="')[1].split('"')[0]
         moved = carry(moved, app)
-        form = {"csrf_token": token, "name": "one more"}
+        form = {"csrf_token": token, "name": f"key {number}"}
         assert moved.client.post("/dashboard/keys", data=form).status_code == 200
     assert carry(moved, after).get("/dashboard").status_code == 200
     assert carry(visitor, after).get("/dashboard").status_code != 200

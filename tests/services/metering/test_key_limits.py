@@ -148,7 +148,7 @@ def test_a_charge_that_waited_over_midnight_stays_in_its_period(
         key_id=account.key_id,
     )
     charge = meter.settle(account, hold.request_id, 100, 50)
-    # What it held is charged; what is left of the period that has ended is not known any more.
+    # Only its hold is charged: nobody knows any more how much is left of the ended period.
     assert charge is not None
     assert (charge.charged_tokens, charge.uncharged_tokens) == (100, 50)
     assert use(meter, account) == (0, 0, 0)

@@ -185,6 +185,6 @@ def test_one_key_never_spends_more_than_its_cap(meter: Meter) -> None:
     for day in spent:
         assert day["tokens"] <= 1000
         assert day["uncharged"] == 0
-    # Whoever was refused last had not even the smallest request left.
+    # A refused request found less than the smallest one left.
     assert caps.use(meter, account)[1:] == (0, 0)
     assert 1000 - spent[0]["tokens"] < 11
