@@ -1,0 +1,300 @@
+"""Reuse of upstream connections: it loses no request, and brings none another one's answer."""
+
+import random
+import select
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+import orjson
+import pytest
+
+from promptly.clients.connections import Connection
+from promptly.clients.kept_connections import (
+    MAX_IDLE,
+    Exchange,
+    KeptConnection,
+    KeptConnections,
+    announced,
+)
+from promptly.clients.llama import LlamaClient, LlamaError, LlamaStream
+from promptly.secret import Secret
+from sandbox.llama import SimulatedLlama
+from tests.clients.unreliable_server import UnreliableServer
+
+EMBEDDINGS = "/v1/embeddings"
+ANNOUNCED = b"Keep-Alive: timeout=5, max=100\r\n"
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimulatedLlama]:
+    server = SimulatedLlama(tmp_path_factory.mktemp("llama"), embeddings=True).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def llama(running: SimulatedLlama) -> SimulatedLlama:
+    running.clear()
+    return running
+
+
+@pytest.fixture
+def client(llama: SimulatedLlama) -> LlamaClient:
+    return LlamaClient(llama.url, Secret(""), 5)
+
+
+def read_all(stream: LlamaStream) -> bytes:
+    data = b""
+    while (part := stream.read()) is not None:
+        data += part
+    return data
+
+
+def embed(client: LlamaClient, length: int) -> bool:
+    """Embed a text of this length, check its answer; return whether the connection was reused."""
+    body = orjson.dumps({"input": "x" * length})
+    with closing(client.post(EMBEDDINGS, body)) as stream:
+        answer = orjson.loads(read_all(stream))
+        assert stream.status == 200
+        assert answer["data"][0]["embedding"][0] == (length * 31 % 100) / 100.0
+        return stream.is_reused
+
+
+def wait_for_event(client: LlamaClient) -> None:
+    """Wait until the server has closed the client's idle connection, or sent something."""
+    (kept,) = client._kept._idle
+    assert select.select([kept.connection.socket], [], [], 10)[0]
+
+
+def test_a_connection_is_reused(client: LlamaClient, llama: SimulatedLlama) -> None:
+    assert [embed(client, length) for length in range(1, 6)] == [False, True, True, True, True]
+    assert "connection" not in llama.requests()[0]["headers"]
+
+
+def test_a_streamed_answer_ends_its_connection(client: LlamaClient) -> None:
+    embed(client, 1)
+    body = orjson.dumps({"messages": [{"role": "user", "content": "hi"}], "stream": True})
+    with closing(client.stream("/v1/chat/completions", body)) as stream:
+        read_all(stream)
+        assert not stream.is_reused
+    # The one of before is untouched.
+    assert embed(client, 2)
+
+
+@pytest.mark.parametrize("how", ["close", "reset", "half_close", "stray"])
+def test_a_server_that_breaks_its_promise(
+    client: LlamaClient, llama: SimulatedLlama, how: str
+) -> None:
+    llama.set_faults(afterwards=how, times=1)
+    assert not embed(client, 1)
+    wait_for_event(client)
+    assert not embed(client, 2)
+    assert embed(client, 3)
+
+
+def test_a_server_that_closes_when_the_request_comes(
+    client: LlamaClient, llama: SimulatedLlama
+) -> None:
+    llama.set_faults(afterwards="drop", times=1)
+    embed(client, 1)
+    with closing(client.post(EMBEDDINGS, orjson.dumps({"input": "xx"}))) as stream:
+        with pytest.raises(LlamaError):
+            read_all(stream)
+        assert (stream.is_reused, stream.status) == (True, None)
+    assert not embed(client, 3)
+
+
+def test_a_large_request_to_a_server_that_closes_meanwhile(
+    client: LlamaClient, llama: SimulatedLlama
+) -> None:
+    """The rest of a request that the server has not got whole goes over a new connection."""
+    llama.set_faults(afterwards="drop", times=1)
+    embed(client, 1)
+    large = orjson.dumps({"input": "x" * 20, "user": "u" * 16_000_000})
+    with closing(client.post(EMBEDDINGS, large)) as stream:
+        assert orjson.loads(read_all(stream))["data"]
+        assert not stream.is_reused
+
+
+def test_a_server_that_restarts(client: LlamaClient, llama: SimulatedLlama) -> None:
+    embed(client, 1)
+    llama.restart()
+    assert not embed(client, 2)
+    assert embed(client, 3)
+
+
+def test_a_refusal_ends_its_connection(client: LlamaClient, llama: SimulatedLlama) -> None:
+    embed(client, 1)
+    llama.set_faults(status=503, times=1)
+    with closing(client.post(EMBEDDINGS, b'{"input":"x"}')) as stream:
+        read_all(stream)
+    assert not embed(client, 2)
+
+
+def test_a_cancelled_request_ends_its_connection(client: LlamaClient) -> None:
+    stream = client.post(EMBEDDINGS, b'{"input":"x"}')
+    read_all(stream)
+    stream.cancel()
+    stream.close()
+    assert not embed(client, 1)
+
+
+def test_an_answer_that_was_not_read_ends_its_connection(client: LlamaClient) -> None:
+    client.post(EMBEDDINGS, b'{"input":"x"}').close()
+    assert not embed(client, 1)
+
+
+def test_a_late_cancel_does_not_touch_the_next_request(client: LlamaClient) -> None:
+    first = client.post(EMBEDDINGS, b'{"input":"x"}')
+    read_all(first)
+    first.close()
+    second = client.post(EMBEDDINGS, b'{"input":"xx"}')
+    first.cancel()
+    first.close()
+    assert second.is_reused
+    assert b"embedding" in read_all(second)
+    second.close()
+
+
+ANSWERS = {
+    "nothing announced": b"Content-Length: 2\r\n\r\n{}",
+    "no time announced": b"Keep-Alive: max=100\r\nContent-Length: 2\r\n\r\n{}",
+    "an end announced": ANNOUNCED + b"Connection: close\r\nContent-Length: 2\r\n\r\n{}",
+    "one answer only": b"Keep-Alive: timeout=5, max=1\r\nContent-Length: 2\r\n\r\n{}",
+    "no length": ANNOUNCED + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+    "more than an answer": ANNOUNCED + b"Content-Length: 2\r\n\r\n{}HTTP",
+}
+
+
+@pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
+def test_connections_that_are_not_kept(answer: bytes) -> None:
+    with UnreliableServer(lambda _: b"HTTP/1.1 200 OK\r\n" + answer) as server:
+        client = LlamaClient(server.url, Secret(""), 5)
+        for _ in range(2):
+            with closing(client.post(EMBEDDINGS, b"{}")) as stream:
+                assert read_all(stream) == b"{}"
+                assert not stream.is_reused
+
+
+@pytest.mark.parametrize(
+    ("header", "found"),
+    [
+        (b"timeout=5, max=100", (5, 100)),
+        (b"max=7,timeout=15", (15, 7)),
+        (b"timeout=5", (5, 1_000_000)),
+        (b"max=100", (0, 100)),
+        (b"", (0, 1_000_000)),
+    ],
+)
+def test_announcements(header: bytes, found: tuple[int, int]) -> None:
+    assert announced(header) == found
+
+
+@pytest.fixture
+def pair() -> Iterator[Callable[[], socket.socket]]:
+    """Factory of connected sockets, non-blocking."""
+    opened: list[socket.socket] = []
+
+    def make() -> socket.socket:
+        near, far = socket.socketpair()
+        opened.extend((near, far))
+        near.setblocking(False)
+        return near
+
+    yield make
+    for one in opened:
+        one.close()
+
+
+def test_a_connection_is_left_long_before_the_server_closes_it(
+    pair: Callable[[], socket.socket],
+) -> None:
+    """The server's time runs from the request on: the answer may have been read much later."""
+    kept = KeptConnections()
+    for age, is_kept in ((0.0, True), (2.4, True), (2.6, False)):
+        opened = pair()
+        exchange = Exchange(Connection(opened, ("a",)), kept, 0, time.monotonic() - age)
+        exchange.on_message_begin()
+        exchange.on_header(b"Keep-Alive", b"timeout=5, max=100")
+        exchange.on_header(b"Content-Length", b"2")
+        exchange.end(is_complete=True)
+        assert (kept.take([("a",)]) is not None) == is_kept
+        assert (opened.fileno() >= 0) == is_kept
+
+
+def test_the_last_kept_is_the_first_reused_and_the_oldest_ones_go(
+    pair: Callable[[], socket.socket],
+) -> None:
+    kept = KeptConnections()
+    opened = [pair() for _ in range(MAX_IDLE + 2)]
+    for one in opened:
+        kept.keep(KeptConnection(Connection(one, ("a",)), 1, time.monotonic() + 60))
+    assert [one.fileno() >= 0 for one in opened] == [False] * 2 + [True] * MAX_IDLE
+    found = [kept.take([("a",)]) for _ in range(MAX_IDLE + 1)]
+    assert [one and one.connection.socket for one in found] == [
+        *reversed(opened[-MAX_IDLE:]),
+        None,
+    ]
+
+
+def test_an_address_that_the_name_has_no_more(pair: Callable[[], socket.socket]) -> None:
+    kept, opened = KeptConnections(), pair()
+    kept.keep(KeptConnection(Connection(opened, ("a",)), 1, time.monotonic() + 60))
+    assert kept.take([("b",)]) is None
+    assert opened.fileno() < 0
+
+
+def test_idle_connections_end_with_their_pool(pair: Callable[[], socket.socket]) -> None:
+    kept, opened = KeptConnections(), pair()
+    kept.keep(KeptConnection(Connection(opened, ("a",)), 1, time.monotonic() + 60))
+    del kept
+    assert opened.fileno() < 0
+
+
+def race(requests: int, idle_seconds: float) -> None:
+    """Ask a server that ends idle connections at random times; check every answer."""
+    client: LlamaClient
+    received: Counter[str] = Counter()
+    lock = threading.Lock()
+
+    def answer(body: bytes) -> bytes:
+        with lock:
+            received[body.decode()] += 1
+        head = b"HTTP/1.1 200 OK\r\n" + ANNOUNCED
+        return head + b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+
+    def ask(number: int) -> str:
+        body = b"%032d" % number
+        time.sleep(random.uniform(0, idle_seconds))
+        try:
+            with closing(client.post(EMBEDDINGS, body)) as stream:
+                assert read_all(stream) == body
+                return "reused" if stream.is_reused else "new"
+        except LlamaError:
+            # Only the race between the last look and the request: the caller decides on a resend.
+            assert stream.is_reused
+            assert stream.status is None
+            return "stale"
+
+    with UnreliableServer(answer, idle_seconds=lambda: random.uniform(0, idle_seconds)) as server:
+        client = LlamaClient(server.url, Secret(""), 5)
+        with ThreadPoolExecutor(8) as threads:
+            outcomes = list(threads.map(ask, range(requests)))
+    assert max(received.values()) == 1
+    assert len(received) >= requests - outcomes.count("stale")
+    assert {"reused", "new"} <= set(outcomes)
+    assert outcomes.count("stale") < requests / 10
+
+
+def test_connections_that_end_at_random_times() -> None:
+    race(400, 0.01)
+
+
+@pytest.mark.exhaustive
+def test_many_connections_that_end_at_random_times() -> None:
+    race(20_000, 0.02)
