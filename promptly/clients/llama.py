@@ -242,7 +242,9 @@ class LlamaStream:
         self.status = self._parser.get_status_code()
 
     def on_body(self, data: bytes) -> None:
-        self._chunks.append(data)
+        # More than the answer is nobody's.
+        if not self.complete:
+            self._chunks.append(data)
 
     def on_message_complete(self) -> None:
         self.complete = True

@@ -204,7 +204,10 @@ class Connection(asyncio.Protocol):
                 if self._misconduct is not None:
                     how, seconds = self._misconduct
                     self._misconduct = None
-                    self._loop.call_later(seconds, self._break_promise, how)
+                    if seconds:
+                        self._loop.call_later(seconds, self._break_promise, how)
+                    else:
+                        self._break_promise(how)
                 self._next()
 
     def _parse(self) -> Request | None:
