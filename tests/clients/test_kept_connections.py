@@ -3,12 +3,14 @@
 import random
 import select
 import socket
+import ssl
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 
 import orjson
 import pytest
@@ -25,6 +27,7 @@ from promptly.clients.llama import LlamaClient, LlamaError, LlamaStream
 from promptly.secret import Secret
 from sandbox.llama import SimulatedLlama
 from tests.clients.unreliable_server import UnreliableServer
+from tests.proxies.nginx import Certificate
 
 EMBEDDINGS = "/v1/embeddings"
 ANNOUNCED = b"Keep-Alive: timeout=5, max=100\r\n"
@@ -63,6 +66,11 @@ def embed(client: LlamaClient, length: int) -> bool:
         assert stream.status == 200
         assert answer["data"][0]["embedding"][0] == (length * 31 % 100) / 100.0
         return stream.is_reused
+
+
+def echo(body: bytes) -> bytes:
+    head = b"HTTP/1.1 200 OK\r\n" + ANNOUNCED
+    return head + b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
 
 
 def wait_for_event(client: LlamaClient) -> None:
@@ -183,6 +191,27 @@ def test_connections_that_are_not_kept(answer: bytes) -> None:
                 assert not stream.is_reused
 
 
+@pytest.mark.nginx  # whose tests need openssl as well
+def test_connections_with_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes of TLS itself, such as session tickets, are no reason to leave a connection."""
+    certificate = Certificate(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate.file))
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate.file, certificate.key)
+    idle: Iterator[float] = iter([10.0, 10.0, 0.0001, 10.0])
+    with UnreliableServer(echo, tls=tls, idle_seconds=lambda: next(idle)) as server:
+        client = LlamaClient(server.url, Secret(""), 5)
+        reused = []
+        for size in (3, 100_000, 5, 7):
+            body = b"x" * size
+            with closing(client.post(EMBEDDINGS, body)) as stream:
+                assert read_all(stream) == body
+                reused.append(stream.is_reused)
+            if size == 5:
+                wait_for_event(client)
+    assert reused == [False, True, True, False]
+
+
 @pytest.mark.parametrize(
     ("header", "found"),
     [
@@ -267,8 +296,7 @@ def race(requests: int, idle_seconds: float) -> None:
     def answer(body: bytes) -> bytes:
         with lock:
             received[body.decode()] += 1
-        head = b"HTTP/1.1 200 OK\r\n" + ANNOUNCED
-        return head + b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+        return echo(body)
 
     def ask(number: int) -> str:
         body = b"%032d" % number

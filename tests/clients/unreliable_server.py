@@ -3,6 +3,7 @@
 import contextlib
 import re
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from types import TracebackType
@@ -22,11 +23,14 @@ class UnreliableServer:
         answer: Callable[[bytes], bytes],
         *,
         idle_seconds: Callable[[], float] = lambda: 10.0,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
+        self._tls = tls
         self._answer = answer
         self._idle_seconds = idle_seconds
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=100)
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        scheme = "http" if tls is None else "https"
+        self.url = f"{scheme}://127.0.0.1:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
 
     def __enter__(self) -> "UnreliableServer":
@@ -49,6 +53,8 @@ class UnreliableServer:
                 threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
+        if self._tls is not None:
+            connection = self._tls.wrap_socket(connection, server_side=True)
         with connection, contextlib.suppress(OSError):
             while (body := self._receive(connection)) is not None:
                 connection.settimeout(self._idle_seconds())
