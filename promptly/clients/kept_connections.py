@@ -14,7 +14,8 @@ from functools import lru_cache
 
 from promptly.clients.connections import Address, Connection
 
-# Per server (or model of a router) and process. An idle connection occupies a thread of llama-server for up to 5 s.
+# Per process and server, or model of a router. An idle connection occupies a thread of llama-server
+# for up to 5 s.
 MAX_IDLE = 2
 # Of the announced time, from when the last request was sent: the server cannot have begun to count
 # any earlier, however late its answer was read here.

@@ -1,14 +1,10 @@
 """Reuse of upstream connections: it loses no request, and brings none another one's answer."""
 
-import random
 import select
 import socket
 import ssl
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -23,14 +19,13 @@ from promptly.clients.kept_connections import (
     KeptConnections,
     announced,
 )
-from promptly.clients.llama import LlamaClient, LlamaError, LlamaStream
+from promptly.clients.llama import LlamaClient, LlamaError
 from promptly.secret import Secret
 from sandbox.llama import SimulatedLlama
-from tests.clients.unreliable_server import UnreliableServer
+from tests.clients.unreliable_server import ANNOUNCED, UnreliableServer, echo, read_all
 from tests.proxies.nginx import Certificate
 
 EMBEDDINGS = "/v1/embeddings"
-ANNOUNCED = b"Keep-Alive: timeout=5, max=100\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -51,13 +46,6 @@ def client(llama: SimulatedLlama) -> LlamaClient:
     return LlamaClient(llama.url, Secret(""), 5)
 
 
-def read_all(stream: LlamaStream) -> bytes:
-    data = b""
-    while (part := stream.read()) is not None:
-        data += part
-    return data
-
-
 def embed(client: LlamaClient, length: int) -> bool:
     """Embed a text of this length, check its answer; return whether the connection was reused."""
     body = orjson.dumps({"input": "x" * length})
@@ -66,11 +54,6 @@ def embed(client: LlamaClient, length: int) -> bool:
         assert stream.status == 200
         assert answer["data"][0]["embedding"][0] == (length * 31 % 100) / 100.0
         return stream.is_reused
-
-
-def echo(body: bytes) -> bytes:
-    head = b"HTTP/1.1 200 OK\r\n" + ANNOUNCED
-    return head + b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
 
 
 def wait_for_event(client: LlamaClient) -> None:
@@ -285,46 +268,3 @@ def test_idle_connections_end_with_their_pool(pair: Callable[[], socket.socket])
     kept.keep(KeptConnection(Connection(opened, ("a",)), 1, time.monotonic() + 60))
     del kept
     assert opened.fileno() < 0
-
-
-def race(requests: int, idle_seconds: float) -> None:
-    """Ask a server that ends idle connections at random times; check every answer."""
-    client: LlamaClient
-    received: Counter[str] = Counter()
-    lock = threading.Lock()
-
-    def answer(body: bytes) -> bytes:
-        with lock:
-            received[body.decode()] += 1
-        return echo(body)
-
-    def ask(number: int) -> str:
-        body = b"%032d" % number
-        time.sleep(random.uniform(0, idle_seconds))
-        try:
-            with closing(client.post(EMBEDDINGS, body)) as stream:
-                assert read_all(stream) == body
-                return "reused" if stream.is_reused else "new"
-        except LlamaError:
-            # Only the race between the last look and the request: the caller decides on a resend.
-            assert stream.is_reused
-            assert stream.status is None
-            return "stale"
-
-    with UnreliableServer(answer, idle_seconds=lambda: random.uniform(0, idle_seconds)) as server:
-        client = LlamaClient(server.url, Secret(""), 5)
-        with ThreadPoolExecutor(8) as threads:
-            outcomes = list(threads.map(ask, range(requests)))
-    assert max(received.values()) == 1
-    assert len(received) >= requests - outcomes.count("stale")
-    assert {"reused", "new"} <= set(outcomes)
-    assert outcomes.count("stale") < requests / 10
-
-
-def test_connections_that_end_at_random_times() -> None:
-    race(400, 0.01)
-
-
-@pytest.mark.exhaustive
-def test_many_connections_that_end_at_random_times() -> None:
-    race(20_000, 0.02)

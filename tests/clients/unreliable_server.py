@@ -8,6 +8,9 @@ import threading
 from collections.abc import Callable
 from types import TracebackType
 
+from promptly.clients.llama import LlamaStream
+
+ANNOUNCED = b"Keep-Alive: timeout=5, max=100\r\n"
 _LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 
 
@@ -73,3 +76,15 @@ class UnreliableServer:
 def _length(data: bytes) -> int:
     found = _LENGTH.search(data)
     return int(found[1]) if found else 0
+
+
+def echo(body: bytes, announced: bytes = ANNOUNCED) -> bytes:
+    head = b"HTTP/1.1 200 OK\r\n" + announced
+    return head + b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+
+
+def read_all(stream: LlamaStream) -> bytes:
+    data = b""
+    while (part := stream.read()) is not None:
+        data += part
+    return data
