@@ -161,9 +161,11 @@ class LlamaClient:
         if kept is not None:
             try:
                 send(kept.connection.socket, head, rest)
-            except OSError:
-                # The server has not got all of the request: nothing was done with it.
+            except OSError as problem:
                 kept.connection.socket.close()
+                if isinstance(problem, TimeoutError):
+                    raise LlamaError(type(problem).__name__) from problem
+                # The server has not got all of the request: nothing was done with it.
             else:
                 exchange = Exchange(kept.connection, self._kept, kept.answers, sent_at)
                 return LlamaStream(kept.connection.socket, exchange)

@@ -1,4 +1,4 @@
-"""Requests that meet a server that just ends idle connections: none is lost, doubled or mixed up."""
+"""Requests to a server that just ends idle connections: none is lost, doubled or mixed up."""
 
 import random
 import threading
