@@ -2,7 +2,7 @@
 
 Only the stream avoids an HTTP library's reader: its buffers between socket and caller lose bytes
 when a wait is interrupted, and it would use half of the CPU time that a chunk may cost. httptools
-parses. Each answer has its own connection, so that no request is lost on a stale one.
+parses. llama-server ends the connection of a streamed answer; those of others are kept.
 """
 
 import contextlib
@@ -16,14 +16,20 @@ import httptools
 import orjson
 import urllib3
 
+from promptly.clients.connections import (
+    CLOSED,
+    SEND_TIMEOUT_SECONDS,
+    Connection,
+    Connector,
+    Socket,
+    send,
+)
+from promptly.clients.kept_connections import Exchange, KeptConnections
 from promptly.runtime.readiness import Readiness
 from promptly.secret import Secret
 
 RECEIVE_BYTES = 16 * 1024
 BUSY_BYTES = 4 * 1024
-LARGE_BYTES = 64 * 1024
-SEND_TIMEOUT_SECONDS = 60
-RESOLVE_SECONDS = 30.0
 MAX_ERROR_BYTES = 64 * 1024
 ERROR_TIMEOUT_SECONDS = 5
 
@@ -63,14 +69,16 @@ class LlamaClient:
             maxsize=4, retries=False, headers={**self.headers(), "Connection": "close"}
         )
         parts = urlsplit(base_url)
-        self.host = parts.hostname or "localhost"
-        self.port = parts.port or (443 if parts.scheme == "https" else 80)
-        self.tls = ssl.create_default_context() if parts.scheme == "https" else None
-        self._addresses: list[Any] = []
-        self._resolved_at = 0.0
+        is_tls = parts.scheme == "https"
+        self._connector = Connector(
+            parts.hostname or "localhost",
+            parts.port or (443 if is_tls else 80),
+            ssl.create_default_context() if is_tls else None,
+            connect_timeout_seconds,
+        )
+        self._kept = KeptConnections()
         lines = [
             f"Host: {parts.netloc.rpartition('@')[2]}",
-            "Connection: close",
             *(f"{name}: {value}" for name, value in self.headers().items()),
         ]
         self._path = parts.path
@@ -133,49 +141,60 @@ class LlamaClient:
 
         Raises ConnectFailed, or LlamaError if the connection breaks or stalls while sending.
         """
-        opening = self._opening
-        size = len(opening) + len(body) - 1 if opening else len(body)
-        head = f"POST {self._path}{path}{self._query} HTTP/1.1\r\n{self._head}\r\n"
-        start = f"{head}Content-Length: {size}\r\n\r\n".encode("latin-1") + opening
-        rest = memoryview(body)[1:] if opening else body
+        head, rest = self._request_parts(path, body, "Connection: close\r\n")
+        connection = self._connect()
+        _send(connection, head, rest)
+        return LlamaStream(connection.socket)
+
+    def post(self, path: str, body: bytes) -> "LlamaStream":
+        """Do as `stream`, for an answer of a known length, whose connection is kept afterwards.
+
+        Not for streamed answers: llama-server announces to keep their connections, and closes them.
+        """
+        head, rest = self._request_parts(path, body, "")
+        sent_at = time.monotonic()
         try:
-            connection = self._connect()
+            addresses = [info[4] for info in self._connector.addresses()]
         except OSError as problem:
             raise ConnectFailed(type(problem).__name__) from problem
-        try:
-            # A busy server may take its time to read a large body.
-            connection.settimeout(SEND_TIMEOUT_SECONDS)
-            if len(body) > LARGE_BYTES:
-                # A second packet costs less than a copy.
-                connection.sendall(start)
-                connection.sendall(rest)
-            else:
-                connection.sendall(start + rest)
-        except OSError as problem:
-            connection.close()
-            raise LlamaError(type(problem).__name__) from problem
-        return LlamaStream(connection)
-
-    def _connect(self) -> socket.socket:
-        # Resolve once per RESOLVE_SECONDS: under gevent each lookup goes through a thread.
-        now = time.monotonic()
-        if not self._addresses or now - self._resolved_at > RESOLVE_SECONDS:
-            self._addresses = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
-            self._resolved_at = now
-        problem: OSError = OSError("no address")
-        for family, kind, protocol, _, address in self._addresses:
-            connection = socket.socket(family, kind, protocol)
+        kept = self._kept.take(addresses)
+        if kept is not None:
             try:
-                connection.settimeout(self.connect_timeout_seconds)
-                connection.connect(address)
-                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                if self.tls is not None:
-                    return self.tls.wrap_socket(connection, server_hostname=self.host)
-                return connection
-            except OSError as failure:
-                connection.close()
-                problem = failure
-        raise problem
+                send(kept.connection.socket, head, rest)
+            except OSError as problem:
+                kept.connection.socket.close()
+                if isinstance(problem, TimeoutError):
+                    raise LlamaError(type(problem).__name__) from problem
+                # The server has not got all of the request: nothing was done with it.
+            else:
+                exchange = Exchange(kept.connection, self._kept, kept.answers, sent_at)
+                return LlamaStream(kept.connection.socket, exchange)
+        connection = self._connect()
+        _send(connection, head, rest)
+        return LlamaStream(connection.socket, Exchange(connection, self._kept, 0, sent_at))
+
+    def _request_parts(
+        self, path: str, body: bytes, header: str
+    ) -> tuple[bytes, bytes | memoryview]:
+        opening = self._opening
+        size = len(opening) + len(body) - 1 if opening else len(body)
+        head = f"POST {self._path}{path}{self._query} HTTP/1.1\r\n{self._head}\r\n{header}"
+        start = f"{head}Content-Length: {size}\r\n\r\n".encode("latin-1") + opening
+        return start, memoryview(body)[1:] if opening else body
+
+    def _connect(self) -> Connection:
+        try:
+            return self._connector.connect()
+        except OSError as problem:
+            raise ConnectFailed(type(problem).__name__) from problem
+
+
+def _send(connection: Connection, head: bytes, body: bytes | memoryview) -> None:
+    try:
+        send(connection.socket, head, body)
+    except OSError as problem:
+        connection.socket.close()
+        raise LlamaError(type(problem).__name__) from problem
 
 
 class LlamaStream:
@@ -184,6 +203,7 @@ class LlamaStream:
     __slots__ = (
         "_busy",
         "_chunks",
+        "_exchange",
         "_parser",
         "_readiness",
         "_seconds",
@@ -191,10 +211,19 @@ class LlamaStream:
         "_waits",
         "cancelled",
         "complete",
+        "is_reused",
+        "on_header",
+        "on_message_begin",
         "status",
     )
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: Socket, exchange: Exchange | None = None) -> None:
+        # Whether the connection has had other answers: it may break because of its age.
+        self.is_reused = exchange is not None and exchange.is_reused
+        self._exchange = exchange
+        if exchange is not None:
+            self.on_header = exchange.on_header
+            self.on_message_begin = exchange.on_message_begin
         self.status: int | None = None
         self.cancelled = False
         self._socket = connection
@@ -215,7 +244,9 @@ class LlamaStream:
         self.status = self._parser.get_status_code()
 
     def on_body(self, data: bytes) -> None:
-        self._chunks.append(data)
+        # More than the answer is nobody's.
+        if not self.complete:
+            self._chunks.append(data)
 
     def on_message_complete(self) -> None:
         self.complete = True
@@ -287,10 +318,17 @@ class LlamaStream:
                 self._socket.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
+        """End the use of the connection; idempotent."""
         if self._readiness is not None:
             self._readiness.close()
             self._readiness = None
         self._waits = False
-        self._socket.close()
+        exchange, self._exchange = self._exchange, None
+        if exchange is None:
+            self._socket.close()
+        else:
+            exchange.end(is_complete=self.complete and self.status == 200 and not self.cancelled)
+            # It may be kept, and a late `cancel` must not end another's request.
+            self._socket = CLOSED
         # It refers to this stream: the two would wait for the garbage collector.
         self._parser = None

@@ -12,7 +12,7 @@ from collections.abc import Generator
 import msgspec
 import orjson
 
-from promptly.clients.llama import LlamaError, LlamaStream
+from promptly.clients.llama import LlamaClient, LlamaError, LlamaStream
 from promptly.errors import UpstreamError
 from promptly.gateway import Gateway
 from promptly.gateway.body_budget import BodyShare
@@ -96,6 +96,9 @@ class Embedding(MeteredRequest):
         size = sum(map(len, self._request.inputs[start : start + BATCH_INPUTS]))
         return size // BYTES_PER_TOKEN
 
+    def _send(self, client: LlamaClient, body: bytes) -> LlamaStream:
+        return client.post(self._path, body)
+
     def _digest(self, subrequest: int) -> str:
         return self._gateway.fatal_bodies.digest(self._batch(subrequest))
 
@@ -116,7 +119,8 @@ class Embedding(MeteredRequest):
                 continue
             except LlamaError as problem:
                 in_flight.raise_if_stopped()
-                raise BrokeOff(begun=False) from problem
+                is_stale = stream.is_reused and stream.status is None
+                raise BrokeOff(begun=False, is_stale=is_stale) from problem
             in_flight.touched_at = time.monotonic()
             in_flight.raise_if_stopped()
             if stream.status not in (None, 200):

@@ -13,7 +13,7 @@ from collections.abc import Generator
 from contextlib import suppress
 from functools import partial
 
-from promptly.clients.llama import ConnectFailed, LlamaError, LlamaStream
+from promptly.clients.llama import ConnectFailed, LlamaClient, LlamaError, LlamaStream
 from promptly.errors import (
     AccountSuspended,
     InvalidKey,
@@ -119,6 +119,10 @@ class MeteredRequest(ABC):
         """Return when the client got its first token (monotonic seconds), if there was one."""
         return None
 
+    def _send(self, client: LlamaClient, body: bytes) -> LlamaStream:
+        """Send a body upstream; raises as `LlamaClient.stream` does."""
+        return client.stream(self._path, body)
+
     def _is_complete(self, stream: LlamaStream) -> bool:
         """Return whether upstream has said all of its answer, and so has left the slot."""
         return stream.complete
@@ -208,7 +212,8 @@ class MeteredRequest(ABC):
             pool.failed(upstream)
         elif not pool.doubt(upstream) and isinstance(problem, BrokeOff):
             self._note_death(upstream, subrequest, problem)
-        tried.add(upstream.name)
+        if not (isinstance(problem, BrokeOff) and problem.is_stale):
+            tried.add(upstream.name)
         if isinstance(problem, BrokeOff):
             if problem.begun or self._resends == MAX_RESENDS:
                 raise make_error() from None
@@ -271,7 +276,7 @@ class MeteredRequest(ABC):
             self._slot_request.counts = self.in_flight.hold.counts
             self._slot_request.reached = True
         try:
-            stream = lease.upstream.client.stream(self._path, body)
+            stream = self._send(lease.upstream.client, body)
         except ConnectFailed as problem:
             if self._slot_request is not None:
                 self._slot_request.reached = False

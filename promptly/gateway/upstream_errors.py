@@ -43,14 +43,16 @@ class NotConnected(NoAnswer):
 class BrokeOff(NoAnswer):
     """An upstream's connection failed after the request was sent, perhaps by the request's fault.
 
-    Once its answer has `begun`, no other one may be tried.
+    Once its answer has `begun`, no other one may be tried. If the connection `is_stale`, that is
+    kept since an earlier request, the same upstream may be tried again.
     """
 
     make_error = UpstreamError
 
-    def __init__(self, *, begun: bool) -> None:
+    def __init__(self, *, begun: bool, is_stale: bool = False) -> None:
         super().__init__()
         self.begun = begun
+        self.is_stale = is_stale
 
 
 # llama-server's error when it was started for vectors of tokens, not of texts.

@@ -38,6 +38,8 @@ class Steering:
     lie: str = ""  # what all counts become, by its name in `lies`
     die: int | None = None  # the whole server ends before it answers
     die_after: int | None = None  # the whole server ends mid-stream
+    afterwards: str = ""  # after embeddings: how `Connection.misbehave` breaks off
+    afterwards_ms: float = 0.0
     on: str = "generate"  # routes that faults apply to: "generate", "count" or "any"
 
     def changed(self, values: Mapping[str, Any]) -> "Steering":

@@ -257,6 +257,8 @@ class Generation:
                 self._framed(event + b"\n\n") for event in last.split(b"\n\n") if event
             )
             self.connection.write(framed + STREAM_END)
+            # The real server announces to keep the connection as well, and closes it.
+            self.connection.close()
         else:
             whole = render_whole(self.body, self.answer, self.chunks, self.model, usage, timings)
             self.connection.begin(reply(200, whole))

@@ -12,6 +12,7 @@ KEEP_ALIVE_SECONDS = 5.0
 KEEP_ALIVE_REQUESTS = 100
 KEPT = b"Keep-Alive: timeout=5, max=100"
 CLOSED = b"Connection: close"
+STRAY = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n" + KEPT + b"\r\n\r\n{}"
 MAX_HEAD_BYTES = 64 * 1024
 
 
@@ -43,6 +44,8 @@ class Connection(asyncio.Protocol):
         self._buffer = bytearray()
         self._served = 0
         self._is_last = False
+        self._misconduct: tuple[str, float] | None = None
+        self._drops_next = False
         self._task: asyncio.Task[None] | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._idle: asyncio.TimerHandle | None = None
@@ -66,6 +69,9 @@ class Connection(asyncio.Protocol):
         self._rest()
 
     def data_received(self, data: bytes) -> None:
+        if self._drops_next:
+            self.reset()
+            return
         self._buffer += data
         if self._task is None:
             self._next()
@@ -129,7 +135,29 @@ class Connection(asyncio.Protocol):
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()
 
+    def misbehave(self, how: str, seconds: float) -> None:
+        """Break the promise to keep the connection so many seconds after the present answer.
+
+        `how` is close, reset, half_close, stray (an answer that nobody asked for) or drop (a reset
+        when the next request comes).
+        """
+        self._misconduct = (how, seconds)
+
     # Internal.
+
+    def _break_promise(self, how: str) -> None:
+        if not self.is_idle or self.transport.is_closing():
+            return
+        if how == "close":
+            self.transport.close()
+        elif how == "reset":
+            self.reset()
+        elif how == "half_close":
+            self.transport.write_eof()
+        elif how == "stray":
+            self.transport.write(STRAY)
+        elif how == "drop":
+            self._drops_next = True
 
     async def _wait(self) -> None:
         self._waiter = self._loop.create_future()
@@ -173,6 +201,13 @@ class Connection(asyncio.Protocol):
                 self.transport.close()
             elif not self.transport.is_closing():
                 self._rest()
+                if self._misconduct is not None:
+                    how, seconds = self._misconduct
+                    self._misconduct = None
+                    if seconds:
+                        self._loop.call_later(seconds, self._break_promise, how)
+                    else:
+                        self._break_promise(how)
                 self._next()
 
     def _parse(self) -> Request | None:

@@ -213,6 +213,8 @@ class Server:
             return b""
         record.processed_prompt_tokens = record.prompt_tokens
         self.records.end(record, "finished")
+        if steering.afterwards:
+            connection.misbehave(steering.afterwards, steering.afterwards_ms / 1000.0)
         answered = embeddings.answer(body, texts, record.prompt_tokens, options.alias)
         return reply(200, told(orjson.dumps(answered), steering.lie))
 

@@ -261,3 +261,19 @@ def test_another_server_takes_over(
     assert answer.status == 200
     assert answer.json["usage"]["prompt_tokens"] == tokens(*second.requests())
     assert [event["outcome"] for event in books.wait_for_events(account, 2)] == ["completed"] * 2
+
+
+def test_a_connection_that_ends_just_as_it_is_reused(
+    client: Client, embedder: SimulatedLlama, books: BooksReader, account: Account
+) -> None:
+    """The only server is asked again, over a new connection, and nothing is charged twice."""
+    embedder.set_faults(afterwards="drop", times=1)
+    answer = embed(client, MANY)
+    assert answer.status == 200
+    assert answer.json["usage"]["prompt_tokens"] == tokens(*embedder.requests())
+    assert len(embedder.requests()) == 3
+    [event] = books.wait_for_events(account, 1)
+    assert (event["outcome"], event["prompt_tokens"]) == (
+        "completed",
+        tokens(*embedder.requests()),
+    )

@@ -11,7 +11,7 @@ import pytest
 from sandbox.llama import SimulatedLlama
 from sandbox.process import wait_until
 from tests.sandbox.llama.conftest import OpenStream
-from tests.sandbox.llama.wire import hello, post
+from tests.sandbox.llama.wire import hello, is_kept, post
 
 TIMED = {"timings_per_token": True, "return_progress": True}
 
@@ -120,6 +120,12 @@ def test_connections_are_kept_for_a_hundred_requests(llama: SimulatedLlama) -> N
     assert kept == ["timeout=5, max=100"] * 99 + [None]
     assert connection.sock is None
     connection.close()
+
+
+def test_a_streamed_answer_ends_its_connection(llama: SimulatedLlama) -> None:
+    """Although its head announces the contrary, as the real server's does."""
+    assert not is_kept(llama.url, messages=hello(), stream=True)
+    assert is_kept(llama.url, messages=hello())
 
 
 def test_totals_add_up(llama: SimulatedLlama) -> None:

@@ -17,6 +17,7 @@ from tests.sandbox.llama.wire import (
     content,
     events,
     hello,
+    is_kept,
     post,
     sim,
     stream,
@@ -176,5 +177,16 @@ def test_restart_and_kill_keep_the_port() -> None:
         assert not server.is_running
         server.start()
         assert call(url, "GET", "/health")[0] == 200
+    finally:
+        server.stop()
+
+
+def test_connections_that_are_left_after_an_answer() -> None:
+    server = SimulatedLlama(embeddings=True).start()
+    try:
+        for how in ("close", "reset", "half_close", "drop"):
+            server.set_faults(afterwards=how, times=1)
+            assert not is_kept(server.url, "/v1/embeddings", input="hello")
+            assert is_kept(server.url, "/v1/embeddings", input="hello")
     finally:
         server.stop()

@@ -10,7 +10,7 @@ import pytest
 
 from sandbox.llama import SimulatedLlama
 from sandbox.real_llama import RealLlama
-from tests.sandbox.llama.wire import CHAT, WEATHER, Json, call, hello, post, sim, stream
+from tests.sandbox.llama.wire import CHAT, WEATHER, Json, call, hello, is_kept, post, sim, stream
 
 pytestmark = pytest.mark.real_llama
 
@@ -393,6 +393,16 @@ def test_a_server_for_embeddings_generates_as_well(embedders: tuple[str, str]) -
 def test_stream_headers_are_the_same(llama: SimulatedLlama, real: RealLlama) -> None:
     body = {"messages": hello(), "max_tokens": 1, "stream": True}
     assert call(llama.url, "POST", CHAT, body)[1] == call(real.url, "POST", CHAT, body)[1]
+
+
+def test_streamed_answers_end_connections_that_whole_ones_keep(
+    llama: SimulatedLlama, real: RealLlama, embedders: tuple[str, str]
+) -> None:
+    for url in (llama.url, real.url):
+        assert not is_kept(url, messages=hello(), max_tokens=2, stream=True)
+        assert is_kept(url, messages=hello(), max_tokens=2)
+    for url in embedders:
+        assert is_kept(url, "/v1/embeddings", input="hello")
 
 
 def test_a_client_that_asks_to_close_gets_the_header(

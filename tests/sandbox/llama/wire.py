@@ -53,6 +53,23 @@ def post(url: str, path: str = CHAT, **body: Any) -> tuple[int, Json]:
     return status, json.loads(data)
 
 
+def is_kept(url: str, path: str = CHAT, **body: Any) -> bool:
+    """Return whether the connection of a request can be used for another one."""
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=20)
+    try:
+        connection.request("POST", path, json.dumps(body).encode())
+        response = connection.getresponse()
+        assert response.status == 200
+        assert response.getheader("keep-alive") == "timeout=5, max=100"
+        response.read()
+        connection.request("GET", "/health")
+        return connection.getresponse().status == 200
+    except ConnectionError:
+        return False
+    finally:
+        connection.close()
+
+
 def stream(url: str, path: str = CHAT, **body: Any) -> list[Any]:
     """Return the parsed events of one whole stream; "[DONE]" stays a string."""
     status, headers, data = call(url, "POST", path, {"stream": True, **body})
