@@ -2,7 +2,6 @@
 
 import argparse
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -19,6 +18,7 @@ from bench.results import say
 from bench.rounds import Bench
 from bench.scale import run as scale
 from bench.scenarios import SCENARIOS
+from bench.signals import exit_on_signals
 from bench.system import ROOT, SERVICE_CPU, TARGET_CPU, System
 from bench.targets import Target, start_gateway, start_nginx
 from sandbox.checkout import Code, describe, resolve
@@ -69,13 +69,6 @@ def _run(options: argparse.Namespace, directory: Path) -> tuple[list[Figure], di
         return figures, _facts(bench)
 
 
-def _exit_on_signals() -> None:
-    """Let a signal end the benchmark by an exception, so that the base's checkout is removed."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores one
-            signal.signal(number, lambda signum, _: sys.exit(128 + signum))
-
-
 def _compare(options: argparse.Namespace, figures: list[Figure], facts: dict[str, object]) -> bool:
     """Print the comparison and add it to the facts; return whether the current tree passes."""
     comparisons = comparison.compare(figures)
@@ -90,7 +83,6 @@ def _run_and_report(options: argparse.Namespace) -> bool:
     """Measure next to nginx; return whether all answers were right and no cost has risen."""
     started = time.monotonic()
     if options.base:
-        _exit_on_signals()
         options.commit, options.now = resolve(ROOT, options.base), describe(ROOT)
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
         figures, facts = _run(options, Path(directory))
@@ -122,6 +114,7 @@ def main() -> int:
     if TARGET_CPU == SERVICE_CPU:
         say("warning: one core only; everything shares it, so the rates mean little")
     results.RESULTS.mkdir(exist_ok=True)
+    exit_on_signals()
     try:
         passes = _run_scale(options) if options.scale else _run_and_report(options)
     except SandboxError as problem:

@@ -12,6 +12,7 @@ from bench import results
 from bench.cases import Section, Watch, foreign_cores, table
 from bench.peers import install, scenarios
 from bench.peers.servers import SERVERS
+from bench.signals import exit_on_signals
 from bench.system import System
 from sandbox.process import SandboxError
 
@@ -59,6 +60,7 @@ def main() -> int:
     """Return 1 if a server did not start or an answer was wrong, otherwise 0."""
     options = parse()
     started = time.monotonic()
+    exit_on_signals()
     try:
         if options.install:
             install.litellm()

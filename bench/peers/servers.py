@@ -24,6 +24,13 @@ general_settings:
   master_key: {_MASTER_KEY}
 """
 
+_LITELLM_ENVIRONMENT = {
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # prices from the package instead of GitHub
+    "LITELLM_LOG": "ERROR",  # no line per request
+    # It ends a stream that repeats a chunk 100 times; the stub repeats one throughout.
+    "REPEATED_STREAMING_CHUNK_LIMIT": "1000000",
+}
+
 
 def start_litellm(system: System) -> Target:
     """Start LiteLLM's proxy with one worker, a master key, and no database."""
@@ -32,8 +39,7 @@ def start_litellm(system: System) -> Target:
     config.write_text(_LITELLM.format(upstream=system.stub_port))
     command: list[str | Path] = [binary, "--config", config, "--host", "127.0.0.1"]
     command += ["--port", str(port), "--num_workers", "1"]
-    # Prices from the package instead of GitHub; no line per request.
-    env = os.environ | {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR"}
+    env = os.environ | _LITELLM_ENVIRONMENT
     env.pop("DATABASE_URL", None)
     service = Service(command, system.directory / "litellm.log", [TARGET_CPU], env)
     service.wait_for(f"http://127.0.0.1:{port}/health/liveliness")
