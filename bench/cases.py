@@ -38,7 +38,8 @@ class Row:
     def cells(self) -> list[str]:
         """Return the row for the table."""
         middles = [number(median(found)) if found else "" for found in self.samples]
-        return [f"{self.title} ({self.unit})", *middles, self.remark]
+        title = f"{self.title} ({self.unit})" if self.unit else self.title
+        return [title, *middles, self.remark]
 
 
 @dataclass
