@@ -54,20 +54,20 @@ class Service:
     def pid(self) -> int:
         return self.popen.pid
 
-    def wait_for(self, url: str) -> None:
+    def wait_for(self, url: str, timeout_seconds: float = _START_SECONDS) -> None:
         """Wait until the URL answers 200; stop the service if it does not.
 
         Raises SandboxError with the log.
         """
         try:
-            if not self._answers(url):
+            if not self._answers(url, timeout_seconds):
                 raise SandboxError(f"{url} did not answer:\n{process.tail(self.log, 40)}")
         except BaseException:
             self.stop()
             raise
 
-    def _answers(self, url: str) -> bool:
-        deadline = time.monotonic() + _START_SECONDS
+    def _answers(self, url: str, timeout_seconds: float) -> bool:
+        deadline = time.monotonic() + timeout_seconds
         while time.monotonic() < deadline and self.popen.poll() is None:
             try:
                 with urllib.request.urlopen(url, timeout=2) as answer:

@@ -24,6 +24,8 @@ general_settings:
   master_key: {_MASTER_KEY}
 """
 
+# It takes 15 seconds of CPU time, which a busy machine stretches.
+_LITELLM_START_SECONDS = 300.0
 _LITELLM_ENVIRONMENT = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # prices from the package instead of GitHub
     "LITELLM_LOG": "ERROR",  # no line per request
@@ -42,7 +44,7 @@ def start_litellm(system: System) -> Target:
     env = os.environ | _LITELLM_ENVIRONMENT
     env.pop("DATABASE_URL", None)
     service = Service(command, system.directory / "litellm.log", [TARGET_CPU], env)
-    service.wait_for(f"http://127.0.0.1:{port}/health/liveliness")
+    service.wait_for(f"http://127.0.0.1:{port}/health/liveliness", _LITELLM_START_SECONDS)
     return Target("litellm", port, _MASTER_KEY, service, None)
 
 

@@ -6,21 +6,25 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.cases import Case, Section, run_cases
-from bench.measure import measure
+from bench import scraping
+from bench.cases import Case, Row, Section, run_cases
+from bench.measure import Clocks, Run, clocks, measure
 from bench.plans import plain
 from bench.scale.lab import Lab
 from bench.scale.slope import describe
 from bench.system import ROOT
-from bench.values import spent
+from bench.targets import Target
 from sandbox.process import SandboxError
 
 # With indexes and write-ahead log, while a database is filled.
 _BYTES_PER_ACCOUNT = 6_000
 _BYTES_PER_EVENT = 500
+# Longer than /metrics keeps what it has read from PostgreSQL.
+_IDLE_SECONDS = 16.0
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,23 @@ def _case(lab: Lab, size: Size, seconds: float) -> Case:
     return Case(size.title, lab.start(f"accounts{size.accounts}", stores), plan)
 
 
+def _idle(lab: Lab, target: Target) -> Clocks:
+    """Return the time used while the gateway is scraped and has no requests."""
+    with scraping.every_second(target.port):
+        before = clocks(lab.system, target)
+        time.sleep(lab.seconds(_IDLE_SECONDS, 3.0))
+        return clocks(lab.system, target).since(before)
+
+
+def net_micros(run: Run, idle: Clocks, part: str) -> float:
+    """Return CPU microseconds per request of ``target``, ``postgres`` or ``redis``.
+
+    The time that the same processes use without requests, per second, is not counted.
+    """
+    without = getattr(idle, part) / idle.wall * run.spent.wall
+    return (float(getattr(run.spent, part)) - without) * 1e6 / max(1, int(run.seen["requests"]))
+
+
 def growth(lab: Lab) -> Section:
     """Measure answers of 16 tokens for up to a thousand busy accounts, in tables of each size."""
     sizes = chosen(lab.largest, quick=lab.quick)
@@ -88,11 +109,18 @@ def growth(lab: Lab) -> Section:
     cases = [_case(lab, size, lab.seconds(4.0, 2.0)) for size in sizes]
     for case in cases:  # the first requests read the tables from disk
         measure(lab.system, case.target, case.plan)
+    idle = [_idle(lab, case.target) for case in cases]
     title = "accounts / usage events: a request of 16 tokens"
     section = run_cases(lab.system, "growth", title, cases, lab.rounds, lab.watch)
-    accounts = [size.accounts for size in sizes]
     for name, part in (("gateway", "target"), ("PostgreSQL", "postgres"), ("Redis", "redis")):
-        row = section.add(f"{name}'s CPU", "us", spent(part, "requests"))
+        samples = [
+            [net_micros(run, still, part) for run in runs]
+            for still, runs in zip(idle, section.runs, strict=True)
+        ]
+        row = Row(f"{name}'s CPU", "us", samples)
         if len(sizes) > 1:
-            row.remark = describe(accounts, row.samples)
+            row.remark = describe([size.accounts for size in sizes], samples)
+        section.rows.append(row)
+    resting = [[still.postgres * 1e3 / still.wall] for still in idle]
+    section.rows.append(Row("PostgreSQL's CPU without requests, per second", "ms", resting))
     return section

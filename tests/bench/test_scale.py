@@ -12,7 +12,7 @@ from bench.options import parse
 from bench.plans import paced, plain
 from bench.scale.fill import MOST_BUSY, busy_accounts, fill
 from bench.scale.flood import refused
-from bench.scale.growth import SIZES, Size, chosen, needed_bytes
+from bench.scale.growth import SIZES, Size, chosen, needed_bytes, net_micros
 from bench.scale.scenarios import SCENARIOS
 from bench.scale.slope import describe, per_tenfold
 from bench.seed import settings_for
@@ -50,6 +50,13 @@ def test_sizes_grow_tenfold_up_to_the_largest() -> None:
     assert [size.accounts for size in chosen(None, quick=True)] == [10, 1_000, 10_000]
     assert [size.accounts for size in chosen(100_000, quick=True)] == [10, 1_000, 10_000, 100_000]
     assert needed_bytes([Size(10, 0)]) < 1e6 < 1e10 < needed_bytes(SIZES) < 2e10
+
+
+def test_idle_time_is_not_counted() -> None:
+    idle = Clocks(0.0, 0.4, 0.0, 0.0, 0.0, 8.0)
+    busy = Run("gateway", {"requests": 100}, Clocks(0.2, 0.2, 0.0, 0.0, 0.0, 2.0))
+    assert net_micros(busy, idle, "target") == pytest.approx(2000)
+    assert net_micros(busy, idle, "postgres") == pytest.approx(1000)
 
 
 def test_busy_accounts_are_spread_over_all() -> None:
