@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CPUS = sorted(os.sched_getaffinity(0))
 TARGET_CPU = CPUS[0]
 SERVICE_CPU = CPUS[-1]
-_START_SECONDS = 60.0
+_START_SECONDS = 180.0
 
 
 class Service:
