@@ -65,7 +65,7 @@ lint: dev ## Check format, lint, types and the direction of imports
 migrations: dev ## Check that the migrations produce the models' schema
 	.venv/bin/python -m scripts.check_migrations
 
-bench: dev ## Measure the gateway next to nginx (ARGS=--quick; BASE=COMMIT to compare; needs nginx, two cores)
+bench: dev ## Measure the gateway next to nginx (ARGS=--quick or --scale; BASE=COMMIT to compare; needs nginx, two cores)
 	.venv/bin/python -m bench $(if $(BASE),--base $(BASE)) $(ARGS)
 
 prove: venv ## Break everything under load, then compare counts with charges (ARGS="--minutes 3 --seed 7")

@@ -1,6 +1,7 @@
 """The requests of the benchmark: chat bodies of several kinds."""
 
 import json
+from collections.abc import Sequence
 
 _SHORT_ANSWER = 16
 
@@ -59,7 +60,7 @@ def megabyte() -> bytes:
     return json.dumps(body).encode()
 
 
-def request(body: bytes, key: str, port: int) -> bytes:
+def request(body: bytes, key: str, port: int, headers: Sequence[str] = ()) -> bytes:
     """Return a complete HTTP request, with the headers that the OpenAI client sends."""
     lines = [
         "POST /v1/chat/completions HTTP/1.1",
@@ -68,6 +69,7 @@ def request(body: bytes, key: str, port: int) -> bytes:
         "Content-Type: application/json",
         "User-Agent: OpenAI/Python 3.54.0",
         f"Authorization: Bearer {key}",
+        *headers,
         f"Content-Length: {len(body)}",
     ]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body

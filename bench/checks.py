@@ -132,6 +132,7 @@ class Expectation:
         text = [choice["delta"].get("content") for choice in choices]
         if sum(1 for piece in text if piece) != self.tokens:
             return "content is missing from some delta"
-        if [choice["finish_reason"] for choice in choices if choice["finish_reason"]] != ["length"]:
+        reasons = [choice.get("finish_reason") for choice in choices]
+        if list(filter(None, reasons)) != ["length"]:
             return "not exactly one finish_reason 'length'"
         return None

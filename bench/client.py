@@ -33,8 +33,12 @@ class Plan:
     ramp_seconds: float = 1.0
     rate: float = 0.0
     """Requests per second over all connections; 0: each sends as soon as it is answered."""
+    keys: list[str] = field(default_factory=list)
+    """Keys of several accounts, used in turn instead of ``key``."""
     unknown_keys: int = 0
     """Number of well-formed but unknown keys, used in turn instead of ``key``."""
+    headers: list[str] = field(default_factory=list)
+    """More header lines for each request."""
     side_body: str = ""
     """A second body, posted once a second on its own connection."""
     cpu: int | None = None
@@ -77,8 +81,11 @@ class Client:
         self.expect = Expectation(plan.status, plan.streamed, plan.tokens, plan.bare_proxy)
         self._epoll = select.epoll()
         self._lines: dict[int, Line] = {}
-        keys = [key_format.generate() for _ in range(plan.unknown_keys)] or [plan.key]
-        self._requests = [bodies.request(plan.body.encode(), key, plan.port) for key in keys]
+        unknown = [key_format.generate() for _ in range(plan.unknown_keys)]
+        self._requests = [
+            bodies.request(plan.body.encode(), key, plan.port, plan.headers)
+            for key in unknown or plan.keys or [plan.key]
+        ]
         self._serial = 0
 
     def main_line(self) -> Line:
@@ -88,7 +95,7 @@ class Client:
     def side_line(self) -> Line:
         """Open the connection for the plan's second body."""
         plan = self.plan
-        request = bodies.request(plan.side_body.encode(), plan.key, plan.port)
+        request = bodies.request(plan.side_body.encode(), plan.key, plan.port, plan.headers)
         return self._connect(Line(request, Expectation(200, bare_proxy=plan.bare_proxy)))
 
     def send(self, line: Line) -> None:

@@ -14,7 +14,7 @@ from bench.client import Plan
 from bench.system import ROOT, SERVICE_CPU, System
 from bench.targets import Target
 
-_LATE_WORK_SECONDS = 0.5  # work after the last answer is part of the answers' cost
+LATE_WORK_SECONDS = 0.5  # work after the last answer is part of the answers' cost
 
 
 @dataclass
@@ -130,11 +130,16 @@ class Generator:
         self._popen.stdin.flush()
 
 
+def plan_for(target: Target, plan: Plan) -> Plan:
+    """Return the plan with the address, key and headers of a server."""
+    return replace(plan, port=target.port, key=target.key, headers=target.headers)
+
+
 def measure(system: System, target: Target, plan: Plan) -> Run:
     """Run a plan against a target, which Prometheus would scrape meanwhile if it can."""
     scraped = scraping.every_second(target.port) if target.has_metrics else nullcontext()
-    with Generator(replace(plan, port=target.port, key=target.key)) as generator, scraped:
-        time.sleep(_LATE_WORK_SECONDS)
+    with Generator(plan_for(target, plan)) as generator, scraped:
+        time.sleep(LATE_WORK_SECONDS)
         before = clocks(system, target)
         generator.go()
         window, window_chunks, open_kib = None, 0, 0
@@ -147,6 +152,6 @@ def measure(system: System, target: Target, plan: Plan) -> Run:
                 window_chunks = event["chunks"] - first_chunks
                 open_kib = cpu.pss_kib(target.service.pid)
                 event = generator.wait("done")
-        time.sleep(_LATE_WORK_SECONDS)
+        time.sleep(LATE_WORK_SECONDS)
         spent = clocks(system, target).since(before)
         return Run(target.name, event, spent, window, window_chunks, open_kib)

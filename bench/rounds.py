@@ -11,8 +11,8 @@ from bench.measure import Run, measure
 from bench.report import Figure
 from bench.system import System
 from bench.targets import Target
+from bench.values import Value
 
-Value = Callable[[Run], float]
 T = TypeVar("T")
 
 

@@ -6,96 +6,52 @@ the first and after the last answer, divided by the number of correct answers or
 
 from collections.abc import Callable
 
-from bench import bodies, cpu
+from bench import bodies, cpu, plans
 from bench.client import Plan
 from bench.measure import Run, measure
 from bench.report import Figure
-from bench.rounds import Bench, Value
+from bench.rounds import Bench
 from bench.targets import Target
+from bench.values import rate, share, spent
 
-_STARTS_PER_SECOND = 125
-_AFTER_WINDOW_SECONDS = 1.5
 # Few, because the memory that they leave to the next streams is not counted for those.
 _FIRST_STREAMS = 20
-
-
-def _spent(part: str, per: str) -> Value:
-    """Return CPU microseconds of ``target``, ``postgres`` or ``redis`` per item of ``per``."""
-    return lambda run: run.micros(part, per)
-
-
-def _rate(what: str) -> Value:
-    return lambda run: float(run.seen[what]) / float(run.seen["seconds"])
-
-
-def _share(what: str, share: str) -> Value:
-    """Return a quantile of the load generator's measurements, in milliseconds."""
-    return lambda run: float(run.seen[what].get(share, float("inf")))
-
-
-def _plain(target: Target, connections: int, seconds: float, rate: float = 0.0) -> Plan:
-    body = bodies.plain().decode()
-    bare = target.bare_proxy
-    return Plan(0, "", body, connections, bare_proxy=bare, seconds=seconds, rate=rate)
-
-
-def _paced(target: Target, streams: int, window: float, side_body: str = "") -> Plan:
-    """Plan streams of 20 chunks per second that all run for a bit more than ``window`` seconds."""
-    pace = 20
-    ramp = max(1.0, streams / _STARTS_PER_SECOND)
-    tokens = int((ramp + window + _AFTER_WINDOW_SECONDS) * pace)
-    bare = target.bare_proxy
-    return Plan(
-        port=0,
-        key="",
-        body=bodies.streamed(tokens, pace, bare_proxy=bare).decode(),
-        connections=streams,
-        streamed=True,
-        tokens=tokens,
-        bare_proxy=bare,
-        seconds=window,
-        once=True,
-        ramp_seconds=ramp,
-        side_body=side_body,
-    )
 
 
 def plain_requests(bench: Bench) -> list[Figure]:
     """Measure answers of 16 tokens, not streamed, 32 connections."""
     seconds = bench.seconds(4.0, 2.0)
-    pair = bench.interleave("plain", lambda target: _plain(target, 32, seconds))
+    pair = bench.interleave(
+        "plain", lambda target: plans.plain(32, seconds, bare_proxy=target.bare_proxy)
+    )
     request = pair.figure(
-        "plain_cpu", "CPU per request of 16 tokens", "us", _spent("target", "requests"), 50
+        "plain_cpu", "CPU per request of 16 tokens", "us", spent("target", "requests"), 50
     )
     postgres = pair.alone(
         "plain_postgres",
         "  PostgreSQL's CPU per request",
         "us",
-        _spent("postgres", "requests"),
+        spent("postgres", "requests"),
         reference=request,
     )
     redis = pair.alone(
-        "plain_redis", "  Redis's CPU per request", "us", _spent("redis", "requests"), request
+        "plain_redis", "  Redis's CPU per request", "us", spent("redis", "requests"), request
     )
     postgres.limit = 30
-    rate = pair.figure("plain_rate", "  requests per second", "1/s", _rate("requests"))
-    return [request, postgres, redis, rate]
+    answered = pair.figure("plain_rate", "  requests per second", "1/s", rate("requests"))
+    return [request, postgres, redis, answered]
 
 
 def burst_streams(bench: Bench) -> list[Figure]:
     """Measure streams of 256 chunks back to back, 8 connections."""
     seconds = bench.seconds(4.0, 2.0)
-
-    def plan(target: Target) -> Plan:
-        bare = target.bare_proxy
-        body = bodies.streamed(256, 0, bare_proxy=bare).decode()
-        return Plan(0, "", body, 8, streamed=True, tokens=256, seconds=seconds, bare_proxy=bare)
-
-    pair = bench.interleave("burst", plan)
-    cost = _spent("target", "chunks")
+    pair = bench.interleave(
+        "burst", lambda target: plans.burst(seconds, bare_proxy=target.bare_proxy)
+    )
+    cost = spent("target", "chunks")
     return [
         pair.figure("burst_cpu", "CPU per chunk, back to back", "us", cost, 3.5),
-        pair.figure("burst_rate", "  chunks per second", "1/s", _rate("chunks")),
+        pair.figure("burst_rate", "  chunks per second", "1/s", rate("chunks")),
     ]
 
 
@@ -107,16 +63,19 @@ def paced_streams(bench: Bench) -> list[Figure]:
     for target in bench.targets:
         # Load what is loaded at first use, and unshare what is shared with the master until then:
         # that memory does not grow with the number of streams.
-        measure(bench.system, target, _plain(target, 4, 0.5))
-        measure(bench.system, target, _paced(target, _FIRST_STREAMS, 0.5))
+        bare = target.bare_proxy
+        measure(bench.system, target, plans.plain(4, 0.5, bare_proxy=bare))
+        measure(bench.system, target, plans.paced(_FIRST_STREAMS, 0.5, bare_proxy=bare))
         idle[target.name] = cpu.pss_kib(target.service.pid)
-    pair = bench.interleave("paced", lambda target: _paced(target, streams, window))
+    pair = bench.interleave(
+        "paced", lambda target: plans.paced(streams, window, bare_proxy=target.bare_proxy)
+    )
 
     def memory(run: Run) -> float:
         return (run.open_kib - idle[run.target]) / streams
 
-    cost, postgres = _spent("target", "chunks"), _spent("postgres", "chunks")
-    late = _share("lateness_ms", "p99")
+    cost, postgres = spent("target", "chunks"), spent("postgres", "chunks")
+    late = share("lateness_ms", "p99")
     return [
         pair.figure("paced_cpu", "CPU per chunk, 500 streams of 20/s", "us", cost, 3.5),
         pair.figure(
@@ -133,15 +92,15 @@ def refusals(bench: Bench) -> list[Figure]:
     seconds = bench.seconds(3.0, 1.5)
 
     def plan(target: Target) -> Plan:
-        asked = _plain(target, 32, seconds)
+        asked = plans.plain(32, seconds, bare_proxy=target.bare_proxy)
         if not target.bare_proxy:
             asked.status, asked.unknown_keys = 401, 4096
         return asked
 
     pair = bench.interleave("refusal", plan)
-    postgres = _spent("postgres", "requests")
+    postgres = spent("postgres", "requests")
     return [
-        pair.figure("refusal_cpu", "CPU of a 401", "us", _spent("target", "requests"), 25),
+        pair.figure("refusal_cpu", "CPU of a 401", "us", spent("target", "requests"), 25),
         pair.alone("refusal_postgres", "  PostgreSQL's CPU of a 401", "us", postgres),
     ]
 
@@ -149,18 +108,20 @@ def refusals(bench: Bench) -> list[Figure]:
 def latency(bench: Bench) -> list[Figure]:
     """Measure the time to a whole answer of 16 tokens at 20 requests per second."""
     seconds = bench.seconds(5.0, 3.0)
-    pair = bench.interleave("latency", lambda target: _plain(target, 8, seconds, 20.0))
+    pair = bench.interleave(
+        "latency", lambda target: plans.plain(8, seconds, 20.0, bare_proxy=target.bare_proxy)
+    )
     figures = []
-    for share in ("p50", "p99"):
+    for quantile in ("p50", "p99"):
         figure = pair.absolute(
-            f"latency_{share}",
-            f"latency at 20 requests/s, {share}",
+            f"latency_{quantile}",
+            f"latency at 20 requests/s, {quantile}",
             "ms",
-            _share("latency_ms", share),
-            judged=share == "p50",
+            share("latency_ms", quantile),
+            judged=quantile == "p50",
         )
         added = figure.gateway - (figure.nginx or 0.0)
-        figures += [figure, Figure(f"added_{share}", "  added by the gateway", "ms", added)]
+        figures += [figure, Figure(f"added_{quantile}", "  added by the gateway", "ms", added)]
     figures[0].errors = pair.wrong
     return figures
 
@@ -182,9 +143,11 @@ def big_bodies(bench: Bench) -> list[Figure]:
     )
     window = bench.seconds(6.0, 2.0)
     side = bodies.megabyte().decode()
-    pair = bench.interleave("big", lambda target: _paced(target, 50, window, side))
-    worst, late = _share("lateness_ms", "max"), _share("lateness_ms", "p99")
-    answer = _share("side_latency_ms", "p50")
+    pair = bench.interleave(
+        "big", lambda target: plans.paced(50, window, side, bare_proxy=target.bare_proxy)
+    )
+    worst, late = share("lateness_ms", "max"), share("lateness_ms", "p99")
+    answer = share("side_latency_ms", "p50")
     return [
         cost,
         pair.absolute(

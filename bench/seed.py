@@ -23,6 +23,7 @@ from promptly.transactions import transaction
 
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 
+LEAST_USERS = 10
 MOST_USERS = 1_000_000
 MOST_EVENTS = 50_000_000
 # Events per statement; progress is reported after each.
@@ -54,10 +55,10 @@ def settings_for(database_url: str, redis_url: str = "redis://127.0.0.1:1/0") ->
 def seed(users: int, events: int, say: Say = print) -> None:
     """Fill the database of the current application. Raises NotEmpty if it holds data.
 
-    Raises ValueError unless `users` is 1000 to MOST_USERS and `events` 1000 to MOST_EVENTS.
+    Raises ValueError unless `users` is LEAST_USERS to MOST_USERS and `events` 0 to MOST_EVENTS.
     """
-    if not (1000 <= users <= MOST_USERS and 1000 <= events <= MOST_EVENTS):
-        raise ValueError(f"1000 to {MOST_USERS} users and 1000 to {MOST_EVENTS} events")
+    if not (LEAST_USERS <= users <= MOST_USERS and 0 <= events <= MOST_EVENTS):
+        raise ValueError(f"{LEAST_USERS} to {MOST_USERS} users and 0 to {MOST_EVENTS} events")
     _refuse_filled_database()
     sizes = {"users": users, "events": events}
     with _reported("users and keys", say):

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,45 +29,45 @@ from sandbox.process import SandboxError
 from sandbox.redis_server import EmbeddedRedis
 
 ROOT = Path(__file__).resolve().parent.parent
-_CPUS = sorted(os.sched_getaffinity(0))
-TARGET_CPU = _CPUS[0]
-SERVICE_CPU = _CPUS[-1]
-_START_SECONDS = 60.0
+CPUS = sorted(os.sched_getaffinity(0))
+TARGET_CPU = CPUS[0]
+SERVICE_CPU = CPUS[-1]
+_START_SECONDS = 180.0
 
 
 class Service:
-    """One child process, pinned to a core, with its log."""
+    """One child process, pinned to cores, with its log."""
 
     def __init__(
         self,
         command: list[str | Path],
         log: Path,
-        cpu_number: int,
+        cores: Collection[int],
         env: dict[str, str] | None = None,
         cwd: Path = ROOT,
     ) -> None:
         self.log = log
         self.popen: subprocess.Popen[bytes] = process.spawn(command, log=log, env=env, cwd=cwd)
-        os.sched_setaffinity(self.popen.pid, {cpu_number})
+        os.sched_setaffinity(self.popen.pid, cores)
 
     @property
     def pid(self) -> int:
         return self.popen.pid
 
-    def wait_for(self, url: str) -> None:
+    def wait_for(self, url: str, timeout_seconds: float = _START_SECONDS) -> None:
         """Wait until the URL answers 200; stop the service if it does not.
 
         Raises SandboxError with the log.
         """
         try:
-            if not self._answers(url):
+            if not self._answers(url, timeout_seconds):
                 raise SandboxError(f"{url} did not answer:\n{process.tail(self.log, 40)}")
         except BaseException:
             self.stop()
             raise
 
-    def _answers(self, url: str) -> bool:
-        deadline = time.monotonic() + _START_SECONDS
+    def _answers(self, url: str, timeout_seconds: float) -> bool:
+        deadline = time.monotonic() + timeout_seconds
         while time.monotonic() < deadline and self.popen.poll() is None:
             try:
                 with urllib.request.urlopen(url, timeout=2) as answer:
@@ -133,7 +133,7 @@ class System:
         self.redis_pid = _find_redis(self.redis_url)
         port = str(self.stub_port)
         command: list[str | Path] = [sys.executable, "-m", "bench.stub_upstream", "--port", port]
-        self.stub = Service(command, self.directory / "stub.log", SERVICE_CPU)
+        self.stub = Service(command, self.directory / "stub.log", [SERVICE_CPU])
         stack.callback(self.stub.stop)
         self.stub.wait_for(f"http://127.0.0.1:{self.stub_port}/health")
 

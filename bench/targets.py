@@ -5,11 +5,11 @@ import os
 import secrets
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import scraping
-from bench.system import ROOT, TARGET_CPU, Service, Stores, System
+from bench.system import CPUS, ROOT, TARGET_CPU, Service, Stores, System
 from sandbox.checkout import Code
 from sandbox.ports import free_port
 from sandbox.process import SandboxError
@@ -69,6 +69,8 @@ class Target:
     """The Redis whose CPU time counts; None if it does not run on this machine."""
     has_metrics: bool = False
     """Whether it is scraped while it is measured; earlier commits have no ``/metrics``."""
+    headers: list[str] = field(default_factory=list)
+    """More header lines that it needs."""
 
     @property
     def bare_proxy(self) -> bool:
@@ -88,7 +90,7 @@ def start_nginx(system: System) -> Target:
     config.write_text(_NGINX.format(folder=folder, port=port, upstream=system.stub_port, user=user))
     log = folder / "error.log"
     command: list[str | Path] = [binary, "-p", folder, "-e", log, "-c", config]
-    service = Service(command, folder / "output.log", TARGET_CPU)
+    service = Service(command, folder / "output.log", [TARGET_CPU])
     service.wait_for(f"http://127.0.0.1:{port}/health")
     return Target("nginx", port, "sk-none", service, system.redis_pid)
 
@@ -98,14 +100,16 @@ def start_gateway(
     name: str = "gateway",
     code: Code | None = None,
     stores: Stores | None = None,
+    workers: int = 1,
 ) -> Target:
-    """Migrate, create an account with an ample balance, and start gunicorn with one worker.
+    """Migrate, create an account with an ample balance, and start gunicorn.
 
-    The code may be that of another commit: only its documented commands are run.
+    The code may be that of another commit: only its documented commands are run. Each worker has
+    one more of the first cores.
     """
     code, stores = code or Code(), stores or system.stores
     port = free_port()
-    env = _gateway_environment(system, stores, port)
+    env = _gateway_environment(system, stores, port, workers)
     if code.folder != ROOT:
         env.pop("PYTHONPATH", None)  # it may name modules of the current tree
     _flask(code, env, "db", "upgrade")
@@ -116,13 +120,14 @@ def start_gateway(
     key: str = json.loads(made)["key"]
     command: list[str | Path] = [code.python, "-m", "gunicorn"]
     command += ["-c", "gunicorn.conf.py", "wsgi:app"]
-    service = Service(command, system.directory / f"{name}.log", TARGET_CPU, env, code.folder)
+    log = system.directory / f"{name}.log"
+    service = Service(command, log, CPUS[:workers], env, code.folder)
     service.wait_for(f"http://127.0.0.1:{port}/health/ready")
     has_metrics = scraping.scrape(port) == 200
     return Target(name, port, key, service, stores.redis_pid, has_metrics)
 
 
-def _gateway_environment(system: System, stores: Stores, port: int) -> dict[str, str]:
+def _gateway_environment(system: System, stores: Stores, port: int, workers: int) -> dict[str, str]:
     return os.environ | {
         "DATABASE_URL": stores.database_url,
         "REDIS_URL": stores.redis_url,
@@ -132,7 +137,7 @@ def _gateway_environment(system: System, stores: Stores, port: int) -> dict[str,
         "BASE_URL": f"http://127.0.0.1:{port}",
         "GATEWAY_BIND": "127.0.0.1",
         "GATEWAY_PORT": str(port),
-        "WEB_CONCURRENCY": "1",
+        "WEB_CONCURRENCY": str(workers),
         "INFERENCE_IP_RATE_LIMIT": _NO_LIMIT,
         "INFERENCE_USER_RATE_LIMIT": _NO_LIMIT,
         "MAX_CONCURRENT_REQUESTS": "100000",

@@ -20,7 +20,7 @@ SUFFIX = ".md"
 
 # The URL of `make run`; the site shows this installation's URL in its place.
 EXAMPLE_URL = "http://127.0.0.1:8503"
-NOT_FOR_CUSTOMERS = ("operating/", "adr/", "scaling")
+NOT_FOR_CUSTOMERS = ("operating/", "adr/", "scaling", "performance")
 
 
 @dataclass(frozen=True)
