@@ -16,6 +16,7 @@ from promptly.models.operations import (
     LedgerVerification,
     ModelServerOutage,
     OperatorAlert,
+    UpstreamModels,
 )
 from promptly.models.outbox import OutboxMail
 from promptly.models.payments import (
@@ -60,6 +61,7 @@ __all__ = [
     "SweepState",
     "TrialClaim",
     "TrialCount",
+    "UpstreamModels",
     "UsageBreakdown",
     "UsageEvent",
     "UsageRollup",

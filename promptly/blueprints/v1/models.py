@@ -21,8 +21,8 @@ MAX_LIMIT = 1000
 Model = dict[str, Any]
 
 
-def loaded() -> list[Model]:
-    """Return the models that are ready and their aliases, in OpenAI's format, each once."""
+def listed() -> list[Model]:
+    """Return the models in service and their aliases, in OpenAI's format, each once."""
     return [_openai(name, entry) for name, entry in _entries().items()]
 
 
@@ -38,12 +38,15 @@ class _Entry:
 
 
 def _entries() -> dict[str, _Entry]:
-    """Return the models that are ready or would be loaded, by name, and the aliases of them."""
+    """Return the models of all servers in service, by name, and the aliases of them.
+
+    Those whose servers are away are among them: a request that names one gets 503.
+    """
     gateway = current_gateway()
     lengths: dict[str, int] = {}
     for upstream in gateway.pool.ready():
         lengths[upstream.model] = max(lengths.get(upstream.model, 0), upstream.n_ctx)
-    for upstream in gateway.model_loading.loadable():
+    for upstream in (*gateway.pool.held(), *gateway.model_loading.loadable()):
         lengths.setdefault(upstream.model, upstream.n_ctx)
     found = {name: _Entry(n_ctx) for name, n_ctx in lengths.items()}
     for alias, model in gateway.model_names.aliases.items():
@@ -55,10 +58,10 @@ def _entries() -> dict[str, _Entry]:
 
 
 def list_models() -> Response:
-    """List the models that are ready."""
+    """List the models in service."""
     if error_shapes.is_anthropic(request):
         return jsonify(_page())
-    return jsonify(object="list", data=loaded())
+    return jsonify(object="list", data=listed())
 
 
 def show_model(name: str) -> Response:
