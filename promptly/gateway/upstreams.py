@@ -65,7 +65,7 @@ class UpstreamPool:
         Without a path or a model, any will do. Stale ones are probed in the background. The caller
         waits for the first probe of a server, and for further ones only if none is ready.
         """
-        self._mark_drained()
+        self.mark_drained()
         found = [] if self._stale() else self._ready(path, model)
         if found:
             return found
@@ -82,7 +82,7 @@ class UpstreamPool:
 
     def refresh(self, path: str, model: str) -> None:
         """Probe in the background what `ready` would wait for."""
-        self._mark_drained()
+        self.mark_drained()
         due = self._stale()
         if not self._ready(path, model):
             due += [up for up in self._missing(path, model) if _rested(up) and up not in due]
@@ -166,6 +166,17 @@ class UpstreamPool:
         if path == SLOTS_PATH:
             upstream.shows_slots = False
 
+    def mark_drained(self) -> None:
+        """Take in which servers are drained; one that is resumed is probed at once."""
+        names = self._drained_servers.names()
+        if names != self._drained:
+            self._drained = names
+            for upstream in self.upstreams:
+                drained = upstream.url in names
+                if upstream.drained and not drained:
+                    upstream.pause = 0.0
+                upstream.drained = drained
+
     def probe(self, upstream: Upstream) -> bool:
         """Query an upstream's properties; return whether it is ready.
 
@@ -227,17 +238,6 @@ class UpstreamPool:
     def _stale(self) -> list[Upstream]:
         now = time.monotonic()
         return [up for up in self.servers if now - up.probed_at > up.pause]
-
-    def _mark_drained(self) -> None:
-        """Take in which servers are drained; one that is resumed is probed at once."""
-        names = self._drained_servers.names()
-        if names != self._drained:
-            self._drained = names
-            for upstream in self.upstreams:
-                drained = upstream.url in names
-                if upstream.drained and not drained:
-                    upstream.pause = 0.0
-                upstream.drained = drained
 
     def _replace_models(self, router: Upstream, models: list[Upstream], *, is_router: bool) -> None:
         with self._listing:
