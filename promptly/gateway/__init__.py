@@ -25,6 +25,7 @@ The modules, in the order in which a request meets them:
     probes            ask a model server for its properties
     probe_pauses      how long a server is left alone between two probes
     drained_servers   which servers an operator has taken out of service
+    remembered_models  the models of each server, when it last answered
     shared_calls      calls that run once for all that wait for them
     refreshed         values from PostgreSQL, read again off requests' path
     routers           model servers that hold several models
@@ -62,7 +63,6 @@ from flask import Flask, current_app
 from promptly.gateway.account_rates import AccountRates
 from promptly.gateway.body_budget import BodyBudget
 from promptly.gateway.body_decoder import BodyDecoder
-from promptly.gateway.drained_servers import DrainedServers
 from promptly.gateway.fatal_bodies import FatalBodies
 from promptly.gateway.hold_refresher import HoldRefresher
 from promptly.gateway.imported_keys import ImportedKeys
@@ -108,7 +108,7 @@ class Gateway:
         shared = settings.slot_isolation == "shared"
         self.prefix_chains = PrefixChains(settings.key_pepper, shared=shared)
         self.price_list = PriceList(app, self.database, settings.prices)
-        self.pool = UpstreamPool(settings, DrainedServers(self.database))
+        self.pool = UpstreamPool(settings, self.database)
         self.model_names = ModelNames(self.pool, settings.model_aliases, settings.default_model)
         self.model_loading = ModelLoading(
             self.pool, settings.queue_timeout_seconds if settings.router_autoload else None

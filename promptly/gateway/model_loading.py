@@ -37,7 +37,7 @@ class ModelLoading:
         """Return the upstreams that are not loaded, but would be for a request."""
         if self._limit_seconds is None:
             return []
-        return [up for up in self._pool.upstreams if _is_unloaded(up)]
+        return [up for up in self._pool.upstreams if up.is_unloaded]
 
     def waits(self, path: str, model: str) -> Iterator[None]:
         """Ask for the model if it has to be loaded, and yield until it is; the caller pauses.
@@ -68,7 +68,7 @@ class ModelLoading:
             (
                 up
                 for up in self._pool.upstreams
-                if _is_unloaded(up) and up.model == model and up.serves(path)
+                if up.is_unloaded and up.model == model and up.serves(path)
             ),
             None,
         )
@@ -89,8 +89,3 @@ class ModelLoading:
                 "router did not answer",
                 extra={"upstream": router.name, "reason": type(problem).__name__},
             )
-
-
-def _is_unloaded(upstream: Upstream) -> bool:
-    router = upstream.router
-    return router is not None and router.ready and not upstream.is_loaded

@@ -24,7 +24,8 @@ T = TypeVar("T")
 # Until the next attempt, as long as the value was never read.
 RETRY_SECONDS = 0.5
 
-_FAILURES = (PromptlyError, SQLAlchemyError, psycopg2.Error)
+# Raised where PostgreSQL does not answer, or does not know a table yet.
+FAILURES = (PromptlyError, SQLAlchemyError, psycopg2.Error)
 
 
 class Refreshed(Generic[T]):
@@ -73,7 +74,7 @@ class Refreshed(Generic[T]):
     def _refresh(self) -> None:
         try:
             value = self._read()
-        except _FAILURES as problem:
+        except FAILURES as problem:
             extra = {"subject": self._name, "reason": type(problem).__name__}
             logger.warning("not read from the database", extra=extra)
         except Exception:

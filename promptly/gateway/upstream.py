@@ -67,6 +67,11 @@ class Upstream:
         """Whether it has been probed."""
         return self.probed_at != float("-inf")
 
+    @property
+    def is_unloaded(self) -> bool:
+        """Whether its router answers, but has not loaded it."""
+        return self.router is not None and self.router.ready and not self.is_loaded
+
     def holds(self, model: str) -> bool:
         """Return whether this is the model's name or one of its aliases."""
         return bool(model) and (model == self.model or model in self.aliases)

@@ -3,7 +3,8 @@
 Each process probes for itself, every few seconds and when no server is ready for a request; one
 that does not answer is probed ever less often. It learns which endpoints a server lacks from
 refused requests. A drained server is probed, but gets no request. A model that is only good for
-embeddings must be configured as such, because its server would generate text on request.
+embeddings must be configured as such, because its server would generate text on request. Servers
+that have not answered this process yet have the models that they are remembered by.
 
 A server that is a router (`routers`) stays in the pool, but takes no requests: its models do.
 """
@@ -18,9 +19,11 @@ from promptly.clients.llama import LlamaClient
 from promptly.errors import PromptlyError, UnsupportedEndpoint, UpstreamUnavailable
 from promptly.gateway import probes
 from promptly.gateway.drained_servers import DrainedServers
+from promptly.gateway.remembered_models import RememberedModels
 from promptly.gateway.routers import ListedModel
 from promptly.gateway.shared_calls import run_all
 from promptly.gateway.upstream import SLOTS_PATH, Upstream
+from promptly.runtime.database import HotPathDatabase
 from promptly.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -34,11 +37,12 @@ ALL_DRAINED = "The model servers are being taken out of service for maintenance.
 class UpstreamPool:
     """All configured llama-servers, and the models of those that are routers.
 
-    `servers` are those configured; in `upstreams` the models of a router follow it.
+    `servers` are those configured; in `upstreams` the models of a router follow it. Without a
+    database no server is drained, and none's models are remembered.
     """
 
-    def __init__(self, settings: Settings, drained_servers: DrainedServers | None = None) -> None:
-        self._drained_servers = drained_servers or DrainedServers()
+    def __init__(self, settings: Settings, database: HotPathDatabase | None = None) -> None:
+        self._drained_servers = DrainedServers(database)
         self._drained: frozenset[str] = frozenset()
         self.servers = [
             Upstream(
@@ -51,6 +55,7 @@ class UpstreamPool:
             )
             for url in urls
         ]
+        self._remembered = RememberedModels([server.url for server in self.servers], database)
         self.upstreams = list(self.servers)
         self._listing = threading.Lock()
 
@@ -60,7 +65,7 @@ class UpstreamPool:
         Without a path or a model, any will do. Stale ones are probed in the background. The caller
         waits for the first probe of a server, and for further ones only if none is ready.
         """
-        self._mark_drained()
+        self.mark_drained()
         found = [] if self._stale() else self._ready(path, model)
         if found:
             return found
@@ -77,7 +82,7 @@ class UpstreamPool:
 
     def refresh(self, path: str, model: str) -> None:
         """Probe in the background what `ready` would wait for."""
-        self._mark_drained()
+        self.mark_drained()
         due = self._stale()
         if not self._ready(path, model):
             due += [up for up in self._missing(path, model) if _rested(up) and up not in due]
@@ -104,6 +109,10 @@ class UpstreamPool:
         self._probe_in_background(self._stale())
         return [up for up in self.upstreams if up.ready and not up.is_router]
 
+    def held(self) -> list[Upstream]:
+        """Return the upstreams in service whose model is known, whether they answer or not."""
+        return [up for up in self.upstreams if up.model and up.is_loaded and not up.drained]
+
     def refusal(self, path: str, model: str = "") -> PromptlyError:
         """Return the error for a request to `path`, for `model`, that no upstream takes."""
         able = [up for up in self.upstreams if up.is_router or up.serves(path)]
@@ -114,7 +123,7 @@ class UpstreamPool:
         holders = [up for up in able if up.model == model]
         if not model or (not holders and not any(up.model for up in able)):
             return UpstreamUnavailable()
-        if holders and not any(up.is_loaded for up in holders):
+        if holders and all(up.is_unloaded for up in holders):
             return UpstreamUnavailable(f"The model '{model}' is not loaded.")
         return UpstreamUnavailable(
             f"No model server with the model '{model}' is ready. Please try again shortly."
@@ -156,6 +165,17 @@ class UpstreamPool:
         upstream.lacking[path] = time.monotonic() + LACKING_SECONDS
         if path == SLOTS_PATH:
             upstream.shows_slots = False
+
+    def mark_drained(self) -> None:
+        """Take in which servers are drained; one that is resumed is probed at once."""
+        names = self._drained_servers.names()
+        if names != self._drained:
+            self._drained = names
+            for upstream in self.upstreams:
+                drained = upstream.url in names
+                if upstream.drained and not drained:
+                    upstream.pause = 0.0
+                upstream.drained = drained
 
     def probe(self, upstream: Upstream) -> bool:
         """Query an upstream's properties; return whether it is ready.
@@ -219,17 +239,6 @@ class UpstreamPool:
         now = time.monotonic()
         return [up for up in self.servers if now - up.probed_at > up.pause]
 
-    def _mark_drained(self) -> None:
-        """Take in which servers are drained; one that is resumed is probed at once."""
-        names = self._drained_servers.names()
-        if names != self._drained:
-            self._drained = names
-            for upstream in self.upstreams:
-                drained = upstream.url in names
-                if upstream.drained and not drained:
-                    upstream.pause = 0.0
-                upstream.drained = drained
-
     def _replace_models(self, router: Upstream, models: list[Upstream], *, is_router: bool) -> None:
         with self._listing:
             router.is_router = is_router
@@ -243,6 +252,23 @@ class UpstreamPool:
 
     def _ask(self, upstream: Upstream) -> None:
         probes.ask(upstream, self)
+        if upstream.router is not None:
+            return
+        if upstream.ready:
+            self._remembered.remember(upstream, self.upstreams)
+        elif not upstream.model and not upstream.is_router:
+            self._recall(upstream)
+
+    def _recall(self, server: Upstream) -> None:
+        """Take in the models of a server that this process has never seen."""
+        remembered = self._remembered.of(server.url)
+        if remembered is None:
+            return
+        if remembered.is_router:
+            self.list_models(server, [ListedModel(it.name, it.aliases) for it in remembered.models])
+            return
+        [model] = remembered.models
+        server.model, server.aliases, server.n_ctx = model.name, model.aliases, model.n_ctx
 
     def _probe_in_background(self, upstreams: Iterable[Upstream]) -> None:
         now = time.monotonic()

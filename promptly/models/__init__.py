@@ -17,6 +17,7 @@ from promptly.models.operations import (
     LedgerVerification,
     ModelServerOutage,
     OperatorAlert,
+    UpstreamModels,
 )
 from promptly.models.outbox import OutboxMail
 from promptly.models.payments import (
@@ -62,6 +63,7 @@ __all__ = [
     "SweepState",
     "TrialClaim",
     "TrialCount",
+    "UpstreamModels",
     "UsageBreakdown",
     "UsageEvent",
     "UsageRollup",

@@ -1,8 +1,10 @@
 """Records of running the installation: verifications, alerts to the operator, model servers."""
 
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import DateTime, Index, Integer, Text, text
+from sqlalchemy import Boolean, DateTime, Index, Integer, Text, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from promptly.models.base import Base, BigId, Created, Moment
@@ -64,3 +66,14 @@ class DrainedUpstream(Base):
     since: Mapped[Created]
     by: Mapped[str] = mapped_column(Text)
     note: Mapped[str | None] = mapped_column(Text)
+
+
+class UpstreamModels(Base):
+    """The models that a model server held when it last answered: [name, aliases, context]."""
+
+    __tablename__ = "upstream_models"
+
+    url: Mapped[str] = mapped_column(Text, primary_key=True)
+    is_router: Mapped[bool] = mapped_column(Boolean)
+    models: Mapped[list[Any]] = mapped_column(JSONB)
+    written_at: Mapped[Created]

@@ -59,7 +59,7 @@ OPERATIONS = (
         summary="List the models",
         description=ANTHROPIC,
         answer=ModelList,
-        answer_text="The models that are ready and their aliases; empty while there are none.",
+        answer_text="The models in service and their aliases; empty while there are none.",
         faults=ALWAYS,
     ),
     Operation(

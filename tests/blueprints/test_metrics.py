@@ -20,7 +20,8 @@ from promptly.models import (
 from promptly.models.states import MailState
 from promptly.runtime import presence
 from promptly.secret import Secret
-from promptly.services import money_health
+from promptly.services import drains, money_health
+from promptly.services.audit import Operator
 from promptly.transactions import transaction
 from tests.conftest import AppFactory
 from tests.support import factories
@@ -254,3 +255,12 @@ def test_a_server_for_text_and_embeddings_has_one_line(app_factory: AppFactory) 
     urls = ("http://127.0.0.1:1",)
     client = app_factory(llama_base_url=urls, llama_embeddings_base_url=urls).test_client()
     assert scrape(client)["promptly_upstream_up", ("http://127.0.0.1:1",)] == 0
+
+
+def test_a_drained_server_is_marked(app_factory: AppFactory) -> None:
+    urls = ("http://127.0.0.1:1", "http://127.0.0.1:2")
+    app = app_factory(llama_base_url=urls)
+    with app.app_context(), transaction():
+        drains.drain(urls[0], Operator("cli:ada"))
+    samples = scrape(app.test_client())
+    assert [samples["promptly_upstream_drained", (url,)] for url in urls] == [1, 0]

@@ -12,7 +12,6 @@ from promptly.errors import UnsupportedEndpoint, UpstreamUnavailable
 from promptly.gateway import probes
 from promptly.gateway import upstreams as module
 from promptly.gateway.chat_request import ChatRequest
-from promptly.gateway.drained_servers import DrainedServers
 from promptly.gateway.probes import read_properties
 from promptly.gateway.upstream import EMBEDDINGS_PATH
 from promptly.gateway.upstreams import UpstreamPool
@@ -299,7 +298,7 @@ def test_a_drained_server_gets_no_request(app: Flask, make_llama: MakeLlama) -> 
     first, second = make_llama(embeddings=True), make_llama(embeddings=True)
     pool = UpstreamPool(
         make_settings(llama_base_url=(first.url, second.url)),
-        DrainedServers(app.extensions["hot_path_database"]),
+        app.extensions["hot_path_database"],
     )
     assert names(pool) == [first.url, second.url]
     drain(app, first.url)
@@ -320,7 +319,7 @@ def test_a_resumed_server_is_probed_at_once(app: Flask, make_llama: MakeLlama) -
     drain(app, first.url)
     pool = UpstreamPool(
         make_settings(llama_base_url=(first.url, second.url)),
-        DrainedServers(app.extensions["hot_path_database"]),
+        app.extensions["hot_path_database"],
     )
     first.kill()
     assert names(pool) == [second.url]

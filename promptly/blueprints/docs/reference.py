@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from promptly.blueprints.v1.models import loaded
+from promptly.blueprints.v1.models import listed
 from promptly.gateway import current_gateway
 from promptly.services.payments import offers
 from promptly.settings import current_settings
@@ -14,7 +14,7 @@ def facts() -> dict[str, Any]:
     return {
         "settings": settings,
         "base_url": settings.base_url,
-        "models": loaded(),
+        "models": listed(),
         "default_model": current_gateway().model_names.default(),
         "packs": settings.packs,
         "custom_offer": offers.custom_offer(settings),

@@ -55,13 +55,17 @@ def _thresholds(settings: Settings) -> Iterator[Metric]:
 def _upstreams(gateway: Gateway) -> Iterator[Metric]:
     """Return the model servers as this process last saw them."""
     gateway.pool.seen()
+    gateway.pool.mark_drained()
     # The same server may be configured for text and for embeddings.
     ready: dict[str, bool] = {}
     slots: dict[str, int] = {}
+    drained = {upstream.name: upstream.drained for upstream in gateway.pool.upstreams}
     for upstream in gateway.pool.upstreams:
         ready[upstream.name] = ready.get(upstream.name, False) or upstream.ready
         slots[upstream.name] = max(slots.get(upstream.name, 0), upstream.slots)
     yield _by_upstream("promptly_upstream_up", "Whether a model server is ready.", ready)
+    text = "Whether an operator has taken a model server out of service."
+    yield _by_upstream("promptly_upstream_drained", text, drained)
     yield _by_upstream("promptly_slots", "Slots of a model server, when last seen ready.", slots)
 
 

@@ -34,12 +34,15 @@ class _Entry:
 
 
 def _entries() -> dict[str, _Entry]:
-    """Return the models that are ready or would be loaded, by name, and the aliases of them."""
+    """Return the models of all servers in service, by name, and the aliases of them.
+
+    Those whose servers are away are among them: a request that names one gets 503.
+    """
     gateway = current_gateway()
     lengths: dict[str, int] = {}
     for upstream in gateway.pool.ready():
         lengths[upstream.model] = max(lengths.get(upstream.model, 0), upstream.n_ctx)
-    for upstream in gateway.model_loading.loadable():
+    for upstream in (*gateway.pool.held(), *gateway.model_loading.loadable()):
         lengths.setdefault(upstream.model, upstream.n_ctx)
     found = {name: _Entry(n_ctx) for name, n_ctx in lengths.items()}
     for alias, model in gateway.model_names.aliases.items():
@@ -50,12 +53,12 @@ def _entries() -> dict[str, _Entry]:
     return found
 
 
-def loaded() -> list[Model]:
-    """Return the models that are ready and their aliases, in OpenAI's format, each once."""
-    return _listed(_entries())
+def listed() -> list[Model]:
+    """Return the models in service and their aliases, in OpenAI's format, each once."""
+    return _shown(_entries())
 
 
-def _listed(entries: dict[str, _Entry]) -> list[Model]:
+def _shown(entries: dict[str, _Entry]) -> list[Model]:
     return [_openai(name, entry) for name, entry in entries.items()]
 
 
@@ -73,10 +76,10 @@ def _allowed() -> dict[str, _Entry]:
 
 
 def list_models() -> Response:
-    """List the models that are ready and that the key may use."""
+    """List the models in service that the key may use."""
     if error_shapes.is_anthropic(request):
         return jsonify(_page())
-    return jsonify(object="list", data=_listed(_allowed()))
+    return jsonify(object="list", data=_shown(_allowed()))
 
 
 def show_model(name: str) -> Response:

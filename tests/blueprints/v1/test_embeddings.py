@@ -200,7 +200,7 @@ def test_an_upstream_that_fails(
     assert b"simulated" not in answer.body
     [event] = books.wait_for_events(account, 1)
     assert (event["outcome"], event["charged_tokens"]) == ("upstream_error", 0)
-    wait_for(lambda: b"embedder" in client.get("/v1/models").body, "the server again")
+    wait_for(lambda: embed(client, "hello").status == 200, "the server again")
 
 
 def test_each_server_gets_what_it_is_for(

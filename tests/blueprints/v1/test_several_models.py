@@ -147,6 +147,13 @@ def test_a_model_whose_servers_are_down_is_no_other_model(
     answer = client.call("POST", CHAT, {**DIALECTS[CHAT], "model": "two"})
     assert (answer.status, answer.error["code"]) == (503, "upstream_unavailable")
     assert client.call("POST", CHAT, DIALECTS[CHAT]).json["model"] == "one"
+    # Nor for a gateway that starts meanwhile.
+    newcomer = Client(make_gateway(one.url, two.url).url, account.key)
+    answer = newcomer.call("POST", CHAT, {**DIALECTS[CHAT], "model": "two"})
+    assert (answer.status, answer.error["code"]) == (503, "upstream_unavailable")
+    assert "'two'" in answer.error["message"]
+    listed = newcomer.get("/v1/models").json["data"]
+    assert {entry["id"] for entry in listed} == {"one", "two"}
     # Another model in its place: the old one is unknown now, and gets the default.
     replaced = SimulatedLlama(port=two.port, alias="three").start()
     try:
