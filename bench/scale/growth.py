@@ -98,8 +98,9 @@ def net_micros(run: Run, idle: Clocks, part: str) -> float:
 
     The time that the same processes use without requests, per second, is not counted.
     """
-    without = getattr(idle, part) / idle.wall * run.spent.wall
-    return (float(getattr(run.spent, part)) - without) * 1e6 / max(1, int(run.seen["requests"]))
+    without = float(getattr(idle, part)) / idle.wall * run.spent.wall
+    requests = max(1, int(run.seen["requests"]))
+    return (float(getattr(run.spent, part)) - without) * 1e6 / requests
 
 
 def growth(lab: Lab) -> Section:

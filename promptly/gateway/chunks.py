@@ -3,8 +3,10 @@
 Upstream always sends `timings`, progress and usage, which are read for the running count and
 removed again. Nearly all chunks are plain deltas, recognised by how they start: of those the newest
 count is found and the timings are cut out by searching, without parsing. All others (the first, the
-last, errors, and whatever another version may send) are parsed one by one. Searching is exact:
-inside a JSON string every quote is escaped, so `,"timings":{` can only be a key.
+last, errors, and whatever another version may send) are parsed one by one.
+
+A whole answer needs nothing before its end: its deltas are counted the same way, kept as bytes, and
+parsed together.
 """
 
 import time
@@ -16,14 +18,11 @@ import orjson
 from promptly.gateway import sse
 from promptly.gateway.counts import Counts, are_counts, corrected, count_of
 from promptly.gateway.dialects import Sink
+from promptly.gateway.timings import cleaned, cut_from_end, has_verbose, last_count, without_timings
 
 _PLAIN = b'data: {"choices":[{"finish_reason":null,"index":0,"delta":{'
-_TIMINGS = b',"timings":{'
-_PREDICTED = b'"predicted_n":'
-# In a stream's last chunks, if llama-server logs verbosely: the prompt, all settings and more, in
-# no less than _VERBOSE_BYTES.
-_VERBOSE = b',"__verbose":'
-_VERBOSE_BYTES = 1024
+# Kept deltas of a whole answer are parsed when they reach this size: parsed, they are smaller.
+_KEPT_BYTES = 32 * 1024
 
 # Exceptions raised by a malformed event.
 MALFORMED = (ValueError, KeyError, TypeError, IndexError, AttributeError)
@@ -36,20 +35,24 @@ class ChunkReader(Counts):
     """Reads one stream of generated text: keeps the counts, yields what the client may see.
 
     With a `sink` every chunk, usage included, goes there decoded and its result is returned;
-    without one the stream must be a chat's. With `counts_only` the sink's chunks have no choices
-    any more: its result would reach nobody. `output_limit` returns the completion tokens that the
-    hold covers after a prompt of a given size, and so many of its tokens cached; it is called once,
-    when that size is known. Without `owns_cache` the cache is another account's: no token counts as
-    cached, neither for the charge nor for the client.
+    without one the stream must be a chat's. The sink of a `whole` answer returns nothing: it may
+    get chunks late, but all of them before the finish reason. With `counts_only` the sink's chunks
+    have no choices any more: its result would reach nobody. `output_limit` returns the completion
+    tokens that the hold covers after a prompt of a given size, and so many of its tokens cached; it
+    is called once, when that size is known. Without `owns_cache` the cache is another account's: no
+    token counts as cached, neither for the charge nor for the client.
     """
 
     __slots__ = (
         "_base",
         "_include_usage",
+        "_kept",
+        "_kept_bytes",
         "_output_limit",
         "_rest",
         "_role_sent",
         "_sink",
+        "_whole",
         "counts_only",
         "done",
         "error",
@@ -65,10 +68,14 @@ class ChunkReader(Counts):
         include_usage: bool,
         output_limit: Callable[[int, int], int | None] | None = None,
         sink: Sink | None = None,
+        whole: bool = False,
     ) -> None:
         super().__init__()
         self._include_usage = include_usage or sink is not None
         self._sink = sink
+        self._whole = whole
+        self._kept: list[bytes] = []
+        self._kept_bytes = 0
         self._output_limit = output_limit
         self._role_sent = False
         self._rest = b""
@@ -89,20 +96,18 @@ class ChunkReader(Counts):
         """
         # Progress also starts like a delta, but there is none after the first token.
         if (
-            self._sink is None
-            and self.first_token_at is not None
+            self.first_token_at is not None
+            and (self._sink is None or self._whole)
             and block.startswith(_PLAIN)
-            # The search would cost a sixth of the whole; small chunks are spared it.
-            and (len(block) < _VERBOSE_BYTES or _VERBOSE not in block)
+            and not has_verbose(block)
         ):
-            end = block.find(b"\n\n") + 2
-            if end == len(block) or block.count(_PLAIN) == block.count(b"\n\n"):
-                at = block.rfind(_PREDICTED)
-                count = self._number(block, at + len(_PREDICTED)) if at >= 0 else 0
-                if self.limit is None or count < self.limit:
-                    if count > self.completion_tokens:
-                        self.completion_tokens = count
-                    return without_timings(block)
+            deltas = self._read_deltas(block)
+            if deltas is not None:
+                return deltas
+        if self._kept:
+            self._parse_kept()
+            if self.error is not None:
+                return b""
         out = []
         start = 0
         while (end := block.find(b"\n\n", start)) >= 0:
@@ -127,12 +132,44 @@ class ChunkReader(Counts):
         rest, self._rest = self._rest, b""
         return self.read(rest)
 
-    @staticmethod
-    def _number(block: bytes, start: int) -> int:
-        end = start
-        while 48 <= block[end] <= 57:
-            end += 1
-        return int(block[start:end] or b"0")
+    def _read_deltas(self, block: bytes) -> bytes | None:
+        """Read a block of nothing but deltas within `limit`; None if it is not one."""
+        shown = None
+        if block.find(b"\n\n") + 2 == len(block):
+            shown = cut_from_end(block)
+        elif block.count(_PLAIN) != block.count(b"\n\n"):
+            return None
+        count = last_count(block) if shown is None else shown[1]
+        if self.limit is not None and count >= self.limit:
+            return None
+        if count > self.completion_tokens:
+            self.completion_tokens = count
+        if self._sink is None:
+            return without_timings(block) if shown is None else shown[0]
+        if not self.counts_only:
+            self._keep(block)
+        return b""
+
+    def _keep(self, block: bytes) -> None:
+        self._kept.append(block)
+        self._kept_bytes += len(block)
+        if self._kept_bytes >= _KEPT_BYTES:
+            self._parse_kept()
+
+    def _parse_kept(self) -> None:
+        """Give the sink the deltas that were kept, parsed together."""
+        # The line feeds inside a string are escaped.
+        data = b"".join(self._kept)[len(b"data: ") : -2].replace(b"\n\ndata: ", b",")
+        self._kept.clear()
+        self._kept_bytes = 0
+        if self._sink is None or self.counts_only:
+            return
+        try:
+            for chunk in orjson.loads(b"[%b]" % data):
+                self._read_counts(chunk)
+                self._sink(chunk)
+        except MALFORMED:
+            self.error = {}
 
     def _read_event(self, data: bytes) -> bytes:
         if data == b"[DONE]":
@@ -177,7 +214,7 @@ class ChunkReader(Counts):
 
     def _show(self, data: bytes, chunk: dict[str, Any]) -> bytes:
         if self._sink is None:
-            return _cleaned(data)
+            return cleaned(data)
         return self._sink({**chunk, "choices": []} if self.counts_only else chunk)
 
     def _set_prompt_size(self, tokens: int) -> None:
@@ -268,42 +305,3 @@ class ChunkReader(Counts):
             }
             out += self._own({"choices": [], **self._base, "usage": self.usage})
         return out
-
-
-def without_timings(events: bytes) -> bytes:
-    """Remove `timings` from events, wherever they are."""
-    at = events.find(_TIMINGS)
-    if at < 0:
-        return events
-    parts = []
-    start = 0
-    while at >= 0:
-        end = events.find(b"}", at)
-        if events.find(b"{", at + len(_TIMINGS), end) >= 0:
-            # Not the flat object it is today: leave the cutting to a parser.
-            return b"".join(
-                sse.event(_parsed_without_timings(event[6:]))
-                for event in events.split(b"\n\n")
-                if event.startswith(b"data: ")
-            )
-        parts.append(events[start:at])
-        start = end + 1
-        at = events.find(_TIMINGS, start)
-    parts.append(events[start:])
-    return b"".join(parts)
-
-
-def _cleaned(data: bytes) -> bytes:
-    """Build one event from this data, without `timings` and `__verbose`."""
-    event = without_timings(sse.event(data))
-    if b'"timings":' in event or _VERBOSE in event:
-        # Timings that come first in their object, or what only a parser can cut out.
-        return sse.event(_parsed_without_timings(data))
-    return event
-
-
-def _parsed_without_timings(data: bytes) -> bytes:
-    chunk = orjson.loads(data)
-    chunk.pop("timings", None)
-    chunk.pop("__verbose", None)
-    return orjson.dumps(chunk)

@@ -2,7 +2,8 @@
 
 gevent's own sockets try to read, fail, register with epoll, start a timer, wait, and read again.
 Here the socket is registered once: the watcher stays in the event loop while its greenlet handles
-the data, and is removed only when more data arrives before the greenlet waits again.
+the data, and is removed only when more data arrives before the greenlet waits again. The timer is
+not set for each wait either: when it fires, it looks at how long the present wait has lasted.
 """
 
 from typing import Any
@@ -19,10 +20,24 @@ class Readiness:
     Bound to the event loop of the thread that creates it. `close` it before the socket.
     """
 
-    __slots__ = ("_hub", "_started", "_timer", "_waiting", "_watcher", "seconds")
+    __slots__ = (
+        "_hub",
+        "_now",
+        "_since",
+        "_started",
+        "_switch",
+        "_timer",
+        "_waiting",
+        "_watcher",
+        "seconds",
+    )
 
     def __init__(self, fileno: int) -> None:
         self._hub = get_hub()
+        self._switch = self._hub.switch
+        # The event loop's own clock, which stands still while callbacks and greenlets run.
+        self._now = self._hub.loop.now
+        self._since = 0.0
         self._watcher: Any = self._hub.loop.io(fileno, _READABLE)
         self._timer: Any = None
         # The timeout of each wait.
@@ -35,18 +50,17 @@ class Readiness:
         if seconds != self.seconds:
             self._stop_timer()
             self.seconds = seconds
-            self._timer = self._hub.loop.timer(seconds, seconds)
+            self._start_timer(seconds)
 
     def wait(self) -> bool:
         """Wait until the socket is readable; return False on a timeout."""
         if not self._started:
             self._watcher.start(self._on_readable)
             self._started = True
-        if self._timer is not None:
-            self._timer.again(self._on_time)
+        self._since = self._now()
         self._waiting = current_greenlet()
         try:
-            return bool(self._hub.switch())
+            return bool(self._switch())
         finally:
             self._waiting = None
 
@@ -65,8 +79,18 @@ class Readiness:
             self._waiting.switch(True)
 
     def _on_time(self) -> None:
-        if self._waiting is not None:
+        # A wait that has not begun yet cannot end before all of its time has passed from now.
+        left = self._since + self.seconds - self._now() if self._waiting else self.seconds
+        if left > 0:
+            self._start_timer(left)
+        else:
+            self._start_timer(self.seconds)
             self._waiting.switch(False)
+
+    def _start_timer(self, seconds: float) -> None:
+        self._stop_timer()
+        self._timer = self._hub.loop.timer(seconds)
+        self._timer.start(self._on_time)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

@@ -319,3 +319,62 @@ def test_timings_go_whatever_they_hold(timings: bytes) -> None:
     out = reader.read(sse.event(chunk % timings) * 2)
     assert out == sse.event(chunk % b"") * 2
     assert reader.completion_tokens == 3
+
+
+def heard_by(reader_sink: list[Any], blocks_read: list[bytes], *, whole: bool) -> ChunkReader:
+    """Read blocks with a sink that collects its chunks."""
+
+    def sink(chunk: Any) -> bytes:
+        reader_sink.append(chunk)
+        return b""
+
+    reader = ChunkReader(include_usage=True, sink=sink, whole=whole)
+    for block in blocks_read:
+        assert reader.read(block) == b""
+    return reader
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(cuts=Splits)
+def test_a_whole_answer_hears_the_same_chunks(name: str, cuts: list[int]) -> None:
+    parsed: list[Any] = []
+    together: list[Any] = []
+    alone = heard_by(parsed, one_by_one(recording(name)), whole=False)
+    whole = heard_by(together, blocks(recording(name), cuts), whole=True)
+    assert together == parsed
+    assert (whole.prompt_tokens, whole.completion_tokens) == counts(name)
+    assert (whole.usage, whole.finish_reason) == (alone.usage, alone.finish_reason)
+    assert whole.cached_tokens == alone.cached_tokens
+
+
+def plain_event(number: int, text: str = "a") -> bytes:
+    choice = {"finish_reason": None, "index": 0, "delta": {"content": text}}
+    timings = {"cache_n": 0, "prompt_n": 22, "predicted_n": number}
+    return sse.event(orjson.dumps({"choices": [choice], "timings": timings}))
+
+
+def test_a_whole_answer_is_counted_before_it_is_parsed() -> None:
+    heard: list[Any] = []
+    reader = heard_by(heard, [plain_event(1), plain_event(2), plain_event(3)], whole=True)
+    # The first, and before it the role, which had not been sent.
+    assert (len(heard), reader.completion_tokens) == (2, 3)
+    reader.limit = 4
+    reader.read(plain_event(4) + plain_event(5))
+    assert (len(heard), reader.completion_tokens, reader.limit_reached) == (5, 4, True)
+    reader.resume(9)
+    assert reader.completion_tokens == 5
+
+
+def test_a_long_whole_answer_is_parsed_in_parts() -> None:
+    heard: list[Any] = []
+    heard_by(heard, [plain_event(number, "a" * 1000) for number in range(1, 100)], whole=True)
+    assert 60 < len(heard) < 99
+
+
+def test_garbage_in_a_whole_answer_is_an_error() -> None:
+    garbage = plain_event(3).replace(b'"a"', b"a")
+    heard: list[Any] = []
+    finish = plain_event(4).replace(b"null", b'"stop"')
+    reader = heard_by(heard, [plain_event(1), plain_event(2), garbage, finish], whole=True)
+    assert reader.error is not None
+    assert (len(heard), reader.completion_tokens, reader.finish_reason) == (2, 3, None)

@@ -1,0 +1,55 @@
+"""Cutting `timings` out of events."""
+
+import orjson
+import pytest
+
+from promptly.gateway import sse
+from promptly.gateway.timings import cut_from_end, last_count, without_timings
+from tests.gateway.recordings import NAMES, events, recording
+
+DELTA = b'data: {"choices":[{"finish_reason":null,"index":0,"delta":{"content":"a"}}]%b\n\n'
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recorded_event_is_cut_as_a_parser_would(name: str) -> None:
+    cut = 0
+    for event in recording(name).split(b"\n\n")[:-1]:
+        found = cut_from_end(event + b"\n\n")
+        if found is None:
+            continue
+        [chunk] = events(event + b"\n\n")
+        timings = chunk.pop("timings")
+        assert (events(found[0]), found[1]) == ([chunk], timings["predicted_n"])
+        assert found[0] == without_timings(event + b"\n\n")
+        cut += 1
+    assert cut > 5
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        b"}",
+        b',"timings":{"predicted_n":1},"id":"x"}',
+        b',"timings":{"predicted_n":1,"more":{"a":1}}}',
+        b',"timings":{"more":{"predicted_n":1}}}',
+        b',"timings":{"predicted_n":-1}}',
+        b',"timings":{"predicted_n":1.5}}',
+        b',"timings":{"predicted_n":null}}',
+        b',"timings":{"predicted_n":12345678901}}',
+        b',"timings":{"prompt_n":1}}',
+        b',"more":{"a":1,"timings":{"predicted_n":1}}}',
+    ],
+)
+def test_other_ends_are_left_to_a_parser(end: bytes) -> None:
+    assert cut_from_end(DELTA % end) is None
+
+
+@pytest.mark.parametrize("end", [b'"predicted_n":7', b'"a":1,"predicted_n":7,"b":2.5'])
+def test_a_flat_object_at_the_end_is_cut(end: bytes) -> None:
+    assert cut_from_end(DELTA % (b',"timings":{%b}}' % end)) == (DELTA % b"}", 7)
+
+
+def test_the_last_count_of_a_block() -> None:
+    timed = [sse.event(orjson.dumps({"timings": {"predicted_n": n}})) for n in (8, 9)]
+    assert last_count(b"".join(timed)) == 9
+    assert last_count(DELTA % b"}") == 0
