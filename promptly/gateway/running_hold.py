@@ -40,6 +40,7 @@ class RunningHold:
     """
 
     __slots__ = (
+        "_adjusted",
         "_comment_seconds",
         "_ended_cached_tokens",
         "_ended_completion_tokens",
@@ -48,7 +49,6 @@ class RunningHold:
         "_quantum",
         "_quantum_cost",
         "_request_adjustment",
-        "adjusted",
         "can_grow",
         "counts",
         "ended",
@@ -86,9 +86,10 @@ class RunningHold:
         # The output limit of each subrequest; None without one.
         self.max_tokens = max_tokens
         self.subrequests_left = subrequests
-        # The pending adjustment; `adjusted` is set once it is done.
+        # The pending adjustment.
         self.target_tokens: int | None = None
-        self.adjusted = threading.Event()
+        # Made when somebody waits for it: most streams never do, and its lock has a kilobyte.
+        self._adjusted: threading.Event | None = None
         # False once the balance, or the key's cap, has nothing left to add.
         self.can_grow = True
         # The cap leaves less than the balance.
@@ -103,6 +104,16 @@ class RunningHold:
     @property
     def request_id(self) -> uuid.UUID:
         return self.placed.request_id
+
+    @property
+    def adjusted(self) -> threading.Event:
+        """The event that is set once no adjustment is pending."""
+        event = self._adjusted
+        if event is None:
+            event = self._adjusted = threading.Event()
+        if self.target_tokens is None:
+            event.set()
+        return event
 
     def total_counts(self, *, with_prompt: bool = True) -> metering.RunningCounts:
         """Return the sums of all subrequests so far, the current one's prompt only `with_prompt`.
@@ -237,7 +248,7 @@ class RunningHold:
 
     def on_adjusted(self, moved: metering.MovedHold | None) -> None:
         """Take in what is held after an adjustment; None if the hold has ended."""
-        target, self.target_tokens = self.target_tokens, None
+        target = self.target_tokens
         if moved is None:
             self.can_grow = False
             self.ended = True
@@ -245,11 +256,13 @@ class RunningHold:
             self.held_tokens, self.stopped_by_key = moved
             self.can_grow = target is None or moved.held_tokens >= target
         self.update_limit()
-        self.adjusted.set()
+        self.target_tokens = None
+        if self._adjusted is not None:
+            self._adjusted.set()
 
     def _adjust(self, target_tokens: int) -> None:
+        self._adjusted = None
         self.target_tokens = target_tokens
-        self.adjusted.clear()
         self.next_check_at = NEVER
         self._request_adjustment(self)
 

@@ -48,6 +48,7 @@ def for_slot(
             in_flight.wait_for(slot_request.changed, wait_seconds)
             lease = slot_request.granted()
             if lease is not None:
+                slot_request.forget_wait()
                 return lease
             if all(other.name in avoided for other in pool.ready(path, model)):
                 raise pool.refusal(path, model)

@@ -252,6 +252,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
             gevent.sleep(0.25)
         gateway = self.wsgi.extensions["gateway"]
         gateway.draining = True
+        gateway.slots.report_at_once()
         deadline = time.monotonic() + self.settings.drain_seconds
         while not self.at_once and time.monotonic() < deadline:
             self._close_idle(IDLE_SECONDS)

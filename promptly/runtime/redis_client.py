@@ -17,6 +17,8 @@ from promptly.settings import Settings
 logger = logging.getLogger(__name__)
 
 TIMEOUTS: dict[str, Any] = {"socket_timeout": 0.5, "socket_connect_timeout": 0.5}
+# The default of 64 KiB for each of up to 64 connections is more than the answers need.
+READ_BYTES = 8 * 1024
 
 # After a failure the breaker stays open this long, so that requests do not queue for Redis.
 PAUSE_SECONDS = 1.0
@@ -40,7 +42,7 @@ class HotPathRedis:
 
     def __init__(self, url: str) -> None:
         self.client: redis.Redis = redis.Redis.from_url(
-            url, retry=Retry(NoBackoff(), 0), **TIMEOUTS
+            url, retry=Retry(NoBackoff(), 0), socket_read_size=READ_BYTES, **TIMEOUTS
         )
         self._idle: list[Any] = []
         self._places = threading.BoundedSemaphore(MAX_CONNECTIONS)

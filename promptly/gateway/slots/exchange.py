@@ -94,8 +94,8 @@ class Exchange:
 
         Its fields, each left out if empty: `granted` [[id, server, slot, whether it may use the
         cache: true for the account's own, "shared" for another's, whether the prompt's beginning is
-        there]], `full` [id], `resync`, `more` (to be granted at once), `look` [[server, time of
-        Redis]], `look_ms` until the next look, `fatal` [digest].
+        there]], `full` [id], `crowded` (requests wait), `resync`, `more` (to be granted at once),
+        `look` [[server, time of Redis]], `look_ms` until the next look, `fatal` [digest].
         """
         fields = self._fields(queue, message)
         # A script that Redis does not know: it was restarted, and leases may have been granted

@@ -95,6 +95,10 @@ class Lease:
         )
 
 
+_GRANTED = threading.Event()
+_GRANTED.set()
+
+
 class SlotRequest:
     """A request for a slot of a server that holds `model` and serves `path`, and then the lease.
 
@@ -168,6 +172,12 @@ class SlotRequest:
         if self.full:
             raise QueueFull
         return self.lease
+
+    def forget_wait(self) -> None:
+        """Free what only the wait for the slot needed; an answer may take minutes."""
+        self.changed = _GRANTED
+        self.chain = ()
+        self.place = self.origin = None
 
     def lane(self) -> str:
         """Return the name of the lane: the class, and the servers that are left out."""

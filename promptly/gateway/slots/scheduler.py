@@ -7,6 +7,7 @@ less than one call per request. Who is next is decided by the script.
 """
 
 import itertools
+import math
 import secrets
 import threading
 import time
@@ -74,6 +75,10 @@ class SlotScheduler:
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
+        # The process is about to end: nothing may be put off.
+        self._is_ending = False
+        # Until when the thread sleeps unless it is woken (monotonic).
+        self._sleeps_until = math.inf
         # One for each model and kind of request: in a shared queue, requests that wait for one kind
         # of server would block the free slots of the other kind.
         self._queues: dict[str, LocalQueue] = {}
@@ -123,9 +128,20 @@ class SlotScheduler:
         with self._lock:
             queue = self._queue(slot_request.path, slot_request.model)
             if queue.held.pop(slot_request.id, None) is not None:
-                queue.end(slot_request, settled=settled)
+                queue.end(slot_request, settled=settled, at_once=self._is_ending)
+                if self._sleeps_until <= queue.end_at:
+                    # The thread wakes in time.
+                    return
             elif queue.waiting.pop(slot_request.id, None) is not None:
                 queue.quit.add(slot_request.id)
+        self._wake.set()
+
+    def report_at_once(self) -> None:
+        """Put no report off any more, as the process is about to end."""
+        with self._lock:
+            self._is_ending = True
+            for queue in self._queues.values():
+                queue.end_at = 0.0
         self._wake.set()
 
     def held(self) -> int:
@@ -202,6 +218,7 @@ class SlotScheduler:
         while True:
             with self._lock:
                 seconds = self._pause()
+                self._sleeps_until = time.monotonic() + (math.inf if seconds is None else seconds)
             self._wake.wait(seconds)
             self._wake.clear()
             for queue in list(self._queues.values()):
@@ -214,8 +231,9 @@ class SlotScheduler:
         if any(queue.waiting or queue.to_renew for queue in queues):
             pauses.append(POLL_SECONDS)
         held = any(queue.held for queue in queues)
-        if any(queue.released or queue.quit or (held and queue.resync) for queue in queues):
+        if any(queue.quit or (held and queue.resync) for queue in queues):
             pauses.append(RETRY_SECONDS)
+        pauses += [queue.end_at - time.monotonic() for queue in queues if queue.released]
         if held:
             pauses.append(RENEW_SECONDS)
         return max(min(pauses), 0.0) if pauses else None
@@ -223,6 +241,8 @@ class SlotScheduler:
     def _exchange(self, queue: LocalQueue) -> None:
         with self._lock:
             if queue.is_idle and queue.look_at is None:
+                return
+            if self._has_time(queue):
                 return
             paths = {slot_request.path for slot_request in queue.waiting.values()}
         for path in paths:
@@ -240,6 +260,7 @@ class SlotScheduler:
         try:
             answer = self._exchange_with_redis(queue, message)
         except RedisUnavailable:
+            queue.end_at = time.monotonic() + RETRY_SECONDS
             self._admit_alone(queue, upstreams)
             self._place_refresher.refresh_alone(queue)
             return
@@ -248,6 +269,7 @@ class SlotScheduler:
         follows = bool(message.released or message.looks or message.waiting or looking)
         with self._lock:
             self._forget_sent(queue, message)
+            queue.crowded = answer.get("crowded", False)
             if renewing:
                 queue.renewed_at = began_at
             self._apply(queue, message, answer, began_at)
@@ -256,6 +278,15 @@ class SlotScheduler:
         for name, asked_at in answer.get("look", ()):
             self._looks.start(message.upstreams[name], asked_at)
         self._place_refresher.refresh(queue, upstreams)
+
+    def _has_time(self, queue: LocalQueue) -> bool:
+        """Whether nothing is due: ended leases may wait for more to report."""
+        due = [queue.end_at]
+        if queue.look_at is not None:
+            due.append(queue.look_at)
+        if queue.held:
+            due.append(queue.renewed_at + RENEW_SECONDS)
+        return queue.has_only_ended and time.monotonic() < min(due)
 
     def _forget_sent(self, queue: LocalQueue, message: Message) -> None:
         for identity, entry in message.released.items():

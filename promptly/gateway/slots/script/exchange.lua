@@ -124,6 +124,7 @@ if input.waiting > #answer.granted then
   redis.call('ZADD', queue .. ':processes', now, input.process)
   redis.call('PEXPIRE', queue .. ':processes', KEEP_MS)
 end
+if waiting > 0 then answer.crowded = true end
 if #answer.granted == 0 then answer.granted = nil end
 if #answer.full == 0 then answer.full = nil end
 local looks, look_ms = looks_due()
