@@ -21,6 +21,7 @@ def test_a_late_answer_is_not_taken_for_the_next_one(monkeypatch: pytest.MonkeyP
         assert client.result.errors["no answer"] == 1
         assert line.answer is None
         with first:
+            first.settimeout(10)
             while first.recv(65536):  # the request, then the end of the connection
                 pass
         second, _ = server.accept()
