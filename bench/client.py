@@ -108,6 +108,12 @@ class Client:
         line.outbox = memoryview(line.request)
         self._flush(line)
 
+    def give_up(self, line: Line) -> None:
+        """Drop an exchange: its late bytes would be taken for the next answer."""
+        line.answer = None
+        line.outbox = memoryview(b"")
+        self._reconnect(line)
+
     def turn(self, until: float) -> list[Line]:
         """Wait for events, at most until ``until``; return the lines whose exchange ended.
 

@@ -39,6 +39,9 @@ def closed_loop(client: Client, lines: list[Line], seconds: float) -> None:
                 busy -= 1
     if busy:
         client.result.errors["no answer"] += busy
+    for line in lines:
+        if line.answer is not None:
+            client.give_up(line)
 
 
 def open_loop(client: Client, lines: list[Line], seconds: float, rate: float) -> None:

@@ -98,9 +98,10 @@ def net_micros(run: Run, idle: Clocks, part: str) -> float:
 
     The time that the same processes use without requests, per second, is not counted.
     """
-    without = float(getattr(idle, part)) / idle.wall * run.spent.wall
-    requests = max(1, int(run.seen["requests"]))
-    return (float(getattr(run.spent, part)) - without) * 1e6 / requests
+    spent: float = getattr(run.spent, part)
+    resting: float = getattr(idle, part)
+    own = spent - resting * run.spent.wall / idle.wall
+    return own * 1e6 / max(1, int(run.seen["requests"]))
 
 
 def growth(lab: Lab) -> Section:
