@@ -43,7 +43,9 @@ def authenticate(database: Database, *key_hashes: bytes) -> Caller | None:
 
     The first is the hash under the current pepper.
     """
-    for number, key_hash in enumerate(key_hashes):
+    # The first again: another request may have stored it in place of an older one meanwhile.
+    again = key_hashes[:1] if len(key_hashes) > 1 else ()
+    for key_hash in (*key_hashes, *again):
         row = database.look_up(_STATEMENT, {"key_hash": key_hash})
         if row is not None and row[0] is not None:
             key_id, user_id, batch, available, pays, concurrent, expired, models, addresses = row
@@ -52,6 +54,6 @@ def authenticate(database: Database, *key_hashes: bytes) -> Caller | None:
                 *(key_id, user_id, available, pays, batch, concurrent == 0, concurrent),
                 expired=bool(expired),
                 leash=leash,
-                outdated=number > 0,
+                outdated=key_hash != key_hashes[0],
             )
     return None
