@@ -4,9 +4,6 @@ Upstream always sends `timings`, progress and usage, which are read for the runn
 removed again. Nearly all chunks are plain deltas, recognised by how they start: of those the newest
 count is found and the timings are cut out by searching, without parsing. All others (the first, the
 last, errors, and whatever another version may send) are parsed one by one.
-
-A whole answer needs nothing before its end: its deltas are counted the same way, kept as bytes, and
-parsed together.
 """
 
 import time
@@ -21,8 +18,6 @@ from promptly.gateway.dialects import Sink
 from promptly.gateway.timings import cleaned, cut_from_end, has_verbose, last_count, without_timings
 
 _PLAIN = b'data: {"choices":[{"finish_reason":null,"index":0,"delta":{'
-# Kept deltas of a whole answer are parsed when they reach this size: parsed, they are smaller.
-_KEPT_BYTES = 32 * 1024
 
 # Exceptions raised by a malformed event.
 MALFORMED = (ValueError, KeyError, TypeError, IndexError, AttributeError)
@@ -35,24 +30,20 @@ class ChunkReader(Counts):
     """Reads one stream of generated text: keeps the counts, yields what the client may see.
 
     With a `sink` every chunk, usage included, goes there decoded and its result is returned;
-    without one the stream must be a chat's. The sink of a `whole` answer returns nothing: it may
-    get chunks late, but all of them before the finish reason. With `counts_only` the sink's chunks
-    have no choices any more: its result would reach nobody. `output_limit` returns the completion
-    tokens that the hold covers after a prompt of a given size, and so many of its tokens cached; it
-    is called once, when that size is known. Without `owns_cache` the cache is another account's: no
-    token counts as cached, neither for the charge nor for the client.
+    without one the stream must be a chat's. With `counts_only` the sink's chunks have no choices
+    any more: its result would reach nobody. `output_limit` returns the completion tokens that the
+    hold covers after a prompt of a given size, and so many of its tokens cached; it is called once,
+    when that size is known. Without `owns_cache` the cache is another account's: no token counts as
+    cached, neither for the charge nor for the client.
     """
 
     __slots__ = (
         "_base",
         "_include_usage",
-        "_kept",
-        "_kept_bytes",
         "_output_limit",
         "_rest",
         "_role_sent",
         "_sink",
-        "_whole",
         "counts_only",
         "done",
         "error",
@@ -68,14 +59,10 @@ class ChunkReader(Counts):
         include_usage: bool,
         output_limit: Callable[[int, int], int | None] | None = None,
         sink: Sink | None = None,
-        whole: bool = False,
     ) -> None:
         super().__init__()
         self._include_usage = include_usage or sink is not None
         self._sink = sink
-        self._whole = whole
-        self._kept: list[bytes] = []
-        self._kept_bytes = 0
         self._output_limit = output_limit
         self._role_sent = False
         self._rest = b""
@@ -96,18 +83,18 @@ class ChunkReader(Counts):
         """
         # Progress also starts like a delta, but there is none after the first token.
         if (
-            self.first_token_at is not None
-            and (self._sink is None or self._whole)
+            self._sink is None
+            and self.first_token_at is not None
             and block.startswith(_PLAIN)
             and not has_verbose(block)
         ):
-            deltas = self._read_deltas(block)
-            if deltas is not None:
-                return deltas
-        if self._kept:
-            self._parse_kept()
-            if self.error is not None:
-                return b""
+            is_one = block.find(b"\n\n") + 2 == len(block)
+            if is_one or block.count(_PLAIN) == block.count(b"\n\n"):
+                count = last_count(block)
+                if self.limit is None or count < self.limit:
+                    if count > self.completion_tokens:
+                        self.completion_tokens = count
+                    return (is_one and cut_from_end(block)) or without_timings(block)
         out = []
         start = 0
         while (end := block.find(b"\n\n", start)) >= 0:
@@ -131,45 +118,6 @@ class ChunkReader(Counts):
         self.limit_reached = False
         rest, self._rest = self._rest, b""
         return self.read(rest)
-
-    def _read_deltas(self, block: bytes) -> bytes | None:
-        """Read a block of nothing but deltas within `limit`; None if it is not one."""
-        shown = None
-        if block.find(b"\n\n") + 2 == len(block):
-            shown = cut_from_end(block)
-        elif block.count(_PLAIN) != block.count(b"\n\n"):
-            return None
-        count = last_count(block) if shown is None else shown[1]
-        if self.limit is not None and count >= self.limit:
-            return None
-        if count > self.completion_tokens:
-            self.completion_tokens = count
-        if self._sink is None:
-            return without_timings(block) if shown is None else shown[0]
-        if not self.counts_only:
-            self._keep(block)
-        return b""
-
-    def _keep(self, block: bytes) -> None:
-        self._kept.append(block)
-        self._kept_bytes += len(block)
-        if self._kept_bytes >= _KEPT_BYTES:
-            self._parse_kept()
-
-    def _parse_kept(self) -> None:
-        """Give the sink the deltas that were kept, parsed together."""
-        # The line feeds inside a string are escaped.
-        data = b"".join(self._kept)[len(b"data: ") : -2].replace(b"\n\ndata: ", b",")
-        self._kept.clear()
-        self._kept_bytes = 0
-        if self._sink is None or self.counts_only:
-            return
-        try:
-            for chunk in orjson.loads(b"[%b]" % data):
-                self._read_counts(chunk)
-                self._sink(chunk)
-        except MALFORMED:
-            self.error = {}
 
     def _read_event(self, data: bytes) -> bytes:
         if data == b"[DONE]":

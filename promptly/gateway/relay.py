@@ -43,7 +43,7 @@ class Relay(MeteredRequest):
 
     The hold also covers the prompts still to come. Where the balance ends, the current answer ends;
     the later answers are empty: they do not run and cost nothing. `session` is the client's name
-    for the conversation, from its headers. The sink of a `whole` answer sends nothing.
+    for the conversation, from its headers.
     """
 
     def __init__(
@@ -56,8 +56,6 @@ class Relay(MeteredRequest):
         sink: Sink | None,
         body_share: BodyShare,
         session: str = "",
-        *,
-        whole: bool = False,
     ) -> None:
         self._request = request
         self._session = session
@@ -67,7 +65,6 @@ class Relay(MeteredRequest):
         self._prompt = request.prompts[0]
         self._placed = placed
         self._sink = sink
-        self._whole = whole
         self._price = placed.hold.price
         self._spoke_at = time.monotonic()
         subrequests = len(placed.prompt_tokens)
@@ -100,7 +97,6 @@ class Relay(MeteredRequest):
             include_usage=self._request.include_usage,
             output_limit=self._hold.output_limit,
             sink=self._sink,
-            whole=self._whole,
         )
 
     def _body(self, subrequest: int, lease: Lease) -> bytes:

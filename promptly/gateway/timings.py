@@ -4,17 +4,11 @@ Searching is exact: inside a JSON string every quote is escaped, so `,"timings":
 key.
 """
 
-import re
-
 import orjson
 
 from promptly.gateway import sse
 
 _TIMINGS = b',"timings":{'
-# The end of an event whose last field is a flat `timings`, with the running count.
-_LAST_FIELD = re.compile(
-    rb',"timings":\{[^{}]*?"predicted_n":([0-9]{1,10})(?:,[^{}]*)?\}\}\n\n',
-)
 _PREDICTED = b'"predicted_n":'
 _VERBOSE = b',"__verbose":'
 _VERBOSE_BYTES = 1024
@@ -29,14 +23,16 @@ def has_verbose(block: bytes) -> bool:
     return len(block) >= _VERBOSE_BYTES and _VERBOSE in block
 
 
-def cut_from_end(event: bytes) -> tuple[bytes, int] | None:
-    """Return one event without the `timings` at its end, and its count of generated tokens.
+def cut_from_end(event: bytes) -> bytes | None:
+    """Return one event without the flat `timings` at its end.
 
-    None if the event does not end with them: `without_timings` finds them anywhere.
+    None if it does not end with them: `without_timings` finds them anywhere.
     """
     at = event.rfind(_TIMINGS)
-    found = _LAST_FIELD.fullmatch(event, at) if at >= 0 else None
-    return None if found is None else (event[:at] + b"}\n\n", int(found[1]))
+    # The first closing brace has to be the last but one: nothing is nested, and nothing follows.
+    if at < 0 or event.find(b"}", at) != len(event) - 4 or not event.endswith(b"}}\n\n"):
+        return None
+    return event[:at] + b"}\n\n"
 
 
 def last_count(block: bytes) -> int:

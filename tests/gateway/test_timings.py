@@ -18,9 +18,9 @@ def test_a_recorded_event_is_cut_as_a_parser_would(name: str) -> None:
         if found is None:
             continue
         [chunk] = events(event + b"\n\n")
-        timings = chunk.pop("timings")
-        assert (events(found[0]), found[1]) == ([chunk], timings["predicted_n"])
-        assert found[0] == without_timings(event + b"\n\n")
+        assert last_count(event + b"\n\n") == chunk.pop("timings")["predicted_n"]
+        assert events(found) == [chunk]
+        assert found == without_timings(event + b"\n\n")
         cut += 1
     assert cut > 5
 
@@ -32,11 +32,6 @@ def test_a_recorded_event_is_cut_as_a_parser_would(name: str) -> None:
         b',"timings":{"predicted_n":1},"id":"x"}',
         b',"timings":{"predicted_n":1,"more":{"a":1}}}',
         b',"timings":{"more":{"predicted_n":1}}}',
-        b',"timings":{"predicted_n":-1}}',
-        b',"timings":{"predicted_n":1.5}}',
-        b',"timings":{"predicted_n":null}}',
-        b',"timings":{"predicted_n":12345678901}}',
-        b',"timings":{"prompt_n":1}}',
         b',"more":{"a":1,"timings":{"predicted_n":1}}}',
     ],
 )
@@ -46,7 +41,7 @@ def test_other_ends_are_left_to_a_parser(end: bytes) -> None:
 
 @pytest.mark.parametrize("end", [b'"predicted_n":7', b'"a":1,"predicted_n":7,"b":2.5'])
 def test_a_flat_object_at_the_end_is_cut(end: bytes) -> None:
-    assert cut_from_end(DELTA % (b',"timings":{%b}}' % end)) == (DELTA % b"}", 7)
+    assert cut_from_end(DELTA % (b',"timings":{%b}}' % end)) == DELTA % b"}"
 
 
 def test_the_last_count_of_a_block() -> None:

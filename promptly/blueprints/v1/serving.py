@@ -37,7 +37,7 @@ def serve_stream(endpoint: str, generation: GenerationRequest, answer: StreamedA
 
 def serve_whole(endpoint: str, generation: GenerationRequest, answer: WholeAnswer) -> Response:
     """Answer with one JSON object; `endpoint` is recorded in the usage event."""
-    relay = _start(endpoint, generation, answer.add, whole=True)
+    relay = _start(endpoint, generation, answer.add)
     return _run(relay, generation.ignored, lambda: orjson.dumps(answer.build()))
 
 
@@ -59,17 +59,14 @@ def serve_embeddings(endpoint: str, asked: EmbeddingsRequest) -> Response:
     return _run(embedding, asked.ignored, embedding.answer)
 
 
-def _start(
-    endpoint: str, generation: GenerationRequest, sink: Sink | None, *, whole: bool = False
-) -> Relay:
+def _start(endpoint: str, generation: GenerationRequest, sink: Sink | None) -> Relay:
     """Place a hold for the request's cost, and create its relay."""
     gateway, caller = current_gateway(), guard.caller()
     placed = hold_placement.place(
         gateway, caller, g.request_uuid, endpoint, generation, prompt_counter(gateway, caller)
     )
     session = session_of(request.environ)
-    share = hand_over()
-    return Relay(gateway, caller, endpoint, generation, placed, sink, share, session, whole=whole)
+    return Relay(gateway, caller, endpoint, generation, placed, sink, hand_over(), session)
 
 
 def _run(metered: MeteredRequest, ignored: tuple[str, ...], build: Callable[[], bytes]) -> Response:
