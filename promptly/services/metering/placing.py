@@ -179,7 +179,7 @@ def _refusal(
     period = CapPeriod(row.key_period or CapPeriod.EVER)
     return KeyLimitReached(
         f"Key limit reached: this key may spend {row.key_cap} tokens {cap_periods.LABELS[period]}, "
-        f"{row.key_room} are left, and this request needs at least {needed}. {_reset(period)}",
+        f"and the {row.key_room} left do not cover this request. {_reset(period)}",
         room=row.key_room,
     )
 

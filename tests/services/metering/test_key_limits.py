@@ -40,7 +40,7 @@ def test_what_the_cap_does_not_leave_is_refused(meter: Meter, account: Account) 
     with pytest.raises(KeyLimitReached) as refusal:
         meter.place(account, 60)
     assert refusal.value.room == 50
-    assert "may spend 500 tokens a day, 50 are left, and this request needs at least 60" in (
+    assert "may spend 500 tokens a day, and the 50 left do not cover this request." in (
         refusal.value.message
     )
     assert "T00:00:00Z" in refusal.value.message
@@ -162,7 +162,7 @@ def test_a_lower_cap_holds_for_running_requests(meter: Meter, account: Account) 
     charge = meter.settle(account, hold.request_id, 310)
     assert charge is not None
     assert (charge.charged_tokens, charge.uncharged_tokens) == (300, 10)
-    with pytest.raises(KeyLimitReached, match="0 are left"):
+    with pytest.raises(KeyLimitReached, match="the 0 left do not cover"):
         meter.place(account, 1)
     set_cap(meter, account, 400)
     assert meter.place(account, 100).held_tokens == 100
