@@ -32,15 +32,15 @@ for i, key in ipairs(KEYS) do
     redis.call('LPOP', key)
     oldest = tonumber(redis.call('LINDEX', key, 0))
   end
-  local used = redis.call('LLEN', key)
   reset = oldest and oldest + window - now or 0
-  if used >= limit then return {i, 0, reset} end
-  remaining = limit - used - 1
+  -- A push says how many there are: asking first would cost a call more.
+  remaining = limit - redis.call('RPUSH', key, now)
+  if remaining < 0 then
+    for pushed = 1, i do redis.call('RPOP', KEYS[pushed]) end
+    return {i, 0, reset}
+  end
 end
-for i, key in ipairs(KEYS) do
-  redis.call('RPUSH', key, now)
-  redis.call('PEXPIRE', key, window)
-end
+for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, window) end
 if reset == 0 then reset = window end
 return {0, remaining, reset}
 """

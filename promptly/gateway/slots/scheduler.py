@@ -41,6 +41,9 @@ from promptly.runtime import request_metrics
 from promptly.runtime.redis_client import HotPathRedis, RedisUnavailable
 
 RENEW_SECONDS = 3.0
+# From the beginning of one exchange to the next: a busy process reports and asks for several
+# requests at once, because an exchange costs Redis half as much for itself as for three of them.
+PACE_SECONDS = 0.004
 POLL_SECONDS = 0.05
 # While Redis is away: its breaker stays open for a second.
 RETRY_SECONDS = 1.0
@@ -79,6 +82,7 @@ class SlotScheduler:
         self._is_ending = False
         # Until when the thread sleeps unless it is woken (monotonic).
         self._sleeps_until = math.inf
+        self._exchanged_at = -PACE_SECONDS
         # One for each model and kind of request: in a shared queue, requests that wait for one kind
         # of server would block the free slots of the other kind.
         self._queues: dict[str, LocalQueue] = {}
@@ -220,7 +224,11 @@ class SlotScheduler:
                 seconds = self._pause()
                 self._sleeps_until = time.monotonic() + (math.inf if seconds is None else seconds)
             self._wake.wait(seconds)
+            early = self._exchanged_at + PACE_SECONDS - time.monotonic()
+            if early > 0 and not self._is_ending:
+                time.sleep(early)
             self._wake.clear()
+            self._exchanged_at = time.monotonic()
             for queue in list(self._queues.values()):
                 self._exchange(queue)
 

@@ -12,7 +12,7 @@ from promptly.gateway.chat_request import ChatRequest
 from promptly.gateway.fatal_bodies import MAX_DEATHS, FatalBodies
 from promptly.gateway.slots.exchange import queue_key
 from promptly.gateway.slots.requests import ServiceClass, SlotRequest
-from promptly.gateway.slots.scheduler import GENERATION, SlotScheduler
+from promptly.gateway.slots.scheduler import GENERATION, PACE_SECONDS, SlotScheduler
 from promptly.gateway.upstream import EMBEDDINGS_PATH
 from promptly.gateway.upstreams import UpstreamPool
 from promptly.runtime import request_metrics
@@ -55,6 +55,23 @@ def test_a_free_slot_is_given_at_once(
     scheduler.release(slot_request)
     scheduler.release(slot_request)
     assert scheduler.held() == 0
+
+
+def test_a_busy_process_asks_for_several_requests_at_once(
+    make_scheduler: MakeScheduler, redis_url: str
+) -> None:
+    scheduler = make_scheduler()
+    with redis.Redis.from_url(redis_url) as client:
+        client.config_resetstat()
+        began_at = time.monotonic()
+        # One after the other, as fast as they are granted.
+        for account in range(20):
+            slot_request = scheduler.request(account)
+            assert granted(slot_request)
+            scheduler.release(slot_request)
+        seconds = time.monotonic() - began_at
+        exchanges = client.info("commandstats")["cmdstat_evalsha"]["calls"]
+    assert exchanges <= seconds / PACE_SECONDS + 1
 
 
 def test_two_schedulers_never_hold_more_than_there_are(make_scheduler: MakeScheduler) -> None:

@@ -87,7 +87,8 @@ for _, id in ipairs(input.quit) do
   remove(id)
   quitters[id] = true
 end
-if input.waiting > 0 or #input.quit > 0 then read_news() end
+-- There are none of requests that Redis hears of only now.
+if #input.quit > 0 or input.resync or input.waiting > #input.enqueue then read_news() end
 if input.resync then
   local mine = {}
   for _, given in ipairs(input.enqueue) do mine[given[1]] = true end
@@ -110,7 +111,7 @@ if #input.enqueue > 0 or waiting > 0 then
   end
 end
 if input.waiting > 0 then
-  local known = redis.call('SCARD', queue .. ':of:' .. input.process)
+  local known = waiting > 0 and redis.call('SCARD', queue .. ':of:' .. input.process) or 0
   for _, granted in ipairs(answer.granted) do
     if not quitters[granted[1]] then known = known + 1 end
   end

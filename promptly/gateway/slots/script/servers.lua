@@ -42,8 +42,18 @@ local function forget_prefixes(server, slot, contents)
   if #old > 0 then redis.call('HDEL', queue .. ':prefixes', unpack(old)) end
 end
 
+-- A conversation that goes on keeps its prefixes.
+local function continues(old, contents)
+  for number, link in ipairs(old.chain) do
+    if not contents.chain[number] or contents.chain[number][1] ~= link[1] then return false end
+  end
+  return true
+end
+
 local function set_contents(server, slot, old, contents)
-  if old then forget_prefixes(server, slot, old) end
+  if old and not (contents and continues(old, contents)) then
+    forget_prefixes(server, slot, old)
+  end
   if not contents then
     redis.call('HDEL', server.contents, slot)
     return
