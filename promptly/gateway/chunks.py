@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from promptly.gateway import sse
+from promptly.gateway.collected_deltas import CollectedDeltas
 from promptly.gateway.counts import Counts, are_counts, corrected, count_of
 from promptly.gateway.dialects import Sink
 from promptly.gateway.timings import cleaned, cut_from_end, has_verbose, last_count, without_timings
@@ -30,15 +31,17 @@ class ChunkReader(Counts):
     """Reads one stream of generated text: keeps the counts, yields what the client may see.
 
     With a `sink` every chunk, usage included, goes there decoded and its result is returned;
-    without one the stream must be a chat's. With `counts_only` the sink's chunks have no choices
-    any more: its result would reach nobody. `output_limit` returns the completion tokens that the
-    hold covers after a prompt of a given size, and so many of its tokens cached; it is called once,
-    when that size is known. Without `owns_cache` the cache is another account's: no token counts as
-    cached, neither for the charge nor for the client.
+    without one the stream must be a chat's. A sink that `collects` returns no bytes; it gets deltas
+    late and many at a time, for a fraction of the cost. With `counts_only` the sink's chunks have
+    no choices any more: its result would reach nobody. `output_limit` returns the completion tokens
+    that the hold covers after a prompt of a given size, and so many of its tokens cached; it is
+    called once, when that size is known. Without `owns_cache` the cache is another account's: no
+    token counts as cached, neither for the charge nor for the client.
     """
 
     __slots__ = (
         "_base",
+        "_collected",
         "_include_usage",
         "_output_limit",
         "_rest",
@@ -59,10 +62,12 @@ class ChunkReader(Counts):
         include_usage: bool,
         output_limit: Callable[[int, int], int | None] | None = None,
         sink: Sink | None = None,
+        collects: bool = False,
     ) -> None:
         super().__init__()
         self._include_usage = include_usage or sink is not None
         self._sink = sink
+        self._collected = CollectedDeltas(sink) if collects and sink is not None else None
         self._output_limit = output_limit
         self._role_sent = False
         self._rest = b""
@@ -81,23 +86,21 @@ class ChunkReader(Counts):
         Reading stops at the event that reaches `limit`, and `limit_reached` is set; the rest of
         the block is kept for `resume`.
         """
-        # Progress also starts like a delta, but there is none after the first token.
-        if (
-            self._sink is None
-            and self.first_token_at is not None
-            and block.startswith(_PLAIN)
-            and not has_verbose(block)
-        ):
-            is_one = block.find(b"\n\n") + 2 == len(block)
-            if is_one or block.count(_PLAIN) == block.count(b"\n\n"):
-                count = last_count(block)
-                if self.limit is None or count < self.limit:
-                    if count > self.completion_tokens:
-                        self.completion_tokens = count
-                    return (is_one and cut_from_end(block)) or without_timings(block)
+        if block.startswith(_PLAIN) and (shown := self._read_deltas(block)) is not None:
+            return shown
         out = []
         start = 0
+        # Where the last delta of a block begins that has other events as well.
+        last = block.rfind(_PLAIN)
         while (end := block.find(b"\n\n", start)) >= 0:
+            if start < last and block.startswith(_PLAIN, start):
+                stop = block.find(b"\n\n", last) + 2
+                if (shown := self._read_deltas(block[start:stop])) is not None:
+                    out.append(shown)
+                    start = stop
+                    continue
+                if self.first_token_at is not None:
+                    last = 0
             if block.startswith(b"data: ", start):
                 try:
                     out.append(self._read_event(block[start + 6 : end]))
@@ -111,6 +114,29 @@ class ChunkReader(Counts):
                 self._rest = block[start:]
                 break
         return b"".join(out)
+
+    def _read_deltas(self, block: bytes) -> bytes | None:
+        """Read a block that begins with a plain delta; None if not all of it can be searched."""
+        # Progress also starts like a delta, but there is none after the first token.
+        if (
+            (self._sink is not None and self._collected is None)
+            or self.first_token_at is None
+            or has_verbose(block)
+        ):
+            return None
+        is_one = block.find(b"\n\n") + 2 == len(block)
+        if not is_one and block.count(_PLAIN) != block.count(b"\n\n"):
+            return None
+        count = last_count(block)
+        if self.limit is not None and count >= self.limit:
+            return None
+        if count > self.completion_tokens:
+            self.completion_tokens = count
+        if self._collected is not None:
+            if not self.counts_only:
+                self._collected.add(block)
+            return b""
+        return (is_one and cut_from_end(block)) or without_timings(block)
 
     def resume(self, limit: int | None) -> bytes:
         """Read what was kept when the limit was reached, under a higher limit."""
@@ -161,8 +187,16 @@ class ChunkReader(Counts):
         return out + self._show(data, chunk)
 
     def _show(self, data: bytes, chunk: dict[str, Any]) -> bytes:
+        return cleaned(data) if self._sink is None else self._pass_on(chunk)
+
+    def _pass_on(self, chunk: dict[str, Any]) -> bytes:
         if self._sink is None:
-            return cleaned(data)
+            return sse.event(orjson.dumps(chunk))
+        if self._collected is not None:
+            try:
+                self._collected.pass_on()
+            except MALFORMED:
+                self.error = {}
         return self._sink({**chunk, "choices": []} if self.counts_only else chunk)
 
     def _set_prompt_size(self, tokens: int) -> None:
@@ -204,41 +238,17 @@ class ChunkReader(Counts):
             details = usage.get("prompt_tokens_details")
             reported = details.get("cached_tokens") if isinstance(details, dict) else None
             self._set_reused(count_of(reported, self.reused_tokens))
-            chunk["usage"] = self.usage = self._corrected(usage)
+            chunk["usage"] = self.usage = self.corrected_usage(usage)
 
     def _set_reused(self, tokens: int) -> None:
         """Take in how much of the prompt was cached: at most all of it."""
         self.reused_tokens = tokens if tokens < self.prompt_tokens else self.prompt_tokens
         self.cached_tokens = self.reused_tokens if self.owns_cache else 0
 
-    def _corrected(self, usage: dict[str, Any]) -> dict[str, Any]:
-        """Return upstream's usage, corrected where it differs from our counts."""
-        prompt, completion = self.prompt_tokens, self.completion_tokens
-        if (usage["prompt_tokens"], usage["completion_tokens"]) != (prompt, completion):
-            usage = {
-                **usage,
-                "prompt_tokens": prompt,
-                "completion_tokens": completion,
-                "total_tokens": prompt + completion,
-            }
-        details = usage.get("prompt_tokens_details")
-        if not isinstance(details, dict):
-            details = {}
-        cached = details.get("cached_tokens")
-        if type(cached) is not int or cached != self.cached_tokens:
-            cached = self.cached_tokens
-            usage = {**usage, "prompt_tokens_details": {**details, "cached_tokens": cached}}
-        return usage
-
     def chunk(self, delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
         """Build a chunk of our own for this stream, as upstream would have sent it."""
         choice = {"finish_reason": finish_reason, "index": 0, "delta": delta}
-        return self._own({"choices": [choice], **self._base})
-
-    def _own(self, chunk: dict[str, Any]) -> bytes:
-        if self._sink is None:
-            return sse.event(orjson.dumps(chunk))
-        return self._sink({**chunk, "choices": []} if self.counts_only else chunk)
+        return self._pass_on({"choices": [choice], **self._base})
 
     def closing_chunks(self) -> bytes:
         """Build the end that upstream would have sent had the limit been its own."""
@@ -251,5 +261,5 @@ class ChunkReader(Counts):
                 "total_tokens": self.prompt_tokens + self.completion_tokens,
                 "prompt_tokens_details": {"cached_tokens": self.cached_tokens},
             }
-            out += self._own({"choices": [], **self._base, "usage": self.usage})
+            out += self._pass_on({"choices": [], **self._base, "usage": self.usage})
         return out

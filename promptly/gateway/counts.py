@@ -71,3 +71,22 @@ class Counts:
         self.completion_tokens = 0
         self.limit: int | None = None
         self.first_token_at: float | None = None
+
+    def corrected_usage(self, usage: dict[str, Any]) -> dict[str, Any]:
+        """Return upstream's usage, corrected where it differs from our counts."""
+        prompt, completion = self.prompt_tokens, self.completion_tokens
+        if (usage["prompt_tokens"], usage["completion_tokens"]) != (prompt, completion):
+            usage = {
+                **usage,
+                "prompt_tokens": prompt,
+                "completion_tokens": completion,
+                "total_tokens": prompt + completion,
+            }
+        details = usage.get("prompt_tokens_details")
+        if not isinstance(details, dict):
+            details = {}
+        cached = details.get("cached_tokens")
+        if type(cached) is not int or cached != self.cached_tokens:
+            cached = self.cached_tokens
+            usage = {**usage, "prompt_tokens_details": {**details, "cached_tokens": cached}}
+        return usage

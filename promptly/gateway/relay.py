@@ -43,7 +43,7 @@ class Relay(MeteredRequest):
 
     The hold also covers the prompts still to come. Where the balance ends, the current answer ends;
     the later answers are empty: they do not run and cost nothing. `session` is the client's name
-    for the conversation, from its headers.
+    for the conversation, from its headers. A `sink` that `collects` answers later, as a whole.
     """
 
     def __init__(
@@ -56,8 +56,11 @@ class Relay(MeteredRequest):
         sink: Sink | None,
         body_share: BodyShare,
         session: str = "",
+        *,
+        collects: bool = False,
     ) -> None:
         self._request = request
+        self._collects = collects
         self._session = session
         self._subrequest = 0
         # Of the current prompt, whose text is gone: the server may still die of it.
@@ -97,6 +100,7 @@ class Relay(MeteredRequest):
             include_usage=self._request.include_usage,
             output_limit=self._hold.output_limit,
             sink=self._sink,
+            collects=self._collects,
         )
 
     def _body(self, subrequest: int, lease: Lease) -> bytes:

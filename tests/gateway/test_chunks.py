@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from promptly.gateway import sse
 from promptly.gateway.chunks import ChunkReader
+from promptly.gateway.collected_deltas import MOST_BYTES
 from promptly.gateway.dialects import Sink
+from promptly.gateway.dialects.chat.answer import ChatAnswer
 from promptly.gateway.sse import EventBuffer
 from tests.gateway.recordings import NAMES, counts, events, recording
 
@@ -110,6 +112,29 @@ def test_reading_stops_at_each_limit_and_goes_on_without_loss(
     assert events(b"".join(out)) == expected(name, include_usage=True)
     assert (reader.prompt_tokens, reader.completion_tokens) == counts(name)
     assert reader.done
+
+
+@given(
+    name=st.sampled_from(NAMES),
+    cuts=Splits,
+    limit=st.none() | st.integers(1, 320),
+)
+def test_a_collected_answer_is_the_one_that_is_read_chunk_by_chunk(
+    name: str, cuts: list[int], limit: int | None
+) -> None:
+    answers = ChatAnswer(), ChatAnswer()
+    collected = ChunkReader(include_usage=True, sink=answers[0].add, collects=True)
+    readers = collected, ChunkReader(include_usage=True, sink=answers[1].add)
+    for reader in readers:
+        reader.limit = limit
+        for block in blocks(recording(name), cuts):
+            assert reader.read(block) == b""
+            if reader.limit_reached:
+                assert reader.closing_chunks() == b""
+                break
+    assert answers[0].build() == answers[1].build()
+    for field in ("prompt_tokens", "completion_tokens", "limit_reached", "done", "usage", "error"):
+        assert getattr(readers[0], field) == getattr(readers[1], field)
 
 
 @pytest.mark.parametrize("limit", [1, 5, 23])
@@ -238,6 +263,40 @@ def test_events_before_garbage_are_passed_on(sink: Sink | None, garbage: bytes) 
     assert len(events(out)) == 6
     assert reader.error is not None
     assert reader.completion_tokens == events(parts[7])[0]["timings"]["predicted_n"]
+
+
+def test_garbage_among_collected_deltas_is_an_error() -> None:
+    heard: list[Any] = []
+
+    def sink(chunk: Any) -> bytes:
+        heard.append(chunk)
+        return b""
+
+    reader = ChunkReader(include_usage=True, sink=sink, collects=True)
+    parts = one_by_one(recording("plain"))
+    broken = parts[4][:-3] + b"\n\n"
+    for part in (*parts[:8], broken, *parts[8:-1]):
+        assert reader.read(part) == b""
+    assert reader.error is not None
+    # Not even those before it: an answer that fails has no text.
+    assert len(heard) < 5
+
+
+def test_what_is_collected_is_bounded() -> None:
+    heard: list[Any] = []
+
+    def sink(chunk: Any) -> bytes:
+        heard.append(chunk)
+        return b""
+
+    reader = ChunkReader(include_usage=True, sink=sink, collects=True)
+    parts = one_by_one(recording("plain"))
+    for part in parts[:5]:
+        reader.read(part)
+    before = len(heard)
+    for _ in range(MOST_BYTES // len(parts[5]) + 1):
+        reader.read(parts[5])
+    assert len(heard) > before
 
 
 def test_an_unread_sink_gets_the_counts_only() -> None:

@@ -37,7 +37,7 @@ def serve_stream(endpoint: str, generation: GenerationRequest, answer: StreamedA
 
 def serve_whole(endpoint: str, generation: GenerationRequest, answer: WholeAnswer) -> Response:
     """Answer with one JSON object; `endpoint` is recorded in the usage event."""
-    relay = _start(endpoint, generation, answer.add)
+    relay = _start(endpoint, generation, answer.add, collects=True)
     return _run(relay, generation.ignored, lambda: orjson.dumps(answer.build()))
 
 
@@ -59,14 +59,26 @@ def serve_embeddings(endpoint: str, asked: EmbeddingsRequest) -> Response:
     return _run(embedding, asked.ignored, embedding.answer)
 
 
-def _start(endpoint: str, generation: GenerationRequest, sink: Sink | None) -> Relay:
+def _start(
+    endpoint: str, generation: GenerationRequest, sink: Sink | None, *, collects: bool = False
+) -> Relay:
     """Place a hold for the request's cost, and create its relay."""
     gateway, caller = current_gateway(), guard.caller()
     placed = hold_placement.place(
         gateway, caller, g.request_uuid, endpoint, generation, prompt_counter(gateway, caller)
     )
     session = session_of(request.environ)
-    return Relay(gateway, caller, endpoint, generation, placed, sink, hand_over(), session)
+    return Relay(
+        gateway,
+        caller,
+        endpoint,
+        generation,
+        placed,
+        sink,
+        hand_over(),
+        session,
+        collects=collects,
+    )
 
 
 def _run(metered: MeteredRequest, ignored: tuple[str, ...], build: Callable[[], bytes]) -> Response:
