@@ -9,7 +9,6 @@ from promptly.extensions import csrf, db, limiter, migrate
 from promptly.gateway import bind_gateway
 from promptly.runtime import database, logs, redis_client
 from promptly.runtime.celery_app import bind_celery
-from promptly.runtime.cors import Cors
 from promptly.settings import Settings
 
 
@@ -30,7 +29,6 @@ def create_app(settings: Settings) -> Flask:
     csrf.init_app(app)
     bind_celery(app, settings)
     bind_gateway(app, settings)
-    app.extensions["cors"] = Cors(settings.cors_origins)
     blueprints.register(app)
     cli.register(app)
     return app

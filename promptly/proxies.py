@@ -6,8 +6,10 @@ that with TRUSTED_PROXY_HOPS. Each process writes a count to Redis once a minute
 
 import ipaddress
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
+from typing import Any
 
 import redis
 from flask import current_app, request
@@ -66,26 +68,33 @@ def passed_a_proxy() -> bool:
     return any(name in request.environ for name in FORWARDING_HEADERS)
 
 
-def client_network() -> str:
-    """Return the client's IPv4 address or IPv6 /64: one customer usually owns a whole /64."""
-    text = client_address()
-    if ":" not in text:
-        return text
+def network_of(address: str) -> str:
+    """Return an IPv4 address, or the /64 of an IPv6 one: one customer usually owns a whole /64."""
+    if ":" not in address:
+        return address
     try:
-        address = ipaddress.IPv6Address(text)
+        parsed = ipaddress.IPv6Address(address)
     except ValueError:
         return UNKNOWN
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(ipaddress.ip_network((address, 64), strict=False))
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(ipaddress.ip_network((parsed, 64), strict=False))
+
+
+def address_of(environ: Mapping[str, Any], hops: int) -> str:
+    """Return the client's address for rate limits; the peer's if the proxies forwarded too few."""
+    peer = environ.get("REMOTE_ADDR") or "local"
+    return forwarded_address(peer, environ.get("HTTP_X_FORWARDED_FOR"), hops) or peer
+
+
+def client_network() -> str:
+    """Return the network of Flask's current client."""
+    return network_of(client_address())
 
 
 def client_address() -> str:
-    """Return the client's address for rate limits; the peer's if the proxies forwarded too few."""
-    settings, environ = current_settings(), request.environ
-    peer = environ.get("REMOTE_ADDR") or "local"
-    forwarded = environ.get("HTTP_X_FORWARDED_FOR")
-    return forwarded_address(peer, forwarded, settings.trusted_proxy_hops) or peer
+    """Return the address of Flask's current client."""
+    return address_of(request.environ, current_settings().trusted_proxy_hops)
 
 
 def record_hop_count() -> None:

@@ -10,19 +10,31 @@ from hashlib import blake2b
 from flask import Flask, current_app
 
 from promptly.proxies import client_address, client_network
+from promptly.secret import Secret
 from promptly.settings import Settings
 
 
+class Pseudonyms:
+    """Hashes under a key of their own, so that they differ from all others under the pepper."""
+
+    def __init__(self, key_pepper: Secret) -> None:
+        pepper = key_pepper.reveal().encode()
+        self._key = hmac.digest(pepper, b"promptly.pseudonyms", "sha256")
+
+    def of(self, text: str) -> str:
+        """Return 24 hexadecimal characters that stand for the text; takes about a microsecond."""
+        return blake2b(text.encode(errors="replace"), key=self._key, digest_size=12).hexdigest()
+
+
 def configure(app: Flask, settings: Settings) -> None:
-    """Derive the key of the hashes, so that they differ from all others under the pepper."""
-    pepper = settings.key_pepper.reveal().encode()
-    app.extensions["pseudonym_key"] = hmac.digest(pepper, b"promptly.pseudonyms", "sha256")
+    """Add the pseudonyms to the application."""
+    app.extensions["pseudonyms"] = Pseudonyms(settings.key_pepper)
 
 
 def pseudonym(text: str) -> str:
-    """Return 24 hexadecimal characters that stand for the text; takes about a microsecond."""
-    key: bytes = current_app.extensions["pseudonym_key"]
-    return blake2b(text.encode(errors="replace"), key=key, digest_size=12).hexdigest()
+    """Return the pseudonym of a text in the current application."""
+    pseudonyms: Pseudonyms = current_app.extensions["pseudonyms"]
+    return pseudonyms.of(text)
 
 
 def of_network() -> str:

@@ -17,6 +17,7 @@ navigation      whether a request is a browser opening a page; its query without
 page_headers    security headers of every page
 refused_bodies  receiving the small body of a request before it is refused
 static_files    stylesheets, scripts and icons, below /static/
+unexpected      outages of PostgreSQL and bugs, as errors of ours
 
 Each blueprint lists its routes next to where it is created, with `add_url_rule(path, endpoint,
 view, methods=…)`. Views carry no routing decorators; links name endpoints with `url_for`.
@@ -45,7 +46,7 @@ from promptly.blueprints import (
 )
 from promptly.errors import PromptlyError
 from promptly.services.payments.clicks import new_form_token
-from promptly.settings import Settings
+from promptly.settings import Settings, current_settings
 
 
 def register(app: Flask) -> None:
@@ -56,13 +57,14 @@ def register(app: Flask) -> None:
     app.jinja_env.globals["support_email"] = settings.support_email
     app.jinja_env.globals["new_form_token"] = new_form_token
     error_handlers.register(app)
-    address_limit.register(app)
     app.before_request(begin)
     static_files.register(app)
     app.register_blueprint(docs.blueprint)
     app.register_blueprint(openapi.blueprint)
     app.register_blueprint(ops.blueprint)
     app.register_blueprint(v1.blueprint)
+    front = v1.Front(app.extensions["gateway"], v1.POSTED, app.wsgi_app)
+    app.wsgi_app = front  # type: ignore[method-assign]
     app.register_blueprint(site.blueprint)
     app.register_blueprint(purchases.blueprint)
     app.register_blueprint(webhooks.blueprint)
@@ -70,23 +72,22 @@ def register(app: Flask) -> None:
 
 
 def begin() -> Response | None:
-    """Check path and host, answer preflights and read a form, before the blueprints' own checks.
-
-    One function, because /v1 passes it too and each registered one has a cost of its own.
-    """
+    """Check path and host, answer preflights and read a form, before the blueprints' own checks."""
     current: Request = request_ctx.request
+    settings = current_settings()
+    address_limit.count(current.environ, settings)
     try:
         error_handlers.refuse_double_slashes(current)
-        hosts.refuse_foreign_host(current)
+        hosts.refuse_foreign_host(current.environ, settings)
     except PromptlyError:
         # The checks of /v1, which count requests, do not run any more.
-        v1.guard.count_refused()
+        v1.in_flask.count_refused()
         raise
-    if current.method == "OPTIONS" and (answer := v1.guard.answer_preflight()) is not None:
+    if (answer := v1.in_flask.answer_preflight()) is not None:
         return answer
     if current.routing_exception is not None:
         hosts.stay_on_host(current.routing_exception)
-        v1.guard.count_refused()
+        v1.in_flask.count_refused()
     elif not error_shapes.is_api(current.path):
         form_body.read()
     return None

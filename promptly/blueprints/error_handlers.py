@@ -7,17 +7,16 @@ import logging
 import time
 
 import orjson
-import psycopg2
 from flask import Flask, Request, Response, current_app, g, render_template, request
 from flask.globals import request_ctx
 from flask_limiter.errors import RateLimitExceeded
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as AnyResponse
 
-from promptly.blueprints import error_shapes, refused_bodies, wrong_urls
+from promptly.blueprints import error_shapes, refused_bodies, unexpected, wrong_urls
 from promptly.blueprints.page_headers import add_page_headers
+from promptly.blueprints.v1 import in_flask, refusals
 from promptly.errors import (
     BodyTimeout,
     BodyTooLarge,
@@ -34,6 +33,7 @@ from promptly.extensions import limiter
 from promptly.request_ids import new_request_id, public_id
 from promptly.runtime import request_metrics
 from promptly.runtime.logs import redact
+from promptly.settings import current_settings
 
 logger = logging.getLogger(__name__)
 
@@ -73,13 +73,8 @@ def register(app: Flask) -> None:
     Call this before the blueprints are registered: `bind_urls` must run before their checks.
     """
     app.before_request(bind_urls)
-    app.register_error_handler(PromptlyError, answer)
     app.register_error_handler(HTTPException, answer_http_exception)
-    # Raised by SQLAlchemy in pages when PostgreSQL is unavailable, but also for some statements
-    # that it refused; the handler tells them apart.
-    for away in (OperationalError, InterfaceError, PoolTimeout, psycopg2.OperationalError):
-        app.register_error_handler(away, answer_database_away)
-    app.register_error_handler(Exception, answer_unknown)
+    app.register_error_handler(Exception, answer)
 
 
 def bind_urls() -> None:
@@ -106,28 +101,31 @@ def unknown_url() -> NotFound:
 
 
 def request_id() -> str:
-    """Return the public id of the current request; create one if the view has not."""
+    """Return the public id of the current request."""
+    if error_shapes.is_api(request.path):
+        return in_flask.current().id
     if "request_id" not in g:
         g.request_id = public_id(new_request_id())
     known: str = g.request_id
     return known
 
 
-def answer(problem: PromptlyError) -> Response:
-    """Return the response to an error of ours."""
-    if error_shapes.wants_json(problem.status):
-        refused_bodies.receive_small()
-    if problem.limit is not None:
-        request_metrics.count_limit(problem.limit)
-    # Below /v1, every request is logged with its outcome anyway.
+def answer(problem: Exception) -> Response:
+    """Return the response to an error of ours, to a database outage or to a bug."""
     if error_shapes.is_api(request.path):
-        request_metrics.count_refusal(problem)
-    elif problem.status >= 500:
-        logger.warning("request failed", extra=_log_fields(problem))
-    else:
-        logger.info("request refused", extra=_log_fields(problem))
-    response = _rendered(problem)
-    for name, value in problem.headers().items():
+        status, headers, body = refusals.refuse(problem, in_flask.current())
+        return Response(body, status, Headers(headers))
+    error = unexpected.translated(problem, request_id())
+    if error_shapes.wants_json(error.status):
+        refused_bodies.receive_small(request.environ, current_settings().trusted_proxy_hops)
+    if error.limit is not None:
+        request_metrics.count_limit(error.limit)
+    if error is problem:
+        level = logging.WARNING if error.status >= 500 else logging.INFO
+        message = "request failed" if error.status >= 500 else "request refused"
+        logger.log(level, message, extra=_log_fields(error))
+    response = _rendered(error)
+    for name, value in error.headers().items():
         response.headers.setdefault(name, value)
     response.headers["x-request-id"] = request_id()
     return response
@@ -143,24 +141,6 @@ def answer_http_exception(problem: HTTPException) -> AnyResponse:
     for name, value in problem.get_headers():
         if name.lower() in {"allow", "retry-after"}:
             response.headers[name] = value
-    return response
-
-
-def answer_database_away(problem: Exception) -> Response:
-    """Return 503, which clients may retry, while PostgreSQL is unavailable."""
-    if isinstance(problem, DBAPIError) and not _means_away(problem):
-        return answer_unknown(problem)
-    logger.warning("PostgreSQL is away", extra={"reason": type(problem).__name__})
-    return answer(ServiceUnavailable())
-
-
-def answer_unknown(problem: Exception) -> Response:
-    """Return the response to a bug: log its traceback once, give the client the request id."""
-    logger.error("unexpected error", exc_info=problem, extra={"request_id": request_id()})
-    if error_shapes.is_api(request.path):
-        request_metrics.count_refusal(PromptlyError())
-    response = _rendered(PromptlyError())
-    response.headers["x-request-id"] = request_id()
     return response
 
 
@@ -195,19 +175,12 @@ def _seconds_until_reset() -> int:
     return max(1, int(limit.reset_at - time.time()) + 1) if limit is not None else 60
 
 
-def _means_away(problem: DBAPIError) -> bool:
-    # An SQLSTATE means that the server answered. These classes mean that it cannot work now:
-    # connection exceptions, insufficient resources, object state, operator intervention.
-    state = getattr(problem.orig, "pgcode", None)
-    return state is None or state[:2] in {"08", "53", "55", "57"}
-
-
 def _rendered(problem: PromptlyError) -> Response:
     if error_shapes.wants_json(problem.status):
-        body = error_shapes.body(problem, request_id())
+        is_anthropic = error_shapes.is_anthropic(request)
+        body = error_shapes.body(problem, request_id(), is_anthropic=is_anthropic)
         response = Response(body, mimetype="application/json")
-        if error_shapes.is_anthropic(request):
-            # Anthropic's SDKs read this header.
+        if is_anthropic:
             response.headers["request-id"] = request_id()
     elif g.get("answers_json"):
         # A script using the admin form API.

@@ -17,13 +17,17 @@ def is_api(path: str) -> bool:
     return path == "/v1" or path.startswith("/v1/")
 
 
+def is_of_messages(path: str) -> bool:
+    """Return whether a path belongs to Anthropic's API only."""
+    return path == MESSAGES or path.startswith(f"{MESSAGES}/")
+
+
 def is_anthropic(request: Request) -> bool:
     """Return whether a request is one of Anthropic's API; the rest of /v1 is OpenAI's.
 
     The path tells, or where it does not, the header that Anthropic's clients send.
     """
-    path = request.path
-    if path == MESSAGES or path.startswith(f"{MESSAGES}/"):
+    if is_of_messages(request.path):
         return True
     return "HTTP_ANTHROPIC_VERSION" in request.environ and request.endpoint in _OF_BOTH
 
@@ -41,12 +45,12 @@ def wants_json(status: int) -> bool:
     return has_key or "x-api-key" in request.headers or request.is_json
 
 
-def body(problem: PromptlyError, request_id: str) -> bytes:
-    """Return the error in the shape that the client expects.
+def body(problem: PromptlyError, request_id: str, *, is_anthropic: bool) -> bytes:
+    """Return the error in the shape of the client's API.
 
     OpenAI's is `{"error": {"message", "type", "param", "code"}}`, Anthropic's
     `{"type": "error", "error": {"type", "message"}, "request_id"}`.
     """
-    if is_anthropic(request):
+    if is_anthropic:
         return orjson.dumps(error_body(problem, request_id))
     return orjson.dumps(problem.body())

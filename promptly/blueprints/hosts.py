@@ -6,25 +6,24 @@ to get that name into redirects. Flask's own check knows neither every address n
 
 import ipaddress
 from functools import lru_cache
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from flask import Request
 from werkzeug.routing import RequestRedirect
 from werkzeug.sansio.utils import host_is_trusted
 
 from promptly.errors import InvalidRequest
-from promptly.settings import current_settings
+from promptly.settings import Settings
 
 
-def refuse_foreign_host(request: Request) -> None:
+def refuse_foreign_host(environ: dict[str, Any], settings: Settings) -> None:
     """Raise InvalidRequest for an untrusted host name; `/health` answers to any.
 
     A request without `Host`, as in HTTP/1.0, names no foreign one.
     """
-    host = request.environ.get("HTTP_HOST")
-    if host is None or request.path in {"/health", "/health/ready"}:
+    host = environ.get("HTTP_HOST")
+    if host is None or environ["PATH_INFO"] in {"/health", "/health/ready"}:
         return
-    settings = current_settings()
     if not is_trusted(host, settings.trusted_hosts, settings.base_url):
         raise InvalidRequest("This host name is not served here.")
 

@@ -6,12 +6,11 @@ same, and the next request on that connection fails.
 """
 
 from contextlib import suppress
+from typing import Any
 
-from flask import request
 from gevent import Timeout
 from gunicorn.http.errors import ParseException
-
-from promptly.settings import current_settings
+from werkzeug.wsgi import get_content_length
 
 # Agents' prompts rarely exceed this. Larger bodies are refused before they are sent.
 SMALL_BYTES = 1024 * 1024
@@ -20,15 +19,15 @@ PIECE_BYTES = 64 * 1024
 SECONDS = 2.0
 
 
-def receive_small() -> None:
+def receive_small(environ: dict[str, Any], trusted_proxy_hops: int) -> None:
     """Read and drop the rest of a body of up to SMALL_BYTES; give up after SECONDS."""
-    if not current_settings().trusted_proxy_hops:
+    if not trusted_proxy_hops:
         return
-    length = request.content_length
+    length = get_content_length(environ)
     # A client that waits for 100 Continue sends the body only if it is read.
-    if length is None or length > SMALL_BYTES or "HTTP_EXPECT" in request.environ:
+    if length is None or length > SMALL_BYTES or "HTTP_EXPECT" in environ:
         return
-    stream = request.environ["wsgi.input"]
+    stream = environ["wsgi.input"]
     with suppress(Timeout, OSError, ParseException), Timeout(SECONDS):
         while stream.read(PIECE_BYTES):
             pass

@@ -78,6 +78,8 @@ from promptly.gateway.slots.scheduler import SlotScheduler
 from promptly.gateway.turns import CountTurns
 from promptly.gateway.upstreams import UpstreamPool
 from promptly.models.states import Outcome
+from promptly.pseudonyms import Pseudonyms
+from promptly.runtime.cors import Cors
 from promptly.runtime.database import HotPathDatabase
 from promptly.runtime.redis_client import HotPathRedis
 from promptly.settings import Settings
@@ -95,6 +97,8 @@ class Gateway:
         self.settings = settings
         self.database: HotPathDatabase = app.extensions["hot_path_database"]
         redis: HotPathRedis = app.extensions["hot_path_redis"]
+        self.pseudonyms: Pseudonyms = app.extensions["pseudonyms"]
+        self.cors = Cors(settings.cors_origins)
         self.top_up_url = f"{settings.base_url}/dashboard"
         self.limits = RequestLimits(
             redis, settings.inference_ip_rate_limit, settings.inference_user_rate_limit

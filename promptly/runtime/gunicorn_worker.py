@@ -113,7 +113,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
     @property
     def cors(self) -> Cors:
-        found: Cors = self.wsgi.extensions["cors"]
+        found: Cors = self.wsgi.extensions["gateway"].cors
         return found
 
     def server_class(self, listener: socket, *, spawn: Pool, **_: object) -> StreamServer:

@@ -57,6 +57,21 @@ def test_services_do_not_know_flask(project: Path) -> None:
     assert not [name for name in found if name.startswith(("promptly/services", "promptly/models"))]
 
 
+def test_posts_to_the_api_do_not_know_flask(project: Path) -> None:
+    """They are served without a context, in which alone Flask's proxies mean something."""
+    served_by_flask = {"__init__", "in_flask", "balance", "key", "models", "queue", "usage"}
+    pattern = re.compile(
+        r"^\s*(from|import) (flask|promptly\.extensions|promptly\.transactions)\b|\bin_flask\b"
+        r"|\bcurrent_(gateway|settings)\b|\bclient_(address|network)\b",
+        re.MULTILINE,
+    )
+    texts = {
+        path.stem: path.read_text() for path in (project / "promptly/blueprints/v1").glob("*.py")
+    }
+    assert served_by_flask < set(texts)
+    assert not {name for name in set(texts) - served_by_flask if pattern.search(texts[name])}
+
+
 def test_routes_are_listed_with_add_url_rule(project: Path) -> None:
     others = {"route", "get", "post", "put", "patch", "delete"}
     found = [

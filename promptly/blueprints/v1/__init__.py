@@ -1,14 +1,16 @@
-"""The inference API: all routes below /v1, guarded by `guard.admit`."""
+"""The inference API: all routes below /v1, guarded by `guard.admit`.
+
+`front` answers POSTs without Flask, which serves the rest (`in_flask`).
+"""
 
 from flask import Blueprint
 
 from promptly.blueprints.v1 import (
     balance,
-    body,
     chat,
     completions,
     embeddings,
-    guard,
+    in_flask,
     key,
     messages,
     models,
@@ -16,38 +18,31 @@ from promptly.blueprints.v1 import (
     responses,
     usage,
 )
+from promptly.blueprints.v1.front import Front, View
 
-blueprint = Blueprint("v1", __name__, url_prefix="/v1")
-blueprint.before_request(guard.admit)
-blueprint.after_app_request(guard.add_headers)
-blueprint.teardown_request(body.give_back)
+__all__ = ["POSTED", "Front", "blueprint", "in_flask"]
 
-blueprint.add_url_rule(
-    "/chat/completions", "chat_completions", chat.chat_completions, methods=["POST"]
-)
-blueprint.add_url_rule(
-    "/chat/completions/input_tokens", "count_chat_tokens", chat.count_chat_tokens, methods=["POST"]
-)
-blueprint.add_url_rule(
-    "/completions", "text_completions", completions.text_completions, methods=["POST"]
-)
-blueprint.add_url_rule(
-    "/embeddings", "make_embeddings", embeddings.make_embeddings, methods=["POST"]
-)
-blueprint.add_url_rule("/responses", "create_response", responses.create_response, methods=["POST"])
-blueprint.add_url_rule(
-    "/responses/input_tokens",
-    "count_response_tokens",
-    responses.count_response_tokens,
-    methods=["POST"],
-)
-blueprint.add_url_rule("/messages", "create_message", messages.create_message, methods=["POST"])
-blueprint.add_url_rule(
-    "/messages/count_tokens",
-    "count_message_tokens",
-    messages.count_message_tokens,
-    methods=["POST"],
-)
+PREFIX = "/v1"
+
+# Views that `front` calls, by their paths.
+POSTED: dict[str, View] = {
+    "/v1/chat/completions": chat.chat_completions,
+    "/v1/chat/completions/input_tokens": chat.count_chat_tokens,
+    "/v1/completions": completions.text_completions,
+    "/v1/embeddings": embeddings.make_embeddings,
+    "/v1/messages": messages.create_message,
+    "/v1/messages/count_tokens": messages.count_message_tokens,
+    "/v1/responses": responses.create_response,
+    "/v1/responses/input_tokens": responses.count_response_tokens,
+}
+
+blueprint = Blueprint("v1", __name__, url_prefix=PREFIX)
+blueprint.before_request(in_flask.admit)
+blueprint.after_app_request(in_flask.add_headers)
+
+for path, view in POSTED.items():
+    # Without a view: Flask answers other methods, and hints at these paths.
+    blueprint.add_url_rule(path.removeprefix(PREFIX), view.__name__, methods=["POST"])
 blueprint.add_url_rule("/models", "list_models", models.list_models)
 blueprint.add_url_rule("/models/<path:name>", "show_model", models.show_model)
 blueprint.add_url_rule("/balance", "show_balance", balance.show_balance)

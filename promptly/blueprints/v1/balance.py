@@ -2,7 +2,7 @@
 
 from flask import Response, jsonify
 
-from promptly.blueprints.v1 import guard
+from promptly.blueprints.v1 import in_flask
 from promptly.runtime.database import API
 from promptly.services.ledger import balances
 from promptly.transactions import use_pool
@@ -11,4 +11,4 @@ from promptly.transactions import use_pool
 def show_balance() -> Response:
     """Return the balance, in tokens."""
     use_pool(API)
-    return jsonify(balances.read(guard.caller().user_id))
+    return jsonify(balances.read(in_flask.caller().user_id))

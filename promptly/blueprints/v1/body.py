@@ -4,64 +4,47 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
-from flask import Request, g
-from flask.globals import app_ctx, request_ctx
 from gunicorn.http.errors import ParseException
+from werkzeug.wsgi import get_content_length
 
+from promptly.blueprints.v1.api_request import ApiRequest
 from promptly.errors import BodyTimeout, BodyTooLarge, InvalidRequest, ServiceUnavailable
-from promptly.gateway import current_gateway
 from promptly.gateway.body_budget import BodyShare
 from promptly.gateway.content_encoding import coding_of
 from promptly.gateway.json_bounds import Body
 from promptly.runtime.early_timeout import EarlyTimeout
-from promptly.settings import Settings
 
 T = TypeVar("T")
 
 READ_BYTES = 64 * 1024
 
 
-def take_body(parse: Callable[[Body], T]) -> T:
+def take_body(request: ApiRequest, parse: Callable[[Body], T]) -> T:
     """Read and decode the body; return what `parse` makes of it.
 
     `parse` runs in a native thread if the body is large. Raises BodyTooLarge, BodyTimeout,
     UnsupportedContentEncoding, RateLimited or ServiceUnavailable if too much is in memory, and
     InvalidRequest if the body is incomplete or malformed.
     """
-    # Each use of Flask's proxies costs as much as ten of what they stand for.
-    gateway, current, kept = current_gateway(), request_ctx.request, app_ctx.g
-    coding = coding_of(current.environ.get("HTTP_CONTENT_ENCODING", ""))
+    gateway = request.gateway
+    coding = coding_of(request.environ.get("HTTP_CONTENT_ENCODING", ""))
     limit = EarlyTimeout(gateway.settings.body_timeout_seconds)
-    share = gateway.body_budget.share(kept.caller.user_id, kept.network, limit.cut)
-    kept.body_share = share
-    body = _read(current, gateway.settings, share, limit)
+    share = gateway.body_budget.share(request.caller.user_id, request.network, limit.cut)
+    request.body_share = share
+    body = _read(request.environ, gateway.settings.max_body_bytes, share, limit)
     parsed, size = gateway.body_decoder.decode(body, coding, parse)
     share.finish_reading(size)
     return parsed
 
 
-def hand_over() -> BodyShare:
-    """Return the body's share of memory to a request that outlives its view, and gives it back."""
-    share: BodyShare = g.pop("body_share")
-    return share
-
-
-def give_back(_problem: BaseException | None = None) -> None:
-    """Give the body's share of memory back; runs after every view."""
-    share: BodyShare | None = g.pop("body_share", None)
-    if share is not None:
-        share.give_back()
-
-
-def _read(current: Request, settings: Settings, share: BodyShare, time_limit: EarlyTimeout) -> Body:
-    limit = settings.max_body_bytes
-    length = current.content_length
+def _read(environ: dict[str, Any], limit: int, share: BodyShare, time_limit: EarlyTimeout) -> Body:
+    length = get_content_length(environ)
     if length is not None:
         if length > limit:
             raise too_large(limit)
         share.require(length)
     body = bytearray()
-    stream = current.environ["wsgi.input"]
+    stream = environ["wsgi.input"]
     # Of the worker's own class, except in tests without a server.
     read_onto = getattr(stream, "read_onto", None) or partial(_read_onto, stream)
     try:

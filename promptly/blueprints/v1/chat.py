@@ -1,7 +1,9 @@
 """POST /v1/chat/completions, and the token count of its prompt."""
 
-from flask import Response, jsonify
+import orjson
 
+from promptly.blueprints.v1.answers import Answer, as_json
+from promptly.blueprints.v1.api_request import ApiRequest
 from promptly.blueprints.v1.body import take_body
 from promptly.blueprints.v1.counting import count_tokens, take_counted
 from promptly.blueprints.v1.serving import serve_stream, serve_whole
@@ -11,18 +13,19 @@ from promptly.gateway.dialects.chat.request import parse_chat
 ENDPOINT = "chat.completions"
 
 
-def chat_completions() -> Response:
+def chat_completions(request: ApiRequest) -> Answer:
     """Create an OpenAI chat completion, streamed or not."""
-    chat = take_body(parse_chat)
+    chat = take_body(request, parse_chat)
     if chat.stream:
         stream = ChatStream(
             include_usage=chat.include_usage, without_alternatives=chat.without_alternatives
         )
-        return serve_stream(ENDPOINT, chat, stream)
-    return serve_whole(ENDPOINT, chat, ChatAnswer(without_alternatives=chat.without_alternatives))
+        return serve_stream(request, ENDPOINT, chat, stream)
+    answer = ChatAnswer(without_alternatives=chat.without_alternatives)
+    return serve_whole(request, ENDPOINT, chat, answer)
 
 
-def count_chat_tokens() -> Response:
+def count_chat_tokens(request: ApiRequest) -> Answer:
     """Count the tokens of the request's prompt, free of charge."""
-    chat = take_counted(parse_chat)
-    return jsonify(object="response.input_tokens", input_tokens=count_tokens(chat))
+    tokens = count_tokens(request, take_counted(request, parse_chat))
+    return as_json(orjson.dumps({"object": "response.input_tokens", "input_tokens": tokens}))

@@ -5,114 +5,59 @@ call as the address's, so requests with a wrong key count as well. The keys of a
 of their own are known by their hashes.
 """
 
-from typing import cast
+from typing import Any
 
-from flask import Request, Response, g, request
-from flask.globals import request_ctx
-
-from promptly import pseudonyms
-from promptly.blueprints import error_shapes
-from promptly.blueprints.error_handlers import request_id
-from promptly.blueprints.v1 import cross_origin
+from promptly.blueprints.v1.api_request import ApiRequest
 from promptly.errors import AccountSuspended, InvalidKey
-from promptly.gateway import current_gateway
 from promptly.gateway.limits import LimitExceeded
-from promptly.proxies import client_address
-from promptly.request_ids import new_request_id, public_id
 from promptly.services.accounts import key_format
 from promptly.services.accounts.account_limits import AccountRate
-from promptly.services.accounts.authentication import Caller, authenticate
+from promptly.services.accounts.authentication import authenticate
 
 
-def admit() -> None:
-    """Admit the request; runs first.
+def admit(request: ApiRequest) -> None:
+    """Admit the request, and set its caller.
 
     Raises LimitExceeded, InvalidKey, AddressNotAllowed or AccountSuspended.
     """
-    g.request_uuid = new_request_id()
-    g.request_id = public_id(g.request_uuid)
-    gateway = current_gateway()
-    key = presented_key()
+    gateway = request.gateway
+    key = presented_key(request.environ)
     if not key_format.is_well_formed(key) and not key_format.is_imported(key):
-        count(None)
+        count(request)
         raise InvalidKey
     hashes = gateway.key_hashes.of(key)
-    count(hashes[0], gateway.account_rates.find(hashes))
+    count(request, hashes[0], gateway.account_rates.find(hashes))
     caller = authenticate(gateway.database, *hashes)
     if caller is None and key_format.is_imported(key):
-        caller = gateway.imported_keys.authenticate(key, network())
+        caller = gateway.imported_keys.authenticate(key, request.network)
     if caller is None:
         raise InvalidKey
     if caller.expired:
         raise InvalidKey("This API key has expired.")
     if caller.leash is not None:
-        caller.leash.require_address(client_address())
+        caller.leash.require_address(request.address)
     if caller.suspended:
         raise AccountSuspended.with_contact(gateway.settings.support_email)
     if caller.outdated:
         gateway.key_hashes.renew(caller.key_id, hashes[0])
-    g.caller = caller
+    request.caller = caller
 
 
-def answer_preflight() -> Response | None:
-    """Answer a browser's preflight, which has no key and counts against its address only."""
-    response = cross_origin.preflight(request)
-    if response is not None:
-        count(None)
-    return response
-
-
-def count_refused() -> None:
-    """Count a request that is refused before `admit` against its address; pages have no limit.
-
-    One with an unknown URL or method is counted too; it needs no key.
-    """
-    if error_shapes.is_api(request.path):
-        count(None)
-
-
-def count(key_hash: bytes | None, rate: AccountRate | None = None) -> None:
+def count(
+    request: ApiRequest, key_hash: bytes | None = None, rate: AccountRate | None = None
+) -> None:
     """Count a request against its address and key, or its account; keep the headers' values."""
-    g.network = pseudonyms.of_network()
     try:
-        allowance = current_gateway().limits.admit(g.network, key_hash, rate)
+        allowance = request.gateway.limits.admit(request.network, key_hash, rate)
     except LimitExceeded as problem:
-        g.rate_headers = problem.allowance.headers()
+        request.rate_headers = problem.allowance.headers()
         raise
-    g.rate_headers = allowance.headers()
+    request.rate_headers = allowance.headers()
 
 
-def presented_key() -> str:
+def presented_key(environ: dict[str, Any]) -> str:
     """Return the key from `Authorization: Bearer` or `x-api-key`; may be empty."""
-    scheme, _, value = request.headers.get("Authorization", "").partition(" ")
+    scheme, _, value = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
     if scheme.lower() == "bearer":
-        return value.strip()
-    return request.headers.get("x-api-key", "").strip()
-
-
-def caller() -> Caller:
-    """Return the authenticated caller of the current request."""
-    return cast(Caller, g.caller)
-
-
-def network() -> str:
-    """Return the pseudonym of the client's network, once the request is counted."""
-    return cast(str, g.network)
-
-
-def add_headers(response: Response) -> Response:
-    """Add the headers of every response of the API, including errors and unknown URLs."""
-    # Behind the proxy object, which costs something each time.
-    current: Request = request_ctx.request
-    if error_shapes.is_api(current.path):
-        response.headers["x-request-id"] = request_id()
-        if error_shapes.is_anthropic(current):
-            # Anthropic's SDKs read this header.
-            response.headers["request-id"] = request_id()
-        for name, value in g.get("rate_headers", {}).items():
-            response.headers[name] = value
-        # Only browsers send it.
-        origin = current.environ.get("HTTP_ORIGIN")
-        if origin is not None:
-            cross_origin.add_headers(response, origin)
-    return response
+        return str(value).strip()
+    return str(environ.get("HTTP_X_API_KEY", "")).strip()

@@ -9,8 +9,7 @@ from typing import Any
 
 from flask import Response, jsonify, request
 
-from promptly.blueprints import error_shapes
-from promptly.blueprints.v1 import guard
+from promptly.blueprints.v1 import in_flask
 from promptly.errors import InvalidRequest, NotFound
 from promptly.gateway import current_gateway
 from promptly.runtime.logs import redact
@@ -64,7 +63,7 @@ def _shown(entries: dict[str, _Entry]) -> list[Model]:
 
 def _allowed() -> dict[str, _Entry]:
     """Return the entries that the caller's key may use."""
-    found, leash = _entries(), guard.caller().leash
+    found, leash = _entries(), in_flask.caller().leash
     if leash is None:
         return found
     aliases = current_gateway().model_names.aliases
@@ -77,7 +76,7 @@ def _allowed() -> dict[str, _Entry]:
 
 def list_models() -> Response:
     """List the models in service that the key may use."""
-    if error_shapes.is_anthropic(request):
+    if in_flask.current().is_anthropic:
         return jsonify(_page())
     return jsonify(object="list", data=_shown(_allowed()))
 
@@ -91,7 +90,7 @@ def show_model(name: str) -> Response:
             param="model",
             code="model_not_found",
         )
-    describe = _anthropic if error_shapes.is_anthropic(request) else _openai
+    describe = _anthropic if in_flask.current().is_anthropic else _openai
     return jsonify(describe(name, entry))
 
 

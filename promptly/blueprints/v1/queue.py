@@ -4,14 +4,14 @@ from typing import Any
 
 from flask import Response, jsonify
 
-from promptly.blueprints.v1 import guard
+from promptly.blueprints.v1 import in_flask
 from promptly.gateway import current_gateway
 from promptly.gateway.slots.key_listing import QueuedRequest
 
 
 def list_queue() -> Response:
     """Return the waiting requests of the key, in all processes, the next one first."""
-    found = current_gateway().slots.of_key(guard.caller().key_id)
+    found = current_gateway().slots.of_key(in_flask.caller().key_id)
     return jsonify(object="list", data=[_described(item) for item in found])
 
 

@@ -2,14 +2,17 @@
 
 from collections.abc import Callable
 from functools import partial
+from uuid import UUID
 
-from flask import Response, g, jsonify
+import orjson
 
+from promptly.blueprints.v1.answers import Answer, as_json
+from promptly.blueprints.v1.api_request import ApiRequest
 from promptly.blueprints.v1.body import take_body
 from promptly.blueprints.v1.counting import count_tokens, take_counted
 from promptly.blueprints.v1.serving import serve_stream, serve_whole
 from promptly.errors import ContextLengthExceeded, InvalidRequest, RequestRejected
-from promptly.gateway import Gateway, current_gateway
+from promptly.gateway import Gateway
 from promptly.gateway.chat_request import ChatRequest
 from promptly.gateway.dialects import StreamedAnswer, WholeAnswer
 from promptly.gateway.dialects.responses.answer import ResponsesAnswer
@@ -26,41 +29,41 @@ from promptly.gateway.json_bounds import Body
 ENDPOINT = "responses"
 
 
-def create_response() -> Response:
+def create_response(request: ApiRequest) -> Answer:
     """Create an OpenAI response, streamed or not."""
-    gateway = current_gateway()
-    chat, echo = take_body(_parser(gateway))
+    gateway = request.gateway
+    chat, echo = take_body(request, _parser(gateway))
     # Until upstream reports it itself.
     model = gateway.model_names.resolve(chat.model, chat.path)
     try:
         if chat.stream:
-            return serve_stream(ENDPOINT, chat, _streamed(model, echo))
-        return serve_whole(ENDPOINT, chat, _whole(model, echo))
+            return serve_stream(request, ENDPOINT, chat, _streamed(request.uuid, model, echo))
+        return serve_whole(request, ENDPOINT, chat, _whole(request.uuid, model, echo))
     except InvalidRequest as problem:
         raise _in_terms_of_input(problem) from None
 
 
-def count_response_tokens() -> Response:
+def count_response_tokens(request: ApiRequest) -> Answer:
     """Count the tokens of the request's prompt, free of charge."""
-    chat, _ = take_counted(_parser(current_gateway()))
+    chat, _ = take_counted(request, _parser(request.gateway))
     try:
-        tokens = count_tokens(chat)
+        tokens = count_tokens(request, chat)
     except InvalidRequest as problem:
         raise _in_terms_of_input(problem) from None
-    return jsonify(object="response.input_tokens", input_tokens=tokens)
+    return as_json(orjson.dumps({"object": "response.input_tokens", "input_tokens": tokens}))
 
 
 def _parser(gateway: Gateway) -> Callable[[Body], tuple[ChatRequest, Echo]]:
     return partial(parse_responses, profile=PROFILES[gateway.settings.responses_profile])
 
 
-def _streamed(model: str, echo: Echo) -> StreamedAnswer:
-    answer = ResponsesStream(g.request_uuid, model, echo)
+def _streamed(request_id: UUID, model: str, echo: Echo) -> StreamedAnswer:
+    answer = ResponsesStream(request_id, model, echo)
     return StreamedAnswerByCall(answer, echo) if echo.answer_tool else answer
 
 
-def _whole(model: str, echo: Echo) -> WholeAnswer:
-    answer = ResponsesAnswer(g.request_uuid, model, echo)
+def _whole(request_id: UUID, model: str, echo: Echo) -> WholeAnswer:
+    answer = ResponsesAnswer(request_id, model, echo)
     return WholeAnswerByCall(answer, echo) if echo.answer_tool else answer
 
 

@@ -3,13 +3,12 @@
 from collections.abc import Callable, Iterator
 
 import orjson
-from flask import Response, g, request
 
-from promptly.blueprints.v1 import guard
-from promptly.blueprints.v1.body import hand_over
+from promptly.blueprints.v1.answers import Answer, as_json
+from promptly.blueprints.v1.api_request import ApiRequest
 from promptly.blueprints.v1.counting import prompt_counter
 from promptly.errors import PromptlyError
-from promptly.gateway import current_gateway, hold_placement
+from promptly.gateway import hold_placement
 from promptly.gateway.dialects import Sink, StreamedAnswer, WholeAnswer
 from promptly.gateway.dialects.embeddings.request import EmbeddingsRequest
 from promptly.gateway.disconnects import ClientWatch
@@ -22,80 +21,85 @@ from promptly.models.states import Outcome
 from promptly.runtime import request_metrics
 
 
-def serve_stream(endpoint: str, generation: GenerationRequest, answer: StreamedAnswer) -> Response:
+def serve_stream(
+    request: ApiRequest, endpoint: str, generation: GenerationRequest, answer: StreamedAnswer
+) -> Answer:
     """Answer with server-sent events as they arrive; `endpoint` is recorded in the usage event."""
-    relay = _start(endpoint, generation, answer.sink)
-    headers = {
-        **_standing_headers(generation.ignored),
-        "Content-Type": "text/event-stream; charset=utf-8",
-        "Cache-Control": "no-cache",
-        "X-Accel-Buffering": "no",
-    }
-    body = StreamBody(relay, answer, _watch(relay))
-    return Response(body, headers=headers, direct_passthrough=True)
+    relay = _start(request, endpoint, generation, answer.sink)
+    headers = (
+        *_headers(request, generation.ignored),
+        ("content-type", "text/event-stream; charset=utf-8"),
+        ("cache-control", "no-cache"),
+        ("x-accel-buffering", "no"),
+    )
+    return Answer(200, headers, StreamBody(relay, answer, _watch(request, relay)))
 
 
-def serve_whole(endpoint: str, generation: GenerationRequest, answer: WholeAnswer) -> Response:
+def serve_whole(
+    request: ApiRequest, endpoint: str, generation: GenerationRequest, answer: WholeAnswer
+) -> Answer:
     """Answer with one JSON object; `endpoint` is recorded in the usage event."""
-    relay = _start(endpoint, generation, answer.add, collects=True)
-    return _run(relay, generation.ignored, lambda: orjson.dumps(answer.build()))
+    relay = _start(request, endpoint, generation, answer.add, collects=True)
+    return _run(request, relay, generation.ignored, lambda: orjson.dumps(answer.build()))
 
 
-def serve_embeddings(endpoint: str, asked: EmbeddingsRequest) -> Response:
+def serve_embeddings(request: ApiRequest, endpoint: str, asked: EmbeddingsRequest) -> Answer:
     """Answer with a list of vectors; `endpoint` is recorded in the usage event."""
-    gateway, caller = current_gateway(), guard.caller()
+    gateway, caller = request.gateway, request.caller
     model = gateway.model_names.resolve_for(caller, asked.model, asked.path)
     hold = hold_placement.place_exactly(
         gateway,
         caller,
-        g.request_uuid,
+        request.uuid,
         endpoint,
         asked,
         asked.bounds,
         model,
-        prompt_counter(gateway, caller),
+        prompt_counter(request),
     )
-    embedding = Embedding(gateway, caller, endpoint, asked, hold, model, hand_over())
-    return _run(embedding, asked.ignored, embedding.answer)
+    embedding = Embedding(gateway, caller, endpoint, asked, hold, model, request.hand_over_body())
+    return _run(request, embedding, asked.ignored, embedding.answer)
 
 
 def _start(
-    endpoint: str, generation: GenerationRequest, sink: Sink | None, *, collects: bool = False
+    request: ApiRequest,
+    endpoint: str,
+    generation: GenerationRequest,
+    sink: Sink | None,
+    *,
+    collects: bool = False,
 ) -> Relay:
     """Place a hold for the request's cost, and create its relay."""
-    gateway, caller = current_gateway(), guard.caller()
+    gateway, caller = request.gateway, request.caller
     placed = hold_placement.place(
-        gateway, caller, g.request_uuid, endpoint, generation, prompt_counter(gateway, caller)
+        gateway, caller, request.uuid, endpoint, generation, prompt_counter(request)
     )
-    session = session_of(request.environ)
+    session, share = session_of(request.environ), request.hand_over_body()
     return Relay(
-        gateway,
-        caller,
-        endpoint,
-        generation,
-        placed,
-        sink,
-        hand_over(),
-        session,
-        collects=collects,
+        gateway, caller, endpoint, generation, placed, sink, share, session, collects=collects
     )
 
 
-def _run(metered: MeteredRequest, ignored: tuple[str, ...], build: Callable[[], bytes]) -> Response:
+def _run(
+    request: ApiRequest,
+    metered: MeteredRequest,
+    ignored: tuple[str, ...],
+    build: Callable[[], bytes],
+) -> Answer:
     """Run a request until it is settled, then build its answer."""
-    headers = _standing_headers(ignored)
-    watch = _watch(metered)
+    watch = _watch(request, metered)
     try:
         metered.run()
     finally:
         watch.stop()
+    headers = _headers(request, ignored)
     if metered.charge is not None:
-        headers["x-promptly-charged-tokens"] = str(metered.charge.charged_tokens)
-        headers["x-promptly-balance-tokens"] = str(metered.charge.balance_tokens)
-    return Response(build(), headers=headers, mimetype="application/json")
+        headers.append(("x-promptly-charged-tokens", str(metered.charge.charged_tokens)))
+        headers.append(("x-promptly-balance-tokens", str(metered.charge.balance_tokens)))
+    return as_json(build(), headers)
 
 
-def _watch(metered: MeteredRequest) -> ClientWatch:
+def _watch(request: ApiRequest, metered: MeteredRequest) -> ClientWatch:
     watch = ClientWatch(
         request.environ, lambda: metered.in_flight.stop(Outcome.CLIENT_DISCONNECTED)
     )
@@ -103,10 +107,10 @@ def _watch(metered: MeteredRequest) -> ClientWatch:
     return watch
 
 
-def _standing_headers(ignored: tuple[str, ...]) -> dict[str, str]:
-    headers = {"x-promptly-request-id": g.request_id}
+def _headers(request: ApiRequest, ignored: tuple[str, ...]) -> list[tuple[str, str]]:
+    headers = [("x-promptly-request-id", request.id)]
     if ignored:
-        headers["x-promptly-ignored"] = ", ".join(ignored)
+        headers.append(("x-promptly-ignored", ", ".join(ignored)))
     return headers
 
 
@@ -134,7 +138,7 @@ class StreamBody:
         try:
             yield from self._events
         except PromptlyError as problem:
-            # Too late for the error handlers, which count the others.
+            # Too late for `refuse`, which counts the others.
             if problem.limit is not None:
                 request_metrics.count_limit(problem.limit)
             request_metrics.count_refusal(problem)

@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Response, jsonify, request
 
-from promptly.blueprints.v1 import guard
+from promptly.blueprints.v1 import in_flask
 from promptly.clock import utcnow
 from promptly.errors import InvalidRequest, NotFound
 from promptly.models import ApiKey
@@ -25,7 +25,7 @@ YEARS = range(2000, 3000)
 def show_usage() -> Response:
     """Return totals between two UTC days, or the receipt of one request."""
     use_pool(API)
-    user_id = guard.caller().user_id
+    user_id = in_flask.caller().user_id
     request_id = request.args.get("request_id")
     if request_id is not None:
         return jsonify(rollups.receipt(user_id, request_id))
