@@ -75,7 +75,12 @@ class HotPathRedis:
                 # The connection was stale; a new one shows whether Redis is down.
                 while self._idle:
                     self._idle.pop().disconnect()
-        return self._ask(self.client.connection_pool.make_connection(), arguments)
+        return self._ask(self._new_connection(), arguments)
+
+    def _new_connection(self) -> Any:
+        # The pool's own method counts all it ever made, and refuses after the hundredth.
+        pool: Any = self.client.connection_pool
+        return pool.connection_class(**pool.connection_kwargs)
 
     def _ask(self, connection: Any, arguments: tuple[Any, ...]) -> Any:
         try:

@@ -137,6 +137,19 @@ def test_it_is_tried_again_after_a_pause(
     assert hot_path.command("PING") == b"PONG"
 
 
+def test_it_is_found_again_after_a_long_absence(
+    hot_path: HotPathRedis, server: EmbeddedRedis, clock: Clock
+) -> None:
+    server.kill()
+    # Each attempt makes a connection, of which redis-py's pool allows a hundred.
+    for _ in range(101):
+        with pytest.raises(RedisUnavailable):
+            hot_path.command("PING")
+        clock.pass_the_pause()
+    server.start()
+    assert hot_path.command("PING") == b"PONG"
+
+
 def test_a_frozen_redis_costs_half_a_second_once(
     hot_path: HotPathRedis, server: EmbeddedRedis, clock: Clock
 ) -> None:
