@@ -23,6 +23,7 @@
 - `readiness`: waits for a socket that stays registered with the event loop
 - `recently_used`: a bounded mapping for limits counted in this process
 - `redis_client`: the hot path's access to Redis, with a circuit breaker
+- `redis_connection`: one connection to Redis, with little around each command
 - `request_metrics`: counts and durations of requests, over all web workers
 - `send_timeout`: hangs up on clients that stop reading
 - `shared_metrics`: counters and histograms that processes share

@@ -3,9 +3,11 @@
 gevent's own sockets try to read, fail, register with epoll, start a timer, wait, and read again.
 Here the socket is registered once: the watcher stays in the event loop while its greenlet handles
 the data, and is removed only when more data arrives before the greenlet waits again. The timer is
-not set for each wait either: when it fires, it looks at how long the present wait has lasted.
+not set for each wait either: when it fires, it looks at how long the present wait has lasted, and
+while nobody waits it is not set again.
 """
 
+from time import monotonic
 from typing import Any
 
 from gevent import get_hub
@@ -22,7 +24,6 @@ class Readiness:
 
     __slots__ = (
         "_hub",
-        "_now",
         "_since",
         "_started",
         "_switch",
@@ -35,8 +36,6 @@ class Readiness:
     def __init__(self, fileno: int) -> None:
         self._hub = get_hub()
         self._switch = self._hub.switch
-        # The event loop's own clock, which stands still while callbacks and greenlets run.
-        self._now = self._hub.loop.now
         self._since = 0.0
         self._watcher: Any = self._hub.loop.io(fileno, _READABLE)
         self._timer: Any = None
@@ -50,14 +49,16 @@ class Readiness:
         if seconds != self.seconds:
             self._stop_timer()
             self.seconds = seconds
-            self._start_timer(seconds)
 
     def wait(self) -> bool:
         """Wait until the socket is readable; return False on a timeout."""
         if not self._started:
             self._watcher.start(self._on_readable)
             self._started = True
-        self._since = self._now()
+        if self._timer is None:
+            self._start_timer(self.seconds)
+        # Not the event loop's own clock, which stands still while callbacks and greenlets run.
+        self._since = monotonic()
         self._waiting = current_greenlet()
         try:
             return bool(self._switch())
@@ -79,16 +80,17 @@ class Readiness:
             self._waiting.switch(True)
 
     def _on_time(self) -> None:
-        # A wait that has not begun yet cannot end before all of its time has passed from now.
-        left = self._since + self.seconds - self._now() if self._waiting else self.seconds
+        self._stop_timer()
+        if self._waiting is None:
+            return
+        left = self._since + self.seconds - monotonic()
         if left > 0:
             self._start_timer(left)
-        else:
-            self._start_timer(self.seconds)
+        elif not self._watcher.pending:
             self._waiting.switch(False)
+        # Otherwise the event loop was busy when data arrived, and reports it right after this.
 
     def _start_timer(self, seconds: float) -> None:
-        self._stop_timer()
         self._timer = self._hub.loop.timer(seconds)
         self._timer.start(self._on_time)
 

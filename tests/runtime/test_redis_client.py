@@ -115,6 +115,22 @@ def test_an_outage_is_met_once_and_logged_once(
     assert [record.name for record in caplog.records] == ["promptly.runtime.redis_client"]
 
 
+def test_a_command_that_waits_for_a_connection_hears_of_an_outage(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(redis_client, "PAUSE_SECONDS", 60.0)
+    monkeypatch.setattr(redis_client, "MAX_CONNECTIONS", 1)
+    with socket.create_server(("127.0.0.1", 0)) as silent, ThreadPoolExecutor(4) as pool:
+        hot_path = HotPathRedis(f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
+        for waiting in [pool.submit(hot_path.command, "PING") for _ in range(4)]:
+            assert isinstance(waiting.exception(timeout=30), RedisUnavailable)
+        silent.accept()[0].close()
+        # The others did not try for themselves.
+        silent.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            silent.accept()
+
+
 def test_a_restart_fails_no_command(hot_path: HotPathRedis, server: EmbeddedRedis) -> None:
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: hot_path.command("PING"), range(20)))
@@ -134,6 +150,19 @@ def test_it_is_tried_again_after_a_pause(
     with pytest.raises(RedisUnavailable):
         hot_path.command("PING")
     clock.pass_the_pause()
+    assert hot_path.command("PING") == b"PONG"
+
+
+def test_it_is_found_again_after_a_long_absence(
+    hot_path: HotPathRedis, server: EmbeddedRedis, clock: Clock
+) -> None:
+    server.kill()
+    # Each attempt makes a connection, of which redis-py's pool allows a hundred.
+    for _ in range(101):
+        with pytest.raises(RedisUnavailable):
+            hot_path.command("PING")
+        clock.pass_the_pause()
+    server.start()
     assert hot_path.command("PING") == b"PONG"
 
 
