@@ -33,6 +33,10 @@ class RedisUnavailable(Exception):
     """Redis is unreachable or the breaker is open; callers continue without it."""
 
 
+class RedisRefused(RedisUnavailable):
+    """Redis answered with an error: it is out of memory or read-only, or the command is wrong."""
+
+
 class HotPathRedis:
     """Redis commands for the hot path: bounded, failing fast, over bare connections.
 
@@ -50,9 +54,13 @@ class HotPathRedis:
             self._connections.put(RedisConnection(self.client.connection_pool))
         self._away_until = 0.0
         self._warned_at = -WARNING_SECONDS
+        self._refused_at = -WARNING_SECONDS
 
     def command(self, *arguments: Any) -> Any:
-        """Run one command; raises RedisUnavailable, or ResponseError if Redis rejects it."""
+        """Run one command; raises RedisUnavailable.
+
+        A refusal does not open the breaker: it may concern this command alone.
+        """
         self._raise_if_away()
         command = pack_command(arguments)
         connection = self._connections.get()
@@ -60,8 +68,12 @@ class HotPathRedis:
             # It may have gone while this command waited for a connection.
             self._raise_if_away()
             return connection.exchange(command)
-        except redis.exceptions.ResponseError:
+        except redis.exceptions.NoScriptError:
+            # For RedisScript, which knows the script.
             raise
+        except redis.exceptions.ResponseError as problem:
+            self._refused(problem)
+            raise RedisRefused from problem
         except (redis.exceptions.RedisError, OSError) as problem:
             self._failed(problem)
             raise RedisUnavailable from problem
@@ -87,6 +99,16 @@ class HotPathRedis:
                 extra={"reason": type(problem).__name__},
             )
 
+    def _refused(self, problem: redis.exceptions.ResponseError) -> None:
+        """Report an error reply, at most once per WARNING_SECONDS."""
+        now = time.monotonic()
+        if now - self._refused_at >= WARNING_SECONDS:
+            self._refused_at = now
+            logger.error(
+                "Redis refuses a command: this process continues without it",
+                extra={"reason": str(problem)[:200]},
+            )
+
 
 class RedisScript:
     """A Lua script, called by its SHA-1."""
@@ -102,7 +124,7 @@ class RedisScript:
         arguments: list[Any],
         if_unknown: Callable[[], list[Any]] | None = None,
     ) -> Any:
-        """Run the script; raises RedisUnavailable if Redis does not answer in time.
+        """Run the script; raises as HotPathRedis.command does.
 
         `if_unknown` makes other arguments for a Redis that does not know the script: after a
         restart one knows none, even if it has kept its data.

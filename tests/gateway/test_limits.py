@@ -123,6 +123,16 @@ def test_redis_and_process_give_the_same_answers(redis_url: str) -> None:
         assert answers[0] == answers[1]
 
 
+def test_a_redis_without_memory_leaves_the_limits_to_the_process(redis_url: str) -> None:
+    windows = RequestLimits(HotPathRedis(redis_url), 100, 2)
+    with redis.Redis.from_url(redis_url) as client:
+        client.config_set("maxmemory", 1)
+        try:
+            assert admitted(windows, 5) == 2
+        finally:
+            client.config_set("maxmemory", 0)
+
+
 def test_windows_in_redis_expire(redis_url: str) -> None:
     RequestLimits(HotPathRedis(redis_url), 4, 3).admit("a", KEY)
     with redis.Redis.from_url(redis_url) as client:

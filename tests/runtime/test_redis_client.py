@@ -18,6 +18,7 @@ from promptly.runtime.celery_app import broker_url
 from promptly.runtime.redis_client import (
     LIMITER_CONNECTIONS,
     HotPathRedis,
+    RedisRefused,
     RedisUnavailable,
     limiter_options,
     limiter_uri,
@@ -85,11 +86,19 @@ def test_commands_and_scripts(hot_path: HotPathRedis) -> None:
     assert script(["k"], [2, "y"]) == [b"k", b"2", b"y"]
 
 
-def test_a_refused_command_does_not_count_as_an_outage(hot_path: HotPathRedis) -> None:
+def test_a_refused_command_does_not_count_as_an_outage(
+    hot_path: HotPathRedis, caplog: pytest.LogCaptureFixture
+) -> None:
     hot_path.command("SET", "a", "text")
-    with pytest.raises(redis.ResponseError):
+    wrong = hot_path.script("return redis.call('INCR', 'a')")
+    with pytest.raises(RedisRefused):
         hot_path.command("INCR", "a")
+    with pytest.raises(RedisRefused):
+        wrong([], [])
     assert hot_path.command("GET", "a") == b"text"
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == [
+        "Redis refuses a command: this process continues without it"
+    ]
 
 
 def test_many_threads_get_their_own_answers(hot_path: HotPathRedis) -> None:

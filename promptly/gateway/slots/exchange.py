@@ -1,23 +1,18 @@
 """One exchange with Redis: the message of this process, the script, and its answer."""
 
-import logging
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
-from redis.exceptions import ResponseError
 
 from promptly.gateway.fatal_bodies import REFUSED_KEY
 from promptly.gateway.slots import requests
 from promptly.gateway.slots.local_queue import LocalQueue
 from promptly.gateway.slots.requests import SlotRequest
 from promptly.gateway.upstream import Upstream
-from promptly.runtime.redis_client import WARNING_SECONDS, HotPathRedis, RedisUnavailable
-
-logger = logging.getLogger(__name__)
+from promptly.runtime.redis_client import HotPathRedis
 
 FOLDER = Path(__file__).parent / "script"
 # Of one exchange, so that it takes Redis no longer than others.
@@ -85,7 +80,6 @@ class Exchange:
     def __init__(self, redis: HotPathRedis, process: str, terms: Terms) -> None:
         self.source = "\n".join((FOLDER / f"{part}.lua").read_text() for part in _PARTS)
         self._script = redis.script(self.source)
-        self._warned_at = -WARNING_SECONDS
         self._process = process
         self._terms = terms
 
@@ -100,27 +94,13 @@ class Exchange:
         fields = self._fields(queue, message)
         # A script that Redis does not know: it was restarted, and leases may have been granted
         # without it meanwhile.
-        try:
-            packed = self._script(
-                [queue_key(queue.name), REFUSED_KEY],
-                [orjson.dumps(fields)],
-                lambda: [orjson.dumps(fields | {"fresh": True})],
-            )
-        except ResponseError as problem:
-            self._report(problem)
-            raise RedisUnavailable from problem
+        packed = self._script(
+            [queue_key(queue.name), REFUSED_KEY],
+            [orjson.dumps(fields)],
+            lambda: [orjson.dumps(fields | {"fresh": True})],
+        )
         answer: dict[str, Any] = orjson.loads(packed)
         return answer
-
-    def _report(self, problem: ResponseError) -> None:
-        """Report that Redis refuses the script: out of memory, or by our own fault."""
-        now = time.monotonic()
-        if now - self._warned_at >= WARNING_SECONDS:
-            self._warned_at = now
-            logger.error(
-                "Redis refuses to give out slots: each process does so for itself",
-                extra={"reason": str(problem)[:200]},
-            )
 
     def _fields(self, queue: LocalQueue, message: Message) -> dict[str, Any]:
         terms = self._terms

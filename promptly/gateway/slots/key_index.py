@@ -41,7 +41,7 @@ class KeyIndex:
         self._script = redis.script((FOLDER / "index.lua").read_text())
 
     def add(self, queue: str, model: str, requests: Iterable[SlotRequest]) -> None:
-        """List requests of this process, for KEPT_MS; raises RedisUnavailable, ResponseError."""
+        """List requests of this process, for KEPT_MS; raises RedisUnavailable."""
         entries = [
             (item.origin.key_id, orjson.dumps(_packed(entry_of(queue, model, item))).decode())
             for item in requests

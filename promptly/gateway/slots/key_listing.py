@@ -4,8 +4,6 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from redis.exceptions import ResponseError
-
 from promptly.gateway.slots.alone import in_order
 from promptly.gateway.slots.key_index import Entry, KeyIndex, entry_of
 from promptly.gateway.slots.local_queue import LocalQueue
@@ -39,7 +37,7 @@ def read(
     """
     try:
         found = _in_redis(index.read(key_id), places, servers)
-    except (RedisUnavailable, ResponseError):
+    except RedisUnavailable:
         found = [item for queue in queues for item in _of_this_process(key_id, queue, servers)]
     now = time.time()
     listed = [

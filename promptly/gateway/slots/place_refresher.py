@@ -4,8 +4,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from redis.exceptions import ResponseError
-
 from promptly.gateway.slots.alone import in_order
 from promptly.gateway.slots.key_index import RENEW_SECONDS, KeyIndex
 from promptly.gateway.slots.local_queue import LocalQueue
@@ -54,7 +52,7 @@ class PlaceRefresher:
             places = self._places.find(queue.name, requests, [up.name for up in upstreams])
             if unlisted:
                 self._index.add(queue.name, upstreams[0].model if upstreams else "", unlisted)
-        except (RedisUnavailable, ResponseError):
+        except RedisUnavailable:
             return
         for item, place in zip(items, places, strict=True):
             if place is not None:

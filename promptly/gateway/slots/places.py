@@ -49,8 +49,7 @@ class Places:
     ) -> list[Place | None]:
         """Return the place of each request, None for those that do not wait in this queue.
 
-        `servers` are the names of the queue's servers. Raises RedisUnavailable, or ResponseError
-        if Redis refuses the script.
+        `servers` are the names of the queue's servers. Raises RedisUnavailable.
         """
         asked = {
             "requests": [(item.id, item.lane, str(item.account)) for item in requests],

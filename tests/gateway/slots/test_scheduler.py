@@ -387,7 +387,7 @@ def test_without_memory_in_redis_each_process_admits_by_itself(
         finally:
             client.config_set("maxmemory", 0)
     assert [record.message for record in caplog.records if record.levelname == "ERROR"] == [
-        "Redis refuses to give out slots: each process does so for itself"
+        "Redis refuses a command: this process continues without it"
     ]
     waiting = wait_in_line(scheduler, 2)
     scheduler.release(slot_requests[0])
