@@ -128,11 +128,6 @@ def child_exit(server: Any, worker: Any) -> None:
     shared_metrics.cells.clear_gauges(worker.column)
 
 
-def post_request(worker: Any, req: Any, environ: dict[str, Any], resp: Any) -> None:
-    """Count the request as ended, if it was counted (blueprints/address_limit.py)."""
-    address_counts.counts.leave(environ.get(address_counts.ENVIRON_ROW))
-
-
 def post_worker_init(worker: Any) -> None:
     """Check the pepper, apply PRICES, tune memory management, start the greenlet that drains."""
     import gc

@@ -9,9 +9,11 @@
 - `connection_pool`: a small psycopg2 pool for single statements
 - `database`: engine options, and the hot path's access to PostgreSQL
 - `early_timeout`: a time limit that can be expired early
+- `environ`: the WSGI environ of a request
 - `gunicorn_logger`: gunicorn's messages in promptly's log
 - `gunicorn_worker`: gunicorn's gevent worker with a graceful shutdown
 - `health_check`: asks one gateway for its health on its private socket
+- `idle_connections`: ends connections that wait too long for a request
 - `kombu_redis`: a fix for Celery's Redis transport when Redis goes away
 - `listener`: holds the public socket, so that a new gateway takes over without a gap
 - `logs`: structured JSON logs with keys redacted
@@ -25,6 +27,7 @@
 - `redis_client`: the hot path's access to Redis, with a circuit breaker
 - `redis_connection`: one connection to Redis, with little around each command
 - `request_metrics`: counts and durations of requests, over all web workers
+- `response`: gunicorn's response, with its head and first piece in one send
 - `send_timeout`: hangs up on clients that stop reading
 - `shared_metrics`: counters and histograms that processes share
 - `task_metrics`: counts and durations of a Celery worker's tasks, and their port

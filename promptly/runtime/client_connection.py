@@ -18,9 +18,24 @@ from promptly.runtime.client_reader import (
     ClientReader,
     linger,
 )
+from promptly.runtime.idle_connections import IdleConnections
 
 # Decoding a chunk costs the same whatever its size: an average of 256 bytes for the largest body.
 MOST_CHUNKS = 65_536
+
+
+class ParserSettings:
+    """gunicorn's settings as they are when this is created, as plain attributes.
+
+    gunicorn's parsers look at a dozen of them for each request, and its own object computes each.
+    """
+
+    def __init__(self, configuration: Any) -> None:
+        self.is_ssl = configuration.is_ssl
+        for name, setting in configuration.settings.items():
+            setattr(self, name, setting.get())
+        # Peers' addresses are read from headers instead (promptly/proxies.py).
+        self.proxy_protocol = "off"
 
 
 class ChunkedReader(body.ChunkedReader):  # type: ignore[misc]
@@ -100,6 +115,10 @@ class Request(message.Request):  # type: ignore[misc]
     body: Body
     _expected_100_continue: bool
 
+    def _peer_trusted_for_forwarded(self) -> tuple[dict[str, str], tuple[str, ...]]:
+        """Trust no peer, as gunicorn.conf.py says, without parsing its address each time."""
+        return {}, ()
+
     def set_body_reader(self) -> None:
         super().set_body_reader()
         self.body = Body(self.body.reader)
@@ -131,14 +150,16 @@ class Request(message.Request):  # type: ignore[misc]
 
 
 class ClientConnection:
-    """Reads one request after the other."""
+    """Reads one request after the other; `close` it before the socket."""
 
-    def __init__(self, configuration: Any, client: socket, peer: Any) -> None:
-        self._configuration = configuration
+    def __init__(
+        self, settings: ParserSettings, client: socket, peer: Any, idle: IdleConnections
+    ) -> None:
+        self._settings = settings
         self._client = client
         self._peer = peer
+        self._idle = idle
         self._reader = ClientReader(client)
-        self._requests = 0
 
     @property
     def is_pipelined(self) -> bool:
@@ -146,17 +167,18 @@ class ClientConnection:
         return self._reader.buffered_bytes > 0
 
     def next_request(self) -> Request | None:
-        """Return the next request; None if the client has closed the connection.
+        """Return the next request; None if there is none until the connection ends.
 
         Raises a ParseException, or OSError if the connection breaks within a head.
         """
-        self._requests += 1
         self._reader.start_head()
+        self._idle.add(self._client)
         try:
-            return Request(self._configuration, self._reader, self._peer, self._requests)
+            return Request(self._settings, self._reader, self._peer)
         except StopIteration:
             return None
         finally:
+            self._idle.remove(self._client)
             self._reader.end_head()
 
     def discard_body(self, request: Request) -> bool:
@@ -178,3 +200,7 @@ class ClientConnection:
         """Let the client receive the last response, then leave the socket to be closed."""
         if request is None or request.unread_bytes or self.is_pipelined:
             linger(self._client)
+
+    def close(self) -> None:
+        """Stop waiting for the client; leaves the socket open."""
+        self._reader.close()

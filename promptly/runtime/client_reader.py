@@ -12,7 +12,8 @@ from contextlib import contextmanager, suppress
 
 from gevent.socket import socket, wait_read
 from gunicorn.http.errors import LimitRequestHeaders, ParseException
-from gunicorn.http.unreader import SocketUnreader
+
+from promptly.runtime.readiness import Readiness
 
 # A request's line and headers: what is sent of them in total, and the time from their first byte.
 HEAD_BYTES = 128 * 1024
@@ -28,8 +29,12 @@ PIECE_BYTES = 64 * 1024
 # Overwritten by every connection; its content is never looked at.
 _DROPPED = bytearray(PIECE_BYTES)
 
-# Upper bound of one receive of a body. All connections receive into the same buffer: nothing
-# else runs before it is copied.
+# Upper bounds of one receive: of a head or a small piece of a body, and of a large piece.
+USUAL_BYTES = 8 * 1024
+MOST_BYTES = 1024 * 1024
+
+# Upper bound of one receive of a body of known length. All connections receive into the same
+# buffer: nothing else runs before it is copied.
 RECEIVE_BYTES = 256 * 1024
 _RECEIVED = memoryview(bytearray(RECEIVE_BYTES))
 
@@ -38,21 +43,28 @@ class HeadTimeout(ParseException):  # type: ignore[misc]
     """The client did not finish a request's headers in time."""
 
 
-class ClientReader(SocketUnreader):  # type: ignore[misc]
-    """gunicorn's source of bytes for its parsers, over one connection."""
+class ClientReader:
+    """The source of bytes for gunicorn's parsers, which it calls an unreader: one connection."""
 
     def __init__(self, client: socket) -> None:
-        super().__init__(client)
+        self.sock = client
+        self._readiness = Readiness(client.fileno())
+        # Received, but not used yet.
+        self._buffered = b""
         self._is_new = True
         self._in_head = False
         self._head_bytes = 0
         # Of the head, from its first byte; of a body, while the rest of it is discarded.
         self._deadline: float | None = None
 
+    def close(self) -> None:
+        """Stop watching the socket, which is left open."""
+        self._readiness.close()
+
     @property
     def buffered_bytes(self) -> int:
         """How many bytes have been received and not yet used."""
-        return int(self.buf.tell())
+        return len(self._buffered)
 
     def start_head(self) -> None:
         """Read a request's head from here on."""
@@ -74,49 +86,65 @@ class ClientReader(SocketUnreader):  # type: ignore[misc]
         finally:
             self._deadline = None
 
-    def chunk(self, size_hint: int | None = None) -> bytes:
-        """Receive what is there; raises OSError, or a ParseException while reading a head."""
+    def read(self, size: int | None = None, read_ahead: int | None = None) -> bytes:
+        """Return `size` bytes, fewer only at the end of the connection; without it, any number.
+
+        `read_ahead` is how many bytes may be received at once. Raises OSError, or a ParseException
+        while reading a head.
+        """
+        if size is None:
+            data, self._buffered = self._buffered, b""
+            return data or self._receive(read_ahead or 0)
+        most = max(size, read_ahead or 0)
+        whole = bytearray(self._buffered)
+        while len(whole) < size and (received := self._receive(most - len(whole))):
+            whole += received
+        self._buffered = bytes(whole[size:])
+        return bytes(whole[:size])
+
+    def unread(self, data: bytes) -> None:
+        """Return bytes that the next read is to begin with."""
+        self._buffered = data + self._buffered
+
+    def _receive(self, most: int) -> bytes:
         if self._in_head:
-            return self._head_chunk()
-        most = self.max_body_chunk
-        if self._deadline is not None:
-            most = PIECE_BYTES
-            wait_read(self.sock.fileno(), min(STALL_SECONDS, _left(self._deadline)))
+            return self._receive_head()
+        if self._deadline is None:
+            self._readiness.wait()
+            most = min(max(most, USUAL_BYTES), MOST_BYTES)
         else:
-            wait_read(self.sock.fileno())
-        received: bytes = self.sock.recv(min(max(size_hint or 0, self.mxchunk), most))
+            wait_read(self.sock.fileno(), min(STALL_SECONDS, _left(self._deadline)))
+            most = PIECE_BYTES
+        received: bytes = self.sock.recv(most)
         return received
 
     def receive_onto(self, body: bytearray, size: int) -> int:
         """Append up to `size` bytes to a body: those buffered, otherwise those of one receive.
 
-        Returns their number, 0 at the end of the connection. gunicorn's `read` returns only when it
-        has all bytes, and copies what it has received beyond them again and again.
+        Returns their number, 0 at the end of the connection. `read` returns only when it has all
+        bytes, and copies those beyond them.
         """
-        if self.buffered_bytes:
-            buffered = self.take_buffered()
-            if len(buffered) > size:
-                self.buf.write(buffered[size:])
-                buffered = buffered[:size]
+        if self._buffered:
+            buffered, self._buffered = self._buffered[:size], self._buffered[size:]
             body += buffered
             return len(buffered)
-        wait_read(self.sock.fileno())
+        self._readiness.wait()
         received = int(self.sock.recv_into(_RECEIVED, min(size, RECEIVE_BYTES)))
         body += _RECEIVED[:received]
         return received
 
-    def _head_chunk(self) -> bytes:
+    def _receive_head(self) -> bytes:
         if self._is_new:
             # The first request usually arrives with the connection.
             self._is_new = False
         elif self._deadline is None:
-            wait_read(self.sock.fileno())
+            self._readiness.wait()
         else:
             try:
                 wait_read(self.sock.fileno(), _left(self._deadline))
             except TimeoutError:
                 raise HeadTimeout from None
-        received: bytes = self.sock.recv(self.mxchunk)
+        received: bytes = self.sock.recv(USUAL_BYTES)
         self._head_bytes += len(received)
         if self._head_bytes > HEAD_BYTES:
             raise LimitRequestHeaders("the headers are too large")

@@ -13,7 +13,8 @@ import sys
 import time
 from contextlib import suppress
 from functools import partial
-from typing import Any, Literal, Self
+from socket import SHUT_RDWR
+from typing import Any
 
 import gevent
 from gevent.pool import Pool
@@ -21,15 +22,17 @@ from gevent.server import StreamServer
 from gevent.socket import socket
 from gunicorn import util
 from gunicorn.http.errors import NoMoreData
-from gunicorn.workers.base_async import AsyncWorker
 from gunicorn.workers.ggevent import GeventWorker
 
 from promptly.errors import Limit
 from promptly.runtime import address_counts, bad_requests, memory, request_metrics
-from promptly.runtime.client_connection import ClientConnection, Request
+from promptly.runtime import environ as environs
+from promptly.runtime.client_connection import ClientConnection, ParserSettings, Request
 from promptly.runtime.client_reader import linger
 from promptly.runtime.cors import Cors
-from promptly.runtime.early_timeout import EarlyTimeout
+from promptly.runtime.environ import Environ
+from promptly.runtime.idle_connections import IdleConnections
+from promptly.runtime.response import Response
 from promptly.runtime.send_timeout import limit_sends
 from promptly.settings import END_SECONDS, Settings
 
@@ -46,39 +49,6 @@ CROWDED_IDLE_SECONDS = 5.0
 _GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.ETIMEDOUT})
 
 WARNING_SECONDS = 60.0
-
-
-class IdleTimeout(EarlyTimeout):
-    """Limit of the wait for a connection's next request."""
-
-    def __init__(self, worker: "Worker") -> None:
-        # gevent documents False as "expire silently"; its stubs do not declare it.
-        super().__init__(worker.cfg.keepalive, False)  # type: ignore[arg-type]
-        self._waits = worker.idle_timeouts
-        self._since = time.monotonic()
-
-    def __enter__(self) -> Self:
-        self._waits.add(self)
-        return super().__enter__()
-
-    def __exit__(self, *failure: Any) -> Literal[True] | None:
-        self._waits.discard(self)
-        return super().__exit__(*failure)
-
-    def cut_if_idle(self, seconds: float) -> None:
-        """Expire the wait if it has lasted for at least `seconds`."""
-        if time.monotonic() - self._since >= seconds:
-            self.cut()
-
-
-class Address:
-    """The listener's address: gunicorn asks for it when the listener may be closed already."""
-
-    def __init__(self, listener: socket) -> None:
-        self._name = listener.getsockname()
-
-    def getsockname(self) -> object:
-        return self._name
 
 
 class SoleServer(StreamServer):
@@ -100,7 +70,8 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
     def __init__(self, *arguments: object, **options: object) -> None:
         super().__init__(*arguments, **options)
-        self.idle_timeouts: set[IdleTimeout] = set()
+        self.idle = IdleConnections()
+        self._parser_settings = ParserSettings(self.cfg)
         self.at_once = False
         self._warned_at = -WARNING_SECONDS
         self._pools: list[Pool] = []
@@ -116,27 +87,28 @@ class Worker(GeventWorker):  # type: ignore[misc]
         found: Cors = self.wsgi.extensions["gateway"].cors
         return found
 
-    def server_class(self, listener: socket, *, spawn: Pool, **_: object) -> StreamServer:
+    def server_class(
+        self, listener: socket, *, spawn: Pool, environ: Environ, **_: object
+    ) -> StreamServer:
         """Create the server of one listener; gunicorn passes more than a StreamServer accepts."""
         self._pools.append(spawn)
         limit_sends(listener, self.settings.send_timeout_seconds)
         # A socket from promptly.runtime.listener stays open, and the next gateway accepts the rest.
         kind = StreamServer if self.settings.listener_socket else SoleServer
-        server = kind(listener, handle=partial(self.handle, Address(listener)), spawn=spawn)
+        shared = environs.of_listener(environ, listener)
+        server = kind(listener, handle=partial(self.handle, shared), spawn=spawn)
         if self.cfg.workers > 1:
             # Accept one connection at a time, so that the other workers get their share.
             server.max_accept = 1
         return server
 
-    def timeout_ctx(self) -> IdleTimeout:
-        return IdleTimeout(self)
-
     def notify(self) -> None:
         """Report to gunicorn's master that this worker is alive; called once a second."""
         super().notify()
         memory.trim()
+        self.idle.end(self.cfg.keepalive)
 
-    def handle(self, listener: Address, client: socket, peer: Any) -> None:
+    def handle(self, shared: Environ, client: socket, peer: Any) -> None:
         """Serve a connection until it ends; close it at once if its address has too many."""
         counts, row = address_counts.counts, self._row(peer)
         if not counts.enter(row, self.settings.max_connections_per_address):
@@ -148,7 +120,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
             self._making_room = gevent.spawn(self._make_room)
         try:
             client.setblocking(True)
-            self._serve(listener, client, peer)
+            self._serve(shared, client, peer)
         except OSError as problem:
             if problem.errno not in _GONE and not isinstance(problem, NoMoreData):
                 self.log.exception("connection failed")
@@ -156,40 +128,65 @@ class Worker(GeventWorker):  # type: ignore[misc]
             counts.leave(row)
             util.close(client)
 
-    def _serve(self, listener: Address, client: socket, peer: Any) -> None:
-        connection = ClientConnection(self.cfg, client, peer)
+    def _serve(self, shared: Environ, client: socket, peer: Any) -> None:
+        connection = ClientConnection(self._parser_settings, client, peer, self.idle)
+        shared = environs.of_connection(shared, client, peer)
         request: Request | None = None
         try:
             while True:
+                # Its body is not to stay in memory while the connection waits for the next one.
                 request = None
-                with self.timeout_ctx():
-                    request = connection.next_request()
+                request = connection.next_request()
                 if request is None:
                     return
-                try:
-                    answered = self.handle_request(listener.getsockname(), request, client, peer)
-                except StopIteration:
+                if not self._answer(request, environs.of_request(shared, request), client):
                     connection.end(request)
                     return
-                if not (answered and connection.discard_body(request)):
+                if not connection.discard_body(request):
                     return
                 if connection.is_pipelined:
                     gevent.sleep(0)
+        except (gevent.GreenletExit, SystemExit):
+            return
         except OSError:
             raise
         except Exception as problem:
             self.handle_error(request, client, peer, problem)
             linger(client)
+        finally:
+            connection.close()
 
-    def handle_request(self, name: object, req: Request, client: socket, peer: Any) -> bool:
-        """Serve one request; return False if it was cut off, raise StopIteration if it is the last.
-
-        gunicorn's own for gevent returns nothing.
-        """
+    def _answer(self, request: Request, environ: Environ, client: socket) -> bool:
+        """Serve one request; return whether another one may follow on its connection."""
+        response = Response(request, client, self._parser_settings)
+        self.nr += 1
+        if self.nr >= self.max_requests:
+            self.alive = False
+        if not self.alive:
+            response.force_close()
         try:
-            return bool(AsyncWorker.handle_request(self, name, req, client, peer))
-        except (gevent.GreenletExit, SystemExit):
+            pieces = self.wsgi(environ, response.start_response)
+            try:
+                for piece in pieces:
+                    response.write(piece)
+                response.close()
+            finally:
+                if close := getattr(pieces, "close", None):
+                    close()
+        except OSError:
+            raise
+        except (Exception, SystemExit):
+            if not response.headers_sent:
+                raise
+            # The client must not take the part that it has for the whole.
+            self.log.exception("a response was cut off")
+            with suppress(OSError):
+                client.shutdown(SHUT_RDWR)
             return False
+        finally:
+            # Only counted if it was counted at its start (blueprints/address_limit.py).
+            address_counts.counts.leave(environ.get(address_counts.ENVIRON_ROW))
+        return not response.should_close()
 
     def handle_error(self, req: Request | None, client: socket, addr: Any, exc: Exception) -> None:
         """Answer a request that cannot be parsed, or that failed outside the application."""
@@ -219,7 +216,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
         Many addresses together could otherwise use up all places with connections that do nothing.
         """
         while self._is_crowded():
-            self._close_idle(CROWDED_IDLE_SECONDS)
+            self.idle.end(CROWDED_IDLE_SECONDS)
             gevent.sleep(1)
         self._making_room = None
 
@@ -255,19 +252,15 @@ class Worker(GeventWorker):  # type: ignore[misc]
         gateway.slots.report_at_once()
         deadline = time.monotonic() + self.settings.drain_seconds
         while not self.at_once and time.monotonic() < deadline:
-            self._close_idle(IDLE_SECONDS)
+            self.idle.end(IDLE_SECONDS)
             gevent.sleep(0.25)
         gevent.spawn(gateway.end_requests)
         # A second before gunicorn's master would kill the process.
         deadline = time.monotonic() + END_SECONDS - 1
         while time.monotonic() < deadline:
-            self._close_idle(0)
+            self.idle.end(0)
             gevent.sleep(0.25)
         sys.exit(0)
-
-    def _close_idle(self, idle_seconds: float) -> None:
-        for wait in list(self.idle_timeouts):
-            wait.cut_if_idle(idle_seconds)
 
 
 def _origin(request: Request | None) -> str:

@@ -1,38 +1,23 @@
-"""A worker closes what stays idle while it drains, and what one address has too many of."""
+"""A worker closes connections of which one address, or all together, have too many."""
 
+import logging
+import os
 import socket
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import gevent
 import pytest
+from gevent.socket import socketpair
+from gunicorn.config import Config
+from gunicorn.http import wsgi
 
 from promptly.runtime import address_counts, gunicorn_worker
 from promptly.runtime.address_counts import AddressCounts
-from promptly.runtime.gunicorn_worker import IDLE_SECONDS, IdleTimeout, Worker
-
-
-def test_a_wait_that_may_end_with_a_request_is_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 1000.0
-    monkeypatch.setattr(gunicorn_worker, "time", SimpleNamespace(monotonic=lambda: now))
-    worker: Any = SimpleNamespace(cfg=SimpleNamespace(keepalive=75), idle_timeouts=set())
-
-    def connection() -> None:
-        with IdleTimeout(worker):
-            gevent.sleep(60)
-
-    waiting = gevent.spawn(connection)
-    gevent.sleep(0)
-    [wait] = worker.idle_timeouts
-    # The connection may be in a client's pool, and its next request would meet a reset.
-    now += IDLE_SECONDS / 2
-    wait.cut_if_idle(IDLE_SECONDS)
-    gevent.sleep(0)
-    assert not waiting.ready()
-    now += IDLE_SECONDS / 2
-    wait.cut_if_idle(IDLE_SECONDS)
-    waiting.join(10)
-    assert waiting.successful() and worker.idle_timeouts == set()
+from promptly.runtime.cors import Cors
+from promptly.runtime.gunicorn_worker import Worker
+from promptly.runtime.idle_connections import IdleConnections
 
 
 class Refusing(Worker):
@@ -47,9 +32,9 @@ class Refusing(Worker):
         self._warned_at = float("-inf")
         self._pools: Any = []
         self._making_room = None
-        self.idle_timeouts = set()
+        self.idle = IdleConnections()
 
-    def _serve(self, listener: Any, client: Any, peer: Any) -> None:
+    def _serve(self, shared: Any, client: Any, peer: Any) -> None:
         self.served.append(peer)
         # Another connection of the same address arrives while this one is open.
         if len(self.served) < 4:
@@ -58,7 +43,7 @@ class Refusing(Worker):
 
 def connect(worker: Worker, peer: Any) -> None:
     ours, theirs = socket.socketpair()
-    worker.handle(None, theirs, peer)  # type: ignore[arg-type]
+    worker.handle({}, theirs, peer)
     assert ours.recv(1) == b""
     ours.close()
 
@@ -95,16 +80,13 @@ def test_idle_connections_make_room_in_a_crowd(monkeypatch: pytest.MonkeyPatch) 
     free = [gunicorn_worker.CROWDED_PLACES]
     worker._pools = [SimpleNamespace(free_count=lambda: free[0])]
 
-    class Idle(IdleTimeout):
-        def __init__(self) -> None:
-            """Wait for nothing."""
-
-        def cut_if_idle(self, seconds: float) -> None:
+    class Idle(IdleConnections):
+        def end(self, seconds: float) -> None:
             rounds.append(seconds)
             if len(rounds) == 3:
                 free[0] = gunicorn_worker.CROWDED_PLACES
 
-    worker.idle_timeouts = {Idle()}
+    worker.idle = Idle()
     monkeypatch.setattr(gevent, "sleep", lambda _: None)
     connect(worker, ("127.0.0.1", 1))
     assert worker._making_room is None
@@ -114,3 +96,83 @@ def test_idle_connections_make_room_in_a_crowd(monkeypatch: pytest.MonkeyPatch) 
     worker._making_room.join()
     assert rounds == [gunicorn_worker.CROWDED_IDLE_SECONDS] * 3
     assert worker._making_room is None
+
+
+class Serving(Worker):
+    """A worker outside gunicorn, which serves one application."""
+
+    def __init__(self, application: Any) -> None:
+        configuration = Config()
+        super().__init__(1, os.getpid(), [], None, 30, configuration, logging.getLogger())
+        self.wsgi: Any = application
+        application.extensions = {
+            "settings": SimpleNamespace(trusted_proxy_hops=1, max_connections_per_address=0),
+            "cors": Cors([]),
+        }
+
+    def ask(self, request: bytes) -> bytes:
+        """Send a request and return all that comes until the end of the connection."""
+        client, server = socketpair()
+        with client:
+            client.settimeout(10)
+            client.sendall(request)
+            client.shutdown(socket.SHUT_WR)
+            self.handle(wsgi.base_environ(self.cfg), server, ("127.0.0.1", 1))
+            return b"".join(iter(lambda: client.recv(1 << 16), b""))
+
+
+class Failing:
+    """An application that fails after some pieces of its response."""
+
+    def __init__(self, pieces: int) -> None:
+        self._pieces = pieces
+        self.closed = 0
+
+    def __call__(self, environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [])
+        row = 7
+        assert address_counts.counts.enter(row, 1)
+        environ[address_counts.ENVIRON_ROW] = row
+        return self
+
+    def __iter__(self) -> Iterator[bytes]:
+        for _ in range(self._pieces):
+            yield b"piece"
+        raise ValueError("secret")
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+@pytest.mark.parametrize("pieces", [0, 1])
+def test_a_failed_response_is_not_taken_for_a_whole_one(
+    monkeypatch: pytest.MonkeyPatch, pieces: int
+) -> None:
+    monkeypatch.setattr(address_counts, "counts", AddressCounts(1))
+    application = Failing(pieces)
+    # The second request is not served: its client could take the answer for the first one's.
+    answer = Serving(application).ask(REQUEST * 2)
+    if pieces:
+        assert answer.endswith(b"\r\n\r\n5\r\npiece\r\n")
+    else:
+        assert answer.startswith(b"HTTP/1.1 500 ")
+    assert answer.count(b"HTTP/1.1") == 1
+    assert application.closed == 1
+    assert address_counts.counts.total(7) == 0
+
+
+def test_a_worker_that_stops_says_so_in_its_last_answers() -> None:
+    def application(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Length", "0")])
+        return []
+
+    worker = Serving(application)
+    assert worker.ask(REQUEST * 2).count(b"Connection: keep-alive") == 2
+    worker.max_requests = 4
+    # The last one that it may serve, after two others and one before.
+    answer = worker.ask(REQUEST * 3)
+    assert answer.count(b"Connection: keep-alive") == answer.count(b"Connection: close") == 1
+    assert not worker.alive
