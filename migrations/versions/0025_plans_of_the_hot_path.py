@@ -7,6 +7,8 @@ of ended holds again.
 Revision: 0025, after 0024.
 """
 
+from pathlib import Path
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -14,6 +16,8 @@ revision = "0025"
 down_revision = "0024"
 branch_labels = None
 depends_on = None
+
+ADMIT = (Path(__file__).parent.parent / "functions" / "metering_0025.sql").read_text()
 
 SETTLE = "metering_settle(uuid, text, text, integer, integer, integer, integer, integer)"
 SETTLE_MANY = (
@@ -39,11 +43,13 @@ def upgrade() -> None:
         op.execute("ALTER FUNCTION {} SET enable_seqscan = off".format(function))
     # One settlement waits no longer for another transaction than many together do.
     op.execute("ALTER FUNCTION {} SET lock_timeout = '500ms'".format(SETTLE))
+    op.execute(ADMIT)
     # A plan for this number of requests seems cheaper than one for any, but making it costs more.
     op.execute("ALTER FUNCTION {} SET plan_cache_mode = force_generic_plan".format(SETTLE_MANY))
 
 
 def downgrade() -> None:
+    op.execute("DROP FUNCTION metering_admit")
     for function in FUNCTIONS:
         op.execute("ALTER FUNCTION {} RESET ALL".format(function))
     op.drop_index("ix_holds_user_id", table_name="holds")

@@ -5,7 +5,10 @@ keep its worker from everybody else. Every read here except a connection's first
 event loop, which serves all other connections before it comes back.
 """
 
+import fcntl
 import socket as sockets
+import struct
+import termios
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,6 +27,8 @@ DISCARD_BYTES = 64 * 1024 * 1024
 DISCARD_SECONDS = 10.0
 STALL_SECONDS = 2.0
 PIECE_BYTES = 64 * 1024
+
+_INT = struct.Struct("i")
 
 # Overwritten by every connection; its content is never looked at.
 _DROPPED = bytearray(PIECE_BYTES)
@@ -53,6 +58,11 @@ class ClientReader(SocketUnreader):  # type: ignore[misc]
     def buffered_bytes(self) -> int:
         """How many bytes have been received and not yet used."""
         return int(self.buf.tell())
+
+    def has_received(self, size: int) -> bool:
+        """Whether that many bytes are here, or wait in the kernel."""
+        missing = size - self.buffered_bytes
+        return missing <= 0 or _waiting_bytes(self.sock) >= missing
 
     def start_head(self) -> None:
         """Read a request's head from here on."""
@@ -123,6 +133,11 @@ class ClientReader(SocketUnreader):  # type: ignore[misc]
         if self._deadline is None:
             self._deadline = time.monotonic() + HEAD_SECONDS
         return received
+
+
+def _waiting_bytes(client: socket) -> int:
+    [size] = _INT.unpack(fcntl.ioctl(client.fileno(), termios.FIONREAD, bytes(_INT.size)))
+    return int(size)
 
 
 def linger(client: socket) -> None:

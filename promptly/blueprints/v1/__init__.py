@@ -16,10 +16,12 @@ from promptly.blueprints.v1 import (
     responses,
     usage,
 )
+from promptly.errors import PromptlyError
 
 blueprint = Blueprint("v1", __name__, url_prefix="/v1")
 blueprint.before_request(guard.admit)
 blueprint.after_app_request(guard.add_headers)
+blueprint.register_error_handler(PromptlyError, guard.refuse)
 blueprint.teardown_request(body.give_back)
 
 blueprint.add_url_rule(

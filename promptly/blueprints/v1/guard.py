@@ -1,8 +1,8 @@
 """Checks before every route of /v1: rate limits per address and key, and authentication.
 
-The key is looked up before the body is read. Its limit is counted under its hash in the same Redis
-call as the address's, so requests with a wrong key count as well. The keys of accounts with a rate
-of their own are known by their hashes.
+The key is looked up before the body is read, unless the hold does it (ADR 39). Its limit is counted
+under its hash in the same Redis call as the address's, so requests with a wrong key count as well.
+The keys of accounts with a rate of their own are known by their hashes.
 """
 
 from typing import cast
@@ -11,10 +11,9 @@ from flask import Request, Response, g, request
 from flask.globals import request_ctx
 
 from promptly import pseudonyms
-from promptly.blueprints import error_shapes
-from promptly.blueprints.error_handlers import request_id
+from promptly.blueprints import error_handlers, error_shapes
 from promptly.blueprints.v1 import cross_origin
-from promptly.errors import AccountSuspended, InvalidKey
+from promptly.errors import AccountSuspended, InvalidKey, PromptlyError
 from promptly.gateway import current_gateway
 from promptly.gateway.limits import LimitExceeded
 from promptly.proxies import client_address
@@ -22,6 +21,12 @@ from promptly.request_ids import new_request_id, public_id
 from promptly.services.accounts import key_format
 from promptly.services.accounts.account_limits import AccountRate
 from promptly.services.accounts.authentication import Caller, authenticate
+
+# Their views place a hold for one request that generates text, and do nothing else before.
+HOLDING = {
+    f"v1.{view}"
+    for view in ("chat_completions", "text_completions", "create_response", "create_message")
+}
 
 
 def admit() -> None:
@@ -38,9 +43,28 @@ def admit() -> None:
         raise InvalidKey
     hashes = gateway.key_hashes.of(key)
     count(hashes[0], gateway.account_rates.find(hashes))
+    known = gateway.known_callers.find(hashes[0]) if _holds_at_once() else None
+    g.caller = known or _look_up(key, hashes)
+
+
+def _holds_at_once() -> bool:
+    """Whether the view places a hold, and has all of a small body without waiting for the client.
+
+    A compressed one may turn out to be large.
+    """
+    current: Request = request_ctx.request
+    if current.endpoint not in HOLDING or "HTTP_CONTENT_ENCODING" in current.environ:
+        return False
+    # Of the worker's own class, except in tests without a server.
+    return bool(getattr(current.environ["wsgi.input"], "has_arrived", False))
+
+
+def _look_up(key: str, hashes: tuple[bytes, ...]) -> Caller:
+    gateway = current_gateway()
     caller = authenticate(gateway.database, *hashes)
     if caller is None and key_format.is_imported(key):
         caller = gateway.imported_keys.authenticate(key, network())
+    gateway.known_callers.note(hashes[0], caller)
     if caller is None:
         raise InvalidKey
     if caller.expired:
@@ -51,7 +75,25 @@ def admit() -> None:
         raise AccountSuspended.with_contact(gateway.settings.support_email)
     if caller.outdated:
         gateway.key_hashes.renew(caller.key_id, hashes[0])
-    g.caller = caller
+    return caller
+
+
+def proven_caller() -> Caller:
+    """Return the caller, whose key is looked up now if it has not been; raises like `admit`."""
+    if caller().unproven_key_hash is not None:
+        key = presented_key()
+        g.caller = _look_up(key, current_gateway().key_hashes.of(key))
+    return caller()
+
+
+def refuse(problem: PromptlyError) -> Response:
+    """Answer an error; to a key that is not valid any more, nothing else is said."""
+    if "caller" in g:
+        try:
+            proven_caller()
+        except PromptlyError as refusal:
+            problem = refusal
+    return error_handlers.answer(problem)
 
 
 def answer_preflight() -> Response | None:
@@ -91,7 +133,7 @@ def presented_key() -> str:
 
 
 def caller() -> Caller:
-    """Return the authenticated caller of the current request."""
+    """Return the caller of the current request, unproven where its hold is placed at once."""
     return cast(Caller, g.caller)
 
 
@@ -105,10 +147,10 @@ def add_headers(response: Response) -> Response:
     # Behind the proxy object, which costs something each time.
     current: Request = request_ctx.request
     if error_shapes.is_api(current.path):
-        response.headers["x-request-id"] = request_id()
+        response.headers["x-request-id"] = error_handlers.request_id()
         if error_shapes.is_anthropic(current):
             # Anthropic's SDKs read this header.
-            response.headers["request-id"] = request_id()
+            response.headers["request-id"] = error_handlers.request_id()
         for name, value in g.get("rate_headers", {}).items():
             response.headers[name] = value
         # Only browsers send it.

@@ -9,7 +9,7 @@ from promptly.blueprints.v1 import guard
 from promptly.blueprints.v1.body import hand_over
 from promptly.blueprints.v1.counting import prompt_counter
 from promptly.errors import PromptlyError
-from promptly.gateway import current_gateway, hold_placement
+from promptly.gateway import current_gateway, hold_at_once, hold_placement
 from promptly.gateway.dialects import Sink, StreamedAnswer, WholeAnswer
 from promptly.gateway.dialects.embeddings.request import EmbeddingsRequest
 from promptly.gateway.disconnects import ClientWatch
@@ -62,9 +62,13 @@ def serve_embeddings(endpoint: str, asked: EmbeddingsRequest) -> Response:
 def _start(endpoint: str, generation: GenerationRequest, sink: Sink | None) -> Relay:
     """Place a hold for the request's cost, and create its relay."""
     gateway, caller = current_gateway(), guard.caller()
-    placed = hold_placement.place(
-        gateway, caller, g.request_uuid, endpoint, generation, prompt_counter(gateway, caller)
-    )
+    placed = hold_at_once.place(gateway, caller, g.request_uuid, endpoint, generation)
+    if placed is None:
+        caller = guard.proven_caller()
+        counter = prompt_counter(gateway, caller)
+        placed = hold_placement.place(
+            gateway, caller, g.request_uuid, endpoint, generation, counter
+        )
     session = session_of(request.environ)
     return Relay(gateway, caller, endpoint, generation, placed, sink, hand_over(), session)
 

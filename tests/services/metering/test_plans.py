@@ -11,6 +11,7 @@ from promptly.models import ApiKey
 from promptly.services import metering
 from promptly.services.accounts.authentication import authenticate
 from tests.services.metering.meter import Meter
+from tests.services.metering.test_admission import admit
 from tests.support.books import Account
 
 WHOLE_READS = """
@@ -43,7 +44,10 @@ def test_no_step_reads_a_whole_table(meter: Meter, account: Account) -> None:
         inside.database = OneTransaction(connection)
         before = inside.database.fetch_all(WHOLE_READS, {})
         for batch in (1, 3):
-            assert authenticate(inside.database, key_hash) is not None
+            caller = authenticate(inside.database, key_hash)
+            assert caller is not None
+            caller.unproven_key_hash = key_hash
+            assert admit(inside, caller) is not None
             held = [inside.place(account, 100) for _ in range(batch)]
             for hold in held:
                 assert inside.adjust(hold.request_id, 40) == 40
