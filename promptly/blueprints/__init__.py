@@ -63,7 +63,7 @@ def register(app: Flask) -> None:
     app.register_blueprint(openapi.blueprint)
     app.register_blueprint(ops.blueprint)
     app.register_blueprint(v1.blueprint)
-    front = v1.Front(app.extensions["gateway"], v1.POSTED, app.wsgi_app)
+    front = v1.Front(app.extensions["gateway"], v1.POSTED, v1.HOLDING, app.wsgi_app)
     app.wsgi_app = front  # type: ignore[method-assign]
     app.register_blueprint(site.blueprint)
     app.register_blueprint(purchases.blueprint)

@@ -19,7 +19,9 @@ The modules, in the order in which a request meets them:
     session_headers   a client's name for its conversation
     generation        interfaces that the modules below need from a checked request
     price_list        the prices in force
+    known_callers     callers looked up a short while ago
     hold_placement    holds the cost before upstream sees the request
+    hold_at_once      the same in one statement with the key's look-up, in the usual case
     upstream          one model on one model server
     upstreams         the pool of model servers and their readiness
     probes            ask a model server for its properties
@@ -67,6 +69,7 @@ from promptly.gateway.fatal_bodies import FatalBodies
 from promptly.gateway.hold_refresher import HoldRefresher
 from promptly.gateway.imported_keys import ImportedKeys
 from promptly.gateway.key_hashes import KeyHashes
+from promptly.gateway.known_callers import KnownCallers
 from promptly.gateway.limits import RequestLimits
 from promptly.gateway.model_loading import ModelLoading
 from promptly.gateway.model_names import ModelNames
@@ -106,6 +109,7 @@ class Gateway:
         self.key_hashes = KeyHashes(self.database, settings)
         self.account_rates = AccountRates(self.database)
         self.imported_keys = ImportedKeys(self.database, redis, self.key_hashes)
+        self.known_callers = KnownCallers()
         self.body_budget = BodyBudget(settings.max_body_bytes)
         self.body_decoder = BodyDecoder(settings.max_body_bytes, settings.max_json_values)
         self.count_turns = CountTurns()

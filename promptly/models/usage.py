@@ -53,8 +53,8 @@ class Hold(Base):
         CheckConstraint(one_of("state", HoldState), name="state"),
         CheckConstraint("prompt_tokens >= 0 AND completion_tokens >= 0", name="not_negative"),
         CheckConstraint(CACHED_IN_PROMPT, name="cached_in_prompt"),
-        # Neither column changes at a checkpoint, so checkpoints stay off the index.
-        Index("ix_holds_open", "user_id", postgresql_where=text("state = 'open'")),
+        # Not partial: PostgreSQL might read all open holds through it to find the one of a request.
+        Index("ix_holds_user_id", "user_id"),
         {"postgresql_with": {"fillfactor": "50"}},
     )
 

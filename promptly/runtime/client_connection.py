@@ -68,6 +68,16 @@ class Body(body.Body):  # type: ignore[misc]
             raise
         return received
 
+    @property
+    def has_arrived(self) -> bool:
+        """Whether the body is small and came with its headers, so that reading it does not wait."""
+        reader = self.reader
+        return (
+            isinstance(reader, body.LengthReader)
+            and reader.length <= PIECE_BYTES
+            and reader.unreader.has_received(reader.length)
+        )
+
     def read_onto(self, whole: bytearray) -> int:
         """Append what has arrived to a body, after waiting for it; return 0 at the end.
 

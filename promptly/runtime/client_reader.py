@@ -5,7 +5,10 @@ keep its worker from everybody else. Every read here except a connection's first
 event loop, which serves all other connections before it comes back.
 """
 
+import fcntl
 import socket as sockets
+import struct
+import termios
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -25,6 +28,8 @@ DISCARD_BYTES = 64 * 1024 * 1024
 DISCARD_SECONDS = 10.0
 STALL_SECONDS = 2.0
 PIECE_BYTES = 64 * 1024
+
+_INT = struct.Struct("i")
 
 # Overwritten by every connection; its content is never looked at.
 _DROPPED = bytearray(PIECE_BYTES)
@@ -65,6 +70,11 @@ class ClientReader:
     def buffered_bytes(self) -> int:
         """How many bytes have been received and not yet used."""
         return len(self._buffered)
+
+    def has_received(self, size: int) -> bool:
+        """Whether that many bytes are here, or wait in the kernel."""
+        missing = size - self.buffered_bytes
+        return missing <= 0 or _waiting_bytes(self.sock) >= missing
 
     def start_head(self) -> None:
         """Read a request's head from here on."""
@@ -151,6 +161,11 @@ class ClientReader:
         if self._deadline is None:
             self._deadline = time.monotonic() + HEAD_SECONDS
         return received
+
+
+def _waiting_bytes(client: socket) -> int:
+    [size] = _INT.unpack(fcntl.ioctl(client.fileno(), termios.FIONREAD, bytes(_INT.size)))
+    return int(size)
 
 
 def linger(client: socket) -> None:

@@ -20,7 +20,7 @@ from promptly.blueprints.v1 import (
 )
 from promptly.blueprints.v1.front import Front, View
 
-__all__ = ["POSTED", "Front", "blueprint", "in_flask"]
+__all__ = ["HOLDING", "POSTED", "Front", "blueprint", "in_flask"]
 
 PREFIX = "/v1"
 
@@ -35,6 +35,11 @@ POSTED: dict[str, View] = {
     "/v1/responses": responses.create_response,
     "/v1/responses/input_tokens": responses.count_response_tokens,
 }
+
+# Those whose views place a hold for one request that generates text, and do nothing else before.
+HOLDING = frozenset(
+    ("/v1/chat/completions", "/v1/completions", "/v1/messages", "/v1/responses"),
+)
 
 blueprint = Blueprint("v1", __name__, url_prefix=PREFIX)
 blueprint.before_request(in_flask.admit)

@@ -42,6 +42,12 @@ class ApiRequest:
         self.rate_headers: dict[str, str] = {}
         self.body_share: BodyShare | None = None
 
+    @property
+    def is_unproven(self) -> bool:
+        """Whether the caller is one that the hold has yet to authenticate."""
+        caller = getattr(self, "caller", None)
+        return caller is not None and caller.unproven_key_hash is not None
+
     def standing_headers(self) -> list[tuple[str, str]]:
         """Return the headers of every answer, errors included."""
         headers = [("x-request-id", self.id), *self.rate_headers.items()]

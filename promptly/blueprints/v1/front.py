@@ -4,7 +4,7 @@ Flask's dispatch costs as much as a request's limits and authentication together
 serves all other requests, also those with another method or spelling of the path.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from werkzeug.http import HTTP_STATUS_CODES
@@ -20,13 +20,21 @@ View = Callable[[ApiRequest], Answer]
 
 
 class Front:
-    """Answers POSTs to exactly these paths, and passes all else on to `otherwise`."""
+    """Answers POSTs to exactly these paths, and passes all else on to `otherwise`.
+
+    The views of `holding` paths place a hold, which may look up the key.
+    """
 
     def __init__(
-        self, gateway: Gateway, views: Mapping[str, View], otherwise: WSGIApplication
+        self,
+        gateway: Gateway,
+        views: Mapping[str, View],
+        holding: Container[str],
+        otherwise: WSGIApplication,
     ) -> None:
         self._gateway = gateway
         self._views = views
+        self._holding = holding
         self._otherwise = otherwise
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -37,10 +45,10 @@ class Front:
         is_anthropic = error_shapes.is_of_messages(path)
         request = ApiRequest(self._gateway, environ, is_anthropic=is_anthropic)
         try:
-            admit(request)
+            admit(request, holds=path in self._holding)
             answer = view(request)
         except Exception as problem:
-            answer = refusals.refuse(problem, request)
+            answer = refusals.refuse(guard.unless_refused(request, problem), request)
         finally:
             request.give_back_body()
         headers = [*answer.headers, *request.standing_headers()]
@@ -48,7 +56,7 @@ class Front:
         return answer.body
 
 
-def admit(request: ApiRequest) -> None:
+def admit(request: ApiRequest, *, holds: bool) -> None:
     """Check what Flask's hooks check of other requests; raises their errors."""
     settings = request.gateway.settings
     address_limit.count(request.environ, settings)
@@ -57,4 +65,4 @@ def admit(request: ApiRequest) -> None:
     except InvalidRequest:
         guard.count(request)
         raise
-    guard.admit(request)
+    guard.admit(request, holds=holds)

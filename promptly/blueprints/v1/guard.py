@@ -1,8 +1,8 @@
 """Checks before every route of /v1: rate limits per address and key, and authentication.
 
-The key is looked up before the body is read. Its limit is counted under its hash in the same Redis
-call as the address's, so requests with a wrong key count as well. The keys of accounts with a rate
-of their own are known by their hashes.
+The key is looked up before the body is read, unless the hold does it (ADR 39). Its limit is counted
+under its hash in the same Redis call as the address's, so requests with a wrong key count as well.
+The keys of accounts with a rate of their own are known by their hashes.
 """
 
 from typing import Any
@@ -12,11 +12,11 @@ from promptly.errors import AccountSuspended, InvalidKey
 from promptly.gateway.limits import LimitExceeded
 from promptly.services.accounts import key_format
 from promptly.services.accounts.account_limits import AccountRate
-from promptly.services.accounts.authentication import authenticate
+from promptly.services.accounts.authentication import Caller, authenticate
 
 
-def admit(request: ApiRequest) -> None:
-    """Admit the request, and set its caller.
+def admit(request: ApiRequest, *, holds: bool = False) -> None:
+    """Admit the request, and set its caller: an unproven one where its view `holds` at once.
 
     Raises LimitExceeded, InvalidKey, AddressNotAllowed or AccountSuspended.
     """
@@ -27,9 +27,45 @@ def admit(request: ApiRequest) -> None:
         raise InvalidKey
     hashes = gateway.key_hashes.of(key)
     count(request, hashes[0], gateway.account_rates.find(hashes))
+    known = None
+    if holds and _has_small_body(request.environ):
+        known = gateway.known_callers.find(hashes[0])
+    request.caller = known or _look_up(request, key, hashes)
+
+
+def prove(request: ApiRequest) -> None:
+    """Look up an unproven caller's key; raises like `admit`."""
+    if request.is_unproven:
+        key = presented_key(request.environ)
+        request.caller = _look_up(request, key, request.gateway.key_hashes.of(key))
+
+
+def unless_refused(request: ApiRequest, problem: Exception) -> Exception:
+    """Return the error to answer: a key that is not valid any more is told of nothing else."""
+    try:
+        prove(request)
+    except Exception as refusal:
+        return refusal
+    return problem
+
+
+def _has_small_body(environ: dict[str, Any]) -> bool:
+    """Return whether a small body is all there, so that reading it does not wait for the client.
+
+    A compressed one may turn out to be large.
+    """
+    if "HTTP_CONTENT_ENCODING" in environ:
+        return False
+    # Of the worker's own class, except in tests without a server.
+    return bool(getattr(environ["wsgi.input"], "has_arrived", False))
+
+
+def _look_up(request: ApiRequest, key: str, hashes: tuple[bytes, ...]) -> Caller:
+    gateway = request.gateway
     caller = authenticate(gateway.database, *hashes)
     if caller is None and key_format.is_imported(key):
         caller = gateway.imported_keys.authenticate(key, request.network)
+    gateway.known_callers.note(hashes[0], caller)
     if caller is None:
         raise InvalidKey
     if caller.expired:
@@ -40,7 +76,7 @@ def admit(request: ApiRequest) -> None:
         raise AccountSuspended.with_contact(gateway.settings.support_email)
     if caller.outdated:
         gateway.key_hashes.renew(caller.key_id, hashes[0])
-    request.caller = caller
+    return caller
 
 
 def count(

@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterator
 
 import orjson
 
+from promptly.blueprints.v1 import guard
 from promptly.blueprints.v1.answers import Answer, as_json
 from promptly.blueprints.v1.api_request import ApiRequest
 from promptly.blueprints.v1.counting import prompt_counter
 from promptly.errors import PromptlyError
-from promptly.gateway import hold_placement
+from promptly.gateway import hold_at_once, hold_placement
 from promptly.gateway.dialects import Sink, StreamedAnswer, WholeAnswer
 from promptly.gateway.dialects.embeddings.request import EmbeddingsRequest
 from promptly.gateway.disconnects import ClientWatch
@@ -70,13 +71,24 @@ def _start(
     collects: bool = False,
 ) -> Relay:
     """Place a hold for the request's cost, and create its relay."""
-    gateway, caller = request.gateway, request.caller
-    placed = hold_placement.place(
-        gateway, caller, request.uuid, endpoint, generation, prompt_counter(request)
-    )
+    gateway = request.gateway
+    placed = hold_at_once.place(gateway, request.caller, request.uuid, endpoint, generation)
+    if placed is None:
+        guard.prove(request)
+        placed = hold_placement.place(
+            gateway, request.caller, request.uuid, endpoint, generation, prompt_counter(request)
+        )
     session, share = session_of(request.environ), request.hand_over_body()
     return Relay(
-        gateway, caller, endpoint, generation, placed, sink, share, session, collects=collects
+        gateway,
+        request.caller,
+        endpoint,
+        generation,
+        placed,
+        sink,
+        share,
+        session,
+        collects=collects,
     )
 
 

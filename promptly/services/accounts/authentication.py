@@ -36,6 +36,8 @@ class Caller:
     leash: Leash | None = None
     # Whether the stored hash was made with an older pepper.
     outdated: bool = False
+    # The hash of a key that was looked up a while ago, and is yet to be looked up for this request.
+    unproven_key_hash: bytes | None = None
 
 
 def authenticate(database: Database, *key_hashes: bytes) -> Caller | None:

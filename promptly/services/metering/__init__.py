@@ -4,10 +4,11 @@
                      └──── process died ──► recover ──► recovered ──► settle_late ─► settled
 
 Each step is one statement and so one short transaction; the SQL is in `sql` and in
-`migrations/functions`. `placing` and `holds` contain the steps of a running request, `recovery`
-those of the sweep and of late settlements; `running` lists open holds for operators.
+`migrations/functions`. `admission`, `placing` and `holds` contain the steps of a running request,
+`recovery` those of the sweep and of late settlements; `running` lists open holds for operators.
 """
 
+from promptly.services.metering.admission import admit_hold
 from promptly.services.metering.holds import (
     Charge,
     RunningCounts,
@@ -32,6 +33,7 @@ __all__ = [
     "RunningCounts",
     "Settlement",
     "adjust_hold",
+    "admit_hold",
     "checkpoint",
     "place_hold",
     "place_lost_hold",

@@ -83,18 +83,18 @@ def _end_of(*, closed: bool, suspended: bool) -> Outcome | None:
 def settle(database: Database, settlement: Settlement) -> Charge | None:
     """Charge a request against its hold and free the rest; durable on return.
 
-    Returns None if the hold is not open: `recovery.settle_late` then finds out why. Safe to
-    repeat after a failure whose effect is unknown.
+    Returns None if the hold is not open: `recovery.settle_late` then finds out why. Raises
+    ServiceUnavailable also if another transaction keeps a lock for too long. Safe to repeat after
+    a failure whose effect is unknown.
     """
     row = database.fetch_one(sql.SETTLE, parameters_of(settlement))
     return None if row is None else Charge(*row)
 
 
 def settle_many(database: Database, settlements: Sequence[Settlement]) -> list[Charge | None]:
-    """As `settle`, for many in one transaction, with one wait for the disk: all or none.
-
-    Raises ServiceUnavailable also if another transaction keeps a lock for too long.
-    """
+    """As `settle`, for many in one transaction, with one wait for the disk: all or none."""
+    if len(settlements) == 1:
+        return [settle(database, settlements[0])]
     rows = database.fetch_all(
         sql.SETTLE_MANY,
         {

@@ -11,6 +11,14 @@ SELECT * FROM metering_place_hold(
 )
 """
 
+# A scalar: PostgreSQL plans a function in FROM at twice the cost.
+ADMIT = """
+SELECT metering_admit(
+    %(key_hash)s, %(key_id)s, %(batch)s, %(request_id)s, %(endpoint)s, %(model)s, %(wanted)s,
+    %(max_open_holds)s, %(price_id)s
+)
+"""
+
 # Only for an unknown request: the hold of a known one was not lost but has ended.
 PLACE_LOST_HOLD = f"""
 SELECT p.*
