@@ -39,7 +39,7 @@ class Readiness:
         self._since = 0.0
         self._watcher: Any = self._hub.loop.io(fileno, _READABLE)
         self._timer: Any = None
-        # The timeout of each wait.
+        # The timeout of each wait; 0 for none.
         self.seconds = 0.0
         self._started = False
         self._waiting: Any = None
@@ -51,11 +51,11 @@ class Readiness:
             self.seconds = seconds
 
     def wait(self) -> bool:
-        """Wait until the socket is readable; return False on a timeout."""
+        """Wait until the socket is readable; return False on a timeout, if there is one."""
         if not self._started:
             self._watcher.start(self._on_readable)
             self._started = True
-        if self._timer is None:
+        if self._timer is None and self.seconds:
             self._start_timer(self.seconds)
         # Not the event loop's own clock, which stands still while callbacks and greenlets run.
         self._since = monotonic()

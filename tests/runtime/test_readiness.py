@@ -76,3 +76,12 @@ def test_an_idle_socket_wakes_nobody(pair: tuple[socket.socket, socket.socket]) 
     assert readiness.wait()
     assert gevent.get_hub().join(timeout=10)
     readiness.close()
+
+
+def test_a_wait_without_a_limit_ends_with_data(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = pair
+    readiness = Readiness(ours.fileno())
+    gevent.spawn_later(0.05, theirs.send, b"x")
+    assert readiness.wait()
+    assert ours.recv(10) == b"x"
+    readiness.close()
