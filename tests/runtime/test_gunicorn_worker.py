@@ -104,6 +104,7 @@ class Serving(Worker):
     def __init__(self, application: Any) -> None:
         configuration = Config()
         super().__init__(1, os.getpid(), [], None, 30, configuration, logging.getLogger())
+        self.tmp.close()
         self.wsgi: Any = application
         application.extensions = {
             "settings": SimpleNamespace(trusted_proxy_hops=1, max_connections_per_address=0),
