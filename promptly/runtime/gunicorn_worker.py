@@ -13,6 +13,7 @@ import sys
 import time
 from contextlib import suppress
 from functools import partial
+from socket import SHUT_RDWR
 from typing import Any, Literal, Self
 
 import gevent
@@ -20,8 +21,8 @@ from gevent.pool import Pool
 from gevent.server import StreamServer
 from gevent.socket import socket
 from gunicorn import util
+from gunicorn.http import wsgi
 from gunicorn.http.errors import NoMoreData
-from gunicorn.workers.base_async import AsyncWorker
 from gunicorn.workers.ggevent import GeventWorker
 
 from promptly.errors import Limit
@@ -30,6 +31,7 @@ from promptly.runtime.client_connection import ClientConnection, Request
 from promptly.runtime.client_reader import linger
 from promptly.runtime.cors import Cors
 from promptly.runtime.early_timeout import EarlyTimeout
+from promptly.runtime.response_writer import Response
 from promptly.runtime.send_timeout import limit_sends
 from promptly.settings import END_SECONDS, Settings
 
@@ -184,12 +186,40 @@ class Worker(GeventWorker):  # type: ignore[misc]
     def handle_request(self, name: object, req: Request, client: socket, peer: Any) -> bool:
         """Serve one request; return False if it was cut off, raise StopIteration if it is the last.
 
-        gunicorn's own for gevent returns nothing.
+        gunicorn's own has no place for another class of responses.
         """
+        response, environ = wsgi.create(req, client, peer, name, self.cfg, Response)
+        self.nr += 1
+        if self.nr >= self.max_requests:
+            self.alive = False
+        if not self.alive:
+            response.force_close()
         try:
-            return bool(AsyncWorker.handle_request(self, name, req, client, peer))
+            pieces = self.wsgi(environ, response.start_response)
+            try:
+                for piece in pieces:
+                    response.write(piece)
+                response.close()
+            finally:
+                if close := getattr(pieces, "close", None):
+                    close()
         except (gevent.GreenletExit, SystemExit):
             return False
+        except OSError:
+            raise
+        except Exception:
+            if not response.headers_sent:
+                raise
+            # The client must not take the part that it has for the whole.
+            self.log.exception("a response was cut off")
+            with suppress(OSError):
+                client.shutdown(SHUT_RDWR)
+            return False
+        finally:
+            self.cfg.post_request(self, req, environ, response)
+        if response.should_close():
+            raise StopIteration
+        return True
 
     def handle_error(self, req: Request | None, client: socket, addr: Any, exc: Exception) -> None:
         """Answer a request that cannot be parsed, or that failed outside the application."""
