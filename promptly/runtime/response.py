@@ -23,6 +23,7 @@ class Response(wsgi.Response):  # type: ignore[misc]
 
     sock: socket
     headers_sent: bool
+    chunked: bool
     _unsent = b""
 
     def process_headers(self, headers: Iterable[tuple[str, str]]) -> None:
@@ -47,6 +48,10 @@ class Response(wsgi.Response):  # type: ignore[misc]
             self.headers_sent = True
 
     def write(self, arg: bytes) -> None:
+        if self.headers_sent and self.chunked and arg:
+            # A chunk of a stream: nothing is left to decide.
+            send_all(self.sock, b"%X\r\n%b\r\n" % (len(arg), arg))
+            return
         super().write(arg)
         # An empty piece sends the head alone: its status and headers are not to wait for the body.
         self._send(b"")
@@ -63,11 +68,11 @@ class Response(wsgi.Response):  # type: ignore[misc]
         if self._unsent:
             unsent, self._unsent = self._unsent, b""
             if len(data) > JOINED_BYTES:
-                _send_all(self.sock, unsent)
+                send_all(self.sock, unsent)
             else:
                 data = unsent + data
         if data:
-            _send_all(self.sock, data)
+            send_all(self.sock, data)
 
     def _head(self) -> bytes:
         major, minor = self.req.version
@@ -92,8 +97,15 @@ def _date(second: int) -> str:
     return str(util.http_date(second))
 
 
-def _send_all(client: socket, data: bytes) -> None:
-    # The kernel usually takes all at once; gevent's `sendall` asks for the buffer's size first.
-    sent = client.send(data)
+def send_all(client: socket, data: bytes) -> None:
+    """Send without waiting, and what is left as the client reads; raises OSError.
+
+    gevent's `sendall` first asks the kernel for the size of its buffer, and cuts the data to it.
+    """
+    try:
+        # The socket underneath never blocks.
+        sent: int = client._sock.send(data)  # type: ignore[attr-defined]
+    except BlockingIOError:
+        sent = 0
     if sent < len(data):
         client.sendall(memoryview(data)[sent:])

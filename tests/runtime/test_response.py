@@ -1,17 +1,20 @@
 """Responses as they arrive: status line, headers, framing."""
 
+import socket as sockets
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
+import gevent
 import pytest
 from gevent import socket
 from gunicorn.http.errors import InvalidResponseHeader, InvalidResponseHeaderName
 
 from promptly.runtime import response as responses
-from promptly.runtime.response import JOINED_BYTES, Response
+from promptly.runtime.response import JOINED_BYTES, Response, send_all
 
 Headers = list[tuple[str, str]]
+Pair = tuple[socket.socket, socket.socket]
 
 
 class Exchange:
@@ -131,3 +134,41 @@ def test_a_value_cannot_add_a_header(exchange: Exchange, value: str) -> None:
 def test_a_name_is_a_token(exchange: Exchange, name: str) -> None:
     with pytest.raises(InvalidResponseHeaderName):
         exchange.start(headers=[(name, "x")])
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    server, client = socket.socketpair()
+    # Far less than a test sends.
+    server.setsockopt(sockets.SOL_SOCKET, sockets.SO_SNDBUF, 4096)
+    with server, client:
+        yield server, client
+
+
+def read_all(client: socket.socket) -> bytes:
+    received = b""
+    while data := client.recv(65_536):
+        received += data
+    return received
+
+
+def test_a_piece_larger_than_the_kernels_buffer_arrives_as_the_client_reads(pair: Pair) -> None:
+    server, client = pair
+    data = bytes(range(256)) * 4000
+    writer = gevent.spawn(send_all, server, data)
+    gevent.sleep(0)
+    assert not writer.ready()
+    reader = gevent.spawn(read_all, client)
+    writer.get(timeout=10)
+    server.close()
+    assert reader.get(timeout=10) == data
+
+
+def test_hanging_up_ends_a_write_that_the_client_does_not_read(pair: Pair) -> None:
+    server, _ = pair
+    writer = gevent.spawn(send_all, server, bytes(1 << 20))
+    gevent.sleep(0)
+    assert not writer.ready()
+    server.shutdown(sockets.SHUT_RDWR)
+    with pytest.raises(OSError):
+        writer.get(timeout=10)
