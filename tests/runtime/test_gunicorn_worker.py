@@ -108,7 +108,7 @@ class Serving(Worker):
         self.wsgi: Any = application
         application.extensions = {
             "settings": SimpleNamespace(trusted_proxy_hops=1, max_connections_per_address=0),
-            "cors": Cors([]),
+            "gateway": SimpleNamespace(cors=Cors([])),
         }
 
     def ask(self, request: bytes) -> bytes:
