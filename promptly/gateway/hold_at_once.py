@@ -5,7 +5,7 @@ import uuid
 from promptly.gateway import Gateway
 from promptly.gateway.context_lengths import doubtful_sizes
 from promptly.gateway.generation import GenerationRequest
-from promptly.gateway.hold_placement import PlacedHold, first_output
+from promptly.gateway.hold_placement import PlacedHold, first_output, max_open_holds
 from promptly.gateway.prompt_counting import refuse_too_long
 from promptly.services import metering
 from promptly.services.accounts.authentication import Caller
@@ -37,8 +37,8 @@ def place(
     most = min(prompt.prompt_bound, n_ctx)
     if doubtful_sizes(upstreams, [most], request.max_tokens):
         return None
-    settings, price = gateway.settings, gateway.price_list.of(model)
-    output = first_output(request.max_tokens, 1, settings.hold_quantum_tokens)
+    price = gateway.price_list.of(model)
+    output = first_output(request.max_tokens, 1, gateway.settings.hold_quantum_tokens)
     hold = metering.admit_hold(
         gateway.database,
         caller,
@@ -46,7 +46,7 @@ def place(
         endpoint=endpoint,
         model=model,
         tokens=price.bound(most, output),
-        max_open_holds=settings.max_concurrent_requests,
+        max_open_holds=max_open_holds(gateway, caller),
         price=price,
     )
     if hold is None:

@@ -216,13 +216,13 @@ def _holder(
         endpoint=endpoint,
         model=model,
         price=price,
-        max_open_holds=_max_open_holds(gateway, caller),
+        max_open_holds=max_open_holds(gateway, caller),
         top_up_url=gateway.top_up_url,
     )
     return lambda wanted, minimum: terms(wanted_tokens=wanted, minimum_tokens=minimum)
 
 
-def _max_open_holds(gateway: Gateway, caller: Caller) -> int:
+def max_open_holds(gateway: Gateway, caller: Caller) -> int:
     if caller.concurrent_requests is not None:
         return caller.concurrent_requests
     settings = gateway.settings

@@ -36,7 +36,7 @@ class KnownCallers:
             return
         until, known = self._callers.get(name, (0.0, caller))
         is_avoided = known is None and now < until
-        if caller.pays and caller.leash is None and not caller.outdated and not is_avoided:
+        if caller.leash is None and not caller.outdated and not is_avoided:
             self._callers[name] = (now + SECONDS, caller)
 
     def avoid(self, key_hash: bytes) -> None:

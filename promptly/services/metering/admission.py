@@ -25,9 +25,10 @@ def admit_hold(
 ) -> Hold | None:
     """Authenticate an unproven caller and hold `tokens`; on success the caller is proven.
 
-    Returns None, with nothing held, if the key has limits, trial tokens come first, or anything
-    stands against the request: `authenticate` and `place_hold` then say what. `max_open_holds`
-    applies to accounts without a number of their own.
+    Returns None, with nothing held, if the key has limits, a trial covers only a part, what is
+    remembered of the caller has changed, or anything stands against the request: `authenticate`
+    and `place_hold` then say what. `max_open_holds` applies to accounts without a number of their
+    own.
     """
     terms = {
         "request_id": str(request_id),
@@ -41,9 +42,13 @@ def admit_hold(
         "price_id": price.id,
         "silent_of_key": 0,
     }
-    presented = {"key_hash": caller.unproven_key_hash, "batch": caller.batch}
+    remembered = {
+        "key_hash": caller.unproven_key_hash,
+        "batch": caller.batch,
+        "pays": caller.pays,
+    }
     try:
-        row = database.look_up(sql.ADMIT, terms | presented)
+        row = database.look_up(sql.ADMIT, terms | remembered)
     except UniqueViolation:
         # Repeated on another connection, after the first had broken: it had placed the hold, which
         # recovery ends.

@@ -14,8 +14,8 @@ SELECT * FROM metering_place_hold(
 # A scalar: PostgreSQL plans a function in FROM at twice the cost.
 ADMIT = """
 SELECT metering_admit(
-    %(key_hash)s, %(key_id)s, %(batch)s, %(request_id)s, %(endpoint)s, %(model)s, %(wanted)s,
-    %(max_open_holds)s, %(price_id)s
+    %(key_hash)s, %(key_id)s, %(batch)s, %(pays)s, %(request_id)s, %(endpoint)s, %(model)s,
+    %(wanted)s, %(max_open_holds)s, %(price_id)s
 )
 """
 

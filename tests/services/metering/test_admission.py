@@ -13,7 +13,9 @@ from promptly.prices import DEFAULT
 from promptly.request_ids import new_request_id
 from promptly.services import metering
 from promptly.services.accounts.authentication import Caller, authenticate
+from promptly.services.ledger import ledger
 from promptly.services.metering.placing import Hold
+from promptly.transactions import transaction
 from tests.services.metering import caps
 from tests.services.metering.meter import Meter
 from tests.support.books import Account
@@ -111,15 +113,38 @@ def test_nothing_is_held_beyond_the_balance(meter: Meter, account: Account, toke
     meter.settle(account, other.request_id, 0)
 
 
-def test_trials_and_keys_with_limits_are_held_step_by_step(
-    meter: Meter, account: Account, trial_account: Account
-) -> None:
-    assert admit(meter, unproven(meter, trial_account)) is None
+def test_a_key_with_a_cap_is_held_step_by_step(meter: Meter, account: Account) -> None:
     caps.set_cap(meter, account, 500)
     assert admit(meter, unproven(meter, account)) is None
-    assert meter.figures(account)[4] == meter.figures(trial_account)[4] == 0
+    assert meter.figures(account) == (1000, 0, 0, 0, 0)
+
+
+def test_a_trial_is_held_before_paid_tokens_unless_it_covers_a_part(
+    meter: Meter, trial_account: Account
+) -> None:
+    caller = unproven(meter, trial_account)
+    hold = admit(meter, replace(caller), 299)
+    assert hold is not None and not hold.has_all
+    assert meter.figures(trial_account) == (1000, 300, 0, 299, 1)
+    assert admit(meter, caller, 2) is None
+    assert meter.settle(trial_account, hold.request_id, 280) == metering.Charge(280, 0, 1020)
+    for tokens in (20, 21):
+        assert admit(meter, caller, tokens) is None
     meter.end_trial(trial_account)
-    assert admit(meter, unproven(meter, trial_account)) is not None
+    assert admit(meter, caller, 1000) is not None
+    assert caller.available_tokens == 1000
+    assert meter.figures(trial_account) == (1000, 20, 1000, 0, 1)
+
+
+def test_an_account_that_begins_to_pay_is_looked_up_anew(meter: Meter) -> None:
+    account = meter.books.account(paid_tokens=0, trial_tokens=300)
+    caller = unproven(meter, account)
+    assert not caller.pays
+    assert admit(meter, replace(caller)) is not None
+    with meter.books.app.app_context(), transaction():
+        ledger.adjust(account.user_id, 50, actor="test")
+    assert admit(meter, caller) is None
+    assert admit(meter, unproven(meter, account)) is not None
 
 
 def test_no_more_requests_at_once_than_allowed(meter: Meter, account: Account) -> None:
