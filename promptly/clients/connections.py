@@ -108,7 +108,9 @@ def _connect(
     try:
         opened.setblocking(False)
         result = opened.connect_ex(address)
-        if result == EINPROGRESS:
+        if result == EINPROGRESS and _is_connected(opened):
+            result = 0
+        elif result == EINPROGRESS:
             wait_write(opened.fileno(), timeout_seconds, TimeoutError("connect"))
             result = opened.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if result:
@@ -117,6 +119,15 @@ def _connect(
         opened.close()
         raise
     return opened
+
+
+def _is_connected(opened: PlainSocket) -> bool:
+    """Return whether a connection is open already, as one to the same machine is at once."""
+    try:
+        opened.getpeername()
+    except OSError:
+        return False
+    return True
 
 
 def _send_all(opened: PlainSocket, data: bytes | memoryview) -> None:

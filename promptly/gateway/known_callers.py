@@ -12,6 +12,8 @@ from promptly.runtime.recently_used import RecentlyUsed
 from promptly.services.accounts.authentication import Caller
 
 SECONDS = 60.0
+# After a hold that could not be placed at once: a trial that is used up, say, fails only once.
+AVOIDED_SECONDS = 5.0
 
 
 class KnownCallers:
@@ -40,5 +42,5 @@ class KnownCallers:
             self._callers[name] = (now + SECONDS, caller)
 
     def avoid(self, key_hash: bytes) -> None:
-        """Find no caller of this key for SECONDS: its hold could not be placed at once."""
-        self._callers[key_hash.hex()] = (time.monotonic() + SECONDS, None)
+        """Find no caller of this key for AVOIDED_SECONDS: its hold could not be placed at once."""
+        self._callers[key_hash.hex()] = (time.monotonic() + AVOIDED_SECONDS, None)

@@ -47,6 +47,7 @@ def test_a_key_is_avoided_although_it_is_valid() -> None:
 def test_both_end_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
     known = KnownCallers()
     monkeypatch.setattr(known_callers, "SECONDS", -1.0)
+    monkeypatch.setattr(known_callers, "AVOIDED_SECONDS", -1.0)
     known.note(OTHER, caller())
     known.avoid(HASH)
     monkeypatch.undo()
