@@ -15,9 +15,7 @@ import orjson
 from promptly.gateway import sse
 from promptly.gateway.counts import Counts, are_counts, corrected, count_of
 from promptly.gateway.dialects import Sink
-from promptly.gateway.timings import cleaned, cut_from_end, has_verbose, last_count, without_timings
-
-_PLAIN = b'data: {"choices":[{"finish_reason":null,"index":0,"delta":{'
+from promptly.gateway.timings import PLAIN, cleaned, cut_deltas, cut_from_end
 
 # Exceptions raised by a malformed event.
 MALFORMED = (ValueError, KeyError, TypeError, IndexError, AttributeError)
@@ -82,19 +80,17 @@ class ChunkReader(Counts):
         the block is kept for `resume`.
         """
         # Progress also starts like a delta, but there is none after the first token.
-        if (
-            self._sink is None
-            and self.first_token_at is not None
-            and block.startswith(_PLAIN)
-            and not has_verbose(block)
-        ):
-            is_one = block.find(b"\n\n") + 2 == len(block)
-            if is_one or block.count(_PLAIN) == block.count(b"\n\n"):
-                count = last_count(block)
+        if self._sink is None and self.first_token_at is not None and block.startswith(PLAIN):
+            cut = cut_from_end(block) or cut_deltas(block)
+            if cut is not None:
+                out, count = cut
                 if self.limit is None or count < self.limit:
                     if count > self.completion_tokens:
                         self.completion_tokens = count
-                    return (is_one and cut_from_end(block)) or without_timings(block)
+                    return out
+        return self._read_events(block)
+
+    def _read_events(self, block: bytes) -> bytes:
         out = []
         start = 0
         while (end := block.find(b"\n\n", start)) >= 0:

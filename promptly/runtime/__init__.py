@@ -24,6 +24,7 @@
 - `recently_used`: a bounded mapping for limits counted in this process
 - `redis_client`: the hot path's access to Redis, with a circuit breaker
 - `request_metrics`: counts and durations of requests, over all web workers
+- `response_writer`: sends pieces of streamed responses
 - `send_timeout`: hangs up on clients that stop reading
 - `shared_metrics`: counters and histograms that processes share
 - `task_metrics`: counts and durations of a Celery worker's tasks, and their port
