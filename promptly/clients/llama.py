@@ -268,8 +268,10 @@ class LlamaStream:
         if self.complete:
             return None
         try:
-            if self._waits and not self._busy and not self._wait():
-                raise TimeoutError
+            if self._waits and not self._busy:
+                readiness = self._readiness or self._register()
+                if not readiness.wait():
+                    raise TimeoutError
             data = self._socket.recv(RECEIVE_BYTES)
         except TimeoutError:
             raise
@@ -286,18 +288,18 @@ class LlamaStream:
             self._parser.feed_data(data)
         except httptools.HttpParserError as problem:
             raise LlamaError("not HTTP") from problem
-        if not self._chunks:
+        chunks = self._chunks
+        if not chunks:
             return None if self.complete else b""
-        body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
-        self._chunks.clear()
+        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        chunks.clear()
         return body
 
-    def _wait(self) -> bool:
-        if self._readiness is None:
-            self._socket.setblocking(False)
-            self._readiness = Readiness(self._socket.fileno())
-            self._readiness.wait_at_most(self._seconds)
-        return self._readiness.wait()
+    def _register(self) -> Readiness:
+        self._socket.setblocking(False)
+        self._readiness = Readiness(self._socket.fileno())
+        self._readiness.wait_at_most(self._seconds)
+        return self._readiness
 
     def read_error(self, body: bytes) -> dict[str, Any]:
         """Read on from `body` and return the answer's error object; empty if it has none."""

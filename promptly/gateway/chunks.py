@@ -16,9 +16,7 @@ from promptly.gateway import sse
 from promptly.gateway.collected_deltas import CollectedDeltas
 from promptly.gateway.counts import Counts, are_counts, corrected, count_of
 from promptly.gateway.dialects import Sink
-from promptly.gateway.timings import cleaned, cut_from_end, has_verbose, last_count, without_timings
-
-_PLAIN = b'data: {"choices":[{"finish_reason":null,"index":0,"delta":{'
+from promptly.gateway.timings import PLAIN, cleaned, cut_deltas, cut_from_end
 
 # Exceptions raised by a malformed event.
 MALFORMED = (ValueError, KeyError, TypeError, IndexError, AttributeError)
@@ -86,14 +84,14 @@ class ChunkReader(Counts):
         Reading stops at the event that reaches `limit`, and `limit_reached` is set; the rest of
         the block is kept for `resume`.
         """
-        if block.startswith(_PLAIN) and (shown := self._read_deltas(block)) is not None:
+        if block.startswith(PLAIN) and (shown := self._read_deltas(block)) is not None:
             return shown
         out = []
         start = 0
         # Where the last delta of a block begins that has other events as well.
-        last = block.rfind(_PLAIN)
+        last = block.rfind(PLAIN)
         while (end := block.find(b"\n\n", start)) >= 0:
-            if start < last and block.startswith(_PLAIN, start):
+            if start < last and block.startswith(PLAIN, start):
                 stop = block.find(b"\n\n", last) + 2
                 if (shown := self._read_deltas(block[start:stop])) is not None:
                     out.append(shown)
@@ -118,25 +116,21 @@ class ChunkReader(Counts):
     def _read_deltas(self, block: bytes) -> bytes | None:
         """Read a block that begins with a plain delta; None if not all of it can be searched."""
         # Progress also starts like a delta, but there is none after the first token.
-        if (
-            (self._sink is not None and self._collected is None)
-            or self.first_token_at is None
-            or has_verbose(block)
-        ):
+        if self.first_token_at is None or (self._sink is not None and self._collected is None):
             return None
-        is_one = block.find(b"\n\n") + 2 == len(block)
-        if not is_one and block.count(_PLAIN) != block.count(b"\n\n"):
+        cut = cut_from_end(block) or cut_deltas(block)
+        if cut is None:
             return None
-        count = last_count(block)
+        out, count = cut
         if self.limit is not None and count >= self.limit:
             return None
         if count > self.completion_tokens:
             self.completion_tokens = count
-        if self._collected is not None:
-            if not self.counts_only:
-                self._collected.add(block)
-            return b""
-        return (is_one and cut_from_end(block)) or without_timings(block)
+        if self._collected is None:
+            return out
+        if not self.counts_only:
+            self._collected.add(out)
+        return b""
 
     def resume(self, limit: int | None) -> bytes:
         """Read what was kept when the limit was reached, under a higher limit."""

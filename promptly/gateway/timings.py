@@ -8,31 +8,46 @@ import orjson
 
 from promptly.gateway import sse
 
+# How the events of text begin, but for the first and the last ones.
+PLAIN = b'data: {"choices":[{"finish_reason":null,"index":0,"delta":{'
 _TIMINGS = b',"timings":{'
 _PREDICTED = b'"predicted_n":'
 _VERBOSE = b',"__verbose":'
 _VERBOSE_BYTES = 1024
 
 
-def has_verbose(block: bytes) -> bool:
-    """Return whether a block may have the `__verbose` that a server adds that logs verbosely.
+def cut_from_end(block: bytes) -> tuple[bytes, int] | None:
+    """Return a single event without the flat `timings` at its end, and their count of tokens.
 
-    It is in a stream's last chunks: the prompt, all settings and more.
+    None for all that is not such an event: `without_timings` and `last_count` find them anywhere.
     """
-    # The search would cost a sixth of the whole. Small blocks are spared it: it is never so small.
-    return len(block) >= _VERBOSE_BYTES and _VERBOSE in block
-
-
-def cut_from_end(event: bytes) -> bytes | None:
-    """Return one event without the flat `timings` at its end.
-
-    None if it does not end with them: `without_timings` finds them anywhere.
-    """
-    at = event.rfind(_TIMINGS)
-    # The first closing brace has to be the last but one: nothing is nested, and nothing follows.
-    if at < 0 or event.find(b"}", at) != len(event) - 4 or not event.endswith(b"}}\n\n"):
+    at = block.rfind(_TIMINGS)
+    size = len(block)
+    if (
+        at < 0
+        # The first closing brace has to be the last but one: nothing is nested, nothing follows.
+        or block.find(b"}", at) != size - 4
+        or not block.endswith(b"}}\n\n")
+        # The first line break is the event's end: there is no other event before.
+        or block.find(b"\n") != size - 2
+        or size >= _VERBOSE_BYTES
+    ):
         return None
-    return event[:at] + b"}\n\n"
+    start = block.find(_PREDICTED, at) + len(_PREDICTED)
+    digits = block[start : block.find(b",", start)]
+    return (block[:at] + b"}\n\n", int(digits)) if digits.isdigit() else None
+
+
+def cut_deltas(block: bytes) -> tuple[bytes, int] | None:
+    """Return plain deltas without their timings, and the last count; None if others are there."""
+    # Single line breaks are counted several times as fast as double ones.
+    if block.count(b"\n") != 2 * block.count(PLAIN):
+        return None
+    # In the last chunks of a server that logs verbosely: the prompt, all settings and more.
+    # The search would cost a sixth of the whole, and a small block cannot have it.
+    if len(block) >= _VERBOSE_BYTES and _VERBOSE in block:
+        return None
+    return without_timings(block), last_count(block)
 
 
 def last_count(block: bytes) -> int:

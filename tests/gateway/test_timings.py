@@ -17,10 +17,11 @@ def test_a_recorded_event_is_cut_as_a_parser_would(name: str) -> None:
         found = cut_from_end(event + b"\n\n")
         if found is None:
             continue
+        out, count = found
         [chunk] = events(event + b"\n\n")
-        assert last_count(event + b"\n\n") == chunk.pop("timings")["predicted_n"]
-        assert events(found) == [chunk]
-        assert found == without_timings(event + b"\n\n")
+        assert count == last_count(event + b"\n\n") == chunk.pop("timings")["predicted_n"]
+        assert events(out) == [chunk]
+        assert out == without_timings(event + b"\n\n")
         cut += 1
     assert cut > 5
 
@@ -32,6 +33,7 @@ def test_a_recorded_event_is_cut_as_a_parser_would(name: str) -> None:
         b',"timings":{"predicted_n":1},"id":"x"}',
         b',"timings":{"predicted_n":1,"more":{"a":1}}}',
         b',"timings":{"more":{"predicted_n":1}}}',
+        b',"timings":{"more":1}}',
         b',"more":{"a":1,"timings":{"predicted_n":1}}}',
     ],
 )
@@ -39,9 +41,21 @@ def test_other_ends_are_left_to_a_parser(end: bytes) -> None:
     assert cut_from_end(DELTA % end) is None
 
 
-@pytest.mark.parametrize("end", [b'"predicted_n":7', b'"a":1,"predicted_n":7,"b":2.5'])
-def test_a_flat_object_at_the_end_is_cut(end: bytes) -> None:
-    assert cut_from_end(DELTA % (b',"timings":{%b}}' % end)) == DELTA % b"}"
+TIMED = DELTA % b',"timings":{"a":1,"predicted_n":7,"b":2.5}}'
+
+
+def test_a_flat_object_at_the_end_is_cut() -> None:
+    assert cut_from_end(TIMED) == (DELTA % b"}", 7)
+
+
+@pytest.mark.parametrize("before", [TIMED, b": comment\n\n", b"event: message\n"])
+def test_only_a_single_event_is_cut(before: bytes) -> None:
+    assert cut_from_end(before + TIMED) is None
+
+
+@pytest.mark.parametrize("count", [b"", b"-1", b"+1", b" 1", b"1_0", b"1.5", b"null"])
+def test_a_count_that_is_no_number_is_left_to_a_parser(count: bytes) -> None:
+    assert cut_from_end(TIMED.replace(b"7", count)) is None
 
 
 def test_the_last_count_of_a_block() -> None:
