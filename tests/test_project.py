@@ -29,7 +29,7 @@ def project_files() -> Iterator[Path]:
 def test_contributing_names_files_that_exist() -> None:
     text = (PROJECT / "CONTRIBUTING.md").read_text()
     questions = re.findall(r"^\| .*\? \| `([^`]+)` \|$", text, re.MULTILINE)
-    assert len(questions) == 26
+    assert len(questions) == 27
     assert [path for path in questions if not (PROJECT / path).is_file()] == []
     tree = text[text.index("```\npromptly/") : text.index("[sandbox/README.md]")]
     folders: list[str] = []

@@ -129,7 +129,8 @@ class ChunkReader(Counts):
         if self._collected is None:
             return out
         if not self.counts_only:
-            self._collected.add(out)
+            # Whole: answers tell the tokens of their thoughts by the timings.
+            self._collected.add(block)
         return b""
 
     def resume(self, limit: int | None) -> bytes:

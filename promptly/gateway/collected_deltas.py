@@ -4,7 +4,7 @@ import orjson
 
 from promptly.gateway.dialects import Sink
 
-# So much is kept, of which a token's text is a few hundredths.
+# So much is kept, of which a token's text is about a hundredth.
 MOST_BYTES = 64 * 1024
 
 
